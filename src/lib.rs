@@ -1,1 +1,52 @@
-//! midflight
+//! Replace native code in a running process.
+//!
+//! A module (a shared object from C, C++, Rust or assembly) is read, linked into code memory of our own, published to
+//! every thread at once, and unmapped when no thread can be inside it any more. Threads call it through a [`Frame`]: all
+//! that is called under one frame, across threads and modules, is of one [generation](Frame::generation).
+//!
+//! ```no_run
+//! midflight::module! {
+//!     mod movement { fn step(x: &mut f32, dt: f32); }
+//! }
+//!
+//! fn main() -> Result<(), midflight::Error> {
+//!     let rt = midflight::Runtime::start()?;
+//!     // SAFETY: libmovement.so exports `void step(float *, float)` and keeps to it.
+//!     unsafe { rt.load("libmovement.so") }?; // again, whenever there is a new one
+//!     let mut x = 0.0;
+//!     movement::step(&rt.frame(), &mut x, 0.1);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! ARCHITECTURE.md in the repository has the whole picture; `midflight_dispatch` argues the concurrency.
+
+mod arch;
+mod code;
+mod collect;
+mod error;
+mod frame;
+mod live;
+mod macros;
+mod module;
+mod os;
+mod runtime;
+mod slots;
+mod state;
+mod trampolines;
+
+pub use code::Backing;
+pub use collect::Collected;
+pub use error::Error;
+pub use frame::{Frame, SharedFrame};
+pub use midflight_dispatch::PinnedElsewhere;
+pub use midflight_image::{Error as ImageError, Refusal};
+pub use runtime::{Config, ModuleVersion, Publication, Runtime};
+pub use slots::Slot;
+
+/// What the [`module!`] macro expands to uses. Not for direct use.
+#[doc(hidden)]
+pub mod private {
+    pub use crate::slots::DECLARED;
+    pub use linkme;
+}

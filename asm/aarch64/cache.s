@@ -1,0 +1,27 @@
+// One function per cache-maintenance instruction, so that a test can read back exactly what is issued. The loops around
+// them, and why, are in src/arch/aarch64/cache.rs. Macros keep the four (and the register read) alike.
+    .macro midflight_function name
+    .globl \name
+    .hidden \name
+    .type \name, %function
+    .p2align 2
+\name:
+    hint #34 // bti c, by its hint number so that an assembler for plain armv8-a takes it
+    .endm
+
+    .text
+    midflight_function midflight_dc_cvau
+    dc cvau, x0
+    ret
+    midflight_function midflight_ic_ivau
+    ic ivau, x0
+    ret
+    midflight_function midflight_dsb_ish
+    dsb ish
+    ret
+    midflight_function midflight_isb
+    isb
+    ret
+    midflight_function midflight_ctr_el0
+    mrs x0, ctr_el0
+    ret

@@ -1,0 +1,369 @@
+//! Pin, share, publish, collect: the protocol that lib.rs argues.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::fmt;
+use core::marker::PhantomData;
+use core::ops::Deref;
+use core::ptr::{self, NonNull};
+
+use crossbeam_utils::CachePadded;
+
+use crate::barrier::Barrier;
+use crate::generation::Generation;
+use crate::primitive::{AtomicPtr, Ordering};
+use crate::registry::{Record, Registry, ThreadHandle, ThreadWord};
+
+/// The current generation and the threads that may be inside one.
+pub struct Dispatcher<P, B> {
+    /// On a line of its own: every pin reads it, every publication writes it, nothing else shares its fate.
+    current: CachePadded<AtomicPtr<Generation<P>>>,
+    threads: Registry<P>,
+    barrier: B,
+    /// What a thread's table word holds outside a pin.
+    live: *const usize,
+}
+
+// SAFETY: generations are reached from many threads (P: Sync) and dropped on the publisher's (P: Send); the records'
+// owner-only cells are touched by the owning thread alone, since a ThreadHandle is neither Send nor Sync; `live` is an
+// address that is stored, never read through.
+unsafe impl<P: Send + Sync, B: Sync> Sync for Dispatcher<P, B> {}
+// SAFETY: as for Sync; the dispatcher owns its records and its current generation.
+unsafe impl<P: Send + Sync, B: Send> Send for Dispatcher<P, B> {}
+
+/// The right to publish and collect, one per dispatcher, and the generations that are retired but not yet free.
+pub struct Publisher<P> {
+    retired: Vec<NonNull<Generation<P>>>,
+    /// Scratch for the hazards seen by a collection.
+    seen: Vec<*mut Generation<P>>,
+}
+
+// SAFETY: it owns the retired generations as boxes in all but name; P: Send lets them be dropped on another thread, and
+// P: Sync is needed because pinned threads may still read them.
+unsafe impl<P: Send + Sync> Send for Publisher<P> {}
+
+impl<P> Publisher<P> {
+    /// A publisher that has retired nothing.
+    pub const fn new() -> Self {
+        Self { retired: Vec::new(), seen: Vec::new() }
+    }
+
+    /// Generations retired and still held by a pin, a share, or for want of a collection.
+    pub fn retired(&self) -> usize {
+        self.retired.len()
+    }
+}
+
+impl<P> Default for Publisher<P> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<P, B: Barrier> Dispatcher<P, B> {
+    /// A dispatcher with no generation yet: publish one before the first pin. `live` is where table words point
+    /// outside a pin.
+    #[cfg(not(loom))]
+    pub const fn new(barrier: B, live: *const usize) -> Self {
+        Self {
+            current: CachePadded::new(AtomicPtr::new(ptr::null_mut())),
+            threads: Registry::new(),
+            barrier,
+            live,
+        }
+    }
+
+    /// As under the real atomics, but not const.
+    #[cfg(loom)]
+    pub fn new(barrier: B, live: *const usize) -> Self {
+        Self {
+            current: CachePadded::new(AtomicPtr::new(ptr::null_mut())),
+            threads: Registry::new(),
+            barrier,
+            live,
+        }
+    }
+
+    /// Claims a record for the calling thread. `word` is the thread's own table word, if it has one.
+    ///
+    /// # Safety
+    ///
+    /// `word` stays valid on this thread until the handle is released.
+    pub unsafe fn register(&self, word: Option<NonNull<ThreadWord>>) -> ThreadHandle<P> {
+        self.threads.claim(word)
+    }
+
+    /// Enters the current generation, or the one that this thread is already inside.
+    ///
+    /// Lock-free: it starts again only if a publication came between its two loads.
+    ///
+    /// # Safety
+    ///
+    /// `thread` was made by this dispatcher on the calling thread, and a generation has been published.
+    #[inline]
+    pub unsafe fn pin(&self, thread: &ThreadHandle<P>) -> Pin<'_, P> {
+        let record = thread.record();
+        // SAFETY: the handle is of this dispatcher, whose records live as long as it.
+        let r = unsafe { record.as_ref() };
+        if r.depth.get() == 0 {
+            // Relaxed: only a guess, never dereferenced before R3 confirms it.
+            let mut guess = self.current.load(Ordering::Relaxed);
+            loop {
+                // R1. Release: partner of the acquire in P3. It keeps the *previous* pin's accesses before this store too, so
+                // that a publisher that reads this value knows the thread has left what it held before.
+                r.hazard.store(guess, Ordering::Release);
+                // R2, partner P2 (see lib.rs).
+                self.barrier.light();
+                // R3. Acquire: partner of the swap P1. Swap first: we see the table it published whole. Load first: we see
+                // the older generation, and our hazard is seen by P3.
+                let now = self.current.load(Ordering::Acquire);
+                if now == guess {
+                    break;
+                }
+                guess = now;
+            }
+            self.barrier.entered();
+            // SAFETY: validated by R3, so P4 of its retirement sees our hazard until `leave`.
+            unsafe { enter(r, guess) };
+        }
+        r.depth.set(r.depth.get() + 1);
+        Pin { record, live: self.live, _dispatcher: PhantomData }
+    }
+
+    /// Enters the generation that another thread shares.
+    ///
+    /// # Errors
+    ///
+    /// If this thread is already inside a different generation: one thread is in one generation at a time.
+    ///
+    /// # Safety
+    ///
+    /// `thread` was made by this dispatcher on the calling thread, and `share` comes from a pin of this dispatcher.
+    #[inline]
+    pub unsafe fn join(
+        &self,
+        thread: &ThreadHandle<P>,
+        share: &Share<P>,
+    ) -> Result<Pin<'_, P>, PinnedElsewhere> {
+        let record = thread.record();
+        // SAFETY: the handle is of this dispatcher, whose records live as long as it.
+        let r = unsafe { record.as_ref() };
+        let shared = share.generation.as_ptr();
+        if r.depth.get() == 0 {
+            // The share that we now owe is what protects the generation until `leave`; the hazard is only what
+            // `leave`, nested pins and `Pin::deref` read it back from, hence no barrier here.
+            core::mem::forget(share.clone());
+            r.joined.set(true);
+            // Release: partner of P3, for the previous pin's accesses, as in R1.
+            r.hazard.store(shared, Ordering::Release);
+            self.barrier.entered();
+            // SAFETY: the share counted above keeps it alive until `leave`.
+            unsafe { enter(r, shared) };
+        } else {
+            // Relaxed: our own store.
+            let inside = r.hazard.load(Ordering::Relaxed);
+            if inside != shared {
+                // SAFETY: this thread is pinned inside it.
+                let inside = unsafe { &*inside }.number();
+                return Err(PinnedElsewhere { inside, shared: share.number() });
+            }
+        }
+        r.depth.set(r.depth.get() + 1);
+        Ok(Pin { record, live: self.live, _dispatcher: PhantomData })
+    }
+
+    /// Makes a new generation current for all threads at once and retires the one before it. Returns its number.
+    ///
+    /// What the table's addresses point at must be visible to every core's instruction fetch *before* this is called.
+    /// The old generation's memory goes in a later [`Self::collect`].
+    ///
+    /// # Safety
+    ///
+    /// `publisher` is the only one that publishes to this dispatcher.
+    pub unsafe fn publish(&self, publisher: &mut Publisher<P>, table: Box<[usize]>, payload: P) -> u64 {
+        publisher.retired.reserve(1);
+        // Relaxed: the publisher is the only writer, so this is its own last store.
+        let before = self.current.load(Ordering::Relaxed);
+        // SAFETY: the current generation is freed only after a swap, and only we swap.
+        let number = unsafe { before.as_ref() }.map_or(0, |g| g.number() + 1);
+        let new = Box::into_raw(Box::new(Generation::new(number, table, payload)));
+        // P1. Release: partner of R3. The acquire half orders the old generation's numbers behind the swap for `collect`.
+        let old = self.current.swap(new, Ordering::AcqRel);
+        if let Some(old) = NonNull::new(old) {
+            publisher.retired.push(old);
+        }
+        number
+    }
+
+    /// Takes out the retired generations that no thread can be inside any more. The caller drops them where it suits.
+    ///
+    /// # Safety
+    ///
+    /// `publisher` is the only one that publishes to this dispatcher.
+    pub unsafe fn collect(&self, publisher: &mut Publisher<P>) -> Vec<Box<Generation<P>>> {
+        let mut free = Vec::new();
+        if publisher.retired.is_empty() {
+            return free;
+        }
+        let Publisher { retired, seen } = publisher;
+        // P2, partner R2 (see lib.rs).
+        self.barrier.heavy();
+        // P3. Acquire: partner of the releases in R1, `join` and `leave`. Leave first: all that the thread did inside, its
+        // shares included, is visible before the count below and the free. Load first: the hazard keeps it.
+        seen.clear();
+        seen.extend(self.threads.iter().map(|r| r.hazard.load(Ordering::Acquire)).filter(|h| !h.is_null()));
+        free.reserve(retired.len());
+        retired.retain(|&generation| {
+            // P4. Acquire: partner of the release that ends a share. It comes after P3 for the reason lib.rs gives.
+            // SAFETY: retired and not yet freed.
+            let shares = unsafe { generation.as_ref() }.shares.load(Ordering::Acquire);
+            let held = shares != 0 || seen.contains(&generation.as_ptr());
+            if !held {
+                // SAFETY: from Box::into_raw in `publish`, no longer current, and by the argument in lib.rs nobody holds it.
+                free.push(unsafe { Box::from_raw(generation.as_ptr()) });
+            }
+            held
+        });
+        free
+    }
+}
+
+impl<P, B> Drop for Dispatcher<P, B> {
+    fn drop(&mut self) {
+        // Relaxed: &mut self says that nobody else is here.
+        let current = self.current.load(Ordering::Relaxed);
+        if !current.is_null() {
+            // SAFETY: from Box::into_raw in `publish`; a pin borrows the dispatcher, so none is open.
+            drop(unsafe { Box::from_raw(current) });
+        }
+    }
+}
+
+/// Lets trampolines on this thread call through `generation`.
+///
+/// # Safety
+///
+/// `generation` is alive until the matching `leave`, and `record` belongs to this thread.
+#[inline]
+unsafe fn enter<P>(record: &Record<P>, generation: *mut Generation<P>) {
+    if let Some(word) = record.word.get() {
+        // SAFETY: `register`'s caller vouched for the word; the generation is alive as our caller says.
+        unsafe { word.as_ref().set((*generation).table().as_ptr()) };
+    }
+}
+
+/// A thread inside a generation. Ends when the last of a thread's pins is dropped, in whichever order.
+pub struct Pin<'d, P> {
+    record: NonNull<CachePadded<Record<P>>>,
+    live: *const usize,
+    _dispatcher: PhantomData<&'d P>,
+}
+
+impl<P> Pin<'_, P> {
+    /// Lets other threads join this generation.
+    #[inline]
+    pub fn share(&self) -> Share<P> {
+        // Relaxed: a count is raised only by someone who keeps the generation alive already; the partner that frees it
+        // learns of the raise through this thread's later release in `leave`.
+        self.shares.fetch_add(1, Ordering::Relaxed);
+        Share { generation: NonNull::from(&**self) }
+    }
+}
+
+impl<P> Deref for Pin<'_, P> {
+    type Target = Generation<P>;
+
+    #[inline]
+    fn deref(&self) -> &Generation<P> {
+        // SAFETY: while a pin is open the hazard is the generation it entered (Relaxed: our own store), which lives until
+        // `leave`; the record lives as long as the dispatcher that the pin borrows.
+        unsafe { &*self.record.as_ref().hazard.load(Ordering::Relaxed) }
+    }
+}
+
+impl<P> Drop for Pin<'_, P> {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: the record lives as long as the dispatcher that the pin borrows.
+        let r = unsafe { self.record.as_ref() };
+        let depth = r.depth.get() - 1;
+        r.depth.set(depth);
+        if depth == 0 {
+            leave(r, self.live);
+        }
+    }
+}
+
+/// The last pin's end: out of the table, then out of the hazard, then out of the debt.
+#[inline]
+fn leave<P>(r: &Record<P>, live: *const usize) {
+    if let Some(word) = r.word.get() {
+        // SAFETY: `register`'s caller vouched for the word.
+        unsafe { word.as_ref().set(live) };
+    }
+    // Relaxed: our own store.
+    let generation = r.hazard.load(Ordering::Relaxed);
+    // Release: partner of the acquire in P3.
+    r.hazard.store(ptr::null_mut(), Ordering::Release);
+    if r.joined.replace(false) {
+        // SAFETY: the share that `join` took keeps it alive until this decrement.
+        drop(Share { generation: unsafe { NonNull::new_unchecked(generation) } });
+    }
+}
+
+/// A counted hold on a generation, with which another thread can [`Dispatcher::join`] it.
+pub struct Share<P> {
+    generation: NonNull<Generation<P>>,
+}
+
+// SAFETY: a share is a counted reference: other threads read the generation (P: Sync); it is dropped by the publisher.
+unsafe impl<P: Send + Sync> Send for Share<P> {}
+// SAFETY: as for Send; all it does through & is count and read.
+unsafe impl<P: Send + Sync> Sync for Share<P> {}
+
+impl<P> Share<P> {
+    /// The number of the shared generation.
+    pub fn number(&self) -> u64 {
+        // SAFETY: the share keeps the generation alive.
+        unsafe { self.generation.as_ref() }.number()
+    }
+}
+
+impl<P> Clone for Share<P> {
+    fn clone(&self) -> Self {
+        // Relaxed: we hold one, so the count cannot be zero now, and ours is given back with a release.
+        // SAFETY: the share keeps the generation alive.
+        unsafe { self.generation.as_ref() }.shares.fetch_add(1, Ordering::Relaxed);
+        Self { generation: self.generation }
+    }
+}
+
+impl<P> Drop for Share<P> {
+    fn drop(&mut self) {
+        // Release: partner of the acquire in P4. Drop first: the publisher sees zero and all that was done under the share.
+        // Load first: it sees the count and keeps the generation.
+        // SAFETY: the share keeps the generation alive up to this decrement and is not used after it.
+        unsafe { self.generation.as_ref() }.shares.fetch_sub(1, Ordering::Release);
+    }
+}
+
+/// A thread tried to join one generation while inside another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PinnedElsewhere {
+    /// The generation the thread is inside.
+    pub inside: u64,
+    /// The generation it was asked to join.
+    pub shared: u64,
+}
+
+impl fmt::Display for PinnedElsewhere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { inside, shared } = self;
+        write!(
+            f,
+            "this thread is inside generation {inside} and cannot join generation {shared}: drop its frame first"
+        )
+    }
+}
+
+impl core::error::Error for PinnedElsewhere {}

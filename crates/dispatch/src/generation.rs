@@ -1,0 +1,45 @@
+//! An immutable table of slot targets, and what stands behind it.
+
+use alloc::boxed::Box;
+
+use crate::primitive::AtomicUsize;
+
+/// One state of the whole program's replaceable code. Never changed once it is published.
+#[derive(Debug)]
+pub struct Generation<P> {
+    number: u64,
+    /// Slot index to code address. Boxed apart so that a trampoline's table pointer has entry 0 at offset 0.
+    table: Box<[usize]>,
+    /// Shares outstanding: frames handed to other threads. See [`crate::Share`].
+    pub(crate) shares: AtomicUsize,
+    payload: P,
+}
+
+impl<P> Generation<P> {
+    pub(crate) fn new(number: u64, table: Box<[usize]>, payload: P) -> Self {
+        Self { number, table, shares: AtomicUsize::new(0), payload }
+    }
+
+    /// Counts publications: each generation's number is one more than that of the one it replaced.
+    #[inline]
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Code addresses by slot index.
+    #[inline]
+    pub fn table(&self) -> &[usize] {
+        &self.table
+    }
+
+    /// What keeps the table's addresses valid: the versions behind it.
+    #[inline]
+    pub fn payload(&self) -> &P {
+        &self.payload
+    }
+
+    /// Takes a collected generation apart.
+    pub fn into_payload(self) -> P {
+        self.payload
+    }
+}

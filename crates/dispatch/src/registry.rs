@@ -1,0 +1,162 @@
+//! The threads that pin, each with the word in which it shows what it holds.
+
+use alloc::boxed::Box;
+use core::cell::Cell;
+use core::ptr::{self, NonNull};
+
+use crossbeam_utils::CachePadded;
+
+use crate::generation::Generation;
+use crate::primitive::{AtomicBool, AtomicPtr, Ordering};
+
+/// The thread-local table pointer that trampolines read: entry 0 of the pinned generation's table, else of the
+/// live table. Only its own thread touches it.
+pub type ThreadWord = Cell<*const usize>;
+
+/// A thread's record. Allocated once, reused by later threads, freed with the dispatcher: the publisher may read
+/// `hazard` at any time, also of a thread that is just exiting, so it cannot live in the thread's own storage.
+pub(crate) struct Record<P> {
+    /// The generation this thread may be inside, null outside every pin.
+    pub(crate) hazard: AtomicPtr<Generation<P>>,
+    /// Whether a thread owns the record.
+    claimed: AtomicBool,
+    /// The list behind it; written before the record is published, constant afterwards.
+    next: *const CachePadded<Record<P>>,
+    /// Owner only: pins open on this thread.
+    pub(crate) depth: Cell<usize>,
+    /// Owner only: the outermost pin was a join and owes the generation one share.
+    pub(crate) joined: Cell<bool>,
+    /// Owner only: where its table word is.
+    pub(crate) word: Cell<Option<NonNull<ThreadWord>>>,
+}
+
+/// A lock-free list that only grows; its length is the greatest number of threads that pinned at one time.
+pub(crate) struct Registry<P> {
+    head: AtomicPtr<CachePadded<Record<P>>>,
+}
+
+impl<P> Registry<P> {
+    #[cfg(not(loom))]
+    pub(crate) const fn new() -> Self {
+        Self { head: AtomicPtr::new(ptr::null_mut()) }
+    }
+
+    #[cfg(loom)]
+    pub(crate) fn new() -> Self {
+        Self { head: AtomicPtr::new(ptr::null_mut()) }
+    }
+
+    pub(crate) fn claim(&self, word: Option<NonNull<ThreadWord>>) -> ThreadHandle<P> {
+        let record = self.reuse().unwrap_or_else(|| self.push());
+        record.word.set(word);
+        ThreadHandle { record: NonNull::from(record) }
+    }
+
+    fn reuse(&self) -> Option<&CachePadded<Record<P>>> {
+        self.iter().find(|record| {
+            // Acquire on success: partner of the release in `ThreadHandle::release`. Release first: the owner-only
+            // cells are ours to use. Claim first: it fails and we look further.
+            record.claimed.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        })
+    }
+
+    fn push(&self) -> &CachePadded<Record<P>> {
+        let record = Box::leak(Box::new(CachePadded::new(Record {
+            hazard: AtomicPtr::new(ptr::null_mut()),
+            claimed: AtomicBool::new(true),
+            next: ptr::null(),
+            depth: Cell::new(0),
+            joined: Cell::new(false),
+            word: Cell::new(None),
+        })));
+        let mut head = self.head.load(Ordering::Relaxed);
+        loop {
+            record.next = head;
+            // Release: partner of the acquire in `iter`. Push first: the walker sees a whole record. Walk first: it
+            // does not see the record, and its thread's next validation (R3) sees the publication that walks.
+            match self.head.compare_exchange_weak(head, record, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => return record,
+                Err(now) => head = now,
+            }
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &CachePadded<Record<P>>> {
+        // Acquire: partner of the release in `push`.
+        let mut at: *const CachePadded<Record<P>> = self.head.load(Ordering::Acquire);
+        core::iter::from_fn(move || {
+            // SAFETY: every pointer in the list came from Box::leak in `push`, and records are freed only by Drop, which
+            // has the registry to itself.
+            let record = unsafe { at.as_ref() }?;
+            at = record.next;
+            Some(record)
+        })
+    }
+}
+
+impl<P> Drop for Registry<P> {
+    fn drop(&mut self) {
+        let mut at = self.head.load(Ordering::Relaxed).cast_const();
+        while !at.is_null() {
+            // SAFETY: from Box::leak in `push`, each once in the list; &mut self says nobody walks it.
+            let record = unsafe { Box::from_raw(at.cast_mut()) };
+            at = record.next;
+        }
+    }
+}
+
+/// A thread's claim on its record. Belongs to the thread that made it (not Send, not Sync).
+pub struct ThreadHandle<P> {
+    record: NonNull<CachePadded<Record<P>>>,
+}
+
+impl<P> ThreadHandle<P> {
+    /// The handle as one word, for a thread-local that assembly reserves.
+    pub fn into_raw(self) -> NonNull<()> {
+        self.record.cast()
+    }
+
+    /// The handle back from its word.
+    ///
+    /// # Safety
+    ///
+    /// `raw` came from [`Self::into_raw`] on this thread, of the same `P`, and was not released since.
+    #[inline]
+    pub unsafe fn from_raw(raw: NonNull<()>) -> Self {
+        Self { record: raw.cast() }
+    }
+
+    /// Gives the record up for other threads, as a thread does when it exits.
+    ///
+    /// If a pin is still open (its guard was forgotten), the record stays claimed for ever and its generation is never
+    /// freed: what a leaked pin protects may still be in use.
+    ///
+    /// # Safety
+    ///
+    /// The dispatcher is alive, and this thread pins no more through this handle or a copy of it.
+    pub unsafe fn release(self) {
+        // SAFETY: the dispatcher is alive, so its records are.
+        let record = unsafe { self.record.as_ref() };
+        if record.depth.get() == 0 {
+            record.word.set(None);
+            // Release: partner of the acquire in `Registry::reuse`.
+            record.claimed.store(false, Ordering::Release);
+        }
+    }
+
+    /// Whether a pin is open on this thread.
+    ///
+    /// # Safety
+    ///
+    /// The dispatcher is alive.
+    #[inline]
+    pub unsafe fn is_pinned(&self) -> bool {
+        // SAFETY: the dispatcher is alive, so its records are.
+        unsafe { self.record.as_ref() }.depth.get() != 0
+    }
+
+    #[inline]
+    pub(crate) fn record(&self) -> NonNull<CachePadded<Record<P>>> {
+        self.record
+    }
+}

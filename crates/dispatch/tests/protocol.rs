@@ -1,0 +1,152 @@
+//! The protocol on real threads, and the rules that need only one.
+#![cfg(not(loom))]
+
+use std::cell::Cell;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use midflight_dispatch::{Dispatcher, PinnedElsewhere, Publisher, SeqCstFences};
+
+/// Counts the payloads that are alive.
+struct Counted<'c>(&'c AtomicUsize, usize);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+fn publish<'c>(
+    d: &Dispatcher<Counted<'c>, SeqCstFences>,
+    p: &mut Publisher<Counted<'c>>,
+    alive: &'c AtomicUsize,
+    value: usize,
+) -> u64 {
+    alive.fetch_add(1, Ordering::SeqCst);
+    // SAFETY: each test has one publisher.
+    unsafe { d.publish(p, vec![value; 4].into(), Counted(alive, value)) }
+}
+
+#[test]
+fn a_word_follows_the_pin_and_returns_to_the_live_table() {
+    let alive = AtomicUsize::new(0);
+    let live = [0usize; 4];
+    let word = Cell::new(live.as_ptr());
+    let d = Dispatcher::new(SeqCstFences, live.as_ptr());
+    let mut p = Publisher::new();
+    assert_eq!(publish(&d, &mut p, &alive, 7), 0);
+    // SAFETY: the word outlives the handle; one thread.
+    let thread = unsafe { d.register(Some(NonNull::from(&word))) };
+    {
+        // SAFETY: this thread's handle, and a generation is published.
+        let outer = unsafe { d.pin(&thread) };
+        assert_eq!(word.get(), outer.table().as_ptr());
+        assert_eq!(publish(&d, &mut p, &alive, 8), 1);
+        // SAFETY: as above.
+        let inner = unsafe { d.pin(&thread) };
+        assert_eq!((inner.number(), inner.table()[3]), (0, 7), "a nested pin stays in the outer generation");
+        drop(outer);
+        assert_eq!(word.get(), inner.table().as_ptr(), "the thread is pinned until its last pin ends");
+        // SAFETY: one publisher.
+        assert!(unsafe { d.collect(&mut p) }.is_empty());
+    }
+    assert_eq!(word.get(), live.as_ptr());
+    // SAFETY: one publisher.
+    assert_eq!(unsafe { d.collect(&mut p) }.len(), 1);
+    assert_eq!(alive.load(Ordering::SeqCst), 1);
+    // SAFETY: as above; and no pin is open at the release.
+    unsafe {
+        assert_eq!(d.pin(&thread).number(), 1);
+        thread.release();
+    }
+}
+
+#[test]
+fn a_share_holds_the_generation_and_a_thread_is_in_one_generation_at_a_time() {
+    let alive = AtomicUsize::new(0);
+    let d = Dispatcher::new(SeqCstFences, std::ptr::null());
+    let mut p = Publisher::new();
+    publish(&d, &mut p, &alive, 1);
+    // SAFETY: no word; one thread; a generation is published; one publisher; no pin is open at the release.
+    unsafe {
+        let thread = d.register(None);
+        let share = d.pin(&thread).share();
+        publish(&d, &mut p, &alive, 2);
+        assert!(d.collect(&mut p).is_empty(), "a share alone holds it");
+        let pin = d.pin(&thread);
+        assert_eq!(d.join(&thread, &share).err(), Some(PinnedElsewhere { inside: 1, shared: 0 }));
+        drop(pin);
+        let joined = d.join(&thread, &share).unwrap();
+        drop(share);
+        assert_eq!(joined.payload().1, 1);
+        assert!(d.collect(&mut p).is_empty(), "the join holds it");
+        drop(joined);
+        assert_eq!(d.collect(&mut p).len(), 1);
+        thread.release();
+    }
+}
+
+#[test]
+fn a_forgotten_pin_holds_its_generation_for_ever_and_frees_nothing_too_early() {
+    let alive = AtomicUsize::new(0);
+    let d = Dispatcher::new(SeqCstFences, std::ptr::null());
+    let mut p = Publisher::new();
+    publish(&d, &mut p, &alive, 1);
+    // SAFETY: no word; each handle stays on its thread; a generation is published; one publisher.
+    unsafe {
+        let thread = d.register(None);
+        std::mem::forget(d.pin(&thread));
+        thread.release();
+        publish(&d, &mut p, &alive, 2);
+        let other = d.register(None);
+        assert_eq!(d.pin(&other).number(), 1, "the leaked record is not reused");
+        assert!(d.collect(&mut p).is_empty());
+        other.release();
+    }
+}
+
+#[test]
+fn readers_on_real_threads_never_see_a_freed_or_mixed_generation() {
+    const PUBLICATIONS: usize = if cfg!(miri) { 20 } else { 20_000 };
+    let alive = AtomicUsize::new(0);
+    let stop = AtomicBool::new(false);
+    let d = Dispatcher::new(SeqCstFences, std::ptr::null());
+    let mut p = Publisher::new();
+    publish(&d, &mut p, &alive, 0);
+    let pins: usize = std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..3)
+            .map(|_| {
+                scope.spawn(|| {
+                    // SAFETY: no word; this thread only; a generation is published; no pin is open at the release.
+                    unsafe {
+                        let thread = d.register(None);
+                        let mut pins = 0;
+                        while !stop.load(Ordering::Relaxed) {
+                            let pin = d.pin(&thread);
+                            let value = pin.payload().1;
+                            assert!(pin.table().iter().all(|&entry| entry == value));
+                            pins += 1;
+                        }
+                        thread.release();
+                        pins
+                    }
+                })
+            })
+            .collect();
+        for value in 1..=PUBLICATIONS {
+            publish(&d, &mut p, &alive, value);
+            // SAFETY: one publisher.
+            drop(unsafe { d.collect(&mut p) });
+            assert!(
+                alive.load(Ordering::SeqCst) <= 1 + 3 + 1,
+                "at most one retired generation per reader is held"
+            );
+        }
+        stop.store(true, Ordering::Relaxed);
+        readers.into_iter().map(|r| r.join().unwrap()).sum()
+    });
+    assert!(pins > 0);
+    // SAFETY: one publisher.
+    drop(unsafe { d.collect(&mut p) });
+    assert_eq!(alive.load(Ordering::SeqCst), 1, "everything but the current generation is gone");
+}

@@ -1,0 +1,4 @@
+//! AArch64.
+
+pub(crate) mod cache;
+pub(crate) mod trampoline;

@@ -1,0 +1,21 @@
+//! What the instruction set decides. The two folders are twins, file for file, and both are compiled and tested on every
+//! host: encoders and plans are pure, and only what executes an instruction is behind a `cfg`.
+
+#[cfg_attr(not(target_arch = "aarch64"), allow(dead_code, reason = "the other instruction set's twin"))]
+pub(crate) mod aarch64;
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "the other instruction set's twin"))]
+pub(crate) mod x86_64;
+
+#[cfg(target_arch = "aarch64")]
+pub(crate) use aarch64::{cache, trampoline};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86_64::{cache, trampoline};
+
+#[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]
+compile_error!("midflight runs on AArch64 and x86-64");
+
+/// Bytes for one slot: half of it its trampoline, half its unbound stub. A divisor of every page size.
+pub(crate) const SLOT_CODE: usize = 64;
+
+/// Half a slot's code.
+pub(crate) type Stub = [u8; SLOT_CODE / 2];

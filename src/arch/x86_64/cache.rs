@@ -1,0 +1,22 @@
+//! Making written instructions visible: x86-64 keeps instruction fetch coherent with data.
+//!
+//! What remains is the *executing* core's obligation to serialise before it runs bytes that another core wrote (Intel
+//! SDM volume 3, "Handling Self- and Cross-Modifying Code"; AMD APM volume 2, 7.6.1). membarrier's SYNC_CORE does that for
+//! all cores; `synchronise_this_core` is for systems without it.
+
+/// Nothing to do for the caches. The compiler must not move the stores behind this, hence the fence.
+///
+/// # Safety
+///
+/// None needed here; the twin's contract is that the bytes are mapped at these addresses.
+#[cfg(target_arch = "x86_64")]
+pub(crate) unsafe fn publish_code(_start: *const u8, _len: usize) {
+    std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
+}
+
+/// Discards what this core has fetched: CPUID is a serialising instruction on every x86-64.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+pub(crate) fn synchronise_this_core() {
+    std::hint::black_box(std::arch::x86_64::__cpuid(0));
+}

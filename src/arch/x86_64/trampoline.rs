@@ -1,0 +1,95 @@
+//! Trampolines: stable addresses that jump to what the calling thread's table holds for a slot.
+//!
+//! Only r11 is touched, which a call may clobber and which carries no argument (System V psABI for AMD64, 3.2.3: r10 is
+//! the static chain pointer, r11 is free). Each starts with `endbr64` for hosts built with -fcf-protection.
+
+use crate::arch::Stub;
+
+const ENDBR64: [u8; 4] = [0xf3, 0x0f, 0x1e, 0xfa];
+/// `int3`: where control can never come.
+const INT3: u8 = 0xcc;
+
+/// The trampoline of a slot. `table_offset` is the table word's distance from the thread pointer in bytes.
+///
+/// None if the word is out of reach: x86-64's static TLS lies below the thread pointer, and 2 GiB of it are addressed.
+pub(crate) fn encode(slot: u32, table_offset: i64) -> Option<Stub> {
+    let offset = i32::try_from(table_offset).ok()?;
+    let entry = i32::try_from(slot.checked_mul(8)?).ok()?;
+    Some(assemble(&[
+        &ENDBR64,
+        // mov r11, fs:[offset]
+        &[0x64, 0x4c, 0x8b, 0x1c, 0x25],
+        &offset.to_le_bytes(),
+        // jmp [r11 + entry]
+        &[0x41, 0xff, 0xa3],
+        &entry.to_le_bytes(),
+    ]))
+}
+
+/// What an unbound slot's entry points at: hands the slot's number in r11d to `handler`.
+pub(crate) fn encode_unbound(slot: u32, handler: u64) -> Stub {
+    assemble(&[
+        &ENDBR64,
+        // mov r11d, slot
+        &[0x41, 0xbb],
+        &slot.to_le_bytes(),
+        // movabs r10, handler; jmp r10
+        &[0x49, 0xba],
+        &handler.to_le_bytes(),
+        &[0x41, 0xff, 0xe2],
+    ])
+}
+
+fn assemble(parts: &[&[u8]]) -> Stub {
+    let mut stub = [INT3; size_of::<Stub>()];
+    let mut at = 0;
+    for part in parts {
+        stub[at..at + part.len()].copy_from_slice(part);
+        at += part.len();
+    }
+    stub
+}
+
+#[cfg(target_arch = "x86_64")]
+std::arch::global_asm!(
+    include_str!("../../../asm/x86_64/unbound.s"),
+    report = sym crate::trampolines::report_unbound,
+    options(att_syntax)
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Expected values are what GNU as writes for the text beside them (`{disp32}` on the jump).
+    #[test]
+    fn trampolines_are_what_the_assembler_writes() {
+        let expected = [
+            0xf3, 0x0f, 0x1e, 0xfa, // endbr64
+            0x64, 0x4c, 0x8b, 0x1c, 0x25, 0xf0, 0xff, 0xff, 0xff, // mov %fs:-16, %r11
+            0x41, 0xff, 0xa3, 0x18, 0x00, 0x00, 0x00, // jmp *24(%r11)
+        ];
+        let stub = encode(3, -16).unwrap();
+        assert_eq!(stub[..20], expected);
+        assert!(stub[20..].iter().all(|&b| b == INT3));
+        assert_eq!(encode(100_000, -16).unwrap()[16..20], 800_000_u32.to_le_bytes());
+    }
+
+    #[test]
+    fn a_table_word_out_of_reach_is_refused() {
+        assert_eq!(encode(0, i64::from(i32::MIN) - 8), None);
+        assert_eq!(encode(1 << 29, -16), None);
+    }
+
+    #[test]
+    fn unbound_stubs_are_what_the_assembler_writes() {
+        let expected = [
+            0xf3, 0x0f, 0x1e, 0xfa, // endbr64
+            0x41, 0xbb, 0x03, 0x00, 0x00, 0x00, // mov $3, %r11d
+            0x49, 0xba, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22,
+            0x11, // movabs $0x1122334455667788, %r10
+            0x41, 0xff, 0xe2, // jmp *%r10
+        ];
+        assert_eq!(encode_unbound(3, 0x1122_3344_5566_7788)[..23], expected);
+    }
+}

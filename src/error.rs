@@ -1,0 +1,190 @@
+//! What can go wrong, each with what to do about it.
+
+use std::path::PathBuf;
+use std::{fmt, io};
+
+/// Why a call of the runtime changed nothing. After any error the old versions go on serving.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// This system lacks something that the runtime cannot do without.
+    Unsupported {
+        /// What, and what to do.
+        what: String,
+    },
+    /// The module's file could not be read.
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is not a module that can be loaded, or does not link.
+    Image {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, with symbol and address.
+        source: midflight_image::Error,
+    },
+    /// The module has no name: no SONAME, and its file name gives none either.
+    NoName {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Two files of one publication are the same module.
+    DuplicateModule {
+        /// The module.
+        module: String,
+        /// The files.
+        paths: [PathBuf; 2],
+    },
+    /// A library that the module needs (DT_NEEDED) could not be loaded.
+    Library {
+        /// The module's file.
+        path: PathBuf,
+        /// The library.
+        library: String,
+        /// The dynamic linker's reason.
+        reason: String,
+    },
+    /// The module uses a variable of another module.
+    DataImport {
+        /// The file.
+        path: PathBuf,
+        /// The variable.
+        symbol: String,
+        /// The module that defines it.
+        module: String,
+    },
+    /// The version lacks functions that the program or other modules call.
+    MissingFunctions {
+        /// The file.
+        path: PathBuf,
+        /// The module.
+        module: String,
+        /// The functions.
+        symbols: Vec<String>,
+    },
+    /// A symbol was asked for that the module does not define as a function.
+    NoSuchFunction {
+        /// The module.
+        module: String,
+        /// The symbol.
+        symbol: String,
+    },
+    /// The module was asked for and is not loaded.
+    NotLoaded {
+        /// The module.
+        module: String,
+    },
+    /// The module cannot be unloaded because others call it.
+    StillImported {
+        /// The module.
+        module: String,
+        /// The modules that call it.
+        by: Vec<String>,
+    },
+    /// Memory for code could not be had, or its protection not changed.
+    CodeMemory {
+        /// For what.
+        of: String,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// The cores could not be synchronised.
+    Synchronise {
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// The thread-local table pointer is too far from the thread pointer for a trampoline.
+    ThreadLocalOutOfReach {
+        /// Bytes from the thread pointer.
+        offset: i64,
+    },
+    /// The process has used up its slots.
+    TooManySlots {
+        /// How many there are.
+        limit: usize,
+    },
+    /// A module's constructor or destructor called back into the runtime that is running it.
+    Reentered,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unsupported { what } => f.write_str(what),
+            Self::Read { path, source } => write!(f, "{}: cannot be read: {source}", path.display()),
+            Self::Image { path, source } => write!(f, "{}: {source}", path.display()),
+            Self::NoName { path } => write!(
+                f,
+                "{}: the module has no name: give the file a name in UTF-8 or link it with -Wl,-soname,libNAME.so",
+                path.display()
+            ),
+            Self::DuplicateModule { module, paths: [first, second] } => write!(
+                f,
+                "{} and {} are both module `{module}`: publish one version at a time, or link them with different sonames",
+                first.display(),
+                second.display()
+            ),
+            Self::Library { path, library, reason } => write!(
+                f,
+                "{}: needs the library {library}, which cannot be loaded: {reason}. Install it, or link the module without it",
+                path.display()
+            ),
+            Self::DataImport { path, symbol, module } => write!(
+                f,
+                "{}: uses the variable `{symbol}` of module `{module}`, whose address changes with every version: \
+                 export a function from `{module}` that returns it",
+                path.display()
+            ),
+            Self::MissingFunctions { path, module, symbols } => write!(
+                f,
+                "{}: this version of `{module}` does not export {}, which the program or another module calls: \
+                 export it with C linkage and default visibility, or remove the declaration",
+                path.display(),
+                list(symbols)
+            ),
+            Self::NoSuchFunction { module, symbol } => {
+                write!(f, "module `{module}` exports no function `{symbol}`: check the name (C++ and Rust mangle theirs)")
+            }
+            Self::NotLoaded { module } => write!(f, "module `{module}` is not loaded"),
+            Self::StillImported { module, by } => {
+                write!(f, "module `{module}` is called by {}: unload them first", list(by))
+            }
+            Self::CodeMemory { of, source } => write!(
+                f,
+                "no code memory for {of}: {source}. Check the limits on address space, on mappings (vm.max_map_count) and on \
+                 executable memory (SELinux execmem, noexec)"
+            ),
+            Self::Synchronise { source } => write!(f, "the cores could not be synchronised: {source}"),
+            Self::ThreadLocalOutOfReach { offset } => write!(
+                f,
+                "the runtime's thread-local word is {offset} bytes from the thread pointer, out of a trampoline's reach: \
+                 link the runtime into the executable, or reduce its static thread-local storage"
+            ),
+            Self::TooManySlots { limit } => {
+                write!(f, "all {limit} slots are in use: a process can call at most that many functions of modules")
+            }
+            Self::Reentered => f.write_str(
+                "the runtime was called from a module's constructor or destructor: it is busy with that module; call it later",
+            ),
+        }
+    }
+}
+
+fn list(names: &[String]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Read { source, .. } | Self::CodeMemory { source, .. } | Self::Synchronise { source } => {
+                Some(source)
+            }
+            Self::Image { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Frames: a thread inside one generation.
+
+use std::cell::Cell;
+use std::fmt;
+use std::ptr::NonNull;
+
+use midflight_dispatch::{Dispatcher, Pin, PinnedElsewhere, Share, ThreadHandle};
+
+use crate::live::LIVE;
+use crate::module::Versions;
+use crate::os::barrier::Barrier;
+use crate::os::thread;
+use crate::slots::Slot;
+
+/// The process's dispatcher. A static, because the threads' table words and the live table are.
+pub(crate) static DISPATCH: Dispatcher<Versions, Barrier> = Dispatcher::new(Barrier, LIVE.as_ptr());
+
+/// A thread inside one generation: every module function called with it is that generation's, and so is whatever those call in
+/// other modules. Its code stays mapped until the frame ends.
+///
+/// Belongs to the thread that opened it; [`share`](Self::share) lets others join. A frame within a frame is in the
+/// same generation, and the thread leaves it when the last of them is dropped.
+pub struct Frame {
+    pin: Pin<'static, Versions>,
+    table: *const usize,
+}
+
+impl Frame {
+    /// Enters the current generation.
+    ///
+    /// # Safety
+    ///
+    /// A generation has been published.
+    #[inline]
+    pub(crate) unsafe fn open() -> Self {
+        // SAFETY: the handle is of this thread and of DISPATCH.
+        let pin = unsafe { DISPATCH.pin(&this_thread()) };
+        Self { table: pin.table().as_ptr(), pin }
+    }
+
+    /// The generation it is in. Each publication makes one, numbered from 1.
+    #[inline]
+    pub fn generation(&self) -> u64 {
+        self.pin.number()
+    }
+
+    /// The version of a module in this generation, counted from 1 in the order of loading; None if it is not loaded.
+    pub fn version(&self, module: &str) -> Option<u64> {
+        self.pin.payload().iter().find(|v| &**v.name() == module).map(|v| v.number())
+    }
+
+    /// Lets other threads join this frame's generation.
+    #[inline]
+    pub fn share(&self) -> SharedFrame {
+        SharedFrame { share: self.pin.share() }
+    }
+
+    /// The address behind a slot in this generation.
+    #[doc(hidden)]
+    #[inline(always)]
+    pub fn target(&self, slot: &Slot) -> *const () {
+        // SAFETY: slots have their indices before the first frame can be had, and every table covers all slots that existed
+        // when it was published, the declared ones always.
+        unsafe { *self.table.add(slot.index()) as *const () }
+    }
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frame").field("generation", &self.generation()).finish()
+    }
+}
+
+/// A frame's generation, for other threads to join. While one is held the generation's code stays mapped.
+#[derive(Clone)]
+pub struct SharedFrame {
+    share: Share<Versions>,
+}
+
+impl SharedFrame {
+    /// Enters the shared generation on this thread.
+    ///
+    /// # Errors
+    ///
+    /// If this thread has a frame open in another generation.
+    #[inline]
+    pub fn join(&self) -> Result<Frame, PinnedElsewhere> {
+        // SAFETY: the handle is of this thread and of DISPATCH, as the share is.
+        let pin = unsafe { DISPATCH.join(&this_thread(), &self.share) }?;
+        Ok(Frame { table: pin.table().as_ptr(), pin })
+    }
+
+    /// The shared generation's number.
+    pub fn generation(&self) -> u64 {
+        self.share.number()
+    }
+}
+
+impl fmt::Debug for SharedFrame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedFrame").field("generation", &self.generation()).finish()
+    }
+}
+
+#[inline]
+fn this_thread() -> ThreadHandle<Versions> {
+    // SAFETY: the block is this thread's own.
+    let record = unsafe { thread::block().as_ref() }.record.get();
+    match record {
+        // SAFETY: put there by `register` on this thread, and taken away when it is released.
+        Some(record) => unsafe { ThreadHandle::from_raw(record) },
+        None => register(),
+    }
+}
+
+/// Gives the record back when the thread exits.
+struct Registration {
+    record: Cell<Option<NonNull<()>>>,
+}
+
+thread_local! {
+    static REGISTRATION: Registration = const { Registration { record: Cell::new(None) } };
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        // SAFETY: the block is this thread's own.
+        unsafe { thread::block().as_ref() }.record.set(None);
+        if let Some(record) = self.record.get() {
+            // SAFETY: from `register` on this thread; DISPATCH is static; the block has forgotten it.
+            unsafe { ThreadHandle::<Versions>::from_raw(record).release() };
+        }
+    }
+}
+
+/// A thread's first frame.
+#[cold]
+fn register() -> ThreadHandle<Versions> {
+    let block = thread::block();
+    // SAFETY: the block is this thread's own and as long-lived; the word in it is what trampolines on this thread read.
+    let (block, word) = unsafe { (block.as_ref(), NonNull::from(&block.as_ref().table)) };
+    // SAFETY: the word lives until the thread's end, the handle at most until its destructors run.
+    let record = unsafe { DISPATCH.register(Some(word)) }.into_raw();
+    block.record.set(Some(record));
+    // In a thread whose thread-locals are being destroyed there is nobody left to give the record back: it stays claimed,
+    // which costs its 128 bytes.
+    let _ = REGISTRATION.try_with(|registration| registration.record.set(Some(record)));
+    // SAFETY: just made, on this thread.
+    unsafe { ThreadHandle::from_raw(record) }
+}

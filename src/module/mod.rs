@@ -1,0 +1,11 @@
+//! Modules: from a file to a version that can be called.
+//!
+//! `file` reads and names it, `stage` binds its imports and links it into code memory, `version` is what stands behind a generation.
+
+mod file;
+mod stage;
+mod version;
+
+pub(crate) use file::ModuleFile;
+pub(crate) use stage::{Found, Neighbours, bind, link};
+pub(crate) use version::{Version, Versions};

@@ -1,0 +1,146 @@
+//! Staging: a parsed image placed, bound to its neighbours and to the process, and sealed. Nothing of it runs here.
+
+use std::collections::{BTreeSet, HashMap};
+use std::ffi::CString;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use midflight_image::{Image, Import};
+
+use super::file::stem;
+use super::version::Exported;
+use super::{ModuleFile, Version};
+use crate::Error;
+use crate::code::CodeMemory;
+use crate::os::library::{self, Library};
+
+/// What other modules offer to the one that is being staged.
+pub(crate) trait Neighbours {
+    /// What a module of the next generation exports under this name.
+    fn find(&self, symbol: &str, from: &str) -> Option<Found>;
+    /// Whether a module of this name is in the next generation.
+    fn is_module(&self, name: &str) -> bool;
+    /// The trampoline of a neighbour's function.
+    fn trampoline(&mut self, module: &str, symbol: &str) -> Result<usize, Error>;
+}
+
+/// A neighbour's export.
+pub(crate) struct Found {
+    pub(crate) module: Arc<str>,
+    pub(crate) function: bool,
+}
+
+/// What a module's imports were bound to.
+pub(crate) struct Bound<'data> {
+    /// By name and symbol version.
+    addresses: HashMap<(&'data str, Option<&'data str>), u64>,
+    /// The neighbours' functions among them: (module, symbol).
+    calls: BTreeSet<(Arc<str>, Box<str>)>,
+    libraries: Vec<Library>,
+}
+
+/// Finds what the module's imports stand for.
+///
+/// Imports bind, in this order: to the modules that it names in DT_NEEDED, to the process and the system libraries that it
+/// needs, to any other module. A module is always bound through trampolines, so that replacing it never relinks this one.
+///
+/// # Safety
+///
+/// The libraries that it needs are loaded into the process if they are not there, and their constructors run.
+pub(crate) unsafe fn bind<'data>(
+    file: &ModuleFile,
+    image: &Image<'data>,
+    name: &str,
+    neighbours: &mut impl Neighbours,
+) -> Result<Bound<'data>, Error> {
+    let mut libraries = Vec::new();
+    let mut needs_modules = false;
+    for &library in image.needed() {
+        if neighbours.is_module(stem(library)) {
+            needs_modules = true;
+            continue;
+        }
+        // SAFETY: the caller accepts the library's constructors.
+        let opened = unsafe { Library::open(library) }.map_err(|reason| Error::Library {
+            path: file.path().into(),
+            library: library.into(),
+            reason,
+        })?;
+        libraries.push(opened);
+    }
+
+    let mut addresses = HashMap::new();
+    let mut calls = BTreeSet::new();
+    for import in image.imports() {
+        let mut neighbour = |symbol: &str| -> Result<Option<u64>, Error> {
+            let Some(found) = neighbours.find(symbol, name) else { return Ok(None) };
+            if !found.function {
+                let (path, symbol, module) = (file.path().into(), symbol.into(), found.module.to_string());
+                return Err(Error::DataImport { path, symbol, module });
+            }
+            let trampoline = neighbours.trampoline(&found.module, symbol)?;
+            calls.insert((found.module, symbol.into()));
+            Ok(Some(trampoline as u64))
+        };
+        let mut address = if needs_modules { neighbour(import.name)? } else { None };
+        if address.is_none() {
+            address = system_symbol(&import, &libraries);
+        }
+        if address.is_none() {
+            address = neighbour(import.name)?;
+        }
+        if let Some(address) = address {
+            addresses.insert((import.name, import.version), address);
+        }
+    }
+    Ok(Bound { addresses, calls, libraries })
+}
+
+/// Places, relocates and seals the module. Nothing of it runs, and other cores are not yet synchronised.
+pub(crate) fn link(
+    file: &ModuleFile,
+    image: &Image<'_>,
+    bound: Bound<'_>,
+    name: Arc<str>,
+    number: u64,
+    memory: &mut CodeMemory,
+) -> Result<Version, Error> {
+    let failed = |source| Error::CodeMemory { of: file.path().display().to_string(), source };
+    let (span, align) = (image.span() as usize, image.align() as usize);
+    let mut draft = memory.draft(span, align, &format!("midflight: {name} {number}")).map_err(failed)?;
+    let base = draft.base() as u64;
+    let bytes = &mut draft.bytes()[..span];
+    let mut resolve = |import: &Import<'_>| bound.addresses.get(&(import.name, import.version)).copied();
+    image.link(base, bytes, &mut resolve).map_err(|e| file.wrong(e))?;
+    let constructors = image.init(base, bytes).map_err(|e| file.wrong(e))?;
+    let destructors = image.fini(base, bytes).map_err(|e| file.wrong(e))?;
+    let block = draft.seal(image.regions()).map_err(failed)?;
+
+    let exports = image.exports().map(|export| {
+        let exported = Exported { address: (base + export.offset) as usize, function: export.function };
+        (export.name.into(), exported)
+    });
+    Ok(Version {
+        exports: exports.collect(),
+        name,
+        number,
+        path: file.path().into(),
+        calls: bound.calls,
+        constructors,
+        destructors,
+        initialised: AtomicBool::new(false),
+        block,
+        _libraries: bound.libraries,
+    })
+}
+
+/// A symbol of the process or of the libraries the module needs, in the version the module was linked with.
+fn system_symbol(import: &Import<'_>, libraries: &[Library]) -> Option<u64> {
+    let name = CString::new(import.name).ok()?;
+    let version = import.version.map(CString::new).transpose().ok()?;
+    let anywhere = |version| {
+        library::process_symbol(&name, version)
+            .or_else(|| libraries.iter().find_map(|library| library.symbol(&name, version)))
+    };
+    anywhere(version.as_deref())
+}

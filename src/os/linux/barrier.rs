@@ -1,0 +1,80 @@
+//! The asymmetric fence and core synchronisation, by membarrier(2) (kernel/sched/membarrier.c).
+
+use std::io;
+use std::sync::atomic::{AtomicU8, Ordering, compiler_fence, fence};
+
+use crate::arch;
+
+// Values of include/uapi/linux/membarrier.h.
+const REGISTER_PRIVATE_EXPEDITED: libc::c_int = 1 << 4;
+const PRIVATE_EXPEDITED: libc::c_int = 1 << 3;
+const REGISTER_PRIVATE_EXPEDITED_SYNC_CORE: libc::c_int = 1 << 6;
+const PRIVATE_EXPEDITED_SYNC_CORE: libc::c_int = 1 << 5;
+
+/// Fences on both sides, and a context synchronisation at each pin. Also the state before `start`.
+const FENCES: u8 = 0;
+/// The writer pays.
+const MEMBARRIER: u8 = 1;
+
+/// Written once, before the first pin; Relaxed throughout: whoever holds a `Runtime` has it by a happens-before edge.
+static MODE: AtomicU8 = AtomicU8::new(FENCES);
+
+fn membarrier(command: libc::c_int) -> io::Result<()> {
+    // SAFETY: membarrier(2) takes no pointers.
+    match unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Registers the process for both expedited commands. A kernel without them (before 4.16), or a sandbox that forbids
+/// the call, leaves the fences: right, and dearer at each pin. `force_fences` leaves them on purpose.
+pub(crate) fn start(force_fences: bool) {
+    let registered = !force_fences
+        && membarrier(REGISTER_PRIVATE_EXPEDITED).is_ok()
+        && membarrier(REGISTER_PRIVATE_EXPEDITED_SYNC_CORE).is_ok();
+    MODE.store(if registered { MEMBARRIER } else { FENCES }, Ordering::Relaxed);
+}
+
+/// Whether publications carry the cost of the pins' fences.
+pub(crate) fn is_asymmetric() -> bool {
+    MODE.load(Ordering::Relaxed) == MEMBARRIER
+}
+
+/// Makes every core that runs a thread of this process discard instructions it fetched before this call.
+///
+/// Without membarrier the threads do it themselves at each pin (`Barrier::entered`).
+pub(crate) fn synchronise_cores() -> io::Result<()> {
+    if is_asymmetric() { membarrier(PRIVATE_EXPEDITED_SYNC_CORE) } else { Ok(()) }
+}
+
+/// The process's barrier between pins and publications.
+pub(crate) struct Barrier;
+
+// SAFETY: with membarrier, the heavy half makes every running thread of the process execute a full barrier between the
+// caller's accesses before and after it, and a thread that is not running passes through the scheduler's; so a compiler
+// fence is all that the light half owes (membarrier(2), "PRIVATE_EXPEDITED"). Without it both halves are SeqCst fences.
+unsafe impl midflight_dispatch::Barrier for Barrier {
+    #[inline]
+    fn light(&self) {
+        if is_asymmetric() {
+            compiler_fence(Ordering::SeqCst);
+        } else {
+            fence(Ordering::SeqCst);
+        }
+    }
+
+    fn heavy(&self) {
+        fence(Ordering::SeqCst);
+        if is_asymmetric() {
+            membarrier(PRIVATE_EXPEDITED).expect("a registered process may use membarrier");
+        }
+    }
+
+    #[inline]
+    fn entered(&self) {
+        if !is_asymmetric() {
+            arch::cache::synchronise_this_core();
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Two words of static thread-local storage: the table pointer that trampolines read, and this thread's record.
+//!
+//! They are defined in assembly because Rust's `thread_local!` promises neither an address that is constant relative
+//! to the thread pointer nor an initial value that is right in a thread the runtime has never seen. In `.tdata` they
+//! get both from the C library's thread set-up (ELF TLS, local-exec or initial-exec model).
+
+use std::cell::Cell;
+use std::ptr::NonNull;
+
+use midflight_dispatch::ThreadWord;
+
+use crate::live::LIVE;
+
+#[cfg(target_arch = "aarch64")]
+std::arch::global_asm!(include_str!("../../../asm/aarch64/thread.s"), live = sym LIVE);
+#[cfg(target_arch = "x86_64")]
+std::arch::global_asm!(include_str!("../../../asm/x86_64/thread.s"), live = sym LIVE, options(att_syntax));
+
+/// As laid out in asm/*/thread.s.
+#[repr(C)]
+pub(crate) struct ThreadBlock {
+    /// Entry 0 of the table that trampolines on this thread call through.
+    pub(crate) table: ThreadWord,
+    /// This thread's claim on a dispatcher record; None until its first pin.
+    pub(crate) record: Cell<Option<NonNull<()>>>,
+}
+
+/// The calling thread's block.
+#[inline(always)]
+pub(crate) fn block() -> NonNull<ThreadBlock> {
+    let at: *mut ThreadBlock;
+    // SAFETY: reads the thread pointer and the GOT entry that holds the block's offset from it; both are constant for a
+    // thread, so `pure` and `nomem` hold.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        std::arch::asm!(
+            "mov {at}, qword ptr fs:[0]",
+            "add {at}, qword ptr [rip + midflight_thread@GOTTPOFF]",
+            at = out(reg) at,
+            options(pure, nomem, nostack)
+        );
+        #[cfg(target_arch = "aarch64")]
+        std::arch::asm!(
+            "mrs {at}, tpidr_el0",
+            "adrp {offset}, :gottprel:midflight_thread",
+            "ldr {offset}, [{offset}, :gottprel_lo12:midflight_thread]",
+            "add {at}, {at}, {offset}",
+            at = out(reg) at,
+            offset = out(reg) _,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+        NonNull::new_unchecked(at)
+    }
+}
+
+/// The table word's distance from the thread pointer, for the trampolines' immediate. The same in every thread.
+pub(crate) fn table_offset() -> i64 {
+    let thread_pointer: i64;
+    // SAFETY: reads the thread pointer; on x86-64 the ABI keeps a copy of it at %fs:0.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        std::arch::asm!("mov {}, qword ptr fs:[0]", out(reg) thread_pointer, options(pure, readonly, nostack));
+        #[cfg(target_arch = "aarch64")]
+        std::arch::asm!("mrs {}, tpidr_el0", out(reg) thread_pointer, options(pure, nomem, nostack));
+    }
+    block().as_ptr() as i64 - thread_pointer
+}

@@ -1,0 +1,65 @@
+//! The process's own symbols and the system's libraries, by dlopen(3) and dlsym(3).
+
+use std::ffi::{CStr, CString};
+use std::ptr::NonNull;
+
+use libc::{c_char, c_void};
+
+/// A system library that a module needs, kept open as long as the module is loaded.
+pub(crate) struct Library {
+    handle: NonNull<c_void>,
+}
+
+// SAFETY: a dlopen handle may be used and closed on any thread (POSIX dlopen: the functions are MT-Safe).
+unsafe impl Send for Library {}
+// SAFETY: as for Send; dlsym through & does not change the handle.
+unsafe impl Sync for Library {}
+
+impl Library {
+    /// Opens the library, or counts one more use of it if the process has it already. The error is ld.so's own text.
+    ///
+    /// # Safety
+    ///
+    /// The library's constructors run.
+    pub(crate) unsafe fn open(name: &str) -> Result<Self, String> {
+        let name = CString::new(name).map_err(|_| "the name contains a NUL".to_owned())?;
+        // SAFETY: the caller accepts the constructors; the name is a C string.
+        let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
+        NonNull::new(handle).map(|handle| Self { handle }).ok_or_else(last_error)
+    }
+
+    pub(crate) fn symbol(&self, name: &CStr, version: Option<&CStr>) -> Option<u64> {
+        lookup(self.handle.as_ptr(), name, version)
+    }
+}
+
+impl Drop for Library {
+    fn drop(&mut self) {
+        // SAFETY: the handle came from dlopen and is closed once. A failure would leave the library loaded, which harms no one.
+        unsafe { libc::dlclose(self.handle.as_ptr()) };
+    }
+}
+
+/// A symbol of the executable or of a library in its global scope.
+pub(crate) fn process_symbol(name: &CStr, version: Option<&CStr>) -> Option<u64> {
+    lookup(libc::RTLD_DEFAULT, name, version)
+}
+
+/// Mach-O symbols have no versions.
+fn lookup(handle: *mut c_void, name: &CStr, _version: Option<&CStr>) -> Option<u64> {
+    // SAFETY: C strings, and a handle that is open or RTLD_DEFAULT.
+    let address = unsafe { libc::dlsym(handle, name.as_ptr()) };
+    (!address.is_null()).then_some(address as u64)
+}
+
+fn last_error() -> String {
+    // SAFETY: dlerror returns NULL or a C string that lasts until this thread's next dl call.
+    unsafe {
+        let text: *const c_char = libc::dlerror();
+        if text.is_null() {
+            "no reason given".into()
+        } else {
+            CStr::from_ptr(text).to_string_lossy().into_owned()
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! The runtime: load, publish, look up, free.
+
+use std::cell::Cell;
+use std::fmt;
+use std::path::Path;
+use std::ptr::NonNull;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::Error;
+use crate::code::Backing;
+use crate::collect::Collected;
+use crate::frame::Frame;
+use crate::os::barrier;
+use crate::state::State;
+
+/// The process's runtime. Slots, trampolines and the threads' table words are the process's, so every handle is
+/// the same runtime, and it stays until the process ends.
+#[derive(Clone, Copy)]
+pub struct Runtime {
+    state: &'static Mutex<State>,
+}
+
+/// How the runtime works; all defaults are right for production.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct Config {
+    /// How code is written before it executes.
+    pub backing: Backing,
+    /// Order pins and publications by fences even where the kernel has membarrier: dearer pins, no system calls.
+    pub force_fences: bool,
+}
+
+/// What a publication did.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Publication {
+    /// The generation it made.
+    pub generation: u64,
+    /// From the call to everything linked, visible to all cores and initialised.
+    pub stage: Duration,
+    /// From there to every thread's next frame calling the new code: the new table, the swap, the live table.
+    pub publish: Duration,
+    /// What was published, in the order of the paths.
+    pub modules: Vec<ModuleVersion>,
+}
+
+/// A version of a module.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct ModuleVersion {
+    /// The module's name: its SONAME without `lib` and `.so`, else its file's.
+    pub name: String,
+    /// Counts the loads of this module that succeeded, from 1.
+    pub version: u64,
+}
+
+static STARTED: Mutex<Option<Runtime>> = Mutex::new(None);
+
+thread_local! {
+    /// This thread holds the state: a constructor, a destructor or a library's initialiser may be running on it.
+    static BUSY: Cell<bool> = const { Cell::new(false) };
+}
+
+impl Runtime {
+    /// Starts the runtime with its defaults, or returns the one that is running.
+    ///
+    /// # Errors
+    ///
+    /// If the system cannot give it memory to execute code in, or is not supported.
+    pub fn start() -> Result<Self, Error> {
+        Self::start_with(Config::default())
+    }
+
+    /// Starts the runtime. One that is running already keeps the configuration it was started with.
+    ///
+    /// # Errors
+    ///
+    /// As for [`start`](Self::start).
+    pub fn start_with(config: Config) -> Result<Self, Error> {
+        let mut started = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(runtime) = *started {
+            return Ok(runtime);
+        }
+        if cfg!(target_os = "macos") {
+            return Err(Error::Unsupported {
+                what: "midflight does not load modules on macOS yet (no Mach-O reader): build the host for Linux".into(),
+            });
+        }
+        barrier::start(config.force_fences);
+        let state = State::new(config)?;
+        let runtime = Self { state: Box::leak(Box::new(Mutex::new(state))) };
+        *started = Some(runtime);
+        Ok(runtime)
+    }
+
+    /// Loads a module, or replaces the version that is loaded, for every frame opened from now on.
+    ///
+    /// Whatever is wrong with the file is an error, and then the old version goes on serving untouched.
+    ///
+    /// # Errors
+    ///
+    /// Says what is wrong with which file, and what to do.
+    ///
+    /// # Safety
+    ///
+    /// The module's native code runs in this process: its constructors in this call, its functions when called. The caller
+    /// vouches that its code is sound, and that its functions have the types with which the program's
+    /// [`module!`](crate::module) declarations and the other modules call them, in this version as in those before.
+    pub unsafe fn load(&self, path: impl AsRef<Path>) -> Result<Publication, Error> {
+        // SAFETY: the caller's promise.
+        unsafe { self.load_all(&[path]) }
+    }
+
+    /// Loads or replaces several modules in one publication: every frame sees all of them or none. They may call each other.
+    ///
+    /// # Errors
+    ///
+    /// As for [`load`](Self::load); if one file is wrong, nothing is published.
+    ///
+    /// # Safety
+    ///
+    /// As for [`load`](Self::load), of each.
+    pub unsafe fn load_all(&self, paths: &[impl AsRef<Path>]) -> Result<Publication, Error> {
+        let mut state = self.lock()?;
+        // SAFETY: the caller's promise.
+        let published = unsafe { state.load(paths) };
+        // What was replaced before may be free by now, and on failure what was staged has been dropped already.
+        let (free, _) = state.retirement.collect();
+        drop(free);
+        published
+    }
+
+    /// Takes a module out. Calls to it from frames opened afterwards abort the process, so its callers go first.
+    ///
+    /// # Errors
+    ///
+    /// If it is not loaded, or another loaded module calls it.
+    pub fn unload(&self, module: &str) -> Result<(), Error> {
+        let mut state = self.lock()?;
+        state.unload(module)?;
+        let (free, _) = state.retirement.collect();
+        drop(free);
+        Ok(())
+    }
+
+    /// Opens a frame on this thread, in the current generation (or in that of the frame it is already inside).
+    ///
+    /// Some nanoseconds, and never waits.
+    #[inline]
+    pub fn frame(&self) -> Frame {
+        // SAFETY: `start` published the first generation.
+        unsafe { Frame::open() }
+    }
+
+    /// The address of a module's function, for C or for whoever cannot hold a frame: a trampoline, which calls the
+    /// frame's version on a thread that is inside a frame, else the current one. Stable for the life of the process, whatever is
+    /// loaded, replaced or unloaded.
+    ///
+    /// From the first such call on, replaced versions of this module, and of the modules that it calls, are retained:
+    /// the runtime cannot know who is inside them. [`collect_escaped`](Self::collect_escaped) frees them.
+    ///
+    /// Call it only from frames opened after this returned, or outside frames.
+    ///
+    /// # Errors
+    ///
+    /// If the module is not loaded or has no such function.
+    pub fn symbol(&self, module: &str, symbol: &str) -> Result<NonNull<()>, Error> {
+        let mut state = self.lock()?;
+        let trampoline = state.symbol(module, symbol)?;
+        Ok(NonNull::new(trampoline as *mut ()).expect("code is not at address 0"))
+    }
+
+    /// Frees what was replaced and what no thread can be inside any more. Loading does so too; an engine that loads
+    /// seldom calls this to have the memory back earlier.
+    pub fn collect(&self) -> Result<Collected, Error> {
+        let mut state = self.lock()?;
+        let (free, report) = state.retirement.collect();
+        drop(free);
+        Ok(report)
+    }
+
+    /// Frees the retained versions as well.
+    ///
+    /// # Safety
+    ///
+    /// No thread is inside, or has a return address or any other pointer into, a replaced version of a module of which
+    /// [`symbol`](Self::symbol) was taken, or of a module that such a one calls.
+    pub unsafe fn collect_escaped(&self) -> Result<Collected, Error> {
+        let mut state = self.lock()?;
+        let (mut free, _) = state.retirement.collect();
+        free.extend(state.retirement.take_retained());
+        let report = state.retirement.report(free.len());
+        drop(free);
+        Ok(report)
+    }
+
+    /// Whether publications carry the cost of the pins' fences (membarrier), or each pin its own.
+    pub fn is_asymmetric(&self) -> bool {
+        barrier::is_asymmetric()
+    }
+
+    fn lock(&self) -> Result<Guard, Error> {
+        if BUSY.replace(true) {
+            return Err(Error::Reentered);
+        }
+        // A panic while publishing leaves old versions or new ones current, never a mixture: the swap is one instruction.
+        Ok(Guard { state: self.state.lock().unwrap_or_else(PoisonError::into_inner) })
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime").finish_non_exhaustive()
+    }
+}
+
+/// The state, and the mark on this thread that it has it.
+struct Guard {
+    state: MutexGuard<'static, State>,
+}
+
+impl std::ops::Deref for Guard {
+    type Target = State;
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl std::ops::DerefMut for Guard {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        BUSY.set(false);
+    }
+}

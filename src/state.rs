@@ -1,0 +1,311 @@
+//! The publisher's state: what is loaded, and the next generation in the making.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use midflight_image::Image;
+
+use crate::Error;
+use crate::code::CodeMemory;
+use crate::collect::Retirement;
+use crate::frame::DISPATCH;
+use crate::live::LIVE;
+use crate::module::{Found, ModuleFile, Neighbours, Version, Versions, bind, link};
+use crate::os::{barrier, memory};
+use crate::runtime::{Config, ModuleVersion, Publication};
+use crate::slots::SlotTable;
+use crate::trampolines::Trampolines;
+
+/// All that a publisher changes. One thread at a time has it.
+pub(crate) struct State {
+    memory: CodeMemory,
+    slots: SlotTable,
+    trampolines: Trampolines,
+    modules: BTreeMap<Arc<str>, Module>,
+    /// The next generation's table. Covers whole pages of slot code.
+    table: Vec<usize>,
+    pub(crate) retirement: Retirement,
+}
+
+/// A module that was loaded at some time.
+struct Module {
+    /// None after an unload.
+    current: Option<Arc<Version>>,
+    /// The number of its latest version.
+    versions: u64,
+}
+
+/// The files of one publication, by module.
+type Files<'f> = BTreeMap<Arc<str>, (&'f ModuleFile, Image<'f>)>;
+
+impl State {
+    /// Publishes the empty generation, number 0.
+    pub(crate) fn new(config: Config) -> Result<Self, Error> {
+        let memory = CodeMemory::new(config.backing, memory::page_size());
+        let trampolines = Trampolines::new(&memory);
+        let mut slots = SlotTable::new();
+        slots.bind_declared()?;
+        let (modules, table) = (BTreeMap::new(), Vec::new());
+        let mut state =
+            Self { memory, slots, trampolines, modules, table, retirement: Retirement::default() };
+        state.cover_slots()?;
+        state.publish(&[]);
+        Ok(state)
+    }
+
+    /// Stages, initialises, publishes. On any error nothing has been published and what was staged is gone.
+    ///
+    /// # Safety
+    ///
+    /// As for [`crate::Runtime::load`], of each file.
+    pub(crate) unsafe fn load(&mut self, paths: &[impl AsRef<Path>]) -> Result<Publication, Error> {
+        let begin = Instant::now();
+        let files =
+            paths.iter().map(|path| ModuleFile::read(path.as_ref())).collect::<Result<Vec<_>, _>>()?;
+        // SAFETY: the caller's promise.
+        let versions = unsafe { self.stage(&files) }?;
+        // Before the swap, and before any constructor starts a thread: an address dependency orders data, not fetches.
+        synchronise_cores()?;
+        for version in dependencies_first(&versions) {
+            // SAFETY: the caller vouches for the code; staged means not yet initialised.
+            unsafe { version.initialise() };
+        }
+        let stage = begin.elapsed();
+
+        // From here on nothing fails.
+        let names: Vec<_> = versions.iter().map(|version| version.name().clone()).collect();
+        let module_version =
+            |v: &Arc<Version>| ModuleVersion { name: v.name().to_string(), version: v.number() };
+        let modules = versions.iter().map(module_version).collect();
+        for version in versions {
+            let versions = version.number();
+            self.modules.insert(version.name().clone(), Module { current: Some(version), versions });
+        }
+        let (generation, publish) = self.publish(&names);
+        self.follow_escapes(&names);
+        Ok(Publication { generation, stage, publish, modules })
+    }
+
+    /// Links all files against each other and against the modules that stay. Nothing of them runs.
+    ///
+    /// # Safety
+    ///
+    /// As for [`bind`].
+    unsafe fn stage(&mut self, files: &[ModuleFile]) -> Result<Versions, Error> {
+        let page_size = self.memory.page_size();
+        let mut next = Files::new();
+        let mut names: Vec<Arc<str>> = Vec::with_capacity(files.len());
+        for file in files {
+            let image = file.parse(page_size)?;
+            let name: Arc<str> = file.name(&image)?.into();
+            if let Some((first, _)) = next.get(&name) {
+                let paths = [first.path().into(), file.path().into()];
+                return Err(Error::DuplicateModule { module: name.to_string(), paths });
+            }
+            next.insert(name.clone(), (file, image));
+            names.push(name);
+        }
+
+        let mut versions = Versions::with_capacity(names.len());
+        for name in names {
+            let (file, image) = &next[&name];
+            // SAFETY: the caller accepts the constructors of needed libraries.
+            let bound = unsafe { bind(file, image, &name, &mut Next { files: &next, state: self }) }?;
+            let number = self.modules.get(&name).map_or(0, |module| module.versions) + 1;
+            versions.push(Arc::new(link(file, image, bound, name, number, &mut self.memory)?));
+        }
+        for version in &versions {
+            self.check_promises(version, &versions)?;
+        }
+        Ok(versions)
+    }
+
+    /// That the version has all that the program declares of its module and that the next generation's modules call.
+    fn check_promises(&self, version: &Version, staged: &[Arc<Version>]) -> Result<(), Error> {
+        let is_replaced = |v: &&Arc<Version>| staged.iter().any(|other| other.name() == v.name());
+        let callers = || self.current().filter(|v| !is_replaced(v)).chain(staged);
+        let is_called =
+            |symbol| callers().flat_map(|v| v.calls()).any(|call| call == (&**version.name(), symbol));
+        let mut symbols: Vec<String> = self
+            .slots
+            .of(version.name())
+            .filter(|(symbol, slot)| {
+                version.function(symbol).is_none() && (slot.promised || is_called(symbol))
+            })
+            .map(|(symbol, _)| symbol.to_owned())
+            .collect();
+        if symbols.is_empty() {
+            return Ok(());
+        }
+        symbols.sort();
+        Err(Error::MissingFunctions {
+            path: version.path().into(),
+            module: version.name().to_string(),
+            symbols,
+        })
+    }
+
+    /// The versions that the next generation has.
+    fn current(&self) -> impl Iterator<Item = &Arc<Version>> {
+        self.modules.values().filter_map(|module| module.current.as_ref())
+    }
+
+    /// Gives every slot its code and an entry in the next table and in the live one. Whole pages of slots at a time: the
+    /// entries beyond the last slot are unbound already when it comes into use.
+    fn cover_slots(&mut self) -> Result<(), Error> {
+        if self.slots.len() <= self.trampolines.len() {
+            return Ok(());
+        }
+        self.trampolines.grow(&mut self.memory, self.slots.len())?;
+        synchronise_cores()?;
+        for slot in self.table.len() as u32..self.trampolines.len() {
+            let unbound = self.trampolines.unbound(slot);
+            self.table.push(unbound);
+            LIVE.set(slot as usize, unbound);
+        }
+        Ok(())
+    }
+
+    /// The index of a slot that has its code.
+    fn slot(&mut self, module: &str, symbol: &str, promised: bool) -> Result<u32, Error> {
+        let slot = self.slots.insert(module, symbol, promised)?;
+        self.cover_slots()?;
+        Ok(slot)
+    }
+
+    /// Publishes the current versions of all modules; the slots of the `changed` ones are bound anew.
+    fn publish(&mut self, changed: &[Arc<str>]) -> (u64, Duration) {
+        let begin = Instant::now();
+        let mut moved = Vec::new();
+        for name in changed {
+            let version = self.modules.get(name).and_then(|module| module.current.as_ref());
+            for (symbol, slot) in self.slots.of(name) {
+                let unbound = || self.trampolines.unbound(slot.index);
+                let target = version.and_then(|version| version.function(symbol)).unwrap_or_else(unbound);
+                moved.push((slot.index as usize, target));
+            }
+        }
+        for &(slot, target) in &moved {
+            self.table[slot] = target;
+        }
+        let table = self.table.clone().into_boxed_slice();
+        let versions: Versions = self.current().cloned().collect();
+        // SAFETY: the process's one publisher, behind the runtime's lock.
+        let generation = unsafe { DISPATCH.publish(&mut self.retirement.publisher, table, versions) };
+        for (slot, target) in moved {
+            LIVE.set(slot, target);
+        }
+        (generation, begin.elapsed())
+    }
+
+    /// See [`crate::Runtime::unload`].
+    pub(crate) fn unload(&mut self, module: &str) -> Result<(), Error> {
+        let name = self.loaded(module)?.name().clone();
+        let calls_it = |v: &&Arc<Version>| *v.name() != name && v.calls().any(|(called, _)| called == &*name);
+        let by: Vec<_> = self.current().filter(calls_it).map(|version| version.name().to_string()).collect();
+        if !by.is_empty() {
+            return Err(Error::StillImported { module: name.to_string(), by });
+        }
+        if let Some(module) = self.modules.get_mut(&name) {
+            module.current = None;
+        }
+        self.publish(&[name]);
+        Ok(())
+    }
+
+    fn loaded(&self, module: &str) -> Result<&Arc<Version>, Error> {
+        let current = self.modules.get(module).and_then(|module| module.current.as_ref());
+        current.ok_or_else(|| Error::NotLoaded { module: module.into() })
+    }
+
+    /// See [`crate::Runtime::symbol`].
+    pub(crate) fn symbol(&mut self, module: &str, symbol: &str) -> Result<usize, Error> {
+        let version = self.loaded(module)?;
+        let name = version.name().clone();
+        if version.function(symbol).is_none() {
+            return Err(Error::NoSuchFunction { module: module.into(), symbol: symbol.into() });
+        }
+        let slot = self.slot(&name, symbol, true)?;
+        // A slot that is new is unbound in every table so far.
+        self.publish(std::slice::from_ref(&name));
+        self.follow(vec![name]);
+        Ok(self.trampolines.trampoline(slot))
+    }
+
+    /// A new version of an escaped module may call modules that the old one did not.
+    fn follow_escapes(&mut self, changed: &[Arc<str>]) {
+        let escaped = changed.iter().filter(|name| self.retirement.has_escaped(name));
+        self.follow(escaped.flat_map(|name| self.called_by(name)).collect());
+    }
+
+    /// Marks modules as escaped, with all that they call.
+    fn follow(&mut self, mut modules: Vec<Arc<str>>) {
+        while let Some(name) = modules.pop() {
+            if self.retirement.escape(name.clone()) {
+                modules.extend(self.called_by(&name));
+            }
+        }
+    }
+
+    fn called_by(&self, module: &str) -> Vec<Arc<str>> {
+        let version = self.modules.get(module).and_then(|module| module.current.as_ref());
+        version.into_iter().flat_map(|version| version.calls()).map(|(called, _)| called.into()).collect()
+    }
+}
+
+fn synchronise_cores() -> Result<(), Error> {
+    barrier::synchronise_cores().map_err(|source| Error::Synchronise { source })
+}
+
+/// The next generation as a module that is being linked into it sees it: the new files first, else what stays.
+struct Next<'n, 'f> {
+    files: &'n Files<'f>,
+    state: &'n mut State,
+}
+
+impl Neighbours for Next<'_, '_> {
+    fn find(&self, symbol: &str, from: &str) -> Option<Found> {
+        let new = self.files.iter().filter(|(name, _)| &***name != from).find_map(|(name, (_, image))| {
+            let export = image.export(symbol)?;
+            Some(Found { module: name.clone(), function: export.function })
+        });
+        let staying = || {
+            let staying = self.state.current().filter(|version| !self.files.contains_key(version.name()));
+            let version = staying.into_iter().find(|version| version.exports(symbol).is_some())?;
+            Some(Found { module: version.name().clone(), function: version.function(symbol).is_some() })
+        };
+        new.or_else(staying)
+    }
+
+    fn is_module(&self, name: &str) -> bool {
+        self.files.contains_key(name) || self.state.loaded(name).is_ok()
+    }
+
+    fn trampoline(&mut self, module: &str, symbol: &str) -> Result<usize, Error> {
+        let slot = self.state.slot(module, symbol, false)?;
+        Ok(self.state.trampolines.trampoline(slot))
+    }
+}
+
+/// The versions in an order in which each comes after those of the set that it calls. In a cycle, the order of the paths.
+fn dependencies_first(versions: &[Arc<Version>]) -> Vec<&Arc<Version>> {
+    fn visit<'v>(at: usize, all: &'v [Arc<Version>], seen: &mut [bool], order: &mut Vec<&'v Arc<Version>>) {
+        if std::mem::replace(&mut seen[at], true) {
+            return;
+        }
+        for (called, _) in all[at].calls() {
+            if let Some(next) = all.iter().position(|version| &**version.name() == called) {
+                visit(next, all, seen, order);
+            }
+        }
+        order.push(&all[at]);
+    }
+    let mut order = Vec::with_capacity(versions.len());
+    let mut seen = vec![false; versions.len()];
+    for at in 0..versions.len() {
+        visit(at, versions, &mut seen, &mut order);
+    }
+    order
+}

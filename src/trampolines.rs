@@ -1,0 +1,89 @@
+//! The code of the slots: one trampoline and one unbound stub each, a page of slots at a time.
+//!
+//! A slot's code depends on nothing but its index, so whole pages are written once, before any of their slots is in use.
+
+use midflight_image::{Protection, Region};
+
+use crate::Error;
+use crate::arch::{self, SLOT_CODE, Stub};
+use crate::code::{Block, CodeMemory};
+use crate::os::thread;
+use crate::slots;
+
+/// Pages of slot code. They stay for the life of the process, as the addresses they give out do.
+pub(crate) struct Trampolines {
+    pages: Vec<Block>,
+    slots_per_page: u32,
+}
+
+impl Trampolines {
+    pub(crate) fn new(memory: &CodeMemory) -> Self {
+        Self { pages: Vec::new(), slots_per_page: (memory.page_size() / SLOT_CODE) as u32 }
+    }
+
+    /// How many slots have code.
+    pub(crate) fn len(&self) -> u32 {
+        self.pages.len() as u32 * self.slots_per_page
+    }
+
+    /// Writes code for at least `slots` slots. Cores must be synchronised before any of it runs.
+    pub(crate) fn grow(&mut self, memory: &mut CodeMemory, slots: u32) -> Result<(), Error> {
+        while self.len() < slots {
+            let page = self.write_page(memory, self.len())?;
+            self.pages.push(page);
+        }
+        Ok(())
+    }
+
+    fn write_page(&self, memory: &mut CodeMemory, first: u32) -> Result<Block, Error> {
+        let failed = |source| Error::CodeMemory { of: "the trampolines".into(), source };
+        let page_size = memory.page_size();
+        let mut draft = memory.draft(page_size, page_size, "midflight: trampolines").map_err(failed)?;
+        let handler = unbound_handler();
+        let offset = thread::table_offset();
+        for (slot, code) in (first..).zip(draft.bytes().chunks_exact_mut(SLOT_CODE)) {
+            let (trampoline, unbound) = code.split_at_mut(size_of::<Stub>());
+            let encoded = arch::trampoline::encode(slot, offset);
+            trampoline.copy_from_slice(&encoded.ok_or(Error::ThreadLocalOutOfReach { offset })?);
+            unbound.copy_from_slice(&arch::trampoline::encode_unbound(slot, handler));
+        }
+        let whole = Region { offset: 0, len: page_size as u64, protection: Protection::ReadExecute };
+        draft.seal(&[whole]).map_err(failed)
+    }
+
+    /// The slot's stable address: a function of the type of whatever the slot is bound to.
+    pub(crate) fn trampoline(&self, slot: u32) -> usize {
+        let page = &self.pages[(slot / self.slots_per_page) as usize];
+        page.base() + (slot % self.slots_per_page) as usize * SLOT_CODE
+    }
+
+    /// What the slot's entries hold while no version is behind it: reports the call and aborts.
+    pub(crate) fn unbound(&self, slot: u32) -> usize {
+        self.trampoline(slot) + size_of::<Stub>()
+    }
+}
+
+#[cfg(not(target_os = "macos"))]
+fn unbound_handler() -> u64 {
+    unsafe extern "C" {
+        // asm/*/unbound.s
+        fn midflight_unbound();
+    }
+    midflight_unbound as *const () as u64
+}
+
+/// `Runtime::start` refuses macOS before any trampoline is written.
+#[cfg(target_os = "macos")]
+fn unbound_handler() -> u64 {
+    report_unbound as *const () as u64
+}
+
+/// Where a call to an unbound slot ends. There is no value to return to the caller and no code to run, so the process
+/// stops with the function's name.
+pub(crate) extern "C" fn report_unbound(slot: u32) -> ! {
+    let name = slots::name(slot).unwrap_or_else(|| format!("slot {slot}"));
+    eprintln!(
+        "midflight: {name} was called, but no version of its module is loaded: load it before the frame that calls it"
+    );
+    std::process::abort()
+}
