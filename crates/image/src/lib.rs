@@ -1,1 +1,39 @@
-//! midflight
+//! From the bytes of a native module to a linked image.
+//!
+//! The path, and the file that holds each step:
+//!
+//! ```text
+//! bytes of the file
+//!   -> elf/mod.rs       identity: class, byte order, machine, kind of file
+//!   -> elf/segments.rs  where each segment goes, and each page's final protection
+//!   -> elf/dynamic.rs   the dynamic table: where the other tables are, what is asked for
+//!   -> elf/strings.rs, symbols.rs, hash.rs, versions.rs
+//!   -> elf/relocate.rs  every fix-up looked at once, before anything is written
+//!   =  Image            what has been checked; it borrows from the bytes
+//!   -> Image::link      segments copied, imports resolved, fix-ups applied (fixup.rs) for one address
+//!   -> Image::init      what the module wants called, read back from the linked memory
+//! ```
+//!
+//! What the caller owes: the bytes do not change while an [`Image`] borrows them; the memory given to
+//! [`Image::link`] is zeroed, will execute at the address given with it, and gets the protections of
+//! [`Image::regions`] afterwards. What the caller gets: no input makes this crate panic, read or write out of
+//! bounds, loop without end, or allocate more than a small multiple of the file's size; and whatever is not
+//! supported is refused by name in [`Image::parse`], before anything has been mapped.
+//!
+//! Nothing here is chosen by the machine it runs on: both instruction sets are compiled and tested on every
+//! host, and the page size is a parameter.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod elf;
+mod error;
+pub mod fixup;
+mod machine;
+mod parts;
+
+pub use elf::Image;
+pub use error::{Error, Refusal};
+pub use machine::Machine;
+pub use parts::{Export, Import, Protection, Region};

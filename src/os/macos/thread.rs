@@ -25,7 +25,7 @@ thread_local! {
 #[inline(always)]
 pub(crate) fn block() -> NonNull<ThreadBlock> {
     // It has no destructor, so it is reachable as long as the thread runs.
-    BLOCK.with(NonNull::from)
+    BLOCK.with(|block| NonNull::from(block))
 }
 
 /// No offset is within a trampoline's reach.

@@ -1,0 +1,636 @@
+//! Whatever is not supported is refused, before anything is written, with an error that says what and why.
+
+mod common;
+
+use common::*;
+use midflight_image::{Error, Image, Machine, Refusal};
+use std::sync::OnceLock;
+
+fn refusal_at(module: &[u8], machine: Machine, page_size: u64) -> Error {
+    let error = Image::parse(module, machine, page_size, MAX_SPAN).expect_err("this is to be refused");
+    let text = error.to_string();
+    assert!(text.len() < 600 && text.contains(": "), "says what to do: {text}");
+    assert!(!text.contains("  ") && !text.ends_with('.'), "{text}");
+    error
+}
+
+fn refusal(module: &[u8], machine: Machine) -> Error {
+    refusal_at(module, machine, 4096)
+}
+
+fn says(error: &Error, words: &[&str]) {
+    let text = error.to_string();
+    for word in words {
+        assert!(text.contains(word), "`{word}` in: {text}");
+    }
+}
+
+fn malformed(error: &Error, problem: &str) {
+    assert!(matches!(error, Error::Malformed { .. }), "{error:?}");
+    says(error, &[problem]);
+}
+
+/// A module that is easily damaged: imports, every table, a soname whose entry can be put to other use.
+fn module(machine: Machine) -> Vec<u8> {
+    static MODULES: OnceLock<[Vec<u8>; 2]> = OnceLock::new();
+    let modules = MODULES.get_or_init(|| BOTH.map(|machine| rich(machine, &["-Wl,--hash-style=both"])));
+    modules[machine as usize].clone()
+}
+
+/// The good module, changed in one place.
+fn damaged(machine: Machine, change: impl FnOnce(&mut Vec<u8>)) -> Error {
+    let mut bytes = module(machine);
+    assert!(Image::parse(&bytes, machine, 4096, MAX_SPAN).is_ok());
+    change(&mut bytes);
+    refusal(&bytes, machine)
+}
+
+#[test]
+fn other_kinds_of_files() {
+    for (bytes, name) in [
+        (&b""[..], "empty"),
+        (b"\x7FEL", "first bytes"),
+        (b"\xCF\xFA\xED\xFE\x0C\0\0\x01", "Mach-O"),
+        (b"\xCA\xFE\xBA\xBE\0\0\0\x02", "universal Mach-O"),
+        (b"!<arch>\n", "static library"),
+        (b"BC\xC0\xDE", "bitcode"),
+        (b"MZ\x90\0", "Windows"),
+        (b"#!/bin/sh\n", "script"),
+        (b"/* GNU ld script */", "linker script"),
+        (b"INPUT(libx.so.1 -ly)", "linker script"),
+        (&[0; 4096], "zeros"),
+        (b"once upon a time", "something else"),
+    ] {
+        let error = refusal(bytes, Machine::X86_64);
+        assert!(matches!(error, Error::NotElf { .. }), "{error:?}");
+        says(&error, &[name, "-shared"]);
+    }
+}
+
+#[test]
+fn other_machines() {
+    let error = refusal(&module(Machine::Aarch64), Machine::X86_64);
+    assert_eq!(error, Error::WrongMachine { found: 183, expected: Machine::X86_64 });
+    says(&error, &["built for AArch64, and this process is x86-64", "x86_64-linux-gnu-gcc"]);
+    let error = refusal(&module(Machine::X86_64), Machine::Aarch64);
+    says(&error, &["built for x86-64, and this process is AArch64", "aarch64-linux-gnu-gcc"]);
+    for (number, name) in [(243, "RISC-V"), (3, "32-bit x86"), (9999, "machine number 9999")] {
+        says(&damaged(Machine::X86_64, |m| put(m, 18, &u16::to_le_bytes(number))), &[name]);
+    }
+}
+
+#[test]
+fn other_classes_and_systems() {
+    for machine in BOTH {
+        for (at, value, words) in [
+            (4, 1, "32-bit"),
+            (5, 2, "big-endian"),
+            (7, 9, "FreeBSD"),
+            (7, 77, "another operating system"),
+            (4, 7, "unknown class"),
+            (5, 7, "unknown byte order"),
+            (6, 2, "unknown version"),
+            (20, 9, "unknown version"),
+        ] {
+            says(&damaged(machine, |m| m[at] = value), &[words]);
+        }
+    }
+}
+
+#[test]
+fn other_kinds_of_elf_files() {
+    for machine in BOTH {
+        let source = "int f(void) { return 1; } int _start(void) { return f(); }";
+        let build = |flags: &[&str]| refusal(&compile_as(machine, source, flags), machine);
+        let object = build(&["-c"]);
+        assert_eq!(object, Error::NotSharedObject { e_type: 1 });
+        says(&object, &["object file", "-shared"]);
+        let fixed = build(&["-nostdlib", "-no-pie", "-static"]);
+        assert_eq!(fixed, Error::NotSharedObject { e_type: 2 });
+        says(&fixed, &["executable", "-fPIC"]);
+        let error = build(&["-nostdlib", "-fPIE", "-pie"]);
+        assert_eq!(error, Error::PieExecutable);
+        says(&error, &["-shared", "-pie"]);
+        assert_eq!(build(&["-nostdlib", "-fPIE", "-static-pie"]), Error::PieExecutable);
+        says(&damaged(machine, |m| m[16] = 4), &["core dump"]);
+        says(&damaged(machine, |m| m[16] = 9), &["type 9"]);
+    }
+}
+
+#[test]
+fn no_dynamic_table() {
+    for machine in BOTH {
+        let error = damaged(machine, |m| {
+            let at = program_headers(m, 2)[0];
+            put(m, at, &[0; 4]);
+        });
+        assert_eq!(error, Error::NoDynamicTable);
+        says(&error, &["PT_DYNAMIC"]);
+    }
+}
+
+#[test]
+fn writable_code() {
+    for machine in BOTH {
+        let error = damaged(machine, |m| {
+            let text = program_headers(m, 1).into_iter().find(|at| m[at + 4] & 1 != 0).unwrap();
+            m[text + 4] |= 2;
+        });
+        assert!(matches!(error, Error::WritableExecutable { .. }));
+        says(&error, &["writable and executable"]);
+        // And as a linker makes it. (Its segments are also aligned too little.)
+        let omagic = compile(machine, "int x = 1; int f(void) { return x; }", &["-Wl,-N"]);
+        let error = refusal(&omagic, machine);
+        assert!(matches!(error, Error::WritableExecutable { .. } | Error::SegmentAlign { .. }), "{error:?}");
+    }
+}
+
+#[test]
+fn executable_stack() {
+    for machine in BOTH {
+        let error = refusal(&rich(machine, &["-Wl,-z,execstack"]), machine);
+        assert_eq!(error, Error::ExecutableStack);
+        says(&error, &["note.GNU-stack", "-Wl,-z,noexecstack"]);
+    }
+}
+
+#[test]
+fn too_large() {
+    for machine in BOTH {
+        let big = compile(machine, "char big[100 << 20];", &[]);
+        let error = refusal(&big, machine);
+        assert!(matches!(error, Error::TooLarge { needed: 104_857_600.., limit: MAX_SPAN }), "{error:?}");
+        assert!(Image::parse(&big, machine, 4096, 1 << 30).is_ok(), "the caller decides");
+    }
+}
+
+#[test]
+fn pages_of_two_protections() {
+    for machine in BOTH {
+        // Everything 4 KiB apart, and announced as aligned to 64 KiB.
+        let mut bytes = rich(machine, &["-Wl,-z,max-page-size=4096"]);
+        let loads = program_headers(&bytes, 1);
+        assert!(loads.len() > 1);
+        for at in loads {
+            let address = u64_at(&bytes, at + 16);
+            put64(&mut bytes, at + 8, address);
+            put64(&mut bytes, at + 48, 0x1_0000);
+        }
+        bytes.resize(0x2_0000, 0);
+        let error = refusal_at(&bytes, machine, 65536);
+        assert!(matches!(error, Error::SharedPage { .. }), "{error:?}");
+        says(&error, &["-Wl,-z,max-page-size=65536"]);
+    }
+}
+
+#[test]
+fn thread_local_storage() {
+    for machine in BOTH {
+        let own = compile(machine, "__thread int t = 3; int f(void) { return t++; }", &[]);
+        assert_eq!(refusal(&own, machine), Error::ThreadLocal { symbol: String::new() });
+        let source = "extern __thread int errno_; int f(void) { return errno_; }";
+        for model in ["global-dynamic", "initial-exec"] {
+            let error = refusal(&compile(machine, source, &[&format!("-ftls-model={model}")]), machine);
+            says(&error, &["thread-local"]);
+            match error {
+                // DF_STATIC_TLS speaks for the whole module.
+                Error::ThreadLocal { .. } => assert_eq!(model, "initial-exec"),
+                Error::UnsupportedRelocation { refusal, symbol, .. } => {
+                    assert_eq!((refusal, &symbol[..]), (Refusal::ThreadLocal, "errno_"));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        // An ordinary pointer to a symbol that is thread-local.
+        let error = damaged(machine, |m| {
+            let symbol = u32_at(m, relocation(m, types(machine)[1]) + 12) as usize;
+            let at = file_offset(m, dynamic_value(m, 6)) + 24 * symbol;
+            m[at + 4] = m[at + 4] & 0xF0 | 6;
+        });
+        assert!(matches!(error, Error::ThreadLocal { symbol } if !symbol.is_empty()));
+    }
+}
+
+#[test]
+fn indirect_functions() {
+    for machine in BOTH {
+        let source = "static int a(void) { return 1; } static void *pick(void) { return a; } \
+            int chosen(void) __attribute__((ifunc(\"pick\"))); int f(void) { return chosen(); }";
+        let error = refusal(&compile(machine, source, &[]), machine);
+        assert_eq!(error, Error::IndirectFunction { symbol: "chosen".into() });
+        says(&error, &["`chosen`", "init function"]);
+        let error = refusal(&compile(machine, source, &["-fvisibility=hidden"]), machine);
+        assert!(
+            matches!(error, Error::UnsupportedRelocation { refusal: Refusal::IndirectFunction, .. }),
+            "{error:?}"
+        );
+        says(&error, &["IRELATIVE"]);
+    }
+}
+
+#[test]
+fn text_relocations() {
+    for machine in BOTH {
+        // A pointer in the code itself, as code that is not position-independent has.
+        let source = ".text\n.globl f\nf:\n.quad elsewhere\n.section .note.GNU-stack,\"\",%progbits\n";
+        let flags = ["-shared", "-nostdlib", "-x", "assembler", "-Wl,-z,notext", "-Wl,-soname,x"];
+        let mut bytes = compile_as(machine, source, &flags);
+        let error = refusal(&bytes, machine);
+        assert_eq!(error, Error::TextRelocation { offset: 0, symbol: String::new() });
+        says(&error, &["-fPIC"]);
+        // Not announced: found at the place.
+        for (tag, replaced) in [(22, 0x6FFF_FF01), (30, 0x6FFF_FF02)] {
+            if let Some(at) = dynamic(&bytes, tag) {
+                put64(&mut bytes, at, replaced);
+            }
+        }
+        let error = refusal(&bytes, machine);
+        assert!(
+            matches!(&error, Error::TextRelocation { offset: 1.., symbol } if symbol == "elsewhere"),
+            "{error:?}"
+        );
+        says(&error, &["elsewhere", "-Wl,-z,text"]);
+    }
+}
+
+#[test]
+fn unsupported_relocations() {
+    for machine in BOTH {
+        let refused: &[(u32, Refusal, &str)] = match machine {
+            Machine::X86_64 => &[
+                (5, Refusal::Copy, "R_X86_64_COPY"),
+                (16, Refusal::ThreadLocal, "R_X86_64_DTPMOD64"),
+                (17, Refusal::ThreadLocal, "R_X86_64_DTPOFF64"),
+                (18, Refusal::ThreadLocal, "R_X86_64_TPOFF64"),
+                (36, Refusal::ThreadLocal, "R_X86_64_TLSDESC"),
+                (37, Refusal::IndirectFunction, "R_X86_64_IRELATIVE"),
+                (2, Refusal::NotDynamic, "R_X86_64_PC32"),
+                (10, Refusal::NotDynamic, "R_X86_64_32"),
+                (38, Refusal::NotDynamic, "R_X86_64_RELATIVE64"),
+                (12345, Refusal::Unknown, "x86-64 relocation type 12345"),
+            ],
+            Machine::Aarch64 => &[
+                (1024, Refusal::Copy, "R_AARCH64_COPY"),
+                (1028, Refusal::ThreadLocal, "R_AARCH64_TLS_DTPMOD"),
+                (1029, Refusal::ThreadLocal, "R_AARCH64_TLS_DTPREL"),
+                (1030, Refusal::ThreadLocal, "R_AARCH64_TLS_TPREL"),
+                (1031, Refusal::ThreadLocal, "R_AARCH64_TLSDESC"),
+                (541, Refusal::ThreadLocal, "R_AARCH64_TLSIE_ADR_GOTTPREL_PAGE21"),
+                (1032, Refusal::IndirectFunction, "R_AARCH64_IRELATIVE"),
+                (283, Refusal::NotDynamic, "R_AARCH64_CALL26"),
+                (258, Refusal::NotDynamic, "R_AARCH64_ABS32"),
+                (12345, Refusal::Unknown, "AArch64 relocation type 12345"),
+            ],
+        };
+        for (number, why, name) in refused {
+            let mut place = 0;
+            let error = damaged(machine, |m| {
+                let at = relocation(m, types(machine)[3]);
+                place = u64_at(m, at);
+                put(m, at + 8, &number.to_le_bytes());
+            });
+            let Error::UnsupportedRelocation { machine: of, r_type, refusal, symbol, offset } = &error else {
+                panic!("{error:?}");
+            };
+            assert_eq!((*of, r_type, refusal, *offset), (machine, number, why, place));
+            assert!(!symbol.is_empty());
+            says(&error, &[name, &format!("`{symbol}`"), &format!("{place:#x}")]);
+        }
+        // Placeholders are not refused.
+        let mut bytes = module(machine);
+        let at = relocation(&bytes, types(machine)[1]);
+        put(&mut bytes, at + 8, &0u32.to_le_bytes());
+        assert!(Image::parse(&bytes, machine, 4096, MAX_SPAN).is_ok());
+    }
+}
+
+#[test]
+fn unsupported_dynamic_entries() {
+    for machine in BOTH {
+        for (tag, name) in [
+            (17, "DT_REL"),
+            (0x6000_000F, "DT_ANDROID_REL"),
+            (0x6000_0011, "DT_ANDROID_RELA"),
+            (0x6FFF_E000, "DT_ANDROID_RELR"),
+            (0x7FFF_FFFF, "DT_FILTER"),
+            (0x7FFF_FFFD, "DT_AUXILIARY"),
+        ] {
+            let error = damaged(machine, |m| plant_dynamic(m, tag, 8));
+            assert!(matches!(error, Error::UnsupportedDynamic { tag, .. } if tag == name), "{error:?}");
+            says(&error, &[name]);
+        }
+        says(&damaged(machine, |m| set_dynamic(m, 20, 17)), &["DT_PLTREL = DT_REL"]);
+        malformed(&damaged(machine, |m| set_dynamic(m, 20, 5)), "DT_PLTREL names no kind");
+        let error = damaged(machine, |m| plant_dynamic(m, 22, 0));
+        assert!(matches!(error, Error::TextRelocation { .. }));
+        let error = damaged(machine, |m| plant_dynamic(m, 30, 4));
+        assert!(matches!(error, Error::TextRelocation { .. }));
+        let error = damaged(machine, |m| plant_dynamic(m, 30, 0x10));
+        assert!(matches!(error, Error::ThreadLocal { .. }));
+        assert_eq!(damaged(machine, |m| plant_dynamic(m, 0x6FFF_FFFB, 0x0800_0000)), Error::PieExecutable);
+    }
+}
+
+#[test]
+fn damaged_dynamic_tables() {
+    const OUT: u64 = 0x7FFF_FFFF_0000;
+    for machine in BOTH {
+        malformed(&damaged(machine, |m| plant_dynamic(m, 6, 0)), "twice");
+        malformed(&damaged(machine, |m| set_dynamic(m, 14, 1 << 20)), "outside");
+        malformed(&damaged(machine, |m| set_dynamic(m, 14, 1 << 40)), "outside the string table");
+        for tag in [4, 5, 6, 7, 23, 25, 26, 0x6FFF_FEF5] {
+            malformed(&damaged(machine, |m| set_dynamic(m, tag, OUT)), "outside");
+        }
+        for tag in [8, 2, 27, 28, 10] {
+            malformed(&damaged(machine, |m| set_dynamic(m, tag, 24 << 32)), "outside");
+        }
+        for tag in [8, 2, 27, 28] {
+            malformed(&damaged(machine, |m| set_dynamic(m, tag, 25)), "inside an entry");
+        }
+        malformed(&damaged(machine, |m| set_dynamic(m, 9, 16)), "wrong size");
+        malformed(&damaged(machine, |m| set_dynamic(m, 11, 16)), "wrong size");
+        for tag in [5, 10, 11, 6, 9] {
+            let error = damaged(machine, |m| {
+                let at = dynamic(m, tag).unwrap();
+                put64(m, at, 0x6FFF_FF00);
+            });
+            assert!(matches!(error, Error::Malformed { .. }), "{tag}: {error:?}");
+        }
+        malformed(&damaged(machine, |m| plant_dynamic(m, 35, 8)), "no address");
+        malformed(
+            &damaged(machine, |m| {
+                let at = program_headers(m, 2)[0];
+                put64(m, at + 32, 32);
+            }),
+            "DT_NULL",
+        );
+        malformed(
+            &damaged(machine, |m| {
+                let at = program_headers(m, 2)[0];
+                put64(m, at + 16, OUT);
+            }),
+            "not in a segment",
+        );
+        malformed(&damaged(machine, |m| put64(m, 32, u64::MAX)), "does not fit");
+        let first = |field: usize, value: u64| {
+            damaged(machine, |m| {
+                let at = program_headers(m, 1)[0];
+                put64(m, at + field, value);
+            })
+        };
+        malformed(&first(40, 64), "more bytes in the file than in memory");
+        malformed(&first(8, 1 << 40), "past the end of the file");
+        malformed(&first(8, 8), "differ modulo the alignment");
+        malformed(&first(16, 1 << 16 | 1 << 40), "not in order");
+        malformed(&damaged(machine, |m| put(m, 54, &[55, 0])), "does not fit");
+        malformed(
+            &damaged(machine, |m| {
+                let text = file_offset(m, dynamic_value(m, 5));
+                m[text + 1] = 0xFF;
+            }),
+            "UTF-8",
+        );
+    }
+}
+
+#[test]
+fn calls_outside_the_code() {
+    for machine in BOTH {
+        for (tag, list) in [(12, "DT_INIT"), (13, "DT_FINI")] {
+            let error = damaged(machine, |m| {
+                let data = dynamic_value(m, 25);
+                set_dynamic(m, tag, data);
+            });
+            assert!(matches!(error, Error::EntryOutsideCode { list: l, .. } if l == list), "{error:?}");
+            says(&error, &[list]);
+        }
+        if machine == Machine::Aarch64 {
+            let error = damaged(machine, |m| {
+                let init = dynamic_value(m, 12);
+                set_dynamic(m, 12, init + 2);
+            });
+            assert!(matches!(error, Error::EntryOutsideCode { .. }), "instructions are aligned to 4");
+        }
+        // In the arrays it shows after linking: an entry that the host answers for.
+        let source = "void host(void); int x; \
+            __attribute__((section(\".init_array\"))) void *at_load = host; \
+            __attribute__((section(\".fini_array\"))) void *at_unload = &x;";
+        let bytes = compile(machine, source, &[]);
+        let image = Image::parse(&bytes, machine, 4096, MAX_SPAN).unwrap();
+        let mut memory = vec![0; image.span() as usize];
+        let base = 0x10_0000;
+        image.link(base, &mut memory, &mut |_| Some(0x4242)).unwrap();
+        let init = image.init(base, &memory).unwrap_err();
+        assert_eq!(init, Error::EntryOutsideCode { list: "DT_INIT_ARRAY", address: 0x4242 });
+        let x = base + image.export("x").unwrap().offset;
+        let fini = image.fini(base, &memory);
+        assert_eq!(fini, Err(Error::EntryOutsideCode { list: "DT_FINI_ARRAY", address: x }));
+    }
+}
+
+#[test]
+fn relocations_out_of_place() {
+    for machine in BOTH {
+        let [relative, absolute, _, slot] = types(machine);
+        for r_type in [relative, absolute, slot] {
+            let moved = |to: u64| {
+                damaged(machine, |m| {
+                    let at = relocation(m, r_type);
+                    put64(m, at, to);
+                })
+            };
+            for outside in [u64::MAX, u64::MAX - 7, 0x7FFF_0000_0000] {
+                malformed(&moved(outside), "outside the segments");
+            }
+            // The file header is in a segment that is not writable.
+            let error = moved(0);
+            assert!(matches!(error, Error::TextRelocation { offset: 0, .. }), "{error:?}");
+        }
+        malformed(
+            &damaged(machine, |m| {
+                let at = relocation(m, slot);
+                let place = u64_at(m, at);
+                put64(m, at, place + 4);
+            }),
+            "not aligned",
+        );
+        for r_type in [absolute, slot] {
+            let error = damaged(machine, |m| {
+                let at = relocation(m, r_type);
+                put(m, at + 12, &0xFFFF_FFFFu32.to_le_bytes());
+            });
+            malformed(&error, "names a symbol that is not in it");
+        }
+    }
+}
+
+#[test]
+fn damaged_symbols() {
+    for machine in BOTH {
+        // The symbol `counter`, changed.
+        let change = |field: usize, value: &[u8]| {
+            damaged(machine, |m| {
+                let at = symbol(m, "counter");
+                put(m, at + field, value);
+            })
+        };
+        let far = 0x7FFF_0000_0000u64.to_le_bytes();
+        for (field, value, words) in [
+            (8, &far[..], "outside the image"),
+            (16, &far[..], "ends outside the image"),
+            (16, &[0xFF; 8][..], "ends outside the image"),
+            (4, &[0x12][..], "function outside the module's code"),
+            (6, &0xFFF2u16.to_le_bytes()[..], "common block"),
+        ] {
+            let error = change(field, value);
+            assert!(matches!(&error, Error::BadSymbol { symbol, .. } if symbol == "counter"), "{error:?}");
+            says(&error, &["`counter`", words]);
+        }
+        assert_eq!(change(4, &[0x1A]), Error::IndirectFunction { symbol: "counter".into() });
+        assert_eq!(change(4, &[0x16]), Error::ThreadLocal { symbol: "counter".into() });
+        malformed(&change(0, &[0xFF; 4]), "a name starts or ends outside it");
+        let error = change(0, &[0; 4]);
+        says(&error, &["without a name"]);
+    }
+}
+
+#[test]
+fn damaged_hash_tables() {
+    for machine in BOTH {
+        let gnu = |field: usize, value: u32| {
+            damaged(machine, |m| {
+                let at = file_offset(m, dynamic_value(m, 0x6FFF_FEF5));
+                put(m, at + field, &value.to_le_bytes());
+            })
+        };
+        malformed(&gnu(0, 0), "no buckets");
+        malformed(&gnu(0, u32::MAX), "cut off");
+        malformed(&gnu(4, u32::MAX), "chain starts outside");
+        malformed(&gnu(4, 0), "disagree");
+        malformed(&gnu(8, 0), "no power of two");
+        malformed(&gnu(8, 3), "no power of two");
+        malformed(&gnu(8, 1 << 31), "cut off");
+        let sysv = |field: usize, value: u32| {
+            damaged(machine, |m| {
+                let at = file_offset(m, dynamic_value(m, 4));
+                put(m, at + field, &value.to_le_bytes());
+            })
+        };
+        malformed(&sysv(0, 0), "no buckets");
+        malformed(&sysv(0, u32::MAX), "cut off");
+        malformed(&sysv(4, u32::MAX), "cut off");
+        malformed(&sysv(4, 1), "disagree");
+    }
+}
+
+#[test]
+fn damaged_versions() {
+    for machine in BOTH {
+        let bytes = compile_as(
+            machine,
+            "#include <stdio.h>\nint f(void) { return puts(\"x\"); }",
+            &["-shared", "-fPIC", "-Wl,-soname,v.so"],
+        );
+        let needed = file_offset(&bytes, dynamic_value(&bytes, 0x6FFF_FFFE));
+        let refused = |change: &dyn Fn(&mut Vec<u8>)| {
+            let mut bytes = bytes.clone();
+            change(&mut bytes);
+            refusal(&bytes, machine)
+        };
+        malformed(&refused(&|m| put(m, needed, &[9, 0])), "unknown format");
+        malformed(&refused(&|m| put(m, needed + 2, &[0, 0])), "no version is needed");
+        malformed(&refused(&|m| put(m, needed + 2, &[0xFF, 0xFF])), "ends early");
+        malformed(&refused(&|m| put(m, needed + 8, &[0xFF; 4])), "outside the segments");
+        malformed(&refused(&|m| put(m, needed + 16 + 6, &[99, 0])), "not listed");
+        malformed(&refused(&|m| put(m, needed + 16 + 8, &[0xFF; 4])), "a name starts or ends outside it");
+        malformed(&refused(&|m| set_dynamic(m, 0x6FFF_FFFF, 50)), "ends early");
+        malformed(&refused(&|m| set_dynamic(m, 0x6FFF_FFFE, u64::MAX)), "outside the segments");
+        malformed(&refused(&|m| set_dynamic(m, 0x6FFF_FFF0, u64::MAX)), "outside the segments");
+        // The last two bytes of the segment that has the table.
+        let load = program_headers(&bytes, 1)[0];
+        let end = u64_at(&bytes, load + 16) + u64_at(&bytes, load + 32);
+        malformed(&refused(&|m| set_dynamic(m, 0x6FFF_FFF0, end - 2)), "fewer versions than symbols");
+        let rename = |m: &mut Vec<u8>, tag| {
+            let at = dynamic(m, tag).unwrap();
+            put64(m, at, 0x6FFF_FF00);
+        };
+        malformed(&refused(&|m| rename(m, 0x6FFF_FFF0)), "no symbol has one");
+        malformed(&refused(&|m| rename(m, 0x6FFF_FFFE)), "a number and no address");
+    }
+}
+
+#[test]
+fn needed_versions_with_one_number() {
+    for machine in BOTH {
+        let source =
+            "#include <stdio.h>\n#include <math.h>\nint f(double x) { return printf(\"%f\", sin(x)); }";
+        let mut bytes = compile_as(machine, source, &["-shared", "-fPIC", "-Wl,--no-as-needed", "-lm"]);
+        let first = file_offset(&bytes, dynamic_value(&bytes, 0x6FFF_FFFE));
+        let second = first + u32_at(&bytes, first + 12) as usize;
+        assert_ne!(first, second, "two libraries");
+        let number = u16_at(&bytes, first + u32_at(&bytes, first + 8) as usize + 6);
+        let entry = second + u32_at(&bytes, second + 8) as usize;
+        put(&mut bytes, entry + 6, &number.to_le_bytes());
+        malformed(&refusal(&bytes, machine), "two needed versions have one number");
+    }
+}
+
+#[test]
+fn needed_versions_without_end() {
+    // Records that can be read both as a library and as a version of it: 60,000 libraries which share their
+    // 65,535 versions. Only the number of numbers there are ends this.
+    let source = "struct { short version, count; int file, first, next; } v[70000] = {[0 ... 69999] = {1, -1, 0, 16, 16}}; \
+        static int z; void *p = &v, *q = &z; int e(void); int f(void) { return e(); }";
+    for machine in BOTH {
+        let mut bytes = compile(machine, source, &["-Wl,-soname,endless.so.1"]);
+        let image = Image::parse(&bytes, machine, 4096, MAX_SPAN).unwrap();
+        let offset = image.export("v").unwrap().offset;
+        let numbers = dynamic_value(&bytes, 6);
+        plant_dynamic(&mut bytes, 0x6FFF_FFFE, offset);
+        for (tag, value) in [(0x6FFF_FFFF, 60_000), (0x6FFF_FFF0, numbers)] {
+            // Where the sizes of tables were that this module does without.
+            let spare = if tag == 0x6FFF_FFFF { 0x6FFF_FFF9 } else { 3 };
+            let at = dynamic(&bytes, spare).unwrap();
+            put64(&mut bytes, at, tag);
+            put64(&mut bytes, at + 8, value);
+        }
+        malformed(&refusal(&bytes, machine), "more needed versions than there are numbers");
+    }
+}
+
+#[test]
+fn wrong_memory_and_wrong_addresses() {
+    for machine in BOTH {
+        let bytes = module(machine);
+        let image = Image::parse(&bytes, machine, 4096, MAX_SPAN).unwrap();
+        let span = image.span();
+        let mut memory = vec![0; span as usize + 4096];
+        let mut nobody = |_: &midflight_image::Import<'_>| -> Option<u64> { panic!("not asked") };
+        for given in [0, span - 1, span + 4096] {
+            let expected = Error::WrongMemory { expected: span, given };
+            let memory = &mut memory[..given as usize];
+            assert_eq!(image.link(0, memory, &mut nobody), Err(expected.clone()));
+            assert_eq!(image.init(0, memory), Err(expected.clone()));
+            assert_eq!(image.fini(0, memory), Err(expected));
+        }
+        let memory = &mut memory[..span as usize];
+        for base in [1, 2048, image.align() / 2, 0u64.wrapping_sub(image.align()), u64::MAX] {
+            let expected = Error::WrongBase { base, align: image.align() };
+            assert_eq!(image.link(base, memory, &mut nobody), Err(expected.clone()), "{base:#x}");
+            assert_eq!(image.init(base, memory), Err(expected));
+        }
+        assert!(memory.iter().all(|byte| *byte == 0), "nothing was written");
+    }
+}
+
+#[test]
+fn messages_stay_short() {
+    let long = "x".repeat(100_000);
+    for machine in BOTH {
+        let source = format!("int {long}(void); int f(void) {{ return {long}(); }}");
+        let mut bytes = compile(machine, &source, &[]);
+        let at = relocation(&bytes, types(machine)[3]);
+        put(&mut bytes, at + 8, &18u32.to_le_bytes());
+        says(&refusal(&bytes, machine), &["xxx..."]);
+    }
+}

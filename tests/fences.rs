@@ -1,0 +1,42 @@
+//! The runtime where the kernel has no membarrier: the pins carry the fences. Its own process, because a runtime's
+//! configuration is chosen at its start.
+
+mod support;
+
+use midflight::{Backing, Config, Runtime};
+use support::Workshop;
+
+midflight::module! {
+    mod fenced { fn number() -> i32; }
+}
+
+#[test]
+fn frames_and_publications_work_with_fences_and_a_dual_mapping() {
+    let shop = Workshop::new("fences");
+    let mut config = Config::default();
+    config.force_fences = true;
+    config.backing = Backing::Dual;
+    let rt = Runtime::start_with(config).unwrap();
+    assert!(!rt.is_asymmetric());
+    let versions = [0, 1].map(|n| shop.module("fenced", n, &format!("int number(void) {{ return {n}; }}")));
+    // SAFETY: as declared.
+    unsafe { rt.load(&versions[0]) }.unwrap();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let frame = rt.frame();
+                let number = fenced::number(&frame);
+                assert_eq!(Some(number as u64), frame.version("fenced").map(|version| (version - 1) % 2));
+                assert_eq!(fenced::number(&frame), number);
+            }
+        });
+        for round in 1..300 {
+            // SAFETY: as declared.
+            unsafe { rt.load(&versions[round % 2]) }.unwrap();
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    let left = rt.collect().unwrap();
+    assert_eq!((left.held, left.retained), (0, 0));
+}
