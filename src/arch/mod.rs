@@ -1,7 +1,10 @@
 //! What the instruction set decides. The two folders are twins, file for file, and both are compiled and tested on every
 //! host: encoders and plans are pure, and only what executes an instruction is behind a `cfg`.
 
-#[cfg_attr(not(target_arch = "aarch64"), allow(dead_code, reason = "the other instruction set's twin"))]
+#[cfg_attr(
+    any(not(target_arch = "aarch64"), target_os = "macos"),
+    allow(dead_code, reason = "the other instruction set's twin, and what Apple's libraries do instead")
+)]
 pub(crate) mod aarch64;
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "the other instruction set's twin"))]
 pub(crate) mod x86_64;
