@@ -243,7 +243,7 @@ fn apply(bytes: &mut Vec<u8>, places: &[usize], damage: &Damage) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn damaged_modules(

@@ -2,48 +2,9 @@
 
 mod common;
 
+use common::refused::*;
 use common::*;
 use midflight_image::{Error, Image, Machine, Refusal};
-use std::sync::OnceLock;
-
-fn refusal_at(module: &[u8], machine: Machine, page_size: u64) -> Error {
-    let error = Image::parse(module, machine, page_size, MAX_SPAN).expect_err("this is to be refused");
-    let text = error.to_string();
-    assert!(text.len() < 600 && text.contains(": "), "says what to do: {text}");
-    assert!(!text.contains("  ") && !text.ends_with('.'), "{text}");
-    error
-}
-
-fn refusal(module: &[u8], machine: Machine) -> Error {
-    refusal_at(module, machine, 4096)
-}
-
-fn says(error: &Error, words: &[&str]) {
-    let text = error.to_string();
-    for word in words {
-        assert!(text.contains(word), "`{word}` in: {text}");
-    }
-}
-
-fn malformed(error: &Error, problem: &str) {
-    assert!(matches!(error, Error::Malformed { .. }), "{error:?}");
-    says(error, &[problem]);
-}
-
-/// A module that is easily damaged: imports, every table, a soname whose entry can be put to other use.
-fn module(machine: Machine) -> Vec<u8> {
-    static MODULES: OnceLock<[Vec<u8>; 2]> = OnceLock::new();
-    let modules = MODULES.get_or_init(|| BOTH.map(|machine| rich(machine, &["-Wl,--hash-style=both"])));
-    modules[machine as usize].clone()
-}
-
-/// The good module, changed in one place.
-fn damaged(machine: Machine, change: impl FnOnce(&mut Vec<u8>)) -> Error {
-    let mut bytes = module(machine);
-    assert!(Image::parse(&bytes, machine, 4096, MAX_SPAN).is_ok());
-    change(&mut bytes);
-    refusal(&bytes, machine)
-}
 
 #[test]
 fn other_kinds_of_files() {
@@ -69,10 +30,10 @@ fn other_kinds_of_files() {
 
 #[test]
 fn other_machines() {
-    let error = refusal(&module(Machine::Aarch64), Machine::X86_64);
+    let error = refusal(&good(Machine::Aarch64), Machine::X86_64);
     assert_eq!(error, Error::WrongMachine { found: 183, expected: Machine::X86_64 });
     says(&error, &["built for AArch64, and this process is x86-64", "x86_64-linux-gnu-gcc"]);
-    let error = refusal(&module(Machine::X86_64), Machine::Aarch64);
+    let error = refusal(&good(Machine::X86_64), Machine::Aarch64);
     says(&error, &["built for x86-64, and this process is AArch64", "aarch64-linux-gnu-gcc"]);
     for (number, name) in [(243, "RISC-V"), (3, "32-bit x86"), (9999, "machine number 9999")] {
         says(&damaged(Machine::X86_64, |m| put(m, 18, &u16::to_le_bytes(number))), &[name]);
@@ -297,7 +258,7 @@ fn unsupported_relocations() {
             says(&error, &[name, &format!("`{symbol}`"), &format!("{place:#x}")]);
         }
         // Placeholders are not refused.
-        let mut bytes = module(machine);
+        let mut bytes = good(machine);
         let at = relocation(&bytes, types(machine)[1]);
         put(&mut bytes, at + 8, &0u32.to_le_bytes());
         assert!(Image::parse(&bytes, machine, 4096, MAX_SPAN).is_ok());
@@ -328,68 +289,6 @@ fn unsupported_dynamic_entries() {
         let error = damaged(machine, |m| plant_dynamic(m, 30, 0x10));
         assert!(matches!(error, Error::ThreadLocal { .. }));
         assert_eq!(damaged(machine, |m| plant_dynamic(m, 0x6FFF_FFFB, 0x0800_0000)), Error::PieExecutable);
-    }
-}
-
-#[test]
-fn damaged_dynamic_tables() {
-    const OUT: u64 = 0x7FFF_FFFF_0000;
-    for machine in BOTH {
-        malformed(&damaged(machine, |m| plant_dynamic(m, 6, 0)), "twice");
-        malformed(&damaged(machine, |m| set_dynamic(m, 14, 1 << 20)), "outside");
-        malformed(&damaged(machine, |m| set_dynamic(m, 14, 1 << 40)), "outside the string table");
-        for tag in [4, 5, 6, 7, 23, 25, 26, 0x6FFF_FEF5] {
-            malformed(&damaged(machine, |m| set_dynamic(m, tag, OUT)), "outside");
-        }
-        for tag in [8, 2, 27, 28, 10] {
-            malformed(&damaged(machine, |m| set_dynamic(m, tag, 24 << 32)), "outside");
-        }
-        for tag in [8, 2, 27, 28] {
-            malformed(&damaged(machine, |m| set_dynamic(m, tag, 25)), "inside an entry");
-        }
-        malformed(&damaged(machine, |m| set_dynamic(m, 9, 16)), "wrong size");
-        malformed(&damaged(machine, |m| set_dynamic(m, 11, 16)), "wrong size");
-        for tag in [5, 10, 11, 6, 9] {
-            let error = damaged(machine, |m| {
-                let at = dynamic(m, tag).unwrap();
-                put64(m, at, 0x6FFF_FF00);
-            });
-            assert!(matches!(error, Error::Malformed { .. }), "{tag}: {error:?}");
-        }
-        malformed(&damaged(machine, |m| plant_dynamic(m, 35, 8)), "no address");
-        malformed(
-            &damaged(machine, |m| {
-                let at = program_headers(m, 2)[0];
-                put64(m, at + 32, 32);
-            }),
-            "DT_NULL",
-        );
-        malformed(
-            &damaged(machine, |m| {
-                let at = program_headers(m, 2)[0];
-                put64(m, at + 16, OUT);
-            }),
-            "not in a segment",
-        );
-        malformed(&damaged(machine, |m| put64(m, 32, u64::MAX)), "does not fit");
-        let first = |field: usize, value: u64| {
-            damaged(machine, |m| {
-                let at = program_headers(m, 1)[0];
-                put64(m, at + field, value);
-            })
-        };
-        malformed(&first(40, 64), "more bytes in the file than in memory");
-        malformed(&first(8, 1 << 40), "past the end of the file");
-        malformed(&first(8, 8), "differ modulo the alignment");
-        malformed(&first(16, 1 << 16 | 1 << 40), "not in order");
-        malformed(&damaged(machine, |m| put(m, 54, &[55, 0])), "does not fit");
-        malformed(
-            &damaged(machine, |m| {
-                let text = file_offset(m, dynamic_value(m, 5));
-                m[text + 1] = 0xFF;
-            }),
-            "UTF-8",
-        );
     }
 }
 
@@ -429,179 +328,9 @@ fn calls_outside_the_code() {
 }
 
 #[test]
-fn relocations_out_of_place() {
-    for machine in BOTH {
-        let [relative, absolute, _, slot] = types(machine);
-        for r_type in [relative, absolute, slot] {
-            let moved = |to: u64| {
-                damaged(machine, |m| {
-                    let at = relocation(m, r_type);
-                    put64(m, at, to);
-                })
-            };
-            for outside in [u64::MAX, u64::MAX - 7, 0x7FFF_0000_0000] {
-                malformed(&moved(outside), "outside the segments");
-            }
-            // The file header is in a segment that is not writable.
-            let error = moved(0);
-            assert!(matches!(error, Error::TextRelocation { offset: 0, .. }), "{error:?}");
-        }
-        malformed(
-            &damaged(machine, |m| {
-                let at = relocation(m, slot);
-                let place = u64_at(m, at);
-                put64(m, at, place + 4);
-            }),
-            "not aligned",
-        );
-        for r_type in [absolute, slot] {
-            let error = damaged(machine, |m| {
-                let at = relocation(m, r_type);
-                put(m, at + 12, &0xFFFF_FFFFu32.to_le_bytes());
-            });
-            malformed(&error, "names a symbol that is not in it");
-        }
-    }
-}
-
-#[test]
-fn damaged_symbols() {
-    for machine in BOTH {
-        // The symbol `counter`, changed.
-        let change = |field: usize, value: &[u8]| {
-            damaged(machine, |m| {
-                let at = symbol(m, "counter");
-                put(m, at + field, value);
-            })
-        };
-        let far = 0x7FFF_0000_0000u64.to_le_bytes();
-        for (field, value, words) in [
-            (8, &far[..], "outside the image"),
-            (16, &far[..], "ends outside the image"),
-            (16, &[0xFF; 8][..], "ends outside the image"),
-            (4, &[0x12][..], "function outside the module's code"),
-            (6, &0xFFF2u16.to_le_bytes()[..], "common block"),
-        ] {
-            let error = change(field, value);
-            assert!(matches!(&error, Error::BadSymbol { symbol, .. } if symbol == "counter"), "{error:?}");
-            says(&error, &["`counter`", words]);
-        }
-        assert_eq!(change(4, &[0x1A]), Error::IndirectFunction { symbol: "counter".into() });
-        assert_eq!(change(4, &[0x16]), Error::ThreadLocal { symbol: "counter".into() });
-        malformed(&change(0, &[0xFF; 4]), "a name starts or ends outside it");
-        let error = change(0, &[0; 4]);
-        says(&error, &["without a name"]);
-    }
-}
-
-#[test]
-fn damaged_hash_tables() {
-    for machine in BOTH {
-        let gnu = |field: usize, value: u32| {
-            damaged(machine, |m| {
-                let at = file_offset(m, dynamic_value(m, 0x6FFF_FEF5));
-                put(m, at + field, &value.to_le_bytes());
-            })
-        };
-        malformed(&gnu(0, 0), "no buckets");
-        malformed(&gnu(0, u32::MAX), "cut off");
-        malformed(&gnu(4, u32::MAX), "chain starts outside");
-        malformed(&gnu(4, 0), "disagree");
-        malformed(&gnu(8, 0), "no power of two");
-        malformed(&gnu(8, 3), "no power of two");
-        malformed(&gnu(8, 1 << 31), "cut off");
-        let sysv = |field: usize, value: u32| {
-            damaged(machine, |m| {
-                let at = file_offset(m, dynamic_value(m, 4));
-                put(m, at + field, &value.to_le_bytes());
-            })
-        };
-        malformed(&sysv(0, 0), "no buckets");
-        malformed(&sysv(0, u32::MAX), "cut off");
-        malformed(&sysv(4, u32::MAX), "cut off");
-        malformed(&sysv(4, 1), "disagree");
-    }
-}
-
-#[test]
-fn damaged_versions() {
-    for machine in BOTH {
-        let bytes = compile_as(
-            machine,
-            "#include <stdio.h>\nint f(void) { return puts(\"x\"); }",
-            &["-shared", "-fPIC", "-Wl,-soname,v.so"],
-        );
-        let needed = file_offset(&bytes, dynamic_value(&bytes, 0x6FFF_FFFE));
-        let refused = |change: &dyn Fn(&mut Vec<u8>)| {
-            let mut bytes = bytes.clone();
-            change(&mut bytes);
-            refusal(&bytes, machine)
-        };
-        malformed(&refused(&|m| put(m, needed, &[9, 0])), "unknown format");
-        malformed(&refused(&|m| put(m, needed + 2, &[0, 0])), "no version is needed");
-        malformed(&refused(&|m| put(m, needed + 2, &[0xFF, 0xFF])), "ends early");
-        malformed(&refused(&|m| put(m, needed + 8, &[0xFF; 4])), "outside the segments");
-        malformed(&refused(&|m| put(m, needed + 16 + 6, &[99, 0])), "not listed");
-        malformed(&refused(&|m| put(m, needed + 16 + 8, &[0xFF; 4])), "a name starts or ends outside it");
-        malformed(&refused(&|m| set_dynamic(m, 0x6FFF_FFFF, 50)), "ends early");
-        malformed(&refused(&|m| set_dynamic(m, 0x6FFF_FFFE, u64::MAX)), "outside the segments");
-        malformed(&refused(&|m| set_dynamic(m, 0x6FFF_FFF0, u64::MAX)), "outside the segments");
-        // The last two bytes of the segment that has the table.
-        let load = program_headers(&bytes, 1)[0];
-        let end = u64_at(&bytes, load + 16) + u64_at(&bytes, load + 32);
-        malformed(&refused(&|m| set_dynamic(m, 0x6FFF_FFF0, end - 2)), "fewer versions than symbols");
-        let rename = |m: &mut Vec<u8>, tag| {
-            let at = dynamic(m, tag).unwrap();
-            put64(m, at, 0x6FFF_FF00);
-        };
-        malformed(&refused(&|m| rename(m, 0x6FFF_FFF0)), "no symbol has one");
-        malformed(&refused(&|m| rename(m, 0x6FFF_FFFE)), "a number and no address");
-    }
-}
-
-#[test]
-fn needed_versions_with_one_number() {
-    for machine in BOTH {
-        let source =
-            "#include <stdio.h>\n#include <math.h>\nint f(double x) { return printf(\"%f\", sin(x)); }";
-        let mut bytes = compile_as(machine, source, &["-shared", "-fPIC", "-Wl,--no-as-needed", "-lm"]);
-        let first = file_offset(&bytes, dynamic_value(&bytes, 0x6FFF_FFFE));
-        let second = first + u32_at(&bytes, first + 12) as usize;
-        assert_ne!(first, second, "two libraries");
-        let number = u16_at(&bytes, first + u32_at(&bytes, first + 8) as usize + 6);
-        let entry = second + u32_at(&bytes, second + 8) as usize;
-        put(&mut bytes, entry + 6, &number.to_le_bytes());
-        malformed(&refusal(&bytes, machine), "two needed versions have one number");
-    }
-}
-
-#[test]
-fn needed_versions_without_end() {
-    // Records that can be read both as a library and as a version of it: 60,000 libraries which share their
-    // 65,535 versions. Only the number of numbers there are ends this.
-    let source = "struct { short version, count; int file, first, next; } v[70000] = {[0 ... 69999] = {1, -1, 0, 16, 16}}; \
-        static int z; void *p = &v, *q = &z; int e(void); int f(void) { return e(); }";
-    for machine in BOTH {
-        let mut bytes = compile(machine, source, &["-Wl,-soname,endless.so.1"]);
-        let image = Image::parse(&bytes, machine, 4096, MAX_SPAN).unwrap();
-        let offset = image.export("v").unwrap().offset;
-        let numbers = dynamic_value(&bytes, 6);
-        plant_dynamic(&mut bytes, 0x6FFF_FFFE, offset);
-        for (tag, value) in [(0x6FFF_FFFF, 60_000), (0x6FFF_FFF0, numbers)] {
-            // Where the sizes of tables were that this module does without.
-            let spare = if tag == 0x6FFF_FFFF { 0x6FFF_FFF9 } else { 3 };
-            let at = dynamic(&bytes, spare).unwrap();
-            put64(&mut bytes, at, tag);
-            put64(&mut bytes, at + 8, value);
-        }
-        malformed(&refusal(&bytes, machine), "more needed versions than there are numbers");
-    }
-}
-
-#[test]
 fn wrong_memory_and_wrong_addresses() {
     for machine in BOTH {
-        let bytes = module(machine);
+        let bytes = good(machine);
         let image = Image::parse(&bytes, machine, 4096, MAX_SPAN).unwrap();
         let span = image.span();
         let mut memory = vec![0; span as usize + 4096];

@@ -2,6 +2,8 @@
 // Each test file is a crate of its own and uses what it needs of this.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod refused;
+
 use midflight_image::Machine;
 use std::path::PathBuf;
 use std::process::Command;

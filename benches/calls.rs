@@ -1,0 +1,77 @@
+//! What a call costs, by each way of making it, beside a plain call through a pointer from dlopen.
+//!
+//! `cargo bench --bench calls`
+
+use std::ffi::CString;
+use std::hint::black_box;
+use std::path::PathBuf;
+use std::process::Command;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use midflight::Runtime;
+
+midflight::module! {
+    mod called { fn next(x: u64) -> u64; }
+}
+
+type Next = extern "C" fn(u64) -> u64;
+
+fn build() -> PathBuf {
+    let folder = std::env::temp_dir();
+    let (input, output) = (folder.join("midflight-bench-calls.c"), folder.join("midflight-bench-calls.so"));
+    std::fs::write(&input, "unsigned long next(unsigned long x) { return x + 1; }")
+        .expect("writing the module's source");
+    let status = Command::new("cc")
+        .args(["-O2", "-fPIC", "-shared", "-Wl,-soname,libcalled.so", "-o"])
+        .args([&output, &input])
+        .status()
+        .expect("a C compiler");
+    assert!(status.success());
+    output
+}
+
+fn plain_pointer(path: &PathBuf) -> Next {
+    let path = CString::new(path.as_os_str().as_encoded_bytes()).expect("no NUL in a path");
+    // SAFETY: the module has no constructors of its own, and `next` is as declared.
+    unsafe {
+        let handle = libc::dlopen(path.as_ptr(), libc::RTLD_NOW);
+        assert!(!handle.is_null());
+        let address = libc::dlsym(handle, c"next".as_ptr());
+        assert!(!address.is_null());
+        std::mem::transmute::<*mut libc::c_void, Next>(address)
+    }
+}
+
+fn calls(c: &mut Criterion) {
+    let path = build();
+    let rt = Runtime::start().expect("the runtime");
+    // SAFETY: `next` is as declared.
+    unsafe { rt.load(&path) }.expect("the module");
+    let pointer = Box::new(plain_pointer(&path));
+    // SAFETY: `next` is as declared.
+    let trampoline: Next = unsafe { std::mem::transmute(rt.symbol("called", "next").expect("the function")) };
+
+    let mut group = c.benchmark_group("call");
+    let mut x = 0;
+    group.bench_function("function pointer in memory", |b| {
+        b.iter(|| x = (*black_box(&pointer))(x));
+    });
+    let frame = rt.frame();
+    group.bench_function("in a frame", |b| b.iter(|| x = called::next(black_box(&frame), x)));
+    drop(frame);
+    group.bench_function("trampoline", |b| b.iter(|| x = black_box(trampoline)(x)));
+    black_box(x);
+    group.finish();
+
+    let mut group = c.benchmark_group("frame");
+    group.bench_function("open and close", |b| b.iter(|| black_box(rt.frame())));
+    let outer = rt.frame();
+    group.bench_function("within a frame", |b| b.iter(|| black_box(rt.frame())));
+    drop(outer);
+    let shared = rt.frame().share();
+    group.bench_function("join and leave", |b| b.iter(|| black_box(shared.join())));
+    group.finish();
+}
+
+criterion_group!(benches, calls);
+criterion_main!(benches);
