@@ -4,7 +4,7 @@
 
 use std::ffi::CString;
 use std::hint::black_box;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -30,7 +30,7 @@ fn build() -> PathBuf {
     output
 }
 
-fn plain_pointer(path: &PathBuf) -> Next {
+fn plain_pointer(path: &Path) -> Next {
     let path = CString::new(path.as_os_str().as_encoded_bytes()).expect("no NUL in a path");
     // SAFETY: the module has no constructors of its own, and `next` is as declared.
     unsafe {

@@ -50,3 +50,8 @@ pub mod private {
     pub use crate::slots::DECLARED;
     pub use linkme;
 }
+
+/// The README's program compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -106,7 +106,7 @@ impl Runtime {
     ///
     /// The module's native code runs in this process: its constructors in this call, its functions when called. The caller
     /// vouches that its code is sound, and that its functions have the types with which the program's
-    /// [`module!`](crate::module) declarations and the other modules call them, in this version as in those before.
+    /// [`module!`](crate::module!) declarations and the other modules call them, in this version as in those before.
     pub unsafe fn load(&self, path: impl AsRef<Path>) -> Result<Publication, Error> {
         // SAFETY: the caller's promise.
         unsafe { self.load_all(&[path]) }

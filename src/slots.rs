@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use crate::Error;
 use crate::live::MAX_SLOTS;
 
-/// A function of a module as the program declares it. Made by [`module!`](crate::module).
+/// A function of a module as the program declares it. Made by [`module!`](crate::module!).
 #[derive(Debug)]
 pub struct Slot {
     module: &'static str,

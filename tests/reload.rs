@@ -167,7 +167,7 @@ fn a_trampoline_follows_publications_outside_frames_and_keeps_still_inside() {
             from_thread.send(call()).unwrap();
         }
     });
-    let mut ask = || {
+    let ask = || {
         to_thread.send(()).unwrap();
         we_get.recv().unwrap()
     };
