@@ -1,0 +1,130 @@
+//! Builds the city's modules with the system's C compiler.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs, io, thread};
+
+use crate::systems::{SYSTEMS, VERSIONS};
+
+/// The sources, embedded so that the program runs where the repository is not.
+const SOURCES: [(&str, &str); 6] = [
+    ("city.h", include_str!("modules/city.h")),
+    ("movement.c", include_str!("modules/movement.c")),
+    ("economy.cpp", include_str!("modules/economy.cpp")),
+    ("needs.c", include_str!("modules/needs.c")),
+    ("traffic.x86_64.S", include_str!("modules/traffic.x86_64.S")),
+    ("traffic.aarch64.S", include_str!("modules/traffic.aarch64.S")),
+];
+
+const FLAGS: [&str; 9] = [
+    "-O3",
+    "-fPIC",
+    "-shared",
+    "-fvisibility=hidden",
+    // Every build rounds alike: no fused multiply-add where the source has none.
+    "-ffp-contract=off",
+    // Nobody looks at errno or at floating-point exceptions, so a choice between two results can be vector code.
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-Wl,-z,now",
+    "-Wl,--build-id=none",
+];
+
+/// A C++ module needs no runtime library this way, so the C driver can link it.
+const CPP_FLAGS: [&str; 4] = ["-std=c++17", "-fno-exceptions", "-fno-rtti", "-fno-threadsafe-statics"];
+
+/// AArch64 has landing pads, and kernels with pages of up to 64 KiB.
+const AARCH64_FLAGS: [&str; 2] = ["-mbranch-protection=standard", "-Wl,-z,max-page-size=65536"];
+
+/// The built modules, in a temporary directory that goes when this does.
+pub(crate) struct Modules {
+    directory: PathBuf,
+    files: Vec<[PathBuf; VERSIONS]>,
+}
+
+impl Modules {
+    /// Writes out the sources and compiles every version of every system.
+    pub(crate) fn build() -> Result<Self, Box<dyn Error>> {
+        let directory = fresh_directory()?;
+        let files = SYSTEMS
+            .iter()
+            .map(|system| [1, 2, 3].map(|version| directory.join(format!("{system}-{version}.so"))));
+        // From here on `modules` removes the directory, whatever happens.
+        let modules = Modules { files: files.collect(), directory };
+        for (name, text) in SOURCES {
+            fs::write(modules.directory.join(name), text)?;
+        }
+        thread::scope(|scope| {
+            let builds = SYSTEMS.iter().zip(&modules.files).map(|(system, files)| {
+                scope.spawn(move || {
+                    (1..).zip(files).try_for_each(|(version, file)| compile(system, version, file))
+                })
+            });
+            let builds: Vec<_> = builds.collect();
+            builds.into_iter().try_for_each(|build| build.join().expect("a panic ends the process"))
+        })?;
+        Ok(modules)
+    }
+
+    /// The file of one version (from 1) of one system.
+    pub(crate) fn file(&self, system: usize, version: u8) -> &Path {
+        &self.files[system][usize::from(version) - 1]
+    }
+}
+
+impl Drop for Modules {
+    fn drop(&mut self) {
+        // Nothing can be done about a failure, and a leftover in the temporary directory does no harm.
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+fn fresh_directory() -> io::Result<PathBuf> {
+    for attempt in 0.. {
+        let path = env::temp_dir().join(format!("midflight-city-{}-{attempt}", std::process::id()));
+        match fs::create_dir(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(io::Error::other(format!("cannot create {}: {error}", path.display()))),
+            Ok(()) => return Ok(path),
+        }
+    }
+    unreachable!("some name is free")
+}
+
+fn compile(system: &str, version: usize, output: &Path) -> Result<(), String> {
+    let compiler = ["MIDFLIGHT_CC", "CC"].iter().find_map(|name| env::var(name).ok());
+    let compiler = compiler.as_deref().unwrap_or("cc");
+    // A variable may hold arguments too, as in CC="ccache gcc".
+    let mut words = compiler.split_whitespace();
+    let mut command = Command::new(words.next().unwrap_or("cc"));
+    command.args(words).args(FLAGS);
+
+    let (source, extra): (_, &[&str]) = match system {
+        "economy" => ("economy.cpp".to_string(), &CPP_FLAGS),
+        // Pure vector code: it needs no library, nor the compiler's start-up files.
+        "traffic" => (format!("traffic.{}.S", env::consts::ARCH), &["-nostdlib"]),
+        _ => (format!("{system}.c"), &["-std=gnu11"]),
+    };
+    command.args(extra);
+    if cfg!(target_arch = "aarch64") {
+        command.args(AARCH64_FLAGS);
+    }
+    let directory = output.parent().expect("the file is in the temporary directory");
+    command.arg(format!("-DVERSION={version}")).arg(directory.join(source));
+    // The runtime takes a module's name from its SONAME; the file may be called anything.
+    command.arg(format!("-Wl,-soname,lib{system}.so")).arg("-o").arg(output);
+
+    let result = command.output().map_err(|error| {
+        format!("cannot run the C compiler `{compiler}`: {error} (set MIDFLIGHT_CC or CC to another)")
+    })?;
+    if result.status.success() {
+        return Ok(());
+    }
+    Err(format!(
+        "the C compiler failed on {system}, version {version} ({}):\n{command:?}\n{}{}",
+        result.status,
+        String::from_utf8_lossy(&result.stdout),
+        String::from_utf8_lossy(&result.stderr),
+    ))
+}
