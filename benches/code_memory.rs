@@ -1,4 +1,4 @@
-//! How code memory is best written: private pages changed by mprotect, or shared memory mapped twice.
+//! How code memory is best written: private pages changed by mprotect, or a memfd that is written and then mapped.
 //!
 //! `cargo bench --bench code_memory` prints, for each way, what a reload costs the thread that makes it, and what it costs a thread on
 //! the other core that does nothing but open frames and call the module: the sum
@@ -48,7 +48,7 @@ fn main() {
         println!("{way:18}{}", columns.map(|column| format!("{column:>24}")).concat());
     };
     heading(["", "stage p50, us", "stage p99, us", "reader loses, ns/reload", "and idle, ns/period"]);
-    let ways = ["write-once small", "dual small", "write-once large", "dual large"];
+    let ways = ["write-once small", "memfd small", "write-once large", "memfd large"];
     let mut runs = vec![Vec::new(); ways.len()];
     for _ in 0..ROUNDS {
         for (way, runs) in ways.iter().zip(&mut runs) {
@@ -93,7 +93,7 @@ fn child(way: &str, folder: &PathBuf) -> Vec<f64> {
 fn measure(way: &str, folder: &str) {
     let (backing, size) = way.split_once(' ').expect("way and size");
     let mut config = Config::default();
-    config.backing = if backing == "dual" { Backing::Dual } else { Backing::WriteOnce };
+    config.backing = if backing == "memfd" { Backing::Memfd } else { Backing::WriteOnce };
     let rt = Runtime::start_with(config).expect("the runtime");
     let path = Path::new(folder).join(format!("{size}.so"));
     // SAFETY: `call` is as declared.

@@ -11,11 +11,11 @@ midflight::module! {
 }
 
 #[test]
-fn frames_and_publications_work_with_fences_and_a_dual_mapping() {
+fn frames_and_publications_work_with_fences_and_mprotect() {
     let shop = Workshop::new("fences");
     let mut config = Config::default();
     config.force_fences = true;
-    config.backing = Backing::Dual;
+    config.backing = Backing::WriteOnce;
     let rt = Runtime::start_with(config).unwrap();
     assert!(!rt.is_asymmetric());
     let versions = [0, 1].map(|n| shop.module("fenced", n, &format!("int number(void) {{ return {n}; }}")));

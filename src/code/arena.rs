@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use midflight_image::{Protection, Region};
 
 use super::Backing;
-use super::backing::{Dual, Pages, RESERVED, WriteOnce};
+use super::backing::{Memfd, Pages, RESERVED, WriteOnce};
 use crate::arch;
 use crate::os::memory;
 
@@ -61,8 +61,7 @@ impl CodeMemory {
                 return Err(error);
             }
         };
-        memory::name(view, len, name);
-        Ok(Draft { place: Some(Place { arena, offset, len }), view: Some(view) })
+        Ok(Draft { place: Some(Place { arena, offset, len }), view, name: name.to_owned() })
     }
 
     fn place(&mut self, len: usize, align: usize) -> io::Result<(Arc<Arena>, usize)> {
@@ -83,7 +82,7 @@ impl Arena {
     fn reserve(backing: Backing) -> io::Result<Self> {
         let pages: Box<dyn Pages> = match backing {
             Backing::WriteOnce => Box::new(WriteOnce),
-            Backing::Dual => Box::new(Dual { memory: memory::shared_memory(ARENA)? }),
+            Backing::Memfd => Box::new(Memfd),
         };
         let base = memory::reserve(ARENA)?;
         memory::name(base, ARENA, RESERVED);
@@ -163,8 +162,10 @@ impl Place {
 pub(crate) struct Draft {
     /// None once sealed.
     place: Option<Place>,
-    /// Where it is written; None once closed.
-    view: Option<NonNull<u8>>,
+    /// Where it is written.
+    view: NonNull<u8>,
+    /// For whoever reads /proc/PID/maps.
+    name: String,
 }
 
 impl Draft {
@@ -178,18 +179,21 @@ impl Draft {
     }
 
     pub(crate) fn bytes(&mut self) -> &mut [u8] {
-        let view = self.view.expect("a draft has its view until it is sealed");
         // SAFETY: the view is writable for the place's length, initialised (zero pages), and ours alone until sealed.
-        unsafe { std::slice::from_raw_parts_mut(view.as_ptr(), self.place().len) }
+        unsafe { std::slice::from_raw_parts_mut(self.view.as_ptr(), self.place().len) }
     }
 
     /// Gives each region its final protection, and makes executable ones visible to instruction fetch. Other cores
     /// are synchronised by `barrier::synchronise_cores` before anybody is told the address.
     pub(crate) fn seal(mut self, regions: &[Region]) -> io::Result<Block> {
-        self.close()?;
         let place = self.place();
-        // SAFETY: closed, and the regions lie within the image that the place was made for. On error Drop releases the pages.
-        unsafe { place.arena.pages.seal(place.arena.base, place.offset, place.len, regions)? };
+        // SAFETY: `self` was the only way to write, and it is consumed; the regions lie within the image that the place was made
+        // for. On error Drop releases the pages.
+        unsafe {
+            let Place { arena, offset, len } = place;
+            arena.pages.seal(arena.base, *offset, *len, self.view, &self.name, regions)?;
+            arena.pages.close(self.view, *len);
+        }
         let place = self.place.take().expect("sealed once");
         let block = Block { place };
         for region in regions.iter().filter(|r| r.protection == Protection::ReadExecute) {
@@ -201,25 +205,17 @@ impl Draft {
         }
         Ok(block)
     }
-
-    fn close(&mut self) -> io::Result<()> {
-        let Some(view) = self.view.take() else { return Ok(()) };
-        let place = self.place();
-        // SAFETY: taken, so closed once; `bytes` borrows from self, so nobody uses it.
-        unsafe { place.arena.pages.close(view, place.len) }
-    }
 }
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        if self.place.is_none() {
-            return;
-        }
-        let closed = self.close();
-        debug_assert!(closed.is_ok(), "closing a view of code memory: {closed:?}");
         if let Some(place) = self.place.take() {
-            // SAFETY: nobody was told the address of a draft, and `bytes` borrows from it, so nobody is left.
-            unsafe { place.release() };
+            // SAFETY: not sealed, so not closed yet. Nobody was told the address of a draft, and `bytes` borrows from it, so
+            // nobody is left.
+            unsafe {
+                place.arena.pages.close(self.view, place.len);
+                place.release();
+            }
         }
     }
 }

@@ -1,8 +1,8 @@
 //! How the pages of an arena become writable and then executable. `benches/code_memory.rs` measures both ways, and
 //! ARCHITECTURE.md has the figures behind the default.
 
-use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::ptr::NonNull;
 
 use midflight_image::{Protection, Region};
@@ -10,48 +10,65 @@ use midflight_image::{Protection, Region};
 use crate::os::memory;
 
 /// How code is written before it executes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Backing {
-    /// Private pages that are writable, then by `mprotect` what they are to be. One mapping, one address.
-    #[default]
+    /// Written into anonymous shared memory (memfd) through its file descriptor, then mapped privately with the final
+    /// protections. Code is never mapped writable anywhere, and no reader's TLB is flushed on the way in. Linux only. A
+    /// kernel with `vm.memfd_noexec=2` forbids it.
+    Memfd,
+    /// Private pages that are writable, then by `mprotect` what they are to be. Works everywhere; each `mprotect`
+    /// interrupts every core that runs a thread of the process.
     WriteOnce,
-    /// Shared memory (memfd) mapped twice: written through a view of its own that is unmapped before the executable
-    /// mapping is made. Linux only. A fork shares the modules' data with its parent.
-    Dual,
 }
 
-/// One arena's way, with what it needs for it. `base` is the arena's reservation throughout.
+impl Default for Backing {
+    /// What was measured to disturb readers least; ARCHITECTURE.md has the figures.
+    fn default() -> Self {
+        if cfg!(target_os = "linux") { Self::Memfd } else { Self::WriteOnce }
+    }
+}
+
+/// One arena's way. `base` is the arena's reservation throughout.
 pub(crate) trait Pages: Send + Sync {
-    /// Makes zeroed pages writable and says where.
+    /// Zeroed memory of `len` bytes to write to, for what will be at `base + offset`.
     ///
     /// # Safety
     ///
     /// The pages lie inside the arena and are inaccessible: new, or released.
     unsafe fn open(&self, base: NonNull<u8>, offset: usize, len: usize) -> io::Result<NonNull<u8>>;
 
-    /// Ends writing through the `view` that `open` returned, if that is a mapping of its own. Always between `open` and
-    /// whatever follows: no page is writable through one mapping while it is executable through another.
+    /// Gives what was written its final protections, at `base + offset`; what is in no region becomes inaccessible.
     ///
     /// # Safety
     ///
-    /// `view` and `len` are of one `open`, closed once, and nobody uses the view any more.
-    unsafe fn close(&self, view: NonNull<u8>, len: usize) -> io::Result<()>;
+    /// `open` returned `view` for these pages, and nobody uses it but to close it. The regions lie within `len`.
+    unsafe fn seal(
+        &self,
+        base: NonNull<u8>,
+        offset: usize,
+        len: usize,
+        view: NonNull<u8>,
+        name: &str,
+        regions: &[Region],
+    ) -> io::Result<()>;
 
-    /// Gives the written pages their final protections, at `base + offset`; the rest becomes inaccessible.
+    /// Frees what `open` took beside the pages. Once per `open`, after `seal` or in its stead.
     ///
     /// # Safety
     ///
-    /// The pages were opened and closed. The regions lie within `len`.
-    unsafe fn seal(&self, base: NonNull<u8>, offset: usize, len: usize, regions: &[Region])
-    -> io::Result<()>;
+    /// `open` returned `view` for `len` bytes, and nobody uses it any more.
+    unsafe fn close(&self, view: NonNull<u8>, len: usize);
 
     /// Makes the pages inaccessible and frees their memory, sealed or not.
     ///
     /// # Safety
     ///
     /// Nobody uses the pages any more.
-    unsafe fn release(&self, base: NonNull<u8>, offset: usize, len: usize) -> io::Result<()>;
+    unsafe fn release(&self, base: NonNull<u8>, offset: usize, len: usize) -> io::Result<()> {
+        // SAFETY: inside the arena and in nobody's use, as the caller says.
+        unsafe { vacate(base.add(offset), len) }
+    }
 }
 
 /// Makes pages inaccessible, and part of the reservation around them again: same name, so that the mappings merge.
@@ -87,20 +104,18 @@ impl Pages for WriteOnce {
         }
     }
 
-    unsafe fn close(&self, _view: NonNull<u8>, _len: usize) -> io::Result<()> {
-        Ok(())
-    }
-
     unsafe fn seal(
         &self,
         base: NonNull<u8>,
         offset: usize,
         len: usize,
+        view: NonNull<u8>,
+        name: &str,
         regions: &[Region],
     ) -> io::Result<()> {
-        // Gaps between regions hold nothing; they go back to being inaccessible, as what follows the last region.
+        memory::name(view, len, name);
         let mut covered = 0;
-        // SAFETY: inside the arena; the module's writes are done, as the caller says.
+        // SAFETY: inside the arena; the writes are done, as the caller says.
         unsafe {
             for region in regions {
                 let (start, bytes) = extent(region);
@@ -119,51 +134,44 @@ impl Pages for WriteOnce {
         Ok(())
     }
 
-    unsafe fn release(&self, base: NonNull<u8>, offset: usize, len: usize) -> io::Result<()> {
-        // SAFETY: inside the arena and in nobody's use, as the caller says.
-        unsafe { vacate(base.add(offset), len) }
-    }
+    unsafe fn close(&self, _view: NonNull<u8>, _len: usize) {}
 }
 
-/// See [`Backing::Dual`].
-pub(crate) struct Dual {
-    pub(crate) memory: File,
-}
+/// See [`Backing::Memfd`].
+pub(crate) struct Memfd;
 
-impl Pages for Dual {
-    unsafe fn open(&self, _base: NonNull<u8>, offset: usize, len: usize) -> io::Result<NonNull<u8>> {
-        let view = memory::reserve(len)?;
-        // SAFETY: over the reservation just made.
-        unsafe { memory::map_shared(view, len, Protection::ReadWrite, &self.memory, offset)? };
-        Ok(view)
-    }
-
-    unsafe fn close(&self, view: NonNull<u8>, len: usize) -> io::Result<()> {
-        // SAFETY: `open` reserved the view for this caller alone, who is done with it.
-        unsafe { memory::unreserve(view, len) }
+impl Pages for Memfd {
+    unsafe fn open(&self, _base: NonNull<u8>, _offset: usize, len: usize) -> io::Result<NonNull<u8>> {
+        let buffer = Box::leak(vec![0u8; len].into_boxed_slice());
+        Ok(NonNull::from(buffer).cast())
     }
 
     unsafe fn seal(
         &self,
         base: NonNull<u8>,
         offset: usize,
-        _len: usize,
+        len: usize,
+        view: NonNull<u8>,
+        name: &str,
         regions: &[Region],
     ) -> io::Result<()> {
+        // SAFETY: `open` made it of this length, and nobody writes to it any more.
+        let bytes = unsafe { std::slice::from_raw_parts(view.as_ptr(), len) };
+        // The mappings keep the memory alive; the descriptor goes at the end of this function.
+        let memory = memory::shared_memory(len, name)?;
         for region in regions {
-            let (start, bytes) = extent(region);
+            let (start, length) = extent(region);
+            memory.write_all_at(&bytes[start..start + length], start as u64)?;
             // SAFETY: inside the arena's reservation, over pages that are in nobody's use yet.
             unsafe {
-                let at = base.add(offset + start);
-                memory::map_shared(at, bytes, region.protection, &self.memory, offset + start)?;
-            }
+                memory::map_private(base.add(offset + start), length, region.protection, &memory, start)?
+            };
         }
         Ok(())
     }
 
-    unsafe fn release(&self, base: NonNull<u8>, offset: usize, len: usize) -> io::Result<()> {
-        // SAFETY: inside the arena and in nobody's use, as the caller says.
-        unsafe { vacate(base.add(offset), len)? };
-        memory::punch(&self.memory, offset, len)
+    unsafe fn close(&self, view: NonNull<u8>, len: usize) {
+        // SAFETY: leaked by `open` as a box of this length, closed once.
+        drop(unsafe { Box::from_raw(NonNull::slice_from_raw_parts(view, len).as_ptr()) });
     }
 }

@@ -1,6 +1,6 @@
 //! Address space: reserve, protect, give back, name. mmap(2), mprotect(2), memfd_create(2), prctl(2).
 
-use std::ffi::{CStr, CString, c_void};
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;
@@ -8,6 +8,7 @@ use std::os::fd::AsFd;
 use std::ptr::NonNull;
 
 use midflight_image::Protection;
+use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, mprotect};
 
@@ -78,14 +79,14 @@ pub(crate) unsafe fn unreserve(at: NonNull<u8>, len: usize) -> io::Result<()> {
 /// Names pages in /proc/PID/maps, as `[anon:text]`. Needs Linux 5.17 with CONFIG_ANON_VMA_NAME: elsewhere the
 /// mappings stay nameless, which is all that is lost, hence no error.
 pub(crate) fn name(at: NonNull<u8>, len: usize, text: &str) {
-    // The kernel takes at most 79 printable characters without \ ` $ [ ] (mm/madvise.c, is_valid_name_char).
-    let text: String = text
-        .chars()
-        .map(|c| if matches!(c, ' '..='~') && !matches!(c, '\\' | '`' | '$' | '[' | ']') { c } else { '_' })
-        .take(79)
-        .collect();
-    let text = CString::new(text).expect("NUL was replaced");
-    name_pages(at, len, &text);
+    name_pages(at, len, &printable(text));
+}
+
+/// The kernel takes at most 79 printable characters without \ ` $ [ ] (mm/madvise.c, is_valid_name_char).
+fn printable(text: &str) -> CString {
+    let allowed = |c: char| matches!(c, ' '..='~') && !matches!(c, '\\' | '`' | '$' | '[' | ']');
+    let text: String = text.chars().map(|c| if allowed(c) { c } else { '_' }).take(79).collect();
+    CString::new(text).expect("NUL was replaced")
 }
 
 fn name_pages(at: NonNull<u8>, len: usize, text: &CStr) {
@@ -95,19 +96,26 @@ fn name_pages(at: NonNull<u8>, len: usize, text: &CStr) {
     }
 }
 
-/// Memory that can be mapped twice, once to write and once to execute.
-pub(crate) fn shared_memory(len: usize) -> io::Result<File> {
-    let file = File::from(memfd_create(c"midflight", MFdFlags::MFD_CLOEXEC)?);
+/// Zeroed memory behind a file descriptor, named in /proc/PID/maps wherever it is mapped.
+pub(crate) fn shared_memory(len: usize, name: &str) -> io::Result<File> {
+    let name = printable(name);
+    // MFD_EXEC says that it will be executed, for systems with vm.memfd_noexec=1; kernels before 6.3 do not know the flag.
+    let exec = MFdFlags::from_bits_retain(libc::MFD_EXEC);
+    let file = match memfd_create(name.as_c_str(), MFdFlags::MFD_CLOEXEC | exec) {
+        Err(Errno::EINVAL) => memfd_create(name.as_c_str(), MFdFlags::MFD_CLOEXEC),
+        made => made,
+    };
+    let file = File::from(file?);
     file.set_len(len as u64)?;
     Ok(file)
 }
 
-/// Maps part of a shared memory over reserved pages.
+/// Maps part of a memory over reserved pages; what is written there stays this mapping's own.
 ///
 /// # Safety
 ///
 /// As [`protect`]; nobody relies on what the pages held.
-pub(crate) unsafe fn map_shared(
+pub(crate) unsafe fn map_private(
     at: NonNull<u8>,
     len: usize,
     protection: Protection,
@@ -115,19 +123,9 @@ pub(crate) unsafe fn map_shared(
     offset: usize,
 ) -> io::Result<()> {
     let address = at.addr();
-    let shared = MapFlags::MAP_SHARED | MapFlags::MAP_FIXED;
+    let how = MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED;
     let offset = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
     // SAFETY: MAP_FIXED lands on the caller's own pages only.
-    let _: NonNull<c_void> =
-        unsafe { mmap(Some(address), non_zero(len)?, flags(protection), shared, memory.as_fd(), offset)? };
+    unsafe { mmap(Some(address), non_zero(len)?, flags(protection), how, memory.as_fd(), offset)? };
     Ok(())
-}
-
-/// Frees the memory behind part of a shared memory; it reads as zero afterwards.
-pub(crate) fn punch(memory: &File, offset: usize, len: usize) -> io::Result<()> {
-    use nix::fcntl::{FallocateFlags, fallocate};
-    let how = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-    let (offset, len) = (i64::try_from(offset), i64::try_from(len));
-    let (Ok(offset), Ok(len)) = (offset, len) else { return Err(io::ErrorKind::InvalidInput.into()) };
-    Ok(fallocate(memory.as_fd(), how, offset, len)?)
 }

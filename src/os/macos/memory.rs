@@ -75,13 +75,13 @@ pub(crate) unsafe fn unreserve(at: NonNull<u8>, len: usize) -> io::Result<()> {
 /// macOS has no names for anonymous mappings.
 pub(crate) fn name(_at: NonNull<u8>, _len: usize, _text: &str) {}
 
-fn no_dual<T>() -> io::Result<T> {
-    Err(io::Error::new(io::ErrorKind::Unsupported, "Backing::Dual needs Linux; use Backing::WriteOnce"))
+fn no_memfd<T>() -> io::Result<T> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "Backing::Memfd needs Linux; use Backing::WriteOnce"))
 }
 
 /// Linux only.
-pub(crate) fn shared_memory(_len: usize) -> io::Result<File> {
-    no_dual()
+pub(crate) fn shared_memory(_len: usize, _name: &str) -> io::Result<File> {
+    no_memfd()
 }
 
 /// Linux only.
@@ -89,17 +89,12 @@ pub(crate) fn shared_memory(_len: usize) -> io::Result<File> {
 /// # Safety
 ///
 /// None needed: it always fails.
-pub(crate) unsafe fn map_shared(
+pub(crate) unsafe fn map_private(
     _at: NonNull<u8>,
     _len: usize,
     _protection: Protection,
     _memory: &File,
     _offset: usize,
 ) -> io::Result<()> {
-    no_dual()
-}
-
-/// Linux only.
-pub(crate) fn punch(_memory: &File, _offset: usize, _len: usize) -> io::Result<()> {
-    no_dual()
+    no_memfd()
 }
