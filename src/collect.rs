@@ -10,7 +10,8 @@ use std::sync::Arc;
 use midflight_dispatch::Publisher;
 
 use crate::frame::DISPATCH;
-use crate::module::{Version, Versions};
+use crate::module::{Version, Versions, dependencies_first};
+use crate::os::thread;
 
 /// What a collection did, and what is left.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -32,7 +33,8 @@ pub(crate) struct Retirement {
     pub(crate) publisher: Publisher<Versions>,
     /// Modules of which an address has escaped, and the modules that those call.
     escaped: HashSet<Arc<str>>,
-    retained: Vec<Version>,
+    /// Replaced and collected, but somebody may be inside.
+    pub(crate) retained: Vec<Version>,
 }
 
 impl Retirement {
@@ -45,18 +47,17 @@ impl Retirement {
         self.escaped.contains(module)
     }
 
-    /// Takes out what can be freed now. The caller drops it where a destructor may run.
-    pub(crate) fn collect(&mut self) -> (Vec<Version>, Collected) {
+    /// Takes out the versions that no thread can be inside any more, for [`bury`]. Retains what may have escaped.
+    pub(crate) fn collect(&mut self) -> Vec<Version> {
         // SAFETY: the process's one publisher, behind the runtime's lock.
         let generations = unsafe { DISPATCH.collect(&mut self.publisher) };
-        let mut free = Vec::new();
-        for version in generations.into_iter().flat_map(|generation| generation.into_payload()) {
-            // Whoever else holds it is a later generation, which will bring it here again.
-            let Some(version) = Arc::into_inner(version) else { continue };
-            if self.has_escaped(version.name()) { self.retained.push(version) } else { free.push(version) }
-        }
-        let report = self.report(free.len());
-        (free, report)
+        let versions = generations.into_iter().flat_map(|generation| generation.into_payload());
+        // Whoever else holds a version is a later generation, which will bring it here again.
+        let (retained, free) =
+            versions.filter_map(Arc::into_inner).partition(|version| self.has_escaped(version.name()));
+        let retained: Vec<_> = retained;
+        self.retained.extend(retained);
+        free
     }
 
     /// Takes out the retained versions.
@@ -72,4 +73,38 @@ impl Retirement {
             retained_bytes: self.retained.iter().map(Version::bytes).sum(),
         }
     }
+}
+
+/// Ends versions that die together: all destructors, callers before those they call, and only then any memory.
+///
+/// `table` is where the destructors' calls to other modules go.
+///
+/// # Safety
+///
+/// No thread is inside any of them. The table covers all slots, and its targets are mapped.
+pub(crate) unsafe fn bury(dying: Vec<Version>, table: &[usize]) {
+    if dying.is_empty() {
+        return;
+    }
+    with_table(table, || {
+        for version in dependencies_first(&dying).into_iter().rev() {
+            // SAFETY: the caller's promise; each is in the list once, and dropped behind it.
+            unsafe { version.finalise() };
+        }
+    });
+}
+
+/// Runs module code that belongs to no frame: constructors and destructors. What it calls in other modules is looked up in
+/// `table`, not in whatever frame this thread may have open.
+pub(crate) fn with_table(table: &[usize], run: impl FnOnce()) {
+    struct Restore(*const usize);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            // SAFETY: the block is this thread's own.
+            unsafe { thread::block().as_ref() }.table.set(self.0);
+        }
+    }
+    // SAFETY: the block is this thread's own.
+    let _restore = Restore(unsafe { thread::block().as_ref() }.table.replace(table.as_ptr()));
+    run();
 }

@@ -56,6 +56,22 @@ pub enum Error {
         /// The module that defines it.
         module: String,
     },
+    /// More than one other module exports what the module uses.
+    Ambiguous {
+        /// The file.
+        path: PathBuf,
+        /// What it uses.
+        symbol: String,
+        /// The modules that export it.
+        modules: Vec<String>,
+    },
+    /// The module throws or catches exceptions.
+    Unwinding {
+        /// The file.
+        path: PathBuf,
+        /// What it imports for that.
+        symbol: String,
+    },
     /// The version lacks functions that the program or other modules call.
     MissingFunctions {
         /// The file.
@@ -108,6 +124,10 @@ pub enum Error {
     },
     /// A module's constructor or destructor called back into the runtime that is running it.
     Reentered,
+    /// This process was forked from the one in which the runtime was started.
+    Forked,
+    /// There was nothing to load.
+    NoFiles,
 }
 
 impl fmt::Display for Error {
@@ -138,6 +158,18 @@ impl fmt::Display for Error {
                  export a function from `{module}` that returns it",
                 path.display()
             ),
+            Self::Ambiguous { path, symbol, modules } => write!(
+                f,
+                "{}: uses `{symbol}`, which {} all export: link it with the one it means, so that DT_NEEDED names it",
+                path.display(),
+                list(modules)
+            ),
+            Self::Unwinding { path, symbol } => write!(
+                f,
+                "{}: imports `{symbol}`: modules that throw or catch exceptions are not supported yet; build it with \
+                 -fno-exceptions (Rust: panic=abort)",
+                path.display()
+            ),
             Self::MissingFunctions { path, module, symbols } => write!(
                 f,
                 "{}: this version of `{module}` does not export {}, which the program or another module calls: \
@@ -166,6 +198,11 @@ impl fmt::Display for Error {
             Self::TooManySlots { limit } => {
                 write!(f, "all {limit} slots are in use: a process can call at most that many functions of modules")
             }
+            Self::Forked => f.write_str(
+                "the runtime was started by this process's parent: code can be called here, but not loaded or freed; \
+                 start the runtime after the fork, or exec",
+            ),
+            Self::NoFiles => f.write_str("no files were given to load"),
             Self::Reentered => f.write_str(
                 "the runtime was called from a module's constructor or destructor: it is busy with that module; call it later",
             ),

@@ -1,25 +1,24 @@
 //! Frames: a thread inside one generation.
 
-use std::cell::Cell;
 use std::fmt;
-use std::ptr::NonNull;
 
 use midflight_dispatch::{Dispatcher, Pin, PinnedElsewhere, Share, ThreadHandle};
 
-use crate::live::LIVE;
 use crate::module::Versions;
 use crate::os::barrier::Barrier;
 use crate::os::thread;
 use crate::slots::Slot;
 
 /// The process's dispatcher. A static, because the threads' table words and the live table are.
-pub(crate) static DISPATCH: Dispatcher<Versions, Barrier> = Dispatcher::new(Barrier, LIVE.as_ptr());
+pub(crate) static DISPATCH: Dispatcher<Versions, Barrier> = Dispatcher::new(Barrier);
 
 /// A thread inside one generation: every module function called with it is that generation's, and so is whatever those call in
 /// other modules. Its code stays mapped until the frame ends.
 ///
 /// Belongs to the thread that opened it; [`share`](Self::share) lets others join. A frame within a frame is in the
-/// same generation, and the thread leaves it when the last of them is dropped.
+/// same generation, and the thread leaves it when the last of them is dropped. "Thread" is the operating system's: a fiber
+/// that moves to another thread, or lets another fiber run on its own, must not do so inside a frame. Frames are not
+/// for signal handlers.
 pub struct Frame {
     pin: Pin<'static, Versions>,
     table: *const usize,
@@ -38,7 +37,7 @@ impl Frame {
         Self { table: pin.table().as_ptr(), pin }
     }
 
-    /// The generation it is in. Each publication makes one, numbered from 1.
+    /// The generation it is in. The runtime starts with the empty generation 0, and each publication makes the next.
     #[inline]
     pub fn generation(&self) -> u64 {
         self.pin.number()
@@ -74,7 +73,7 @@ impl fmt::Debug for Frame {
 /// A frame's generation, for other threads to join. While one is held the generation's code stays mapped.
 #[derive(Clone)]
 pub struct SharedFrame {
-    share: Share<Versions>,
+    share: Share<'static, Versions>,
 }
 
 impl SharedFrame {
@@ -107,44 +106,45 @@ fn this_thread() -> ThreadHandle<Versions> {
     // SAFETY: the block is this thread's own.
     let record = unsafe { thread::block().as_ref() }.record.get();
     match record {
-        // SAFETY: put there by `register` on this thread, and taken away when it is released.
+        // SAFETY: put there by `register` on this thread, and taken away when the record is given up.
         Some(record) => unsafe { ThreadHandle::from_raw(record) },
         None => register(),
     }
 }
 
 /// Gives the record back when the thread exits.
-struct Registration {
-    record: Cell<Option<NonNull<()>>>,
-}
+struct Registration;
 
 thread_local! {
-    static REGISTRATION: Registration = const { Registration { record: Cell::new(None) } };
+    static REGISTRATION: Registration = const { Registration };
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        // SAFETY: the block is this thread's own.
-        unsafe { thread::block().as_ref() }.record.set(None);
-        if let Some(record) = self.record.get() {
-            // SAFETY: from `register` on this thread; DISPATCH is static; the block has forgotten it.
-            unsafe { ThreadHandle::<Versions>::from_raw(record).release() };
-        }
+        release_record();
+    }
+}
+
+/// At once, or when the frame that is still open (in a thread-local that is destroyed later) ends.
+fn release_record() {
+    // SAFETY: the block is this thread's own.
+    if let Some(record) = unsafe { thread::block().as_ref() }.record.get() {
+        // SAFETY: this thread's record of DISPATCH, which is static. A thread-local's destructor that opens a frame after
+        // this registers anew, unless it does so within the open frame.
+        unsafe { ThreadHandle::<Versions>::from_raw(record).release() };
     }
 }
 
 /// A thread's first frame.
 #[cold]
 fn register() -> ThreadHandle<Versions> {
-    let block = thread::block();
-    // SAFETY: the block is this thread's own and as long-lived; the word in it is what trampolines on this thread read.
-    let (block, word) = unsafe { (block.as_ref(), NonNull::from(&block.as_ref().table)) };
-    // SAFETY: the word lives until the thread's end, the handle at most until its destructors run.
-    let record = unsafe { DISPATCH.register(Some(word)) }.into_raw();
-    block.record.set(Some(record));
-    // In a thread whose thread-locals are being destroyed there is nobody left to give the record back: it stays claimed,
-    // which costs its 128 bytes.
-    let _ = REGISTRATION.try_with(|registration| registration.record.set(Some(record)));
-    // SAFETY: just made, on this thread.
-    unsafe { ThreadHandle::from_raw(record) }
+    // SAFETY: the block lives as long as its thread, and after the record is given up nothing touches it.
+    let handle = unsafe { DISPATCH.register(Some(thread::block())) };
+    // Destroyed at the thread's end, if it is used before that. In a thread whose thread-locals are being destroyed already, the
+    // caller is about to open this thread's only frame, whose end gives the record up.
+    if REGISTRATION.try_with(|_| ()).is_err() {
+        // SAFETY: DISPATCH is static.
+        unsafe { handle.give_up_after_pin() };
+    }
+    handle
 }

@@ -19,6 +19,8 @@ use crate::state::State;
 #[derive(Clone, Copy)]
 pub struct Runtime {
     state: &'static Mutex<State>,
+    /// The process that started it.
+    process: u32,
 }
 
 /// How the runtime works; all defaults are right for production.
@@ -89,7 +91,7 @@ impl Runtime {
         }
         barrier::start(config.force_fences);
         let state = State::new(config)?;
-        let runtime = Self { state: Box::leak(Box::new(Mutex::new(state))) };
+        let runtime = Self { state: Box::leak(Box::new(Mutex::new(state))), process: std::process::id() };
         *started = Some(runtime);
         Ok(runtime)
     }
@@ -105,8 +107,14 @@ impl Runtime {
     /// # Safety
     ///
     /// The module's native code runs in this process: its constructors in this call, its functions when called. The caller
-    /// vouches that its code is sound, and that its functions have the types with which the program's
-    /// [`module!`](crate::module!) declarations and the other modules call them, in this version as in those before.
+    /// vouches for this version, as for those before,
+    ///
+    /// - that its code is sound, and its functions have the types with which the program's [`module!`](crate::module!)
+    ///   declarations and the other modules call them;
+    /// - that no address in it outlives the frame it was had in, or the version is still current when it is used: references
+    ///   and function pointers that its functions return (a `&'static` into a module is not static), callbacks that it
+    ///   leaves with the host or with libraries. What has [escaped by name](Self::symbol) is excepted;
+    /// - that threads it starts are ended by its destructor.
     pub unsafe fn load(&self, path: impl AsRef<Path>) -> Result<Publication, Error> {
         // SAFETY: the caller's promise.
         unsafe { self.load_all(&[path]) }
@@ -125,9 +133,8 @@ impl Runtime {
         let mut state = self.lock()?;
         // SAFETY: the caller's promise.
         let published = unsafe { state.load(paths) };
-        // What was replaced before may be free by now, and on failure what was staged has been dropped already.
-        let (free, _) = state.retirement.collect();
-        drop(free);
+        // What was replaced before may be free by now.
+        state.collect(false);
         published
     }
 
@@ -139,8 +146,7 @@ impl Runtime {
     pub fn unload(&self, module: &str) -> Result<(), Error> {
         let mut state = self.lock()?;
         state.unload(module)?;
-        let (free, _) = state.retirement.collect();
-        drop(free);
+        state.collect(false);
         Ok(())
     }
 
@@ -164,35 +170,43 @@ impl Runtime {
     ///
     /// # Errors
     ///
-    /// If the module is not loaded or has no such function.
+    /// If the module is not loaded or has no such function; on AArch64 if the kernel has no membarrier.
     pub fn symbol(&self, module: &str, symbol: &str) -> Result<NonNull<()>, Error> {
+        if cfg!(target_arch = "aarch64") && !self.is_asymmetric() {
+            return Err(Error::Unsupported {
+                what: "without membarrier (Linux 4.16) a thread outside frames may run stale instructions on AArch64, so \
+                       there are no addresses for it: call through frames"
+                    .into(),
+            });
+        }
         let mut state = self.lock()?;
         let trampoline = state.symbol(module, symbol)?;
+        state.collect(false);
         Ok(NonNull::new(trampoline as *mut ()).expect("code is not at address 0"))
     }
 
     /// Frees what was replaced and what no thread can be inside any more. Loading does so too; an engine that loads
-    /// seldom calls this to have the memory back earlier.
+    /// seldom calls this to have the memory back earlier. Destructors of what is freed run in this call.
+    ///
+    /// # Errors
+    ///
+    /// If called from a module's constructor or destructor, or in a forked child.
     pub fn collect(&self) -> Result<Collected, Error> {
-        let mut state = self.lock()?;
-        let (free, report) = state.retirement.collect();
-        drop(free);
-        Ok(report)
+        Ok(self.lock()?.collect(false))
     }
 
     /// Frees the retained versions as well.
+    ///
+    /// # Errors
+    ///
+    /// As for [`collect`](Self::collect).
     ///
     /// # Safety
     ///
     /// No thread is inside, or has a return address or any other pointer into, a replaced version of a module of which
     /// [`symbol`](Self::symbol) was taken, or of a module that such a one calls.
     pub unsafe fn collect_escaped(&self) -> Result<Collected, Error> {
-        let mut state = self.lock()?;
-        let (mut free, _) = state.retirement.collect();
-        free.extend(state.retirement.take_retained());
-        let report = state.retirement.report(free.len());
-        drop(free);
-        Ok(report)
+        Ok(self.lock()?.collect(true))
     }
 
     /// Whether publications carry the cost of the pins' fences (membarrier), or each pin its own.
@@ -201,10 +215,14 @@ impl Runtime {
     }
 
     fn lock(&self) -> Result<Guard, Error> {
+        // Another thread may have held the lock when the process was forked, and its frames are here without it.
+        if std::process::id() != self.process {
+            return Err(Error::Forked);
+        }
         if BUSY.replace(true) {
             return Err(Error::Reentered);
         }
-        // A panic while publishing leaves old versions or new ones current, never a mixture: the swap is one instruction.
+        // The state is changed only once nothing can fail any more, so a panic before leaves it as it was.
         Ok(Guard { state: self.state.lock().unwrap_or_else(PoisonError::into_inner) })
     }
 }

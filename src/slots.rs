@@ -25,7 +25,7 @@ impl Slot {
     /// A declaration. Has an index once the runtime has started.
     #[doc(hidden)]
     pub const fn new(module: &'static str, symbol: &'static str) -> Self {
-        Self { module, symbol, index: AtomicU32::new(0) }
+        Self { module: plain(module), symbol: plain(symbol), index: AtomicU32::new(0) }
     }
 
     /// Where it is in every table.
@@ -35,6 +35,14 @@ impl Slot {
     #[inline(always)]
     pub(crate) fn index(&self) -> usize {
         self.index.load(Ordering::Relaxed) as usize
+    }
+}
+
+/// A raw identifier's name: `r#move` is how Rust writes `move`.
+const fn plain(name: &'static str) -> &'static str {
+    match name.as_bytes() {
+        [b'r', b'#', ..] => name.split_at(2).1,
+        _ => name,
     }
 }
 
@@ -76,6 +84,11 @@ impl SlotTable {
             slot.index.store(index, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// The slot of a symbol, if it has one.
+    pub(crate) fn get(&self, module: &str, symbol: &str) -> Option<Entry> {
+        self.modules.get(module)?.get(symbol).copied()
     }
 
     /// The slot of a symbol, made if need be. A promise once made stays.

@@ -1,18 +1,18 @@
 //! The publisher's state: what is loaded, and the next generation in the making.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use midflight_image::Image;
 
 use crate::Error;
 use crate::code::CodeMemory;
-use crate::collect::Retirement;
+use crate::collect::{Collected, Retirement, bury, with_table};
 use crate::frame::DISPATCH;
-use crate::live::LIVE;
-use crate::module::{Found, ModuleFile, Neighbours, Version, Versions, bind, link};
+use crate::live::{LIVE, MAX_SLOTS};
+use crate::module::{Found, ModuleFile, Neighbours, Version, Versions, bind, dependencies_first, link};
 use crate::os::{barrier, memory};
 use crate::runtime::{Config, ModuleVersion, Publication};
 use crate::slots::SlotTable;
@@ -50,8 +50,8 @@ impl State {
         let (modules, table) = (BTreeMap::new(), Vec::new());
         let mut state =
             Self { memory, slots, trampolines, modules, table, retirement: Retirement::default() };
-        state.cover_slots()?;
-        state.publish(&[]);
+        state.cover_slots(state.slots.len())?;
+        state.publish(state.table.clone());
         Ok(state)
     }
 
@@ -61,20 +61,33 @@ impl State {
     ///
     /// As for [`crate::Runtime::load`], of each file.
     pub(crate) unsafe fn load(&mut self, paths: &[impl AsRef<Path>]) -> Result<Publication, Error> {
+        if paths.is_empty() {
+            return Err(Error::NoFiles);
+        }
         let begin = Instant::now();
         let files =
             paths.iter().map(|path| ModuleFile::read(path.as_ref())).collect::<Result<Vec<_>, _>>()?;
         // SAFETY: the caller's promise.
         let versions = unsafe { self.stage(&files) }?;
-        // Before the swap, and before any constructor starts a thread: an address dependency orders data, not fetches.
+        let table = self.next_table(&versions);
+        // Before any constructor runs or starts a thread: an address dependency orders data, not instruction fetch.
         synchronise_cores()?;
-        for version in dependencies_first(&versions) {
-            // SAFETY: the caller vouches for the code; staged means not yet initialised.
-            unsafe { version.initialise() };
+        with_table(&table, || {
+            for version in dependencies_first(versions.iter().map(|version| &**version)) {
+                // SAFETY: the caller vouches for the code; staged means not yet initialised; the table has what it calls.
+                unsafe { version.initialise() };
+            }
+        });
+        // Again, for what the constructors wrote: a thread outside frames reaches it by a branch, which orders nothing.
+        if let Err(error) = synchronise_cores() {
+            // SAFETY: nobody was told of them; the table has what they call.
+            unsafe { bury(versions.into_iter().filter_map(Arc::into_inner).collect(), &table) };
+            return Err(error);
         }
         let stage = begin.elapsed();
 
         // From here on nothing fails.
+        let begin = Instant::now();
         let names: Vec<_> = versions.iter().map(|version| version.name().clone()).collect();
         let module_version =
             |v: &Arc<Version>| ModuleVersion { name: v.name().to_string(), version: v.number() };
@@ -83,7 +96,8 @@ impl State {
             let versions = version.number();
             self.modules.insert(version.name().clone(), Module { current: Some(version), versions });
         }
-        let (generation, publish) = self.publish(&names);
+        let generation = self.publish(table);
+        let publish = begin.elapsed();
         self.follow_escapes(&names);
         Ok(Publication { generation, stage, publish, modules })
     }
@@ -122,10 +136,12 @@ impl State {
         Ok(versions)
     }
 
-    /// That the version has all that the program declares of its module and that the next generation's modules call.
+    /// That the version has all that the program declares of its module, and that the next generation's modules and the retained
+    /// versions call.
     fn check_promises(&self, version: &Version, staged: &[Arc<Version>]) -> Result<(), Error> {
         let is_replaced = |v: &&Arc<Version>| staged.iter().any(|other| other.name() == v.name());
-        let callers = || self.current().filter(|v| !is_replaced(v)).chain(staged);
+        let staying = || self.current().filter(|v| !is_replaced(v)).chain(staged).map(|v| &**v);
+        let callers = || staying().chain(&self.retirement.retained);
         let is_called =
             |symbol| callers().flat_map(|v| v.calls()).any(|call| call == (&**version.name(), symbol));
         let mut symbols: Vec<String> = self
@@ -152,13 +168,13 @@ impl State {
         self.modules.values().filter_map(|module| module.current.as_ref())
     }
 
-    /// Gives every slot its code and an entry in the next table and in the live one. Whole pages of slots at a time: the
-    /// entries beyond the last slot are unbound already when it comes into use.
-    fn cover_slots(&mut self) -> Result<(), Error> {
-        if self.slots.len() <= self.trampolines.len() {
+    /// Gives at least `slots` slots their code and their entries in the next table and in the live one. Whole pages of
+    /// slots at a time: the entries beyond the last slot are unbound already when it comes into use.
+    fn cover_slots(&mut self, slots: u32) -> Result<(), Error> {
+        if slots as usize <= self.table.len() {
             return Ok(());
         }
-        self.trampolines.grow(&mut self.memory, self.slots.len())?;
+        self.trampolines.grow(&mut self.memory, slots)?;
         synchronise_cores()?;
         for slot in self.table.len() as u32..self.trampolines.len() {
             let unbound = self.trampolines.unbound(slot);
@@ -168,50 +184,85 @@ impl State {
         Ok(())
     }
 
-    /// The index of a slot that has its code.
+    /// The index of a slot, which has its code.
     fn slot(&mut self, module: &str, symbol: &str, promised: bool) -> Result<u32, Error> {
-        let slot = self.slots.insert(module, symbol, promised)?;
-        self.cover_slots()?;
-        Ok(slot)
+        if self.slots.get(module, symbol).is_none() {
+            self.cover_slots((self.slots.len() + 1).min(MAX_SLOTS as u32))?;
+        }
+        self.slots.insert(module, symbol, promised)
     }
 
-    /// Publishes the current versions of all modules; the slots of the `changed` ones are bound anew.
-    fn publish(&mut self, changed: &[Arc<str>]) -> (u64, Duration) {
-        let begin = Instant::now();
-        let mut moved = Vec::new();
-        for name in changed {
-            let version = self.modules.get(name).and_then(|module| module.current.as_ref());
-            for (symbol, slot) in self.slots.of(name) {
-                let unbound = || self.trampolines.unbound(slot.index);
-                let target = version.and_then(|version| version.function(symbol)).unwrap_or_else(unbound);
-                moved.push((slot.index as usize, target));
-            }
+    /// The table of a generation in which `staged` replace what they replace: their slots, and those of the modules they
+    /// call, some of which may be new, bound to it.
+    fn next_table(&self, staged: &[Arc<Version>]) -> Vec<usize> {
+        let mut table = self.table.clone();
+        let changed = staged.iter().map(|version| &**version.name());
+        let called = staged.iter().flat_map(|version| version.calls()).map(|(module, _)| module);
+        for module in changed.chain(called).collect::<BTreeSet<_>>() {
+            let staged = staged.iter().find(|version| &**version.name() == module);
+            self.bind_slots(&mut table, module, staged.or_else(|| self.loaded(module).ok()).map(|v| &**v));
         }
-        for &(slot, target) in &moved {
-            self.table[slot] = target;
+        table
+    }
+
+    /// Binds a module's slots to a version, or to nothing.
+    fn bind_slots(&self, table: &mut [usize], module: &str, version: Option<&Version>) {
+        for (symbol, slot) in self.slots.of(module) {
+            let unbound = || self.trampolines.unbound(slot.index);
+            table[slot.index as usize] =
+                version.and_then(|version| version.function(symbol)).unwrap_or_else(unbound);
         }
-        let table = self.table.clone().into_boxed_slice();
+    }
+
+    /// Publishes the current versions of all modules, with their table.
+    fn publish(&mut self, table: Vec<usize>) -> u64 {
         let versions: Versions = self.current().cloned().collect();
         // SAFETY: the process's one publisher, behind the runtime's lock.
-        let generation = unsafe { DISPATCH.publish(&mut self.retirement.publisher, table, versions) };
-        for (slot, target) in moved {
-            LIVE.set(slot, target);
+        let generation =
+            unsafe { DISPATCH.publish(&mut self.retirement.publisher, table.as_slice().into(), versions) };
+        for (slot, (&before, &target)) in self.table.iter().zip(&table).enumerate() {
+            if before != target {
+                LIVE.set(slot, target);
+            }
         }
-        (generation, begin.elapsed())
+        self.table = table;
+        generation
+    }
+
+    /// Frees the versions that no thread can be inside any more, and the retained ones if the caller vouches for those.
+    pub(crate) fn collect(&mut self, with_retained: bool) -> Collected {
+        let mut dying = self.retirement.collect();
+        if with_retained {
+            dying.extend(self.retirement.take_retained());
+        }
+        let report = self.retirement.report(dying.len());
+        if !dying.is_empty() {
+            // A destructor calls what dies with it, else what is current.
+            let mut table = self.table.clone();
+            for version in &dying {
+                self.bind_slots(&mut table, version.name(), Some(version));
+            }
+            // SAFETY: no thread is inside them; the table is whole, and its targets are of versions dying or current.
+            unsafe { bury(dying, &table) };
+        }
+        report
     }
 
     /// See [`crate::Runtime::unload`].
     pub(crate) fn unload(&mut self, module: &str) -> Result<(), Error> {
         let name = self.loaded(module)?.name().clone();
-        let calls_it = |v: &&Arc<Version>| *v.name() != name && v.calls().any(|(called, _)| called == &*name);
-        let by: Vec<_> = self.current().filter(calls_it).map(|version| version.name().to_string()).collect();
+        let calls_it = |v: &&Version| *v.name() != name && v.calls().any(|(called, _)| called == &*name);
+        let callers = self.current().map(|v| &**v).chain(&self.retirement.retained).filter(calls_it);
+        let by: BTreeSet<_> = callers.map(|version| version.name().to_string()).collect();
         if !by.is_empty() {
-            return Err(Error::StillImported { module: name.to_string(), by });
+            return Err(Error::StillImported { module: name.to_string(), by: by.into_iter().collect() });
         }
         if let Some(module) = self.modules.get_mut(&name) {
             module.current = None;
         }
-        self.publish(&[name]);
+        let mut table = self.table.clone();
+        self.bind_slots(&mut table, &name, None);
+        self.publish(table);
         Ok(())
     }
 
@@ -228,8 +279,12 @@ impl State {
             return Err(Error::NoSuchFunction { module: module.into(), symbol: symbol.into() });
         }
         let slot = self.slot(&name, symbol, true)?;
-        // A slot that is new is unbound in every table so far.
-        self.publish(std::slice::from_ref(&name));
+        let mut table = self.table.clone();
+        self.bind_slots(&mut table, &name, self.loaded(module).ok().map(|v| &**v));
+        // A new slot is unbound in every table so far.
+        if table != self.table {
+            self.publish(table);
+        }
         self.follow(vec![name]);
         Ok(self.trampolines.trampoline(slot))
     }
@@ -266,46 +321,25 @@ struct Next<'n, 'f> {
 }
 
 impl Neighbours for Next<'_, '_> {
-    fn find(&self, symbol: &str, from: &str) -> Option<Found> {
-        let new = self.files.iter().filter(|(name, _)| &***name != from).find_map(|(name, (_, image))| {
+    fn is_module(&self, name: &str) -> bool {
+        self.files.contains_key(name) || self.state.loaded(name).is_ok()
+    }
+
+    fn exporters(&self, symbol: &str, from: &str) -> Vec<Found> {
+        let new = self.files.iter().filter_map(|(name, (_, image))| {
             let export = image.export(symbol)?;
             Some(Found { module: name.clone(), function: export.function })
         });
-        let staying = || {
-            let staying = self.state.current().filter(|version| !self.files.contains_key(version.name()));
-            let version = staying.into_iter().find(|version| version.exports(symbol).is_some())?;
-            Some(Found { module: version.name().clone(), function: version.function(symbol).is_some() })
-        };
-        new.or_else(staying)
-    }
-
-    fn is_module(&self, name: &str) -> bool {
-        self.files.contains_key(name) || self.state.loaded(name).is_ok()
+        let staying = self.state.current().filter(|version| !self.files.contains_key(version.name()));
+        let staying = staying.filter_map(|version| {
+            let exported = version.exports(symbol)?;
+            Some(Found { module: version.name().clone(), function: exported.function })
+        });
+        new.chain(staying).filter(|found| &*found.module != from).collect()
     }
 
     fn trampoline(&mut self, module: &str, symbol: &str) -> Result<usize, Error> {
         let slot = self.state.slot(module, symbol, false)?;
         Ok(self.state.trampolines.trampoline(slot))
     }
-}
-
-/// The versions in an order in which each comes after those of the set that it calls. In a cycle, the order of the paths.
-fn dependencies_first(versions: &[Arc<Version>]) -> Vec<&Arc<Version>> {
-    fn visit<'v>(at: usize, all: &'v [Arc<Version>], seen: &mut [bool], order: &mut Vec<&'v Arc<Version>>) {
-        if std::mem::replace(&mut seen[at], true) {
-            return;
-        }
-        for (called, _) in all[at].calls() {
-            if let Some(next) = all.iter().position(|version| &**version.name() == called) {
-                visit(next, all, seen, order);
-            }
-        }
-        order.push(&all[at]);
-    }
-    let mut order = Vec::with_capacity(versions.len());
-    let mut seen = vec![false; versions.len()];
-    for at in 0..versions.len() {
-        visit(at, versions, &mut seen, &mut order);
-    }
-    order
 }

@@ -71,7 +71,7 @@ impl CodeMemory {
             }
         }
         let arena = Arc::new(Arena::reserve(self.backing)?);
-        // A new arena has room for whatever fits at all; what does not would never.
+        // A new arena has room, at any alignment up to its size, for whatever fits at all.
         let offset = arena.take(len, align).ok_or(io::ErrorKind::OutOfMemory)?;
         self.arenas.push(arena.clone());
         Ok((arena, offset))
@@ -84,7 +84,8 @@ impl Arena {
             Backing::WriteOnce => Box::new(WriteOnce),
             Backing::Memfd => Box::new(Memfd),
         };
-        let base = memory::reserve(ARENA)?;
+        // Aligned to its own size, so that a block of any alignment up to that fits a new arena.
+        let base = memory::reserve_aligned(ARENA)?;
         memory::name(base, ARENA, RESERVED);
         Ok(Self { base, pages, free: Mutex::new(BTreeMap::from([(0, ARENA)])) })
     }
@@ -149,11 +150,11 @@ impl Place {
     /// Nobody uses the pages any more.
     unsafe fn release(&self) {
         // SAFETY: the caller's promise.
-        match unsafe { self.arena.pages.release(self.arena.base, self.offset, self.len) } {
-            Ok(()) => self.arena.put_back(self.offset, self.len),
-            // The kernel may refuse to split a mapping when the process has too many (ENOMEM). The pages then stay as they are
-            // and are never handed out again: memory is lost, and nothing else.
-            Err(error) => debug_assert!(false, "releasing code memory: {error}"),
+        let released = unsafe { self.arena.pages.release(self.arena.base, self.offset, self.len) };
+        // The kernel may refuse to split a mapping when the process has too many (ENOMEM). The pages then stay as they are and
+        // are never handed out again: memory is lost, and nothing else.
+        if released.is_ok() {
+            self.arena.put_back(self.offset, self.len);
         }
     }
 }

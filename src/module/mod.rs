@@ -8,4 +8,4 @@ mod version;
 
 pub(crate) use file::ModuleFile;
 pub(crate) use stage::{Found, Neighbours, bind, link};
-pub(crate) use version::{Version, Versions};
+pub(crate) use version::{Version, Versions, dependencies_first};

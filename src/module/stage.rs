@@ -16,10 +16,10 @@ use crate::os::library::{self, Library};
 
 /// What other modules offer to the one that is being staged.
 pub(crate) trait Neighbours {
-    /// What a module of the next generation exports under this name.
-    fn find(&self, symbol: &str, from: &str) -> Option<Found>;
     /// Whether a module of this name is in the next generation.
     fn is_module(&self, name: &str) -> bool;
+    /// The modules of the next generation, `from` apart, that export a symbol.
+    fn exporters(&self, symbol: &str, from: &str) -> Vec<Found>;
     /// The trampoline of a neighbour's function.
     fn trampoline(&mut self, module: &str, symbol: &str) -> Result<usize, Error>;
 }
@@ -41,8 +41,9 @@ pub(crate) struct Bound<'data> {
 
 /// Finds what the module's imports stand for.
 ///
-/// Imports bind, in this order: to the modules that it names in DT_NEEDED, to the process and the system libraries that it
-/// needs, to any other module. A module is always bound through trampolines, so that replacing it never relinks this one.
+/// They bind, in this order: to a module that it names in DT_NEEDED, in that order; to the process and the system libraries
+/// that it needs; to the one other module that exports the symbol. A function of a module is always bound through its trampoline, so
+/// that replacing that module never relinks this one.
 ///
 /// # Safety
 ///
@@ -53,48 +54,59 @@ pub(crate) unsafe fn bind<'data>(
     name: &str,
     neighbours: &mut impl Neighbours,
 ) -> Result<Bound<'data>, Error> {
-    let mut libraries = Vec::new();
-    let mut needs_modules = false;
-    for &library in image.needed() {
-        if neighbours.is_module(stem(library)) {
-            needs_modules = true;
-            continue;
-        }
+    let (modules, needed): (Vec<&str>, Vec<&str>) =
+        image.needed().iter().partition(|library| neighbours.is_module(stem(library)));
+    let modules: Vec<&str> = modules.into_iter().map(stem).collect();
+    let mut bound = Bound { addresses: HashMap::new(), calls: BTreeSet::new(), libraries: Vec::new() };
+    for library in needed {
         // SAFETY: the caller accepts the library's constructors.
         let opened = unsafe { Library::open(library) }.map_err(|reason| Error::Library {
             path: file.path().into(),
             library: library.into(),
             reason,
         })?;
-        libraries.push(opened);
+        bound.libraries.push(opened);
     }
 
-    let mut addresses = HashMap::new();
-    let mut calls = BTreeSet::new();
     for import in image.imports() {
-        let mut neighbour = |symbol: &str| -> Result<Option<u64>, Error> {
-            let Some(found) = neighbours.find(symbol, name) else { return Ok(None) };
-            if !found.function {
-                let (path, symbol, module) = (file.path().into(), symbol.into(), found.module.to_string());
+        if UNWINDING.contains(&import.name) && !import.weak {
+            return Err(Error::Unwinding { path: file.path().into(), symbol: import.name.into() });
+        }
+        let mut exporters = neighbours.exporters(import.name, name);
+        let named =
+            modules.iter().find_map(|needed| exporters.iter().position(|found| &*found.module == *needed));
+        if let Some(named) = named {
+            exporters = vec![exporters.swap_remove(named)];
+        } else if let Some(address) = system_symbol(&import, &bound.libraries) {
+            bound.addresses.insert((import.name, import.version), address);
+            continue;
+        }
+        let symbol = import.name;
+        match &exporters[..] {
+            // `link` lists all that are missing, and leaves weak ones null.
+            [] => {}
+            [Found { module, function: true }] => {
+                let trampoline = neighbours.trampoline(module, symbol)?;
+                bound.addresses.insert((symbol, import.version), trampoline as u64);
+                bound.calls.insert((module.clone(), symbol.into()));
+            }
+            [Found { module, function: false }] => {
+                let (path, symbol, module) = (file.path().into(), symbol.into(), module.to_string());
                 return Err(Error::DataImport { path, symbol, module });
             }
-            let trampoline = neighbours.trampoline(&found.module, symbol)?;
-            calls.insert((found.module, symbol.into()));
-            Ok(Some(trampoline as u64))
-        };
-        let mut address = if needs_modules { neighbour(import.name)? } else { None };
-        if address.is_none() {
-            address = system_symbol(&import, &libraries);
-        }
-        if address.is_none() {
-            address = neighbour(import.name)?;
-        }
-        if let Some(address) = address {
-            addresses.insert((import.name, import.version), address);
+            several => {
+                let modules = several.iter().map(|found| found.module.to_string()).collect();
+                return Err(Error::Ambiguous { path: file.path().into(), symbol: symbol.into(), modules });
+            }
         }
     }
-    Ok(Bound { addresses, calls, libraries })
+    Ok(bound)
 }
+
+/// What code imports that throws or catches. A module's unwind tables are not registered yet, so an exception that meets
+/// its code would end the process.
+const UNWINDING: [&str; 5] =
+    ["__cxa_throw", "__cxa_rethrow", "__cxa_begin_catch", "_Unwind_RaiseException", "_Unwind_Resume"];
 
 /// Places, relocates and seals the module. Nothing of it runs, and other cores are not yet synchronised.
 pub(crate) fn link(

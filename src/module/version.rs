@@ -11,8 +11,8 @@ use crate::os::library::Library;
 /// The versions behind a generation, one per loaded module, by name.
 pub(crate) type Versions = Vec<Arc<Version>>;
 
-/// A linked module in code memory. Freed with the last generation that it is behind: its destructors run, then its memory
-/// goes, then the libraries it needed are closed.
+/// A linked module in code memory. When it is dropped its memory goes, then the libraries it needed are closed; its
+/// destructors must have run ([`Version::finalise`]).
 pub(crate) struct Version {
     pub(super) name: Arc<str>,
     pub(super) number: u64,
@@ -71,9 +71,10 @@ impl Version {
     ///
     /// # Safety
     ///
-    /// The module is sound, its code was made visible to this core, and this is called once.
+    /// The module is sound, its code was made visible to this core, its calls to other modules have somewhere to go, and
+    /// this is called once.
     pub(crate) unsafe fn initialise(&self) {
-        // Relaxed: only the loading thread, and later Drop, look.
+        // Relaxed: who finalises has the version from this thread, by a lock.
         self.initialised.store(true, Ordering::Relaxed);
         // SAFETY: on all our systems environ points at the environment.
         let environment = unsafe { environ };
@@ -81,9 +82,26 @@ impl Version {
             // SAFETY: the image checked that it lies in its code. The arguments are what glibc passes (argc, argv, envp), which
             // the gABI does not require and few constructors read: no program arguments, and the environment.
             unsafe {
-                let arguments = [std::ptr::null()];
                 let constructor: Constructor = std::mem::transmute(constructor as usize);
-                constructor(0, arguments.as_ptr(), environment);
+                constructor(0, NO_ARGUMENTS.0.as_ptr(), environment);
+            }
+        }
+    }
+
+    /// Runs the destructors, if the constructors ran.
+    ///
+    /// # Safety
+    ///
+    /// No thread is inside the version, its calls to other modules have somewhere to go, and this is called once.
+    pub(crate) unsafe fn finalise(&self) {
+        if !self.initialised.load(Ordering::Relaxed) {
+            return;
+        }
+        for &destructor in &self.destructors {
+            // SAFETY: the image checked that it lies in its code, which is mapped as long as the version is there.
+            unsafe {
+                let destructor: extern "C" fn() = std::mem::transmute(destructor as usize);
+                destructor();
             }
         }
     }
@@ -92,22 +110,36 @@ impl Version {
 type Strings = *const *const std::ffi::c_char;
 type Constructor = extern "C" fn(std::ffi::c_int, Strings, Strings);
 
+/// An empty argv, for constructors that keep it.
+struct Arguments([*const std::ffi::c_char; 1]);
+// SAFETY: it holds only a null pointer.
+unsafe impl Sync for Arguments {}
+static NO_ARGUMENTS: Arguments = Arguments([std::ptr::null()]);
+
 unsafe extern "C" {
     /// environ(7).
     static environ: Strings;
 }
 
-impl Drop for Version {
-    fn drop(&mut self) {
-        if *self.initialised.get_mut() {
-            for &destructor in &self.destructors {
-                // SAFETY: the image checked that it lies in its code, which is still mapped; a version is dropped once, when no
-                // thread can be inside it.
-                unsafe {
-                    let destructor: extern "C" fn() = std::mem::transmute(destructor as usize);
-                    destructor();
-                }
+/// The versions in an order in which each comes after those of them that it calls; in a cycle, as given. Constructors run
+/// in this order, destructors in its reverse.
+pub(crate) fn dependencies_first<'v>(versions: impl IntoIterator<Item = &'v Version>) -> Vec<&'v Version> {
+    fn visit<'v>(at: usize, all: &[&'v Version], seen: &mut [bool], order: &mut Vec<&'v Version>) {
+        if std::mem::replace(&mut seen[at], true) {
+            return;
+        }
+        for (called, _) in all[at].calls() {
+            // Of two versions of a module that die together, either will do.
+            if let Some(next) = all.iter().position(|version| &**version.name() == called) {
+                visit(next, all, seen, order);
             }
         }
+        order.push(all[at]);
     }
+    let all: Vec<&Version> = versions.into_iter().collect();
+    let (mut order, mut seen) = (Vec::with_capacity(all.len()), vec![false; all.len()]);
+    for at in 0..all.len() {
+        visit(at, &all, &mut seen, &mut order);
+    }
+    order
 }

@@ -7,12 +7,13 @@ use crate::primitive::{Ordering, fence};
 /// # Safety
 ///
 /// For every pair of a thread that runs `store a; light(); load b` and one that runs `store b; heavy(); load a`,
-/// at least one of the two loads must see the other's store. Both halves are also compiler barriers.
+/// at least one of the two loads must see the other's store (if `heavy` returned true). Both halves are also compiler barriers.
 pub unsafe trait Barrier {
     /// The pinning thread's half. Runs at every pin: cheap.
     fn light(&self);
-    /// The publisher's half. Runs once per publication and collection: may be dear.
-    fn heavy(&self);
+    /// The publisher's half. Runs once per collection: may be dear. False if it could not be done: the guarantee then does not
+    /// hold for this run, and the publisher frees nothing.
+    fn heavy(&self) -> bool;
     /// Runs after a pin has seen its generation and before any of that generation's code is called. Where the
     /// kernel cannot make other cores discard stale instructions, this is the thread's own context synchronisation.
     fn entered(&self) {}
@@ -30,7 +31,8 @@ unsafe impl Barrier for SeqCstFences {
     }
 
     #[inline]
-    fn heavy(&self) {
+    fn heavy(&self) -> bool {
         fence(Ordering::SeqCst);
+        true
     }
 }

@@ -12,7 +12,7 @@ use crossbeam_utils::CachePadded;
 use crate::barrier::Barrier;
 use crate::generation::Generation;
 use crate::primitive::{AtomicPtr, Ordering};
-use crate::registry::{Record, Registry, ThreadHandle, ThreadWord};
+use crate::registry::{Record, Registry, ThreadBlock, ThreadHandle};
 
 /// The current generation and the threads that may be inside one.
 pub struct Dispatcher<P, B> {
@@ -20,13 +20,10 @@ pub struct Dispatcher<P, B> {
     current: CachePadded<AtomicPtr<Generation<P>>>,
     threads: Registry<P>,
     barrier: B,
-    /// What a thread's table word holds outside a pin.
-    live: *const usize,
 }
 
 // SAFETY: generations are reached from many threads (P: Sync) and dropped on the publisher's (P: Send); the records'
-// owner-only cells are touched by the owning thread alone, since a ThreadHandle is neither Send nor Sync; `live` is an
-// address that is stored, never read through.
+// owner-only cells are touched by the owning thread alone, since a ThreadHandle is neither Send nor Sync.
 unsafe impl<P: Send + Sync, B: Sync> Sync for Dispatcher<P, B> {}
 // SAFETY: as for Sync; the dispatcher owns its records and its current generation.
 unsafe impl<P: Send + Sync, B: Send> Send for Dispatcher<P, B> {}
@@ -61,36 +58,25 @@ impl<P> Default for Publisher<P> {
 }
 
 impl<P, B: Barrier> Dispatcher<P, B> {
-    /// A dispatcher with no generation yet: publish one before the first pin. `live` is where table words point
-    /// outside a pin.
+    /// A dispatcher with no generation yet: publish one before the first pin.
     #[cfg(not(loom))]
-    pub const fn new(barrier: B, live: *const usize) -> Self {
-        Self {
-            current: CachePadded::new(AtomicPtr::new(ptr::null_mut())),
-            threads: Registry::new(),
-            barrier,
-            live,
-        }
+    pub const fn new(barrier: B) -> Self {
+        Self { current: CachePadded::new(AtomicPtr::new(ptr::null_mut())), threads: Registry::new(), barrier }
     }
 
     /// As under the real atomics, but not const.
     #[cfg(loom)]
-    pub fn new(barrier: B, live: *const usize) -> Self {
-        Self {
-            current: CachePadded::new(AtomicPtr::new(ptr::null_mut())),
-            threads: Registry::new(),
-            barrier,
-            live,
-        }
+    pub fn new(barrier: B) -> Self {
+        Self { current: CachePadded::new(AtomicPtr::new(ptr::null_mut())), threads: Registry::new(), barrier }
     }
 
-    /// Claims a record for the calling thread. `word` is the thread's own table word, if it has one.
+    /// Claims a record for the calling thread. `block` is the thread's own words, if it has trampolines to steer.
     ///
     /// # Safety
     ///
-    /// `word` stays valid on this thread until the handle is released.
-    pub unsafe fn register(&self, word: Option<NonNull<ThreadWord>>) -> ThreadHandle<P> {
-        self.threads.claim(word)
+    /// `block` stays valid on this thread until the record is given up.
+    pub unsafe fn register(&self, block: Option<NonNull<ThreadBlock>>) -> ThreadHandle<P> {
+        self.threads.claim(block)
     }
 
     /// Enters the current generation, or the one that this thread is already inside.
@@ -127,7 +113,7 @@ impl<P, B: Barrier> Dispatcher<P, B> {
             unsafe { enter(r, guess) };
         }
         r.depth.set(r.depth.get() + 1);
-        Pin { record, live: self.live, _dispatcher: PhantomData }
+        Pin { record, _dispatcher: PhantomData }
     }
 
     /// Enters the generation that another thread shares.
@@ -169,7 +155,7 @@ impl<P, B: Barrier> Dispatcher<P, B> {
             }
         }
         r.depth.set(r.depth.get() + 1);
-        Ok(Pin { record, live: self.live, _dispatcher: PhantomData })
+        Ok(Pin { record, _dispatcher: PhantomData })
     }
 
     /// Makes a new generation current for all threads at once and retires the one before it. Returns its number.
@@ -207,7 +193,9 @@ impl<P, B: Barrier> Dispatcher<P, B> {
         }
         let Publisher { retired, seen } = publisher;
         // P2, partner R2 (see lib.rs).
-        self.barrier.heavy();
+        if !self.barrier.heavy() {
+            return free;
+        }
         // P3. Acquire: partner of the releases in R1, `join` and `leave`. Leave first: all that the thread did inside, its
         // shares included, is visible before the count below and the free. Load first: the hazard keeps it.
         seen.clear();
@@ -233,7 +221,7 @@ impl<P, B> Drop for Dispatcher<P, B> {
         // Relaxed: &mut self says that nobody else is here.
         let current = self.current.load(Ordering::Relaxed);
         if !current.is_null() {
-            // SAFETY: from Box::into_raw in `publish`; a pin borrows the dispatcher, so none is open.
+            // SAFETY: from Box::into_raw in `publish`; pins and shares borrow the dispatcher, so there are none.
             drop(unsafe { Box::from_raw(current) });
         }
     }
@@ -246,27 +234,27 @@ impl<P, B> Drop for Dispatcher<P, B> {
 /// `generation` is alive until the matching `leave`, and `record` belongs to this thread.
 #[inline]
 unsafe fn enter<P>(record: &Record<P>, generation: *mut Generation<P>) {
-    if let Some(word) = record.word.get() {
-        // SAFETY: `register`'s caller vouched for the word; the generation is alive as our caller says.
-        unsafe { word.as_ref().set((*generation).table().as_ptr()) };
+    if let Some(block) = record.block.get() {
+        // SAFETY: `register`'s caller vouched for the block; the generation is alive as our caller says.
+        let outer = unsafe { block.as_ref().table.replace((*generation).table().as_ptr()) };
+        record.outer.set(outer);
     }
 }
 
 /// A thread inside a generation. Ends when the last of a thread's pins is dropped, in whichever order.
 pub struct Pin<'d, P> {
     record: NonNull<CachePadded<Record<P>>>,
-    live: *const usize,
     _dispatcher: PhantomData<&'d P>,
 }
 
-impl<P> Pin<'_, P> {
+impl<'d, P> Pin<'d, P> {
     /// Lets other threads join this generation.
     #[inline]
-    pub fn share(&self) -> Share<P> {
+    pub fn share(&self) -> Share<'d, P> {
         // Relaxed: a count is raised only by someone who keeps the generation alive already; the partner that frees it
         // learns of the raise through this thread's later release in `leave`.
         self.shares.fetch_add(1, Ordering::Relaxed);
-        Share { generation: NonNull::from(&**self) }
+        Share { generation: NonNull::from(&**self), _dispatcher: PhantomData }
     }
 }
 
@@ -289,17 +277,17 @@ impl<P> Drop for Pin<'_, P> {
         let depth = r.depth.get() - 1;
         r.depth.set(depth);
         if depth == 0 {
-            leave(r, self.live);
+            leave(r);
         }
     }
 }
 
 /// The last pin's end: out of the table, then out of the hazard, then out of the debt.
 #[inline]
-fn leave<P>(r: &Record<P>, live: *const usize) {
-    if let Some(word) = r.word.get() {
-        // SAFETY: `register`'s caller vouched for the word.
-        unsafe { word.as_ref().set(live) };
+fn leave<P>(r: &Record<P>) {
+    if let Some(block) = r.block.get() {
+        // SAFETY: `register`'s caller vouched for the block.
+        unsafe { block.as_ref() }.table.set(r.outer.get());
     }
     // Relaxed: our own store.
     let generation = r.hazard.load(Ordering::Relaxed);
@@ -307,21 +295,25 @@ fn leave<P>(r: &Record<P>, live: *const usize) {
     r.hazard.store(ptr::null_mut(), Ordering::Release);
     if r.joined.replace(false) {
         // SAFETY: the share that `join` took keeps it alive until this decrement.
-        drop(Share { generation: unsafe { NonNull::new_unchecked(generation) } });
+        drop(Share { generation: unsafe { NonNull::new_unchecked(generation) }, _dispatcher: PhantomData });
+    }
+    if r.abandoned.get() {
+        r.give_up();
     }
 }
 
 /// A counted hold on a generation, with which another thread can [`Dispatcher::join`] it.
-pub struct Share<P> {
+pub struct Share<'d, P> {
     generation: NonNull<Generation<P>>,
+    _dispatcher: PhantomData<&'d P>,
 }
 
 // SAFETY: a share is a counted reference: other threads read the generation (P: Sync); it is dropped by the publisher.
-unsafe impl<P: Send + Sync> Send for Share<P> {}
+unsafe impl<P: Send + Sync> Send for Share<'_, P> {}
 // SAFETY: as for Send; all it does through & is count and read.
-unsafe impl<P: Send + Sync> Sync for Share<P> {}
+unsafe impl<P: Send + Sync> Sync for Share<'_, P> {}
 
-impl<P> Share<P> {
+impl<P> Share<'_, P> {
     /// The number of the shared generation.
     pub fn number(&self) -> u64 {
         // SAFETY: the share keeps the generation alive.
@@ -329,16 +321,16 @@ impl<P> Share<P> {
     }
 }
 
-impl<P> Clone for Share<P> {
+impl<P> Clone for Share<'_, P> {
     fn clone(&self) -> Self {
         // Relaxed: we hold one, so the count cannot be zero now, and ours is given back with a release.
         // SAFETY: the share keeps the generation alive.
         unsafe { self.generation.as_ref() }.shares.fetch_add(1, Ordering::Relaxed);
-        Self { generation: self.generation }
+        Self { generation: self.generation, _dispatcher: PhantomData }
     }
 }
 
-impl<P> Drop for Share<P> {
+impl<P> Drop for Share<'_, P> {
     fn drop(&mut self) {
         // Release: partner of the acquire in P4. Drop first: the publisher sees zero and all that was done under the share.
         // Load first: it sees the count and keeps the generation.

@@ -49,4 +49,4 @@ pub use barrier::{Barrier, SeqCstFences};
 pub use dispatcher::{Dispatcher, Pin, PinnedElsewhere, Publisher, Share};
 pub use generation::Generation;
 pub use live::LiveTable;
-pub use registry::{ThreadHandle, ThreadWord};
+pub use registry::{ThreadBlock, ThreadHandle};

@@ -32,9 +32,10 @@ impl<const SLOTS: usize> LiveTable<SLOTS> {
 
     /// Lets the slot follow a publication.
     ///
-    /// Release; its partner is the trampoline's load. Trampoline first: it calls the old code, which is not yet
-    /// retired. Store first: the trampoline's address-dependent branch reaches code whose bytes were made visible to
-    /// all cores (data by this release, instructions by the core synchronisation before the swap).
+    /// Release; its partner is the trampoline's load, which is a plain one. Trampoline first: it calls the old code, which is not
+    /// yet retired. Store first: it branches to the new code. A branch orders nothing after it on AArch64, so what makes
+    /// the new code's bytes and data visible to that thread is not this store but the core synchronisation that the
+    /// publisher makes between writing them and publishing: a full barrier on every core.
     pub fn set(&self, slot: usize, target: usize) {
         self.entries[slot].store(target, Ordering::Release);
     }

@@ -9,9 +9,15 @@ use crossbeam_utils::CachePadded;
 use crate::generation::Generation;
 use crate::primitive::{AtomicBool, AtomicPtr, Ordering};
 
-/// The thread-local table pointer that trampolines read: entry 0 of the pinned generation's table, else of the
-/// live table. Only its own thread touches it.
-pub type ThreadWord = Cell<*const usize>;
+/// A thread's own two words, which live in its thread-local storage. Only the thread touches them.
+#[repr(C)]
+#[derive(Debug)]
+pub struct ThreadBlock {
+    /// What trampolines read: entry 0 of the pinned generation's table, else of the live table.
+    pub table: Cell<*const usize>,
+    /// The thread's [`ThreadHandle`] as a word; None before its first pin and after its release.
+    pub record: Cell<Option<NonNull<()>>>,
+}
 
 /// A thread's record. Allocated once, reused by later threads, freed with the dispatcher: the publisher may read
 /// `hazard` at any time, also of a thread that is just exiting, so it cannot live in the thread's own storage.
@@ -26,8 +32,25 @@ pub(crate) struct Record<P> {
     pub(crate) depth: Cell<usize>,
     /// Owner only: the outermost pin was a join and owes the generation one share.
     pub(crate) joined: Cell<bool>,
-    /// Owner only: where its table word is.
-    pub(crate) word: Cell<Option<NonNull<ThreadWord>>>,
+    /// Owner only: where its thread-local words are.
+    pub(crate) block: Cell<Option<NonNull<ThreadBlock>>>,
+    /// Owner only: the table word as it was before the outermost pin.
+    pub(crate) outer: Cell<*const usize>,
+    /// Owner only: the thread is exiting with a pin open; the end of its last pin gives the record up.
+    pub(crate) abandoned: Cell<bool>,
+}
+
+impl<P> Record<P> {
+    /// Lets other threads have the record. No pin is open.
+    pub(crate) fn give_up(&self) {
+        if let Some(block) = self.block.take() {
+            // SAFETY: `register`'s caller vouched for the block while the thread has the record.
+            unsafe { block.as_ref() }.record.set(None);
+        }
+        self.abandoned.set(false);
+        // Release: partner of the acquire in `Registry::reuse`.
+        self.claimed.store(false, Ordering::Release);
+    }
 }
 
 /// A lock-free list that only grows; its length is the greatest number of threads that pinned at one time.
@@ -46,10 +69,15 @@ impl<P> Registry<P> {
         Self { head: AtomicPtr::new(ptr::null_mut()) }
     }
 
-    pub(crate) fn claim(&self, word: Option<NonNull<ThreadWord>>) -> ThreadHandle<P> {
+    pub(crate) fn claim(&self, block: Option<NonNull<ThreadBlock>>) -> ThreadHandle<P> {
         let record = self.reuse().unwrap_or_else(|| self.push());
-        record.word.set(word);
-        ThreadHandle { record: NonNull::from(record) }
+        record.block.set(block);
+        let handle = ThreadHandle { record: NonNull::from(record) };
+        if let Some(block) = block {
+            // SAFETY: `register`'s caller vouched for the block.
+            unsafe { block.as_ref() }.record.set(Some(handle.record.cast()));
+        }
+        handle
     }
 
     fn reuse(&self) -> Option<&CachePadded<Record<P>>> {
@@ -67,7 +95,9 @@ impl<P> Registry<P> {
             next: ptr::null(),
             depth: Cell::new(0),
             joined: Cell::new(false),
-            word: Cell::new(None),
+            block: Cell::new(None),
+            outer: Cell::new(ptr::null()),
+            abandoned: Cell::new(false),
         })));
         let mut head = self.head.load(Ordering::Relaxed);
         loop {
@@ -111,48 +141,42 @@ pub struct ThreadHandle<P> {
 }
 
 impl<P> ThreadHandle<P> {
-    /// The handle as one word, for a thread-local that assembly reserves.
-    pub fn into_raw(self) -> NonNull<()> {
-        self.record.cast()
-    }
-
     /// The handle back from its word.
     ///
     /// # Safety
     ///
-    /// `raw` came from [`Self::into_raw`] on this thread, of the same `P`, and was not released since.
+    /// `raw` is in the [`ThreadBlock::record`] of this thread, put there by a dispatcher of the same `P`.
     #[inline]
     pub unsafe fn from_raw(raw: NonNull<()>) -> Self {
         Self { record: raw.cast() }
     }
 
-    /// Gives the record up for other threads, as a thread does when it exits.
-    ///
-    /// If a pin is still open (its guard was forgotten), the record stays claimed for ever and its generation is never
-    /// freed: what a leaked pin protects may still be in use.
+    /// Gives the record up for other threads, as a thread does when it exits. If a pin is still open, when the last pin
+    /// ends. One that never ends (its guard was forgotten) keeps the record and its generation for ever: what a leaked
+    /// pin protects may still be in use.
     ///
     /// # Safety
     ///
-    /// The dispatcher is alive, and this thread pins no more through this handle or a copy of it.
+    /// The dispatcher is alive, and this thread makes no new outermost pin through this handle or a copy of it.
     pub unsafe fn release(self) {
         // SAFETY: the dispatcher is alive, so its records are.
         let record = unsafe { self.record.as_ref() };
         if record.depth.get() == 0 {
-            record.word.set(None);
-            // Release: partner of the acquire in `Registry::reuse`.
-            record.claimed.store(false, Ordering::Release);
+            record.give_up();
+        } else {
+            record.abandoned.set(true);
         }
     }
 
-    /// Whether a pin is open on this thread.
+    /// Has the end of this thread's next outermost pin give the record up: for a thread that is too far in its exit to
+    /// call [`Self::release`].
     ///
     /// # Safety
     ///
     /// The dispatcher is alive.
-    #[inline]
-    pub unsafe fn is_pinned(&self) -> bool {
+    pub unsafe fn give_up_after_pin(&self) {
         // SAFETY: the dispatcher is alive, so its records are.
-        unsafe { self.record.as_ref() }.depth.get() != 0
+        unsafe { self.record.as_ref() }.abandoned.set(true);
     }
 
     #[inline]

@@ -59,7 +59,7 @@ fn collect<B: Barrier>(d: &Dispatch<B>, p: &mut Publisher<Canary>, graves: &mut 
 }
 
 fn started<B: Barrier + Sync + Send + 'static>(barrier: B) -> (Arc<Dispatch<B>>, Publisher<Canary>) {
-    let dispatch = Arc::new(Dispatcher::new(barrier, std::ptr::null()));
+    let dispatch = Arc::new(Dispatcher::new(barrier));
     let mut publisher = Publisher::new();
     publish(&dispatch, &mut publisher, 0);
     (dispatch, publisher)
@@ -244,8 +244,9 @@ struct NoLightHalf;
 unsafe impl Barrier for NoLightHalf {
     fn light(&self) {}
 
-    fn heavy(&self) {
+    fn heavy(&self) -> bool {
         fence(Ordering::SeqCst);
+        true
     }
 }
 
@@ -258,7 +259,9 @@ unsafe impl Barrier for NoHeavyHalf {
         fence(Ordering::SeqCst);
     }
 
-    fn heavy(&self) {}
+    fn heavy(&self) -> bool {
+        true
+    }
 }
 
 /// Acquire-release fences in place of SeqCst ones: they order everything but a store before a later load.
@@ -270,8 +273,9 @@ unsafe impl Barrier for AcqRelFences {
         fence(Ordering::AcqRel);
     }
 
-    fn heavy(&self) {
+    fn heavy(&self) -> bool {
         fence(Ordering::AcqRel);
+        true
     }
 }
 

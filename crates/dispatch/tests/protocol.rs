@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use midflight_dispatch::{Dispatcher, PinnedElsewhere, Publisher, SeqCstFences};
+use midflight_dispatch::{Dispatcher, PinnedElsewhere, Publisher, SeqCstFences, ThreadBlock};
 
 /// Counts the payloads that are alive.
 struct Counted<'c>(&'c AtomicUsize, usize);
@@ -31,26 +31,26 @@ fn publish<'c>(
 fn a_word_follows_the_pin_and_returns_to_the_live_table() {
     let alive = AtomicUsize::new(0);
     let live = [0usize; 4];
-    let word = Cell::new(live.as_ptr());
-    let d = Dispatcher::new(SeqCstFences, live.as_ptr());
+    let block = ThreadBlock { table: Cell::new(live.as_ptr()), record: Cell::new(None) };
+    let d = Dispatcher::new(SeqCstFences);
     let mut p = Publisher::new();
     assert_eq!(publish(&d, &mut p, &alive, 7), 0);
-    // SAFETY: the word outlives the handle; one thread.
-    let thread = unsafe { d.register(Some(NonNull::from(&word))) };
+    // SAFETY: the block outlives the handle; one thread.
+    let thread = unsafe { d.register(Some(NonNull::from(&block))) };
     {
         // SAFETY: this thread's handle, and a generation is published.
         let outer = unsafe { d.pin(&thread) };
-        assert_eq!(word.get(), outer.table().as_ptr());
+        assert_eq!(block.table.get(), outer.table().as_ptr());
         assert_eq!(publish(&d, &mut p, &alive, 8), 1);
         // SAFETY: as above.
         let inner = unsafe { d.pin(&thread) };
         assert_eq!((inner.number(), inner.table()[3]), (0, 7), "a nested pin stays in the outer generation");
         drop(outer);
-        assert_eq!(word.get(), inner.table().as_ptr(), "the thread is pinned until its last pin ends");
+        assert_eq!(block.table.get(), inner.table().as_ptr(), "the thread is pinned until its last pin ends");
         // SAFETY: one publisher.
         assert!(unsafe { d.collect(&mut p) }.is_empty());
     }
-    assert_eq!(word.get(), live.as_ptr());
+    assert_eq!(block.table.get(), live.as_ptr());
     // SAFETY: one publisher.
     assert_eq!(unsafe { d.collect(&mut p) }.len(), 1);
     assert_eq!(alive.load(Ordering::SeqCst), 1);
@@ -64,7 +64,7 @@ fn a_word_follows_the_pin_and_returns_to_the_live_table() {
 #[test]
 fn a_share_holds_the_generation_and_a_thread_is_in_one_generation_at_a_time() {
     let alive = AtomicUsize::new(0);
-    let d = Dispatcher::new(SeqCstFences, std::ptr::null());
+    let d = Dispatcher::new(SeqCstFences);
     let mut p = Publisher::new();
     publish(&d, &mut p, &alive, 1);
     // SAFETY: no word; one thread; a generation is published; one publisher; no pin is open at the release.
@@ -87,9 +87,33 @@ fn a_share_holds_the_generation_and_a_thread_is_in_one_generation_at_a_time() {
 }
 
 #[test]
+fn a_record_released_under_a_pin_is_given_up_when_the_pin_ends() {
+    let alive = AtomicUsize::new(0);
+    let block = ThreadBlock { table: Cell::new(std::ptr::null()), record: Cell::new(None) };
+    let d = Dispatcher::new(SeqCstFences);
+    let mut p = Publisher::new();
+    publish(&d, &mut p, &alive, 1);
+    // SAFETY: the block outlives the handle; one thread; a generation is published; one publisher.
+    unsafe {
+        let thread = d.register(Some(NonNull::from(&block)));
+        let record = block.record.get();
+        let pin = d.pin(&thread);
+        thread.release();
+        assert_eq!(block.record.get(), record, "still this thread's");
+        publish(&d, &mut p, &alive, 2);
+        assert!(d.collect(&mut p).is_empty(), "and still protecting");
+        drop(pin);
+        assert_eq!(block.record.get(), None);
+        assert_eq!(d.collect(&mut p).len(), 1);
+        d.register(Some(NonNull::from(&block)));
+        assert_eq!(block.record.get(), record, "the record is used again");
+    }
+}
+
+#[test]
 fn a_forgotten_pin_holds_its_generation_for_ever_and_frees_nothing_too_early() {
     let alive = AtomicUsize::new(0);
-    let d = Dispatcher::new(SeqCstFences, std::ptr::null());
+    let d = Dispatcher::new(SeqCstFences);
     let mut p = Publisher::new();
     publish(&d, &mut p, &alive, 1);
     // SAFETY: no word; each handle stays on its thread; a generation is published; one publisher.
@@ -110,7 +134,7 @@ fn readers_on_real_threads_never_see_a_freed_or_mixed_generation() {
     const PUBLICATIONS: usize = if cfg!(miri) { 20 } else { 20_000 };
     let alive = AtomicUsize::new(0);
     let stop = AtomicBool::new(false);
-    let d = Dispatcher::new(SeqCstFences, std::ptr::null());
+    let d = Dispatcher::new(SeqCstFences);
     let mut p = Publisher::new();
     publish(&d, &mut p, &alive, 0);
     let pins: usize = std::thread::scope(|scope| {

@@ -64,11 +64,10 @@ unsafe impl midflight_dispatch::Barrier for Barrier {
         }
     }
 
-    fn heavy(&self) {
+    fn heavy(&self) -> bool {
         fence(Ordering::SeqCst);
-        if is_asymmetric() {
-            membarrier(PRIVATE_EXPEDITED).expect("a registered process may use membarrier");
-        }
+        // It may fail yet: a seccomp filter set after the start, no memory for the kernel's list of cores.
+        !is_asymmetric() || membarrier(PRIVATE_EXPEDITED).is_ok()
     }
 
     #[inline]

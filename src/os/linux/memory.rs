@@ -38,6 +38,23 @@ pub(crate) fn reserve(len: usize) -> io::Result<NonNull<u8>> {
     Ok(at.cast())
 }
 
+/// As [`reserve`], at a multiple of `size`, a power of two.
+pub(crate) fn reserve_aligned(size: usize) -> io::Result<NonNull<u8>> {
+    let wide = reserve(2 * size)?;
+    let before = wide.addr().get().next_multiple_of(size) - wide.addr().get();
+    // SAFETY: trims our own new reservation to the aligned part; zero bytes are not trimmed.
+    unsafe {
+        let aligned = wide.add(before);
+        if before > 0 {
+            unreserve(wide, before)?;
+        }
+        if before < size {
+            unreserve(aligned.add(size), size - before)?;
+        }
+        Ok(aligned)
+    }
+}
+
 /// Changes the protection of pages.
 ///
 /// # Safety
@@ -123,7 +140,11 @@ pub(crate) unsafe fn map_private(
     offset: usize,
 ) -> io::Result<()> {
     let address = at.addr();
-    let how = MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED;
+    let mut how = MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED;
+    if protection != Protection::ReadWrite {
+        // The loader takes the page faults, not the readers. Writable pages would be copied by it, used or not.
+        how |= MapFlags::MAP_POPULATE;
+    }
     let offset = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
     // SAFETY: MAP_FIXED lands on the caller's own pages only.
     unsafe { mmap(Some(address), non_zero(len)?, flags(protection), how, memory.as_fd(), offset)? };

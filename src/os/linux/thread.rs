@@ -4,10 +4,9 @@
 //! to the thread pointer nor an initial value that is right in a thread the runtime has never seen. In `.tdata` they
 //! get both from the C library's thread set-up (ELF TLS, local-exec or initial-exec model).
 
-use std::cell::Cell;
 use std::ptr::NonNull;
 
-use midflight_dispatch::ThreadWord;
+use midflight_dispatch::ThreadBlock;
 
 use crate::live::LIVE;
 
@@ -16,16 +15,7 @@ std::arch::global_asm!(include_str!("../../../asm/aarch64/thread.s"), live = sym
 #[cfg(target_arch = "x86_64")]
 std::arch::global_asm!(include_str!("../../../asm/x86_64/thread.s"), live = sym LIVE, options(att_syntax));
 
-/// As laid out in asm/*/thread.s.
-#[repr(C)]
-pub(crate) struct ThreadBlock {
-    /// Entry 0 of the table that trampolines on this thread call through.
-    pub(crate) table: ThreadWord,
-    /// This thread's claim on a dispatcher record; None until its first pin.
-    pub(crate) record: Cell<Option<NonNull<()>>>,
-}
-
-/// The calling thread's block.
+/// The calling thread's block, as laid out in asm/*/thread.s.
 #[inline(always)]
 pub(crate) fn block() -> NonNull<ThreadBlock> {
     let at: *mut ThreadBlock;
@@ -63,5 +53,5 @@ pub(crate) fn table_offset() -> i64 {
         #[cfg(target_arch = "aarch64")]
         std::arch::asm!("mrs {}, tpidr_el0", out(reg) thread_pointer, options(pure, nomem, nostack));
     }
-    block().as_ptr() as i64 - thread_pointer
+    block().as_ptr() as i64 + std::mem::offset_of!(ThreadBlock, table) as i64 - thread_pointer
 }

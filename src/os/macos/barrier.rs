@@ -28,8 +28,9 @@ unsafe impl midflight_dispatch::Barrier for Barrier {
         fence(Ordering::SeqCst);
     }
 
-    fn heavy(&self) {
+    fn heavy(&self) -> bool {
         fence(Ordering::SeqCst);
+        true
     }
 
     #[inline]

@@ -34,6 +34,23 @@ pub(crate) fn reserve(len: usize) -> io::Result<NonNull<u8>> {
     Ok(at.cast())
 }
 
+/// As [`reserve`], at a multiple of `size`, a power of two.
+pub(crate) fn reserve_aligned(size: usize) -> io::Result<NonNull<u8>> {
+    let wide = reserve(2 * size)?;
+    let before = wide.addr().get().next_multiple_of(size) - wide.addr().get();
+    // SAFETY: trims our own new reservation to the aligned part; zero bytes are not trimmed.
+    unsafe {
+        let aligned = wide.add(before);
+        if before > 0 {
+            unreserve(wide, before)?;
+        }
+        if before < size {
+            unreserve(aligned.add(size), size - before)?;
+        }
+        Ok(aligned)
+    }
+}
+
 /// Changes the protection of pages.
 ///
 /// # Safety

@@ -4,18 +4,9 @@
 use std::cell::Cell;
 use std::ptr::NonNull;
 
-use midflight_dispatch::ThreadWord;
+use midflight_dispatch::ThreadBlock;
 
 use crate::live::LIVE;
-
-/// As on Linux.
-#[repr(C)]
-pub(crate) struct ThreadBlock {
-    /// Entry 0 of the table that this thread calls through.
-    pub(crate) table: ThreadWord,
-    /// This thread's claim on a dispatcher record; None until its first pin.
-    pub(crate) record: Cell<Option<NonNull<()>>>,
-}
 
 thread_local! {
     static BLOCK: ThreadBlock = const { ThreadBlock { table: Cell::new(LIVE.as_ptr()), record: Cell::new(None) } };
