@@ -129,7 +129,7 @@ impl Runtime {
     /// # Safety
     ///
     /// As for [`load`](Self::load), of each.
-    pub unsafe fn load_all(&self, paths: &[impl AsRef<Path>]) -> Result<Publication, Error> {
+    pub unsafe fn load_all<P: AsRef<Path>>(&self, paths: &[P]) -> Result<Publication, Error> {
         let mut state = self.lock()?;
         // SAFETY: the caller's promise.
         let published = unsafe { state.load(paths) };

@@ -19,6 +19,7 @@ midflight::module! {
     mod gone { fn f() -> i32; }
     mod data { fn next() -> i32; fn table(i: i32) -> i32; fn big() -> i64; }
     mod shared { fn number() -> i32; }
+    mod assembly { fn bare() -> i32; }
 }
 
 /// The runtime, a workshop, and this test's turn: a frame that another test holds open would keep this one's old code.
@@ -266,6 +267,16 @@ fn data_relocations_and_libc_imports_work() {
     assert_eq!((data::next(&frame), data::next(&frame)), (41, 42));
     assert_eq!((data::table(&frame, 0), data::table(&frame, 1)), (1, 2));
     assert_eq!(data::big(&frame), 300_003);
+}
+
+#[test]
+fn assembly_functions_need_no_type() {
+    let (rt, shop, _turn) = start("assembly");
+    let source = "__asm__(\".text\\n.globl bare\\nbare: .byte 0\\n\"); int unused_bare;";
+    let body = if cfg!(target_arch = "x86_64") { "mov $6, %eax\\nret" } else { "mov w0, #6\\nret" };
+    let source = source.replace(".byte 0", body);
+    load(rt, shop.module("assembly", 1, &source));
+    assert_eq!(assembly::bare(&rt.frame()), 6);
 }
 
 #[test]

@@ -47,6 +47,6 @@ pub struct Export<'a> {
     pub offset: u64,
     /// In bytes; 0 when the module does not say.
     pub size: u64,
-    /// Typed as a function; it then lies in an executable segment.
+    /// Typed as a function, or untyped (as assembly may leave it) and in an executable segment. It lies in one either way.
     pub function: bool,
 }

@@ -139,6 +139,10 @@ impl<'data> Symbols<'data> {
         if function && !layout.is(Protection::ReadExecute, value, 1) {
             return Err(bad("is a function outside the module's code"));
         }
+        // Assembly that does not say `.type name, @function` exports its functions untyped.
+        let untyped_code =
+            symbol.st_type() == elf::STT_NOTYPE && layout.is(Protection::ReadExecute, value, 1);
+        let function = function || untyped_code;
         let end = value.checked_add(size).and_then(|end| layout.offset(end));
         if end.is_none() {
             return Err(bad("ends outside the image"));
