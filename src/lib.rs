@@ -22,32 +22,29 @@
 //! ARCHITECTURE.md in the repository has the whole picture; `midflight_dispatch` argues the concurrency.
 
 mod arch;
+mod call;
 mod code;
-mod collect;
+mod config;
 mod error;
-mod frame;
-mod live;
-mod macros;
 mod module;
 mod os;
+mod publish;
 mod runtime;
-mod slots;
-mod state;
-mod trampolines;
 
+pub use call::frame::{Frame, SharedFrame};
+pub use call::slots::Slot;
 pub use code::Backing;
-pub use collect::Collected;
+pub use config::Config;
 pub use error::Error;
-pub use frame::{Frame, SharedFrame};
 pub use midflight_dispatch::PinnedElsewhere;
 pub use midflight_image::{Error as ImageError, Refusal};
-pub use runtime::{Config, ModuleVersion, Publication, Runtime};
-pub use slots::Slot;
+pub use publish::{Collected, ModuleVersion, Publication};
+pub use runtime::Runtime;
 
 /// What the [`module!`] macro expands to uses. Not for direct use.
 #[doc(hidden)]
 pub mod private {
-    pub use crate::slots::DECLARED;
+    pub use crate::call::slots::DECLARED;
     pub use linkme;
 }
 

@@ -5,14 +5,11 @@ use std::fmt;
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use crate::Error;
-use crate::code::Backing;
-use crate::collect::Collected;
-use crate::frame::Frame;
+use crate::call::frame::Frame;
 use crate::os::barrier;
-use crate::state::State;
+use crate::publish::State;
+use crate::{Collected, Config, Error, Publication};
 
 /// The process's runtime. Slots, trampolines and the threads' table words are the process's, so every handle is
 /// the same runtime, and it stays until the process ends.
@@ -21,40 +18,6 @@ pub struct Runtime {
     state: &'static Mutex<State>,
     /// The process that started it.
     process: u32,
-}
-
-/// How the runtime works; all defaults are right for production.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[non_exhaustive]
-pub struct Config {
-    /// How code is written before it executes.
-    pub backing: Backing,
-    /// Order pins and publications by fences even where the kernel has membarrier: dearer pins, no system calls.
-    pub force_fences: bool,
-}
-
-/// What a publication did.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub struct Publication {
-    /// The generation it made.
-    pub generation: u64,
-    /// From the call to everything linked, visible to all cores and initialised.
-    pub stage: Duration,
-    /// From there to every thread's next frame calling the new code: the new table, the swap, the live table.
-    pub publish: Duration,
-    /// What was published, in the order of the paths.
-    pub modules: Vec<ModuleVersion>,
-}
-
-/// A version of a module.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub struct ModuleVersion {
-    /// The module's name: its SONAME without `lib` and `.so`, else its file's.
-    pub name: String,
-    /// Counts the loads of this module that succeeded, from 1.
-    pub version: u64,
 }
 
 static STARTED: Mutex<Option<Runtime>> = Mutex::new(None);

@@ -1,15 +1,19 @@
 //! What the kernel decides. One folder per system, twins file for file: `memory` (reserve, protect, release),
-//! `barrier` (how threads and cores are synchronised), `library` (the process's own symbols), `thread` (the table word).
+//! `barrier` (how threads and cores are synchronised), `symbol` (look-up in the process), `thread` (the table word). What
+//! they share is in `posix`.
+
+mod posix;
+pub(crate) use posix::library;
 
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
-pub(crate) use linux::{barrier, library, memory, thread};
+pub(crate) use linux::{barrier, memory, symbol, thread};
 
 #[cfg(target_os = "macos")]
 mod macos;
 #[cfg(target_os = "macos")]
-pub(crate) use macos::{barrier, library, memory, thread};
+pub(crate) use macos::{barrier, memory, symbol, thread};
 
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]
 compile_error!("midflight runs on Linux and macOS");

@@ -83,7 +83,7 @@ impl Code {
 }
 
 #[cfg(all(target_arch = "aarch64", not(target_os = "macos")))]
-std::arch::global_asm!(include_str!("../../../asm/aarch64/unbound.s"), report = sym crate::trampolines::report_unbound);
+std::arch::global_asm!(include_str!("../../../asm/aarch64/unbound.s"), report = sym crate::call::trampolines::report_unbound);
 
 #[cfg(test)]
 mod tests {

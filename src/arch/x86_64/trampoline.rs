@@ -53,7 +53,7 @@ fn assemble(parts: &[&[u8]]) -> Stub {
 #[cfg(target_arch = "x86_64")]
 std::arch::global_asm!(
     include_str!("../../../asm/x86_64/unbound.s"),
-    report = sym crate::trampolines::report_unbound,
+    report = sym crate::call::trampolines::report_unbound,
     options(att_syntax)
 );
 

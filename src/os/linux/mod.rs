@@ -1,6 +1,6 @@
 //! Linux. Kernel files are named where a fact rests on one.
 
 pub(crate) mod barrier;
-pub(crate) mod library;
 pub(crate) mod memory;
+pub(crate) mod symbol;
 pub(crate) mod thread;

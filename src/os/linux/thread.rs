@@ -8,7 +8,7 @@ use std::ptr::NonNull;
 
 use midflight_dispatch::ThreadBlock;
 
-use crate::live::LIVE;
+use crate::call::live::LIVE;
 
 #[cfg(target_arch = "aarch64")]
 std::arch::global_asm!(include_str!("../../../asm/aarch64/thread.s"), live = sym LIVE);

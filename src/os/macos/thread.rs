@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 
 use midflight_dispatch::ThreadBlock;
 
-use crate::live::LIVE;
+use crate::call::live::LIVE;
 
 thread_local! {
     static BLOCK: ThreadBlock = const { ThreadBlock { table: Cell::new(LIVE.as_ptr()), record: Cell::new(None) } };

@@ -7,16 +7,17 @@ use std::time::Instant;
 
 use midflight_image::Image;
 
+use super::publication::{ModuleVersion, Publication};
+use super::retirement::{Collected, Retirement, bury, with_table};
+use crate::Config;
 use crate::Error;
+use crate::call::frame::DISPATCH;
+use crate::call::live::{LIVE, MAX_SLOTS};
+use crate::call::slots::SlotTable;
+use crate::call::trampolines::Trampolines;
 use crate::code::CodeMemory;
-use crate::collect::{Collected, Retirement, bury, with_table};
-use crate::frame::DISPATCH;
-use crate::live::{LIVE, MAX_SLOTS};
 use crate::module::{Found, ModuleFile, Neighbours, Version, Versions, bind, dependencies_first, link};
 use crate::os::{barrier, memory};
-use crate::runtime::{Config, ModuleVersion, Publication};
-use crate::slots::SlotTable;
-use crate::trampolines::Trampolines;
 
 /// All that a publisher changes. One thread at a time has it.
 pub(crate) struct State {

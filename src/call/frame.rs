@@ -4,10 +4,10 @@ use std::fmt;
 
 use midflight_dispatch::{Dispatcher, Pin, PinnedElsewhere, Share, ThreadHandle};
 
+use crate::call::slots::Slot;
 use crate::module::Versions;
 use crate::os::barrier::Barrier;
 use crate::os::thread;
-use crate::slots::Slot;
 
 /// The process's dispatcher. A static, because the threads' table words and the live table are.
 pub(crate) static DISPATCH: Dispatcher<Versions, Barrier> = Dispatcher::new(Barrier);

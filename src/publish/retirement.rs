@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use midflight_dispatch::Publisher;
 
-use crate::frame::DISPATCH;
+use crate::call::frame::DISPATCH;
 use crate::module::{Version, Versions, dependencies_first};
 use crate::os::thread;
 

@@ -5,6 +5,8 @@ use std::ptr::NonNull;
 
 use libc::{c_char, c_void};
 
+use crate::os::symbol::lookup;
+
 /// A system library that a module needs, kept open as long as the module is loaded.
 pub(crate) struct Library {
     handle: NonNull<c_void>,
@@ -43,13 +45,6 @@ impl Drop for Library {
 /// A symbol of the executable or of a library in its global scope.
 pub(crate) fn process_symbol(name: &CStr, version: Option<&CStr>) -> Option<u64> {
     lookup(libc::RTLD_DEFAULT, name, version)
-}
-
-/// Mach-O symbols have no versions.
-fn lookup(handle: *mut c_void, name: &CStr, _version: Option<&CStr>) -> Option<u64> {
-    // SAFETY: C strings, and a handle that is open or RTLD_DEFAULT.
-    let address = unsafe { libc::dlsym(handle, name.as_ptr()) };
-    (!address.is_null()).then_some(address as u64)
 }
 
 fn last_error() -> String {

@@ -6,9 +6,9 @@ use midflight_image::{Protection, Region};
 
 use crate::Error;
 use crate::arch::{self, SLOT_CODE, Stub};
+use crate::call::slots;
 use crate::code::{Block, CodeMemory};
 use crate::os::thread;
-use crate::slots;
 
 /// Pages of slot code. They stay for the life of the process, as the addresses they give out do.
 pub(crate) struct Trampolines {

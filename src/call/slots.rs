@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::Error;
-use crate::live::MAX_SLOTS;
+use crate::call::live::MAX_SLOTS;
 
 /// A function of a module as the program declares it. Made by [`module!`](crate::module!).
 #[derive(Debug)]

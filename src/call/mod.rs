@@ -1,0 +1,8 @@
+//! How a thread calls module code: a frame puts it inside a generation, a slot says which function, and trampolines are for
+//! those who need an address.
+
+pub(crate) mod frame;
+pub(crate) mod live;
+mod macros;
+pub(crate) mod slots;
+pub(crate) mod trampolines;

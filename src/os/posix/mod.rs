@@ -1,0 +1,4 @@
+//! What Linux and macOS share.
+
+pub(crate) mod library;
+pub(crate) mod memory;

@@ -1,0 +1,27 @@
+//! What a publication did.
+
+use std::time::Duration;
+
+/// What a publication did.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Publication {
+    /// The generation it made.
+    pub generation: u64,
+    /// From the call to everything linked, visible to all cores and initialised.
+    pub stage: Duration,
+    /// From there to every thread's next frame calling the new code: the new table, the swap, the live table.
+    pub publish: Duration,
+    /// What was published, in the order of the paths.
+    pub modules: Vec<ModuleVersion>,
+}
+
+/// A version of a module.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct ModuleVersion {
+    /// The module's name: its SONAME without `lib` and `.so`, else its file's.
+    pub name: String,
+    /// Counts the loads of this module that succeeded, from 1.
+    pub version: u64,
+}
