@@ -72,14 +72,20 @@ pub(crate) unsafe fn bind<'data>(
         if UNWINDING.contains(&import.name) && !import.weak {
             return Err(Error::Unwinding { path: file.path().into(), symbol: import.name.into() });
         }
-        let mut exporters = neighbours.exporters(import.name, name);
-        let named =
-            modules.iter().find_map(|needed| exporters.iter().position(|found| &*found.module == *needed));
-        if let Some(named) = named {
-            exporters = vec![exporters.swap_remove(named)];
-        } else if let Some(address) = system_symbol(&import, &bound.libraries) {
-            bound.addresses.insert((import.name, import.version), address);
-            continue;
+        let mut exporters = Vec::new();
+        if !modules.is_empty() {
+            exporters = neighbours.exporters(import.name, name);
+            let place = |found: &Found| modules.iter().position(|needed| *needed == &*found.module);
+            exporters.retain(|found| place(found).is_some());
+            exporters.sort_by_key(place);
+            exporters.truncate(1);
+        }
+        if exporters.is_empty() {
+            if let Some(address) = system_symbol(&import, &bound.libraries) {
+                bound.addresses.insert((import.name, import.version), address);
+                continue;
+            }
+            exporters = neighbours.exporters(import.name, name);
         }
         let symbol = import.name;
         match &exporters[..] {
