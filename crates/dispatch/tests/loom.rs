@@ -148,43 +148,44 @@ fn a_joined_worker_keeps_the_generation_of_its_frame() {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(3);
     model.check(|| {
-        let (dispatch, mut publisher) = started(SeqCstFences);
-        let opener = thread::spawn({
-            let dispatch = dispatch.clone();
-            move || {
-                // SAFETY: no table word; this thread only; a generation is published.
+        let mut publisher = Publisher::new();
+        // A share borrows the dispatcher, and a thread's closure borrows nothing: so it is leaked, and freed at the end.
+        let owned = Box::into_raw(Box::new(Dispatcher::new(SeqCstFences)));
+        // SAFETY: freed below, when the threads that use it have been joined.
+        let dispatch: &'static Dispatch<SeqCstFences> = unsafe { &*owned };
+        publish(dispatch, &mut publisher, 0);
+        let opener = thread::spawn(move || {
+            // SAFETY: no table word; this thread only; a generation is published.
+            let thread = unsafe { dispatch.register(None) };
+            // SAFETY: as above.
+            let frame = unsafe { dispatch.pin(&thread) };
+            let share = frame.share();
+            let number = frame.payload().number;
+            let worker = thread::spawn(move || {
+                // SAFETY: no table word; this thread only.
                 let thread = unsafe { dispatch.register(None) };
-                // SAFETY: as above.
-                let frame = unsafe { dispatch.pin(&thread) };
-                let share = frame.share();
-                let number = frame.payload().number;
-                let worker = thread::spawn({
-                    let dispatch = dispatch.clone();
-                    move || {
-                        // SAFETY: no table word; this thread only.
-                        let thread = unsafe { dispatch.register(None) };
-                        {
-                            // SAFETY: the share comes from a pin of this dispatcher.
-                            let joined = unsafe { dispatch.join(&thread, &share) }.unwrap();
-                            drop(share);
-                            joined.payload().assert_alive();
-                            assert_eq!(joined.payload().number, number, "one frame, one generation");
-                        }
-                        // SAFETY: the dispatcher is alive, no pin is open.
-                        unsafe { thread.release() };
-                    }
-                });
-                drop(frame);
-                worker.join().unwrap();
+                {
+                    // SAFETY: the share comes from a pin of this dispatcher.
+                    let joined = unsafe { dispatch.join(&thread, &share) }.unwrap();
+                    drop(share);
+                    joined.payload().assert_alive();
+                    assert_eq!(joined.payload().number, number, "one frame, one generation");
+                }
                 // SAFETY: the dispatcher is alive, no pin is open.
                 unsafe { thread.release() };
-            }
+            });
+            drop(frame);
+            worker.join().unwrap();
+            // SAFETY: the dispatcher is alive, no pin is open.
+            unsafe { thread.release() };
         });
         let mut graves = Graveyard::new();
-        publish(&dispatch, &mut publisher, 1);
-        collect(&dispatch, &mut publisher, &mut graves);
+        publish(dispatch, &mut publisher, 1);
+        collect(dispatch, &mut publisher, &mut graves);
         opener.join().unwrap();
-        drain(&dispatch, &mut publisher, &mut graves);
+        drain(dispatch, &mut publisher, &mut graves);
+        // SAFETY: from Box::into_raw above; its users have been joined.
+        drop(unsafe { Box::from_raw(owned) });
     });
 }
 
