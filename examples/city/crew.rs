@@ -59,6 +59,18 @@ impl Barrier {
     }
 }
 
+/// Keeps the calling thread on a core of its lane's own, where there are enough cores.
+///
+/// As engines do with their frame threads. Otherwise, whenever another thread wakes on a lane's core, the scheduler may
+/// put that lane behind another one for a time slice: frames of twice the length, measured at 6 in 600.
+fn settle(lane: u32, lanes: u32) {
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    if cores.len() >= lanes as usize {
+        // A system that does not let us is merely noisier.
+        core_affinity::set_for_current(cores[lane as usize]);
+    }
+}
+
 /// A crew at work. The caller of [`Crew::run`] is lane 0; the other lanes are threads.
 pub(crate) struct Crew<'a, J> {
     gate: &'a Barrier,
@@ -89,6 +101,7 @@ pub(crate) fn with_crew<J: Clone + Send, R>(
         for lane in 1..lanes {
             let (gate, job, work) = (&gate, &job, &work);
             let body = move || {
+                settle(lane, lanes);
                 loop {
                     gate.wait();
                     // Cloned out of the lock, so that the lanes work side by side.
@@ -103,6 +116,8 @@ pub(crate) fn with_crew<J: Clone + Send, R>(
                 .spawn_scoped(scope, body)
                 .expect("the system has a thread for every lane");
         }
+        // After the others were made: a thread inherits its maker's cores.
+        settle(0, lanes);
         let result = lead(&Crew { gate: &gate, job: &job, work: &work });
         *lock(&job) = None;
         gate.wait();
