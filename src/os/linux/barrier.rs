@@ -37,6 +37,7 @@ pub(crate) fn start(force_fences: bool) {
 }
 
 /// Whether publications carry the cost of the pins' fences.
+#[inline]
 pub(crate) fn is_asymmetric() -> bool {
     MODE.load(Ordering::Relaxed) == MEMBARRIER
 }

@@ -9,6 +9,7 @@ use crate::arch;
 pub(crate) fn start(_force_fences: bool) {}
 
 /// Each pin carries its own fence.
+#[inline]
 pub(crate) fn is_asymmetric() -> bool {
     false
 }
