@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::{fmt, io};
 
 /// Why a call of the runtime changed nothing. After any error the old versions go on serving.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
     /// This system lacks something that the runtime cannot do without.
@@ -207,6 +206,13 @@ impl fmt::Display for Error {
                 "the runtime was called from a module's constructor or destructor: it is busy with that module; call it later",
             ),
         }
+    }
+}
+
+/// The same text: it is what a program sees whose `main` returns the error.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
