@@ -4,10 +4,8 @@ mod support;
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use midflight::{Error, Frame, Runtime};
-use support::Workshop;
 
 midflight::module! {
     mod early_user { fn through() -> i32; }
@@ -23,11 +21,10 @@ extern "C" fn write_log(digit: u64) {
     LOG.store(LOG.load(Ordering::Relaxed) * 10 + digit, Ordering::Relaxed);
 }
 
-fn start(name: &str) -> (Runtime, Workshop, MutexGuard<'static, ()>) {
-    static TURN: Mutex<()> = Mutex::new(());
-    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+fn start(name: &str) -> (Runtime, support::Workshop, std::sync::MutexGuard<'static, ()>) {
+    let started = support::start(name);
     LOG.store(0, Ordering::Relaxed);
-    (Runtime::start().unwrap(), Workshop::new(name), turn)
+    started
 }
 
 fn load_all(rt: Runtime, paths: &[std::path::PathBuf]) {

@@ -3,10 +3,9 @@
 mod support;
 
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use midflight::{Error, Runtime};
-use support::{Workshop, other_machine};
+use support::{Workshop, other_machine, start};
 
 midflight::module! {
     mod steady { fn value() -> i32; }
@@ -16,12 +15,6 @@ midflight::module! {
 }
 
 const STEADY: &str = "int value(void) { return 1; }";
-
-fn start(name: &str) -> (Runtime, Workshop, MutexGuard<'static, ()>) {
-    static TURN: Mutex<()> = Mutex::new(());
-    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    (Runtime::start().unwrap(), Workshop::new(name), turn)
-}
 
 /// Loads `steady`, then tries to replace it by `bad`, and returns the error's text when nothing has moved.
 fn refused(rt: Runtime, shop: &Workshop, bad: &Path) -> String {

@@ -3,10 +3,10 @@
 mod support;
 
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::mpsc;
 
 use midflight::{Error, Runtime};
-use support::{Workshop, mappings};
+use support::{mappings, start};
 
 midflight::module! {
     mod first { fn answer() -> i32; fn add(a: i32, b: i64, c: f32, d: f64) -> f64; }
@@ -20,13 +20,6 @@ midflight::module! {
     mod data { fn next() -> i32; fn table(i: i32) -> i32; fn big() -> i64; }
     mod shared { fn number() -> i32; }
     mod assembly { fn bare() -> i32; }
-}
-
-/// The runtime, a workshop, and this test's turn: a frame that another test holds open would keep this one's old code.
-fn start(name: &str) -> (Runtime, Workshop, MutexGuard<'static, ()>) {
-    static TURN: Mutex<()> = Mutex::new(());
-    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    (Runtime::start().unwrap(), Workshop::new(name), turn)
 }
 
 fn load(rt: Runtime, path: impl AsRef<std::path::Path>) -> midflight::Publication {

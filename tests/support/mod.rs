@@ -3,6 +3,17 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use midflight::Runtime;
+
+/// The runtime, a workshop, and this test's turn: a frame that another test of the same binary holds open would keep this
+/// one's old code, and what one publishes would move the other's generation.
+pub(crate) fn start(name: &str) -> (Runtime, Workshop, MutexGuard<'static, ()>) {
+    static TURN: Mutex<()> = Mutex::new(());
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    (Runtime::start().unwrap(), Workshop::new(name), turn)
+}
 
 /// The two instruction sets, by the name in the compilers' names.
 pub(crate) const MACHINES: [&str; 2] = ["x86_64", "aarch64"];

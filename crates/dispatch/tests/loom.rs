@@ -88,6 +88,13 @@ fn read_under_a_pin<B: Barrier>(d: &Dispatch<B>, times: usize) {
     unsafe { thread.release() };
 }
 
+fn two_readers(dispatch: &Arc<Dispatch<SeqCstFences>>) -> [thread::JoinHandle<()>; 2] {
+    [(), ()].map(|()| {
+        let dispatch = dispatch.clone();
+        thread::spawn(move || read_under_a_pin(&dispatch, 1))
+    })
+}
+
 fn drain<B: Barrier>(d: &Dispatch<B>, p: &mut Publisher<Canary>, graves: &mut Graveyard) {
     collect(d, p, graves);
     assert_eq!(p.retired(), 0, "with no thread left everything retired is free");
@@ -124,12 +131,7 @@ fn two_publications_and_two_readers() {
     model.preemption_bound = Some(2);
     model.check(|| {
         let (dispatch, mut publisher) = started(SeqCstFences);
-        let readers: Vec<_> = (0..2)
-            .map(|_| {
-                let dispatch = dispatch.clone();
-                thread::spawn(move || read_under_a_pin(&dispatch, 1))
-            })
-            .collect();
+        let readers = two_readers(&dispatch);
         let mut graves = Graveyard::new();
         for number in 1..=2 {
             publish(&dispatch, &mut publisher, number);
@@ -196,12 +198,7 @@ fn records_pass_from_thread_to_thread() {
     model.preemption_bound = Some(3);
     model.check(|| {
         let (dispatch, mut publisher) = started(SeqCstFences);
-        let readers: Vec<_> = (0..2)
-            .map(|_| {
-                let dispatch = dispatch.clone();
-                thread::spawn(move || read_under_a_pin(&dispatch, 1))
-            })
-            .collect();
+        let readers = two_readers(&dispatch);
         for reader in readers {
             reader.join().unwrap();
         }
