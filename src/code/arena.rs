@@ -53,15 +53,15 @@ impl CodeMemory {
         let len = len.max(1).next_multiple_of(self.page_size);
         let align = align.max(self.page_size);
         let (arena, offset) = self.place(len, align)?;
+        let place = Place { arena, offset, len };
         // SAFETY: `place` took the pages off the free list, so they are inaccessible and ours.
-        let view = match unsafe { arena.pages.open(arena.base, offset, len) } {
-            Ok(view) => view,
+        match unsafe { place.arena.pages.open(place.address(), len) } {
+            Ok(view) => Ok(Draft { place: Some(place), view, name: name.to_owned() }),
             Err(error) => {
-                arena.put_back(offset, len);
-                return Err(error);
+                place.arena.put_back(offset, len);
+                Err(error)
             }
-        };
-        Ok(Draft { place: Some(Place { arena, offset, len }), view, name: name.to_owned() })
+        }
     }
 
     fn place(&mut self, len: usize, align: usize) -> io::Result<(Arc<Arena>, usize)> {
@@ -150,7 +150,7 @@ impl Place {
     /// Nobody uses the pages any more.
     unsafe fn release(&self) {
         // SAFETY: the caller's promise.
-        let released = unsafe { self.arena.pages.release(self.arena.base, self.offset, self.len) };
+        let released = unsafe { self.arena.pages.release(self.address(), self.len) };
         // The kernel may refuse to split a mapping when the process has too many (ENOMEM). The pages then stay as they are and
         // are never handed out again: memory is lost, and nothing else.
         if released.is_ok() {
@@ -191,9 +191,8 @@ impl Draft {
         // SAFETY: `self` was the only way to write, and it is consumed; the regions lie within the image that the place was made
         // for. On error Drop releases the pages.
         unsafe {
-            let Place { arena, offset, len } = place;
-            arena.pages.seal(arena.base, *offset, *len, self.view, &self.name, regions)?;
-            arena.pages.close(self.view, *len);
+            place.arena.pages.seal(place.address(), place.len, self.view, &self.name, regions)?;
+            place.arena.pages.close(self.view, place.len);
         }
         let place = self.place.take().expect("sealed once");
         let block = Block { place };

@@ -29,24 +29,23 @@ impl Default for Backing {
     }
 }
 
-/// One arena's way. `base` is the arena's reservation throughout.
+/// One arena's way. `at` and `len` are pages of the arena throughout.
 pub(crate) trait Pages: Send + Sync {
-    /// Zeroed memory of `len` bytes to write to, for what will be at `base + offset`.
+    /// Zeroed memory of `len` bytes to write to, for what will be at `at`.
     ///
     /// # Safety
     ///
     /// The pages lie inside the arena and are inaccessible: new, or released.
-    unsafe fn open(&self, base: NonNull<u8>, offset: usize, len: usize) -> io::Result<NonNull<u8>>;
+    unsafe fn open(&self, at: NonNull<u8>, len: usize) -> io::Result<NonNull<u8>>;
 
-    /// Gives what was written its final protections, at `base + offset`; what is in no region becomes inaccessible.
+    /// Gives what was written its final protections, at `at`; what is in no region becomes inaccessible.
     ///
     /// # Safety
     ///
     /// `open` returned `view` for these pages, and nobody uses it but to close it. The regions lie within `len`.
     unsafe fn seal(
         &self,
-        base: NonNull<u8>,
-        offset: usize,
+        at: NonNull<u8>,
         len: usize,
         view: NonNull<u8>,
         name: &str,
@@ -65,9 +64,9 @@ pub(crate) trait Pages: Send + Sync {
     /// # Safety
     ///
     /// Nobody uses the pages any more.
-    unsafe fn release(&self, base: NonNull<u8>, offset: usize, len: usize) -> io::Result<()> {
+    unsafe fn release(&self, at: NonNull<u8>, len: usize) -> io::Result<()> {
         // SAFETY: inside the arena and in nobody's use, as the caller says.
-        unsafe { vacate(base.add(offset), len) }
+        unsafe { vacate(at, len) }
     }
 }
 
@@ -95,19 +94,15 @@ fn extent(region: &Region) -> (usize, usize) {
 pub(crate) struct WriteOnce;
 
 impl Pages for WriteOnce {
-    unsafe fn open(&self, base: NonNull<u8>, offset: usize, len: usize) -> io::Result<NonNull<u8>> {
+    unsafe fn open(&self, at: NonNull<u8>, len: usize) -> io::Result<NonNull<u8>> {
         // SAFETY: inside the arena and in nobody's use, as the caller says.
-        unsafe {
-            let at = base.add(offset);
-            memory::protect(at, len, Protection::ReadWrite)?;
-            Ok(at)
-        }
+        unsafe { memory::protect(at, len, Protection::ReadWrite)? };
+        Ok(at)
     }
 
     unsafe fn seal(
         &self,
-        base: NonNull<u8>,
-        offset: usize,
+        at: NonNull<u8>,
         len: usize,
         view: NonNull<u8>,
         name: &str,
@@ -120,15 +115,15 @@ impl Pages for WriteOnce {
             for region in regions {
                 let (start, bytes) = extent(region);
                 if start > covered {
-                    vacate(base.add(offset + covered), start - covered)?;
+                    vacate(at.add(covered), start - covered)?;
                 }
                 if region.protection != Protection::ReadWrite {
-                    memory::protect(base.add(offset + start), bytes, region.protection)?;
+                    memory::protect(at.add(start), bytes, region.protection)?;
                 }
                 covered = start + bytes;
             }
             if covered < len {
-                vacate(base.add(offset + covered), len - covered)?;
+                vacate(at.add(covered), len - covered)?;
             }
         }
         Ok(())
@@ -141,15 +136,14 @@ impl Pages for WriteOnce {
 pub(crate) struct Memfd;
 
 impl Pages for Memfd {
-    unsafe fn open(&self, _base: NonNull<u8>, _offset: usize, len: usize) -> io::Result<NonNull<u8>> {
+    unsafe fn open(&self, _at: NonNull<u8>, len: usize) -> io::Result<NonNull<u8>> {
         let buffer = Box::leak(vec![0u8; len].into_boxed_slice());
         Ok(NonNull::from(buffer).cast())
     }
 
     unsafe fn seal(
         &self,
-        base: NonNull<u8>,
-        offset: usize,
+        at: NonNull<u8>,
         len: usize,
         view: NonNull<u8>,
         name: &str,
@@ -163,9 +157,7 @@ impl Pages for Memfd {
             let (start, length) = extent(region);
             memory.write_all_at(&bytes[start..start + length], start as u64)?;
             // SAFETY: inside the arena's reservation, over pages that are in nobody's use yet.
-            unsafe {
-                memory::map_private(base.add(offset + start), length, region.protection, &memory, start)?
-            };
+            unsafe { memory::map_private(at.add(start), length, region.protection, &memory, start)? };
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ pub struct Publication {
     pub generation: u64,
     /// From the call to everything linked, visible to all cores and initialised.
     pub stage: Duration,
-    /// From there to every thread's next frame calling the new code: the new table, the swap, the live table.
+    /// From there to every thread's next frame calling the new code: the generation made, the swap, the live table.
     pub publish: Duration,
     /// What was published, in the order of the paths.
     pub modules: Vec<ModuleVersion>,

@@ -14,9 +14,6 @@ pub struct LiveTable<const SLOTS: usize> {
 }
 
 impl<const SLOTS: usize> LiveTable<SLOTS> {
-    /// How many slots there can be.
-    pub const CAPACITY: usize = SLOTS;
-
     /// All zero, so that it lives in .bss and only pages in use cost memory.
     #[cfg(not(loom))]
     #[expect(clippy::new_without_default, reason = "a megabyte is made in a static, not by value")]

@@ -82,7 +82,7 @@ impl<P> Registry<P> {
 
     fn reuse(&self) -> Option<&CachePadded<Record<P>>> {
         self.iter().find(|record| {
-            // Acquire on success: partner of the release in `ThreadHandle::release`. Release first: the owner-only
+            // Acquire on success: partner of the release in `Record::give_up`. Release first: the owner-only
             // cells are ours to use. Claim first: it fails and we look further.
             record.claimed.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
         })
