@@ -27,12 +27,36 @@ cat > "$work/libc.c" <<'C'
 int show(double x) { return fprintf(stderr, "%f", sin(x)); }
 C
 cat > "$work/tls.c" <<'C'
-__thread int mine = 3;
-extern __thread int theirs;
+__thread int mine = 3, zeros[9];
+static __thread int one = 9, two;
+extern __thread int theirs, maybe __attribute__((weak));
+int plain;
+__thread int *pointer = &plain;
 int both(void) { return mine++ + theirs; }
+int local(void) { return one++ + two++ + (&maybe ? maybe : zeros[3]); }
+C
+cat > "$work/theirs.c" <<'C'
+extern __thread int theirs;
+int f(void) { return theirs; }
+C
+cat > "$work/ifunc.c" <<'C'
+static int one(void) { return 1; }
+static void *pick(void) { return one; }
+int chosen(void) __attribute__((ifunc("pick")));
+static int own(void) __attribute__((ifunc("pick")));
+int (*pointers[])(void) = {chosen, own};
+int f(void) { return chosen() + own(); }
+C
+cat > "$work/versions.c" <<'C'
+#include <stdio.h>
+__asm__(".symver f_old,f@V1");
+__asm__(".symver f_new,f@@V2");
+int f_old(void) { return 1; }
+int f_new(void) { return puts("new"); }
 C
 cat > "$work/versions.map" <<'C'
-V1 { global: step; local: *; };
+V1 { global: f; local: *; };
+V2 { global: f; } V1;
 C
 
 for machine in x86_64 aarch64; do
@@ -49,7 +73,15 @@ for machine in x86_64 aarch64; do
     build wide "$work/rich.c" -nostdlib -Wl,-z,max-page-size=65536
     build relr "$work/rich.c" -nostdlib -Wl,-z,pack-relative-relocs # kept as it is where ld cannot pack
     build libc "$work/libc.c" -lm
-    build versions "$work/rich.c" -nostdlib -Wl,--version-script="$work/versions.map"
-    build tls "$work/tls.c" -nostdlib
+    build versions "$work/versions.c" -Wl,--version-script="$work/versions.map"
+    case $machine in
+        x86_64) dialects="gnu gnu2" ;;
+        aarch64) dialects="trad desc" ;;
+    esac
+    for dialect in $dialects; do
+        build "tls-$dialect" "$work/tls.c" -nostdlib "-mtls-dialect=$dialect"
+    done
+    build initial-exec "$work/theirs.c" -nostdlib -ftls-model=initial-exec
+    build ifunc "$work/ifunc.c" -nostdlib
 done
 echo "$(ls "$out" | wc -l) seeds in fuzz/$out"

@@ -1,13 +1,15 @@
 //! Why an image was refused. Errors are data: what, which symbol, where; and the text says what to do about it.
 
 use crate::Machine;
+use crate::fixup::Problem;
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use object::elf;
 
-/// Why a module could not be parsed or linked. All but [`Error::UnresolvedImport`], [`Error::WrongMemory`],
-/// [`Error::WrongBase`] and [`Error::EntryOutsideCode`] come from parsing, before anything is written.
+/// Why a module could not be parsed or linked. All but [`Error::UnresolvedImport`], [`Error::UnusableBinding`],
+/// [`Error::EntryOutsideCode`] and those that begin with `Wrong` and speak of what the caller gave come from parsing, before anything is written.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Error {
@@ -81,16 +83,6 @@ pub enum Error {
         /// What the caller gave.
         page_size: u64,
     },
-    /// The module has thread-local variables of its own, or a thread-local symbol.
-    ThreadLocal {
-        /// The symbol; empty if the module as a whole is meant.
-        symbol: String,
-    },
-    /// A symbol whose address is chosen by calling code at load time (GNU ifunc).
-    IndirectFunction {
-        /// The symbol.
-        symbol: String,
-    },
     /// Code would have to be changed to load the module: it was not compiled as position-independent.
     TextRelocation {
         /// The place that would be written, in the file's own numbering; 0 if only announced.
@@ -118,6 +110,69 @@ pub enum Error {
         /// The place it applies to, in the file's own numbering.
         offset: u64,
     },
+    /// In a module that is made of several files: where the error is.
+    InFile {
+        /// The file, as the caller named it; of an archive, with the member in parentheses.
+        file: String,
+        /// What is wrong there.
+        error: Box<Error>,
+    },
+    /// A file that is not one of those that a module is made of.
+    UnsupportedFile {
+        /// What it is.
+        found: &'static str,
+        /// What to do differently.
+        advice: &'static str,
+    },
+    /// A section of an object file that cannot be part of a module.
+    UnsupportedSection {
+        /// The section.
+        section: String,
+        /// Why not, and what to do differently.
+        problem: &'static str,
+    },
+    /// Two object files define the same symbol.
+    DuplicateSymbol {
+        /// The symbol.
+        symbol: String,
+        /// The file with the first definition.
+        first: String,
+        /// The file with the second.
+        second: String,
+    },
+    /// A relocation of an object file names a symbol that cannot be used in that way.
+    BadReference {
+        /// The symbol.
+        symbol: String,
+        /// The section that the relocation is for.
+        section: String,
+        /// Why not, and what to do differently.
+        problem: &'static str,
+    },
+    /// The value of a relocation cannot be written.
+    Fixup {
+        /// Whose numbering.
+        machine: Machine,
+        /// The number of the type.
+        r_type: u32,
+        /// The symbol; empty if there is none.
+        symbol: String,
+        /// The place it applies to, in its section.
+        offset: u64,
+        /// Why not.
+        problem: Problem,
+    },
+    /// No address of the image is near enough to everything that its code names directly.
+    OutOfReach {
+        /// Whose numbering.
+        machine: Machine,
+        /// The number of a relocation type that does not reach.
+        r_type: u32,
+        /// The symbol that it does not reach; empty if there is none.
+        symbol: String,
+        /// Whether the module itself defines it.
+        here: bool,
+    },
     /// A symbol whose definition cannot be used.
     BadSymbol {
         /// The symbol.
@@ -139,6 +194,25 @@ pub enum Error {
         /// [`Image::span`](crate::Image::span).
         expected: u64,
         /// What the caller gave.
+        given: u64,
+    },
+    /// There is not one binding for each import.
+    WrongBindings {
+        /// How many imports there are.
+        expected: usize,
+        /// How many the caller gave.
+        given: usize,
+    },
+    /// An import stands for what the module cannot use as it does.
+    UnusableBinding {
+        /// The symbol.
+        symbol: String,
+        /// What does not fit, and what to do about it.
+        problem: &'static str,
+    },
+    /// The image has thread-local variables, and this is no number to know them by.
+    WrongThreadModule {
+        /// [`Host::tls_module`](crate::Host::tls_module).
         given: u64,
     },
     /// The image cannot be at this address.
@@ -163,10 +237,14 @@ pub enum Error {
 pub enum Refusal {
     /// It copies a variable into an executable.
     Copy,
-    /// It is about thread-local variables.
-    ThreadLocal,
-    /// It calls code to learn an address.
-    IndirectFunction,
+    /// It has a thread-local variable of the module itself at a fixed distance from the thread pointer.
+    InitialExec,
+    /// It has a thread-local variable at a distance from the thread pointer that was fixed when it was compiled.
+    LocalExec,
+    /// It belongs in shared objects and programs.
+    NotStatic,
+    /// It has an addend where its definition allows none.
+    Addend,
     /// It belongs in object files; in a shared object it means that code is not position-independent.
     NotDynamic,
     /// The number is not in the tables of this crate.
@@ -177,12 +255,19 @@ impl Refusal {
     fn advice(self) -> &'static str {
         match self {
             Refusal::Copy => "copy relocations belong to executables: link the module with -shared",
-            Refusal::ThreadLocal => {
-                "thread-local variables are not supported in modules: keep such state in the host and pass it in"
+            Refusal::InitialExec => {
+                "it is for an initial-exec thread-local variable of the module itself: compile with -fPIC \
+                 -ftls-model=global-dynamic"
             }
-            Refusal::IndirectFunction => {
-                "ifunc symbols are not supported: choose the implementation in an init function instead"
+            Refusal::LocalExec => {
+                "it is for a thread-local variable of the module itself, in the form that only programs can use \
+                 (local-exec): compile with -fPIC"
             }
+            Refusal::Addend => {
+                "it has an addend, and an entry of the global offset table is for a symbol: take the address first, \
+                 and add to it then"
+            }
+            Refusal::NotStatic => "no compiler writes it into an object file: the file is corrupt, build it again",
             Refusal::NotDynamic => {
                 "it needs code to be changed at load time: compile every object with -fPIC"
             }
@@ -192,6 +277,14 @@ impl Refusal {
 }
 
 impl core::error::Error for Error {}
+
+fn fixup_advice(problem: &Problem) -> &'static str {
+    match problem {
+        Problem::OutOfRange { .. } => "compile with -fPIC, and keep what code branches to or names within its reach",
+        Problem::Misaligned { .. } => "declare the variable with the alignment that code assumes",
+        Problem::Instruction { .. } | Problem::Place => "the file is corrupt, build it again",
+    }
+}
 
 /// A symbol in a message: its first 256 characters, so that no file can make a message grow without bound.
 pub(crate) fn label(name: &str) -> String {
@@ -292,12 +385,6 @@ impl fmt::Display for Error {
             Error::BadPageSize { page_size } => {
                 write!(f, "a page size of {page_size} is no power of two of at least 4096")
             }
-            Error::ThreadLocal { symbol } => {
-                write!(f, "thread-local storage{}: {}", Of(symbol), Refusal::ThreadLocal.advice())
-            }
-            Error::IndirectFunction { symbol } => {
-                write!(f, "indirect function{}: {}", Of(symbol), Refusal::IndirectFunction.advice())
-            }
             Error::TextRelocation { offset, symbol } => write!(
                 f,
                 "text relocation at {offset:#x}{}: the place is not writable; compile every object with -fPIC, \
@@ -311,6 +398,26 @@ impl fmt::Display for Error {
                     None => write!(f, "{machine} relocation type {r_type}")?,
                 }
                 write!(f, "{} at {offset:#x} is not supported: {}", Of(symbol), refusal.advice())
+            }
+            Error::InFile { file, error } => write!(f, "{file}: {error}"),
+            Error::UnsupportedFile { found, advice } => write!(f, "the file is {found}: {advice}"),
+            Error::UnsupportedSection { section, problem } => write!(f, "section `{section}` {problem}"),
+            Error::DuplicateSymbol { symbol, first, second } => write!(
+                f,
+                "symbol `{symbol}` is defined in `{first}` and in `{second}`: leave one of them out, or make one definition \
+                 static or weak"
+            ),
+            Error::BadReference { symbol, section, problem } => {
+                write!(f, "symbol `{symbol}`, which section `{section}` refers to, {problem}")
+            }
+            Error::Fixup { machine, r_type, symbol, offset, problem } => {
+                f.write_str(machine.relocation_name(*r_type).unwrap_or("a relocation"))?;
+                write!(f, "{} at {offset:#x} cannot be applied: {problem}; {}", Of(symbol), fixup_advice(problem))
+            }
+            Error::OutOfReach { machine, r_type, symbol, here } => {
+                let kind = if *here { "the module" } else { "the host" };
+                let name = machine.relocation_name(*r_type).unwrap_or("its relocation");
+                write!(f, "`{symbol}` of {kind} is out of reach of code that names it directly ({name}): compile with -fPIC")
             }
             Error::BadSymbol { symbol, problem, value } => {
                 write!(f, "symbol `{symbol}` (value {value:#x}) {problem}: the file is corrupt, build it again")
@@ -328,6 +435,15 @@ impl fmt::Display for Error {
             Error::WrongMemory { expected, given } => {
                 write!(f, "{given} bytes of memory were given for an image of {expected}")
             }
+            Error::WrongBindings { expected, given } => {
+                write!(f, "{given} bindings were given for {expected} imports")
+            }
+            Error::UnusableBinding { symbol, problem } => write!(f, "symbol `{symbol}` {problem}"),
+            Error::WrongThreadModule { given } => write!(
+                f,
+                "the image has thread-local variables, and {given} is no number to know them by: give one from 1 \
+                 to 2^32 - 1"
+            ),
             Error::WrongBase { base, align } => write!(
                 f,
                 "the image cannot be at {base:#x}: give a multiple of {align:#x} from which it fits below the end \

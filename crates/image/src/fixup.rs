@@ -1,10 +1,16 @@
 //! Fix-ups: what a relocation writes, as pure functions over bytes.
 //!
-//! A reader of a file format turns its own relocation numbers into a [`Kind`] and calls [`apply`]. Nothing here
-//! knows the host: both instruction sets are encoded, and tested, everywhere. Fix-ups of instructions (object
-//! files) will be more kinds of the same function; they will also need the address of the place.
+//! A reader of a file format turns its own relocation numbers into a [`Kind`] and calls [`apply`], for what a loader
+//! writes, or into a [`Howto`], for what a static linker does. Nothing here knows the host: both instruction sets are
+//! encoded, and tested, everywhere.
+
+pub mod aarch64;
+mod howto;
+pub mod x86_64;
 
 use crate::Machine;
+pub use howto::{Encoding, From, Howto, Problem, Slot, What};
+use howto::{check_range, page};
 
 /// What is to be written, whatever the machine calls it.
 ///
@@ -65,7 +71,8 @@ pub fn apply(machine: Machine, kind: Kind, place: &mut [u8], with: Operands) -> 
     Ok(())
 }
 
-fn value(machine: Machine, kind: Kind, with: Operands) -> u64 {
+/// The sum that [`apply`] writes.
+pub(crate) fn value(machine: Machine, kind: Kind, with: Operands) -> u64 {
     match (machine, kind) {
         (_, Kind::Relative) => with.bias.wrapping_add_signed(with.addend),
         (_, Kind::Absolute64) => with.symbol.wrapping_add_signed(with.addend),

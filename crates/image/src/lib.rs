@@ -27,13 +27,20 @@
 
 extern crate alloc;
 
+mod archive;
+pub mod debug;
 mod elf;
 mod error;
 pub mod fixup;
+mod image;
 mod machine;
 mod parts;
+pub mod unwind;
 
-pub use elf::Image;
 pub use error::{Error, Refusal};
+pub use image::{Image, Input};
 pub use machine::Machine;
-pub use parts::{Export, Import, Protection, Region};
+pub use parts::{
+    Binding, Export, ExportKind, Host, Import, ImportKind, Indirect, Protection, Region, ThreadLocal,
+    ThreadLocals, Unwind, Window,
+};

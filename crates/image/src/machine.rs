@@ -4,7 +4,7 @@ mod aarch64;
 mod x86_64;
 
 use crate::error::Refusal;
-use crate::fixup::Kind;
+use crate::fixup::{Howto, Kind};
 use core::fmt;
 
 /// An instruction set that images can be linked for, on any host.
@@ -42,8 +42,25 @@ impl Machine {
         }
     }
 
+    /// What a relocation type asks for in an object file.
+    pub(crate) fn object(self, r_type: u32) -> Static {
+        match self {
+            Machine::X86_64 => x86_64::objects::object(r_type),
+            Machine::Aarch64 => aarch64::objects::object(r_type),
+        }
+    }
+
+    /// How a relocation type of an object file is applied, for the tests that compare it with linkers.
+    #[doc(hidden)]
+    pub fn howto(self, r_type: u32) -> Option<Howto> {
+        match self.object(r_type) {
+            Static::Apply(howto) => Some(howto),
+            Static::Nothing | Static::Refuse(_) => None,
+        }
+    }
+
     /// The name of a relocation type in the processor supplement.
-    pub(crate) fn relocation_name(self, r_type: u32) -> Option<&'static str> {
+    pub fn relocation_name(self, r_type: u32) -> Option<&'static str> {
         let names = match self {
             Machine::X86_64 => x86_64::NAMES,
             Machine::Aarch64 => aarch64::NAMES,
@@ -76,13 +93,43 @@ pub(crate) enum Dynamic {
     Nothing,
     /// To be applied.
     Apply(Kind),
+    /// The address that the function at B + A returns.
+    Indirect,
+    /// About a thread-local variable.
+    ThreadLocal(ThreadKind),
     /// Not something that is loaded here.
     Refuse(Refusal),
 }
 
-/// Number and name of each of `object`'s constants given.
+/// What a relocation type of an object file means to a static linker.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Static {
+    /// A mark for linkers that replace instructions.
+    Nothing,
+    /// To be applied.
+    Apply(Howto),
+    /// Not something that is linked here.
+    Refuse(Refusal),
+}
+
+/// What is to be written of a thread-local variable: ELF Handling For Thread-Local Storage, chapter 4.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ThreadKind {
+    /// The module that has it.
+    Module,
+    /// Where it is in that module's block.
+    Offset,
+    /// Where it is from the thread pointer (initial-exec).
+    FromThreadPointer,
+    /// A descriptor: two words, the function that finds it and what that is given.
+    Descriptor,
+}
+
+/// Number and name of each of `object`'s constants given, and then of our own.
 macro_rules! names {
-    ($($name:ident)*) => { &[$((object::elf::$name, stringify!($name))),*] };
+    ($($name:ident)* $(, $own:ident)*) => {
+        &[$((object::elf::$name, stringify!($name)),)* $(($own, stringify!($own)),)*]
+    };
 }
 use names;
 
@@ -97,7 +144,9 @@ mod tests {
     fn every_supported_type_has_a_name() {
         for machine in BOTH {
             for r_type in 0..2048 {
-                if let Dynamic::Apply(_) = machine.dynamic(r_type) {
+                if machine.howto(r_type).is_some()
+                    || !matches!(machine.dynamic(r_type), Dynamic::Nothing | Dynamic::Refuse(_))
+                {
                     assert!(machine.relocation_name(r_type).is_some(), "{machine} {r_type}");
                 }
             }

@@ -33,9 +33,55 @@ pub struct Import<'a> {
     pub version: Option<&'a str>,
     /// It may stay undefined; its address is then 0.
     pub weak: bool,
-    /// Known to be a function: typed as one, or called through the procedure linkage table. A module that is
-    /// linked without the libraries it uses has untyped imports, so `false` means "not known to be one".
-    pub function: bool,
+    /// What it is known to be.
+    pub kind: ImportKind,
+}
+
+/// What an import is known to be. A module that is linked without the libraries it uses has untyped imports.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum ImportKind {
+    /// Not known.
+    Unknown,
+    /// Typed as a function, or called by a branch or through the procedure linkage table.
+    Function,
+    /// A variable.
+    Data,
+    /// A thread-local variable.
+    ThreadLocal,
+}
+
+/// What an import stands for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Binding {
+    /// A function or a variable at this address.
+    Address(u64),
+    /// A thread-local variable.
+    ThreadLocal(ThreadLocal),
+}
+
+/// A thread-local variable of another image or of the host.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub struct ThreadLocal {
+    /// What `__tls_get_addr` knows the image that has it by.
+    pub module: u64,
+    /// From the start of that image's block.
+    pub offset: u64,
+    /// From the thread pointer, where that is the same in every thread (static thread-local storage).
+    pub from_thread_pointer: Option<i64>,
+}
+
+/// What the host has for the thread-local variables of the image that is being linked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+pub struct Host {
+    /// What `__tls_get_addr` is to know this image by: below 2^32. 0 if the image has no block of its own.
+    pub tls_module: u64,
+    /// The descriptor resolver for blocks that are found by module. Its argument, the descriptor's second word, is
+    /// `module << 32 | offset`.
+    pub tls_dynamic: u64,
+    /// The descriptor resolver for variables at a fixed place: its argument is the offset from the thread pointer.
+    pub tls_static: u64,
+    /// The descriptor resolver for weak variables that nobody defines: its argument is the address to give, 0 plus addend.
+    pub tls_undefined: u64,
 }
 
 /// A symbol that the module defines for others.
@@ -43,10 +89,74 @@ pub struct Import<'a> {
 pub struct Export<'a> {
     /// The symbol, as the linker wrote it (mangled).
     pub name: &'a str,
-    /// From the start of the image.
+    /// From the start of the image; of a thread-local variable, from the start of its block.
     pub offset: u64,
     /// In bytes; 0 when the module does not say.
     pub size: u64,
-    /// Typed as a function, or untyped (as assembly may leave it) and in an executable segment. It lies in one either way.
-    pub function: bool,
+    /// What it is.
+    pub kind: ExportKind,
+}
+
+/// What an export is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum ExportKind {
+    /// Typed as a function, or untyped (as assembly may leave it) and in executable memory. It lies there either way.
+    Function,
+    /// A variable.
+    Data,
+    /// A function whose address is what the function at `offset` returns (STT_GNU_IFUNC).
+    Indirect,
+    /// A thread-local variable.
+    ThreadLocal,
+}
+
+/// A place that gets an address which code of the image chooses, once that code can run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub struct Indirect {
+    /// Where the 8-byte address goes, from the start of the image.
+    pub place: u64,
+    /// The function that returns it, from the start of the image. It lies in executable memory.
+    pub resolver: u64,
+    /// Added to what it returns.
+    pub addend: i64,
+}
+
+/// The initial contents of the image's thread-local variables.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub struct ThreadLocals {
+    /// Where the initialised part stands in the linked image, from its start.
+    pub offset: u64,
+    /// Of the initialised part, in bytes.
+    pub initialised: u64,
+    /// Of the whole block, in bytes: the rest is zero.
+    pub size: u64,
+    /// A power of two.
+    pub align: u64,
+    /// What the block's address is modulo `align`.
+    pub skew: u64,
+}
+
+/// The image's call frame information (`.eh_frame`), for whoever unwinds through it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub struct Unwind {
+    /// From the start of the image.
+    pub offset: u64,
+    /// In bytes, with the terminator.
+    pub size: u64,
+    /// Whether it ends in a terminator (four zero bytes), as `__register_frame` needs it.
+    pub terminated: bool,
+}
+
+/// Where an image must be: the lowest and the highest address of its first byte.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub struct Window {
+    /// The lowest.
+    pub low: u64,
+    /// The highest.
+    pub high: u64,
+}
+
+impl Window {
+    /// Anywhere.
+    pub const ANYWHERE: Self = Self { low: 0, high: u64::MAX };
 }

@@ -4,7 +4,7 @@
 mod common;
 
 use common::*;
-use midflight_image::{Error, Export, Image, Import, Machine, Protection};
+use midflight_image::{Error, Export, ExportKind, Image, Import, ImportKind, Machine, Protection};
 use std::collections::BTreeMap;
 
 const BASES: [u64; 3] = [0x1_0000, 0x7F12_3456_0000, 0xFFFF_8000_0000_0000];
@@ -20,7 +20,7 @@ fn host(import: &Import<'_>) -> Option<u64> {
 
 fn linked(image: &Image<'_>, base: u64) -> Vec<u8> {
     let mut memory = vec![0; image.span() as usize];
-    image.link(base, &mut memory, &mut host).unwrap();
+    link(image, base, &mut memory, host).unwrap();
     memory
 }
 
@@ -44,62 +44,22 @@ fn protection(image: &Image<'_>, export: &Export<'_>) -> Protection {
     image.regions().iter().find(of).expect("an export is in some region").protection
 }
 
-/// Every word that readelf says is relocated has the value it says; all else is as in the file.
-fn check_memory(machine: Machine, module: &[u8], image: &Image<'_>, base: u64, memory: &[u8]) {
-    check_memory_with(machine, module, image, base, memory, |import| host(import).unwrap_or(0));
-}
-
-fn check_memory_with(
-    machine: Machine,
-    module: &[u8],
-    image: &Image<'_>,
-    base: u64,
-    memory: &[u8],
-    address: impl Fn(&Import<'_>) -> u64,
-) {
-    let low = u64_at(module, program_headers(module, 1)[0] + 16) & !(image.align() - 1);
-    let bias = base.wrapping_sub(low);
-    let mut expected = vec![0; memory.len()];
-    for at in program_headers(module, 1) {
-        let [offset, address, size] = [8, 16, 32].map(|field| u64_at(module, at + field) as usize);
-        let address = address - low as usize;
-        expected[address..address + size].copy_from_slice(&module[offset..offset + size]);
-    }
-    let relocations = readelf(module);
-    assert!(!relocations.is_empty());
-    for Relocation { offset, kind, symbol, addend } in relocations {
-        let symbol = symbol.map(|(name, value)| match value {
-            0 => image.imports().find(|import| import.name == name).map(|import| address(&import)).unwrap(),
-            defined => bias.wrapping_add(defined),
-        });
-        let value = match kind.trim_start_matches("R_X86_64_").trim_start_matches("R_AARCH64_") {
-            // readelf cuts long names.
-            kind if kind.starts_with("RELATIV") => bias,
-            kind if kind.starts_with("JUMP_SL") && machine == Machine::X86_64 => symbol.unwrap(),
-            "64" | "ABS64" | "GLOB_DAT" | "JUMP_SLOT" | "JUMP_SLO" | "JUMP_SL" => symbol.unwrap(),
-            other => panic!("{other}"),
-        };
-        put64(&mut expected, (offset - low) as usize, value.wrapping_add_signed(addend));
-    }
-    let first = expected.iter().zip(memory).position(|(expected, found)| expected != found);
-    assert_eq!(first, None, "the first byte that differs");
-}
-
 fn check_rich(machine: Machine, module: &[u8], page_size: u64) {
     let image = Image::parse(module, machine, page_size, MAX_SPAN).unwrap();
     assert_eq!((image.machine(), image.soname()), (machine, Some("librich.so.1")));
     assert!(image.needed().is_empty());
     check_regions(&image, page_size);
 
-    let exports: BTreeMap<&str, Export<'_>> = image.exports().map(|export| (export.name, export)).collect();
+    let exports: BTreeMap<&str, Export<'_>> =
+        image.exports().into_iter().map(|export| (export.name, export)).collect();
     for name in ["own_add", "guarded", "soft", "step", "begin", "end", "up1", "up2", "down1", "down2"] {
         let export = exports[name];
-        assert!(export.function && export.size > 0, "{name}");
+        assert!(export.kind == ExportKind::Function && export.size > 0, "{name}");
         assert_eq!(protection(&image, &export), Protection::ReadExecute, "{name}");
     }
     for (name, size) in [("counter", 4), ("zeroed", 20_000), ("table", 16), ("to_host", 8), ("packed", 9)] {
         let export = exports[name];
-        assert!(!export.function && export.size == size, "{name}");
+        assert!(export.kind == ExportKind::Data && export.size == size, "{name}");
         assert_eq!(protection(&image, &export), Protection::ReadWrite, "{name}");
     }
     for hidden in ["not_exported", "hidden", "host_add", "maybe", ""] {
@@ -110,19 +70,20 @@ fn check_rich(machine: Machine, module: &[u8], page_size: u64) {
         assert_eq!(image.export(&format!("{name}_")), None);
     }
 
-    let imports: BTreeMap<&str, Import<'_>> = image.imports().map(|import| (import.name, import)).collect();
+    let imports: BTreeMap<&str, &Import<'_>> =
+        image.imports().iter().map(|import| (import.name, import)).collect();
     assert_eq!(
         imports.keys().copied().collect::<Vec<_>>(),
         ["host_add", "host_value", "maybe", "maybe_value"]
     );
-    assert_eq!(image.imports().count(), 4, "each once");
-    assert!(imports["host_add"].function && !imports["host_value"].function);
+    assert_eq!(image.imports().len(), 4, "each once");
+    assert_eq!(imports["host_add"].kind, ImportKind::Function);
+    assert_eq!(imports["host_value"].kind, ImportKind::Unknown);
     assert!(imports["maybe"].weak && imports["maybe_value"].weak && !imports["host_add"].weak);
     assert!(imports.values().all(|import| import.version.is_none()));
 
     for base in BASES {
-        let memory = linked(&image, base);
-        check_memory(machine, module, &image, base, &memory);
+        let memory = model::linked(module, &image, base, host);
         let at = |name: &str| base + exports[name].offset;
         assert_eq!(word(&image, &memory, "to_counter"), at("counter"));
         assert_eq!(word(&image, &memory, "to_third"), at("table") + 8);
@@ -209,9 +170,10 @@ fn without_a_linkage_table_functions_are_not_known_as_such() {
         let known = |flags: &[&str]| {
             let module = compile(machine, source, flags);
             let image = Image::parse(&module, machine, 4096, MAX_SPAN).unwrap();
-            image.imports().next().unwrap().function
+            image.imports()[0].kind
         };
-        assert!(known(&[]) && !known(&["-fno-plt"]));
+        assert_eq!(known(&[]), ImportKind::Function);
+        assert_eq!(known(&["-fno-plt"]), ImportKind::Unknown);
     }
 }
 
@@ -233,14 +195,11 @@ fn a_module_with_libraries() {
         let image = Image::parse(&module, machine, 4096, MAX_SPAN).unwrap();
         assert!(image.needed().contains(&"libc.so.6") && image.needed().contains(&"libm.so.6"));
         let oldest = if machine == Machine::X86_64 { "GLIBC_2.2.5" } else { "GLIBC_2.17" };
-        let imports: BTreeMap<&str, Import<'_>> = image.imports().map(|i| (i.name, i)).collect();
-        for (name, function) in [("printf", true), ("rand", true), ("sqrt", true), ("stderr", false)] {
+        let imports: BTreeMap<&str, &Import<'_>> = image.imports().iter().map(|i| (i.name, i)).collect();
+        for name in ["printf", "rand", "sqrt", "stderr"] {
+            let kind = if name == "stderr" { ImportKind::Data } else { ImportKind::Function };
             let import = imports[name];
-            assert_eq!(
-                (import.version, import.weak, import.function),
-                (Some(oldest), false, function),
-                "{name}"
-            );
+            assert_eq!((import.version, import.weak, import.kind), (Some(oldest), false, kind), "{name}");
         }
         // What the compiler's own start files bring along.
         assert!(imports["__cxa_finalize"].weak && imports["_ITM_registerTMCloneTable"].weak);
@@ -249,17 +208,38 @@ fn a_module_with_libraries() {
         let base = 0x4000_0000;
         let mut memory = vec![0; image.span() as usize];
         let mut asked = Vec::new();
-        let done = image.link(base, &mut memory, &mut |import| {
+        let done = link(&image, base, &mut memory, |import| {
             asked.push(import.name);
             (!import.weak).then_some(0xF000 + asked.len() as u64)
         });
         assert_eq!(done, Ok(()));
-        assert_eq!(asked, image.imports().map(|import| import.name).collect::<Vec<_>>());
+        assert_eq!(asked, image.imports().iter().map(|import| import.name).collect::<Vec<_>>());
         let stderr = asked.iter().position(|name| *name == "stderr").unwrap() as u64;
         assert_eq!(word(&image, &memory, "where"), 0xF001 + stderr);
         // _init of crti, frame_dummy; __do_global_dtors_aux, _fini of crti.
         assert_eq!(image.init(base, &memory).unwrap().len(), 2);
         assert_eq!(image.fini(base, &memory).unwrap().len(), 2);
+    }
+}
+
+#[test]
+fn where_libraries_are_looked_for() {
+    for machine in BOTH {
+        let build = |flags: &[&str]| compile(machine, "int f(void) { return 1; }", flags);
+        let runpath = |module: &[u8]| {
+            let image = Image::parse(module, machine, 4096, MAX_SPAN).unwrap();
+            image.runpath().map(str::to_string)
+        };
+        let folders = Some("$ORIGIN/lib:/opt/lib".to_string());
+        let rpath = "-Wl,-rpath,$ORIGIN/lib:/opt/lib";
+        assert_eq!(runpath(&build(&[])), None);
+        assert_eq!(runpath(&build(&[rpath, "-Wl,--enable-new-dtags"])), folders);
+        let mut old = build(&[rpath, "-Wl,--disable-new-dtags", "-Wl,-soname,other"]);
+        assert_eq!(runpath(&old), folders);
+        // The newer entry counts where there are both.
+        let soname = dynamic_value(&old, 14);
+        plant_dynamic(&mut old, 29, soname);
+        assert_eq!(runpath(&old), Some("other".to_string()));
     }
 }
 
@@ -274,7 +254,7 @@ fn all_missing_imports_are_named_at_once() {
         );
         let image = Image::parse(&module, machine, 4096, MAX_SPAN).unwrap();
         let mut memory = vec![0; image.span() as usize];
-        let error = image.link(0, &mut memory, &mut |i| (i.name == "b").then_some(1)).unwrap_err();
+        let error = link(&image, 0, &mut memory, |i| (i.name == "b").then_some(1)).unwrap_err();
         let Error::UnresolvedImport { mut names, omitted: 0 } = error.clone() else { panic!("{error}") };
         names.sort();
         assert_eq!(names, ["a", "c"]);
@@ -292,7 +272,7 @@ fn a_list_of_missing_imports_has_an_end() {
         let module = compile(machine, &source, &[]);
         let image = Image::parse(&module, machine, 4096, MAX_SPAN).unwrap();
         let mut memory = vec![0; image.span() as usize];
-        let error = image.link(0, &mut memory, &mut |_| None).unwrap_err();
+        let error = link(&image, 0, &mut memory, |_| None).unwrap_err();
         let Error::UnresolvedImport { names, omitted } = &error else { panic!("{error:?}") };
         assert!(names.len() > 50 && *omitted > 50 && names.len() + omitted == 200);
         assert!(error.to_string().contains(&format!("and {omitted} more")));
@@ -310,29 +290,6 @@ fn absolute_symbols_do_not_move_with_the_image() {
         assert_eq!(image.export("counter"), None, "no part of the image");
         for base in BASES {
             assert_eq!(word(&image, &linked(&image, base), "to_counter"), 0x1234);
-        }
-    }
-}
-
-#[test]
-fn only_the_default_version_of_an_export_is_found() {
-    for machine in BOTH {
-        let script = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"))
-            .join(format!("{}-{machine}.map", std::process::id()));
-        std::fs::write(&script, "V1 { global: f; local: *; }; V2 { global: f; } V1;").unwrap();
-        let script = format!("-Wl,--version-script={}", script.display());
-        let source = r#"
-            __asm__(".symver f_old,f@V1"); __asm__(".symver f_new,f@@V2");
-            int f_old(void) { return 1; } int f_new(void) { return 2 * f_old(); }
-        "#;
-        for style in ["-Wl,--hash-style=sysv", "-Wl,--hash-style=gnu"] {
-            let module = compile(machine, source, &[&script, style]);
-            let image = Image::parse(&module, machine, 4096, MAX_SPAN).unwrap();
-            let all: Vec<_> = image.exports().filter(|export| export.name == "f").collect();
-            assert_eq!(all.len(), 1);
-            assert_eq!(image.export("f"), Some(all[0]));
-            // The version names themselves are absolute symbols, and no part of the image.
-            assert!(image.export("V1").is_none());
         }
     }
 }
@@ -426,8 +383,8 @@ fn without_a_hash_table_there_are_imports_and_no_exports() {
         let at = dynamic(&module, 4).unwrap();
         put64(&mut module, at, 0x6FFF_0000);
         let image = Image::parse(&module, machine, 4096, MAX_SPAN).unwrap();
-        assert_eq!((image.exports().count(), image.export("step")), (0, None));
-        assert_eq!(image.imports().count(), 4);
+        assert_eq!((image.exports().len(), image.export("step")), (0, None));
+        assert_eq!(image.imports().len(), 4);
         let memory = linked(&image, 0x1_0000);
         assert_eq!(image.init(0x1_0000, &memory).unwrap().len(), 3);
     }
@@ -440,15 +397,28 @@ fn symbols_that_no_hash_table_lists() {
     for machine in BOTH {
         let module = compile(machine, source, &["-Wl,--hash-style=gnu"]);
         let image = Image::parse(&module, machine, 4096, MAX_SPAN).unwrap();
-        assert_eq!((image.exports().count(), image.export("e"), image.export("")), (0, None, None));
-        let mut names: Vec<_> = image.imports().map(|import| import.name).collect();
+        assert_eq!((image.exports().len(), image.export("e"), image.export("")), (0, None, None));
+        let mut names: Vec<_> = image.imports().iter().map(|import| import.name).collect();
         names.sort_unstable();
         assert_eq!(names, ["e", "f"]);
         let base = image.align();
-        let mut memory = vec![0; image.span() as usize];
-        image.link(base, &mut memory, &mut |_| Some(0x8000)).unwrap();
-        check_memory_with(machine, &module, &image, base, &memory, |_| 0x8000);
+        let memory = model::linked(&module, &image, base, |_| Some(0x8000));
         assert_eq!(image.init(base, &memory).unwrap().len(), 1);
+    }
+}
+
+#[test]
+fn what_the_hash_table_does_not_list_is_no_export() {
+    for machine in BOTH {
+        let mut module = rich(machine, &["-Wl,--hash-style=gnu"]);
+        // An import is before all that is listed. Defined, it is still not found by its name.
+        let (import, own) = (symbol(&module, "host_value"), symbol(&module, "counter"));
+        module.copy_within(own + 4..own + 24, import + 4);
+        let image = Image::parse(&module, machine, 4096, MAX_SPAN).unwrap();
+        assert_eq!(image.export("host_value"), None);
+        assert!(image.exports().iter().all(|export| export.name != "host_value"));
+        let memory = linked(&image, BASES[0]);
+        assert_eq!(word(&image, &memory, "to_host"), word(&image, &memory, "to_counter"));
     }
 }
 

@@ -1,7 +1,7 @@
-//! The dynamic string table: names that end in NUL, found by offset.
+//! A string table: names that end in NUL, found by offset.
 //!
 //! Names may share their ends, and a hostile table may have every symbol name the same megabyte. So the table
-//! is checked to be UTF-8 once as a whole, and the end of each name is found in an index: no lookup depends on
+//! is checked to be UTF-8 once as a whole, and the end of a long name is found in an index: no lookup depends on
 //! how long the name is.
 
 use super::malformed;
@@ -10,9 +10,12 @@ use alloc::vec::Vec;
 
 const TABLE: &str = "string table";
 
+/// Names shorter than this are read to their end, which is quicker than an index that has all ends: most are.
+const BLOCK: usize = 128;
+
 pub(super) struct Strings<'data> {
     text: &'data str,
-    /// Where each NUL is, ascending.
+    /// For the start of each block, the first NUL from there on.
     ends: Vec<u32>,
 }
 
@@ -21,19 +24,44 @@ impl<'data> Strings<'data> {
         if u32::try_from(bytes.len()).is_err() {
             return Err(malformed(TABLE, "more than 4 GiB", bytes.len() as u64));
         }
+        if bytes.last().is_some_and(|last| *last != 0) {
+            return Err(malformed(TABLE, "its last name has no end", bytes.len() as u64));
+        }
         let text = core::str::from_utf8(bytes)
             .map_err(|error| malformed(TABLE, "a name is not UTF-8", error.valid_up_to() as u64))?;
-        let nuls = bytes.iter().enumerate().filter(|(_, byte)| **byte == 0);
-        Ok(Strings { text, ends: nuls.map(|(at, _)| at as u32).collect() })
+        let mut end = bytes.len().saturating_sub(1);
+        let mut ends = Vec::with_capacity(bytes.len().div_ceil(BLOCK));
+        for (index, block) in bytes.chunks(BLOCK).enumerate().rev() {
+            end = nul(block).map_or(end, |at| index * BLOCK + at);
+            ends.push(end as u32);
+        }
+        ends.reverse();
+        Ok(Strings { text, ends })
+    }
+
+    /// Whether [`get`](Self::get) finds a name there that is not empty. Its end need not be looked for.
+    pub(super) fn has(&self, offset: u32) -> bool {
+        let rest = self.text.get(offset as usize..);
+        rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('\0'))
     }
 
     pub(super) fn get(&self, offset: u32) -> Result<&'data str, Error> {
-        let end = self.ends.get(self.ends.partition_point(|end| *end < offset));
-        let end = *end.ok_or_else(|| malformed(TABLE, "a name starts or ends outside it", offset.into()))?;
+        let outside = || malformed(TABLE, "a name starts outside it", offset.into());
+        let start = offset as usize;
+        let rest = self.text.as_bytes().get(start..).filter(|rest| !rest.is_empty()).ok_or_else(outside)?;
+        let end = match nul(&rest[..rest.len().min(BLOCK)]) {
+            Some(length) => start + length,
+            // No NUL up to the next block's start, and more behind: the last byte is one.
+            None => *self.ends.get(start / BLOCK + 1).ok_or_else(outside)? as usize,
+        };
         self.text
-            .get(offset as usize..end as usize)
+            .get(start..end)
             .ok_or_else(|| malformed(TABLE, "a name starts inside a character", offset.into()))
     }
+}
+
+fn nul(bytes: &[u8]) -> Option<usize> {
+    bytes.iter().position(|byte| *byte == 0)
 }
 
 #[cfg(test)]
@@ -42,19 +70,36 @@ mod tests {
 
     #[test]
     fn names_by_offset() {
-        let strings = Strings::parse("\0first\0wörter\0open".as_bytes()).unwrap();
+        let strings = Strings::parse("\0first\0wörter\0".as_bytes()).unwrap();
         assert_eq!(strings.get(0), Ok(""));
         assert_eq!(strings.get(1), Ok("first"));
         assert_eq!(strings.get(3), Ok("rst"));
         assert_eq!(strings.get(7), Ok("wörter"));
-        // Inside the two bytes of `ö`; a name without its NUL; past the end.
-        for outside in [9, 15, 19, 20, u32::MAX] {
+        assert_eq!(strings.get(14), Ok(""));
+        // Inside the two bytes of `ö`; past the end.
+        for outside in [9, 15, 16, u32::MAX] {
             assert!(strings.get(outside).is_err(), "{outside}");
+        }
+        assert!(Strings::parse(b"").unwrap().get(0).is_err());
+    }
+
+    #[test]
+    fn names_of_every_length() {
+        for length in (0..3 * BLOCK).chain([10 * BLOCK]) {
+            let mut bytes = alloc::vec![0];
+            bytes.extend(core::iter::repeat_n(b'x', length));
+            bytes.extend(b"\0next\0");
+            let strings = Strings::parse(&bytes).unwrap();
+            for start in 0..=length {
+                assert_eq!(strings.get(1 + start as u32).map(str::len), Ok(length - start));
+            }
+            assert_eq!(strings.get(length as u32 + 2), Ok("next"));
         }
     }
 
     #[test]
-    fn only_utf8() {
+    fn only_utf8_that_ends() {
         assert_eq!(Strings::parse(b"\0ab\xFF\0").err(), Some(malformed(TABLE, "a name is not UTF-8", 3)));
+        assert_eq!(Strings::parse(b"\0open").err(), Some(malformed(TABLE, "its last name has no end", 5)));
     }
 }

@@ -1,6 +1,8 @@
 //! AArch64: ELF for the Arm 64-bit Architecture, section 5.7 "Relocation".
 
-use super::{Dynamic, names};
+pub(super) mod objects;
+
+use super::{Dynamic, ThreadKind, names};
 use crate::error::Refusal;
 use crate::fixup::Kind;
 use object::elf;
@@ -8,24 +10,24 @@ use object::elf;
 /// Older files may have this number for "nothing"; the ABI still asks readers to accept it.
 const R_AARCH64_NONE_WITHDRAWN: u32 = 256;
 
+// Newer than `object`'s table.
+const R_AARCH64_PLT32: u32 = 314;
+const R_AARCH64_GOTPCREL32: u32 = 315;
+
 pub(super) fn dynamic(r_type: u32) -> Dynamic {
-    use Dynamic::{Apply, Nothing, Refuse};
+    use Dynamic::{Apply, Indirect, Nothing, Refuse, ThreadLocal};
     match r_type {
         elf::R_AARCH64_NONE | R_AARCH64_NONE_WITHDRAWN => Nothing,
         elf::R_AARCH64_RELATIVE => Apply(Kind::Relative),
         elf::R_AARCH64_ABS64 => Apply(Kind::Absolute64),
         elf::R_AARCH64_GLOB_DAT => Apply(Kind::GlobDat),
         elf::R_AARCH64_JUMP_SLOT => Apply(Kind::JumpSlot),
+        elf::R_AARCH64_IRELATIVE => Indirect,
+        elf::R_AARCH64_TLS_DTPMOD => ThreadLocal(ThreadKind::Module),
+        elf::R_AARCH64_TLS_DTPREL => ThreadLocal(ThreadKind::Offset),
+        elf::R_AARCH64_TLS_TPREL => ThreadLocal(ThreadKind::FromThreadPointer),
+        elf::R_AARCH64_TLSDESC => ThreadLocal(ThreadKind::Descriptor),
         elf::R_AARCH64_COPY => Refuse(Refusal::Copy),
-        elf::R_AARCH64_IRELATIVE => Refuse(Refusal::IndirectFunction),
-        elf::R_AARCH64_TLS_DTPMOD
-        | elf::R_AARCH64_TLS_DTPREL
-        | elf::R_AARCH64_TLS_TPREL
-        | elf::R_AARCH64_TLSDESC
-        // The static thread-local types are one contiguous block of the table.
-        | elf::R_AARCH64_TLSGD_ADR_PREL21..=elf::R_AARCH64_TLSLD_LDST128_DTPREL_LO12_NC => {
-            Refuse(Refusal::ThreadLocal)
-        }
         _ if NAMES.iter().any(|(number, _)| *number == r_type) => Refuse(Refusal::NotDynamic),
         _ => Refuse(Refusal::Unknown),
     }
@@ -75,5 +77,5 @@ pub(super) const NAMES: &[(u32, &str)] = names! {
     R_AARCH64_TLSDESC_CALL R_AARCH64_TLSLE_LDST128_TPREL_LO12 R_AARCH64_TLSLE_LDST128_TPREL_LO12_NC
     R_AARCH64_TLSLD_LDST128_DTPREL_LO12 R_AARCH64_TLSLD_LDST128_DTPREL_LO12_NC R_AARCH64_COPY
     R_AARCH64_GLOB_DAT R_AARCH64_JUMP_SLOT R_AARCH64_RELATIVE R_AARCH64_TLS_DTPMOD
-    R_AARCH64_TLS_DTPREL R_AARCH64_TLS_TPREL R_AARCH64_TLSDESC R_AARCH64_IRELATIVE
+    R_AARCH64_TLS_DTPREL R_AARCH64_TLS_TPREL R_AARCH64_TLSDESC R_AARCH64_IRELATIVE, R_AARCH64_PLT32, R_AARCH64_GOTPCREL32
 };

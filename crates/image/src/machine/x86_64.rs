@@ -1,31 +1,26 @@
 //! x86-64: System V ABI, AMD64 Architecture Processor Supplement, table 4.9 "Relocation Types".
 
-use super::{Dynamic, names};
+pub(super) mod objects;
+
+use super::{Dynamic, ThreadKind, names};
 use crate::error::Refusal;
 use crate::fixup::Kind;
 use object::elf;
 
 pub(super) fn dynamic(r_type: u32) -> Dynamic {
-    use Dynamic::{Apply, Nothing, Refuse};
+    use Dynamic::{Apply, Indirect, Nothing, Refuse, ThreadLocal};
     match r_type {
         elf::R_X86_64_NONE => Nothing,
         elf::R_X86_64_RELATIVE => Apply(Kind::Relative),
         elf::R_X86_64_64 => Apply(Kind::Absolute64),
         elf::R_X86_64_GLOB_DAT => Apply(Kind::GlobDat),
         elf::R_X86_64_JUMP_SLOT => Apply(Kind::JumpSlot),
+        elf::R_X86_64_IRELATIVE => Indirect,
+        elf::R_X86_64_DTPMOD64 => ThreadLocal(ThreadKind::Module),
+        elf::R_X86_64_DTPOFF64 => ThreadLocal(ThreadKind::Offset),
+        elf::R_X86_64_TPOFF64 => ThreadLocal(ThreadKind::FromThreadPointer),
+        elf::R_X86_64_TLSDESC => ThreadLocal(ThreadKind::Descriptor),
         elf::R_X86_64_COPY => Refuse(Refusal::Copy),
-        elf::R_X86_64_IRELATIVE => Refuse(Refusal::IndirectFunction),
-        elf::R_X86_64_DTPMOD64
-        | elf::R_X86_64_DTPOFF64
-        | elf::R_X86_64_TPOFF64
-        | elf::R_X86_64_DTPOFF32
-        | elf::R_X86_64_TPOFF32
-        | elf::R_X86_64_TLSGD
-        | elf::R_X86_64_TLSLD
-        | elf::R_X86_64_GOTTPOFF
-        | elf::R_X86_64_GOTPC32_TLSDESC
-        | elf::R_X86_64_TLSDESC_CALL
-        | elf::R_X86_64_TLSDESC => Refuse(Refusal::ThreadLocal),
         _ if NAMES.iter().any(|(number, _)| *number == r_type) => Refuse(Refusal::NotDynamic),
         _ => Refuse(Refusal::Unknown),
     }

@@ -2,9 +2,10 @@
 // Each test file is a crate of its own and uses what it needs of this.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod model;
 pub mod refused;
 
-use midflight_image::Machine;
+use midflight_image::{Binding, Error, Host, Image, Import, ImportKind, Machine, ThreadLocal};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -44,9 +45,48 @@ pub fn compile_as(machine: Machine, source: &str, flags: &[&str]) -> Vec<u8> {
     bytes
 }
 
+/// What images are linked for.
+pub const HOST: Host = Host { tls_module: 7, tls_dynamic: 0xD000, tls_static: 0x5000, tls_undefined: 0xE000 };
+
+/// What an image's imports stand for, as `resolve` says: its number is the address of a function or a variable, and
+/// how far a thread-local one is from the thread pointer and, in module 9, from the start of the block.
+pub fn bindings<'data>(
+    image: &Image<'data>,
+    mut resolve: impl FnMut(&Import<'data>) -> Option<u64>,
+) -> Vec<Option<Binding>> {
+    let bind = |import: &Import<'data>| {
+        let number = resolve(import)?;
+        Some(match import.kind {
+            ImportKind::ThreadLocal => Binding::ThreadLocal(ThreadLocal {
+                module: 9,
+                offset: number,
+                from_thread_pointer: Some(number as i64),
+            }),
+            _ => Binding::Address(number),
+        })
+    };
+    image.imports().iter().map(bind).collect()
+}
+
+pub fn link<'data>(
+    image: &Image<'data>,
+    base: u64,
+    memory: &mut [u8],
+    resolve: impl FnMut(&Import<'data>) -> Option<u64>,
+) -> Result<(), Error> {
+    image.link(base, memory, &HOST, &bindings(image, resolve))
+}
+
 /// A shared object without any library.
 pub fn compile(machine: Machine, source: &str, flags: &[&str]) -> Vec<u8> {
     compile_as(machine, source, &[&["-shared", "-fPIC", "-nostdlib"], flags].concat())
+}
+
+/// A linker's script in a file of its own, as an option for [`compile`].
+pub fn version_script(text: &str) -> String {
+    let script = scratch("versions.map");
+    std::fs::write(&script, text).unwrap();
+    format!("-Wl,--version-script={}", script.display())
 }
 
 /// One line of `readelf -rW`: an independent reading of what is to be written where.
@@ -54,9 +94,18 @@ pub fn compile(machine: Machine, source: &str, flags: &[&str]) -> Vec<u8> {
 pub struct Relocation {
     pub offset: u64,
     pub kind: String,
-    /// Name without version, and the value in the symbol table.
-    pub symbol: Option<(String, u64)>,
+    pub symbol: Option<Symbol>,
     pub addend: i64,
+}
+
+#[derive(Debug)]
+pub struct Symbol {
+    /// Without version.
+    pub name: String,
+    /// The number of its type.
+    pub kind: u8,
+    /// Its value, if the module defines it.
+    pub defined: Option<u64>,
 }
 
 pub fn readelf(module: &[u8]) -> Vec<Relocation> {
@@ -72,15 +121,18 @@ pub fn readelf(module: &[u8]) -> Vec<Relocation> {
         if !kind.starts_with("R_") {
             continue;
         }
-        let (symbol, addend) = match rest {
+        let (name, addend) = match rest {
             [addend] => (None, hex(addend) as i64),
-            [value, name, sign, addend] => {
-                let addend = hex(addend) as i64;
-                let name = name.split('@').next().unwrap().to_string();
-                (Some((name, hex(value))), if *sign == "-" { -addend } else { addend })
-            }
+            [_value, name, "+", addend] => (Some(name), hex(addend) as i64),
+            [_value, name, "-", addend] => (Some(name), -(hex(addend) as i64)),
             other => panic!("{other:?}"),
         };
+        let symbol = name.map(|name| {
+            let name = name.split('@').next().unwrap().to_string();
+            let at = symbol(module, &name);
+            let defined = (u16_at(module, at + 6) != 0).then(|| u64_at(module, at + 8));
+            Symbol { name, kind: module[at + 4] & 15, defined }
+        });
         relocations.push(Relocation { offset: hex(offset), kind: kind.to_string(), symbol, addend });
     }
     relocations
@@ -179,7 +231,7 @@ pub fn symbol(bytes: &[u8], name: &str) -> usize {
     (table..).step_by(24).find(is_it).unwrap()
 }
 
-/// The numbers of the four supported types: RELATIVE, absolute 64, GLOB_DAT, JUMP_SLOT.
+/// The numbers of four types: RELATIVE, absolute 64, GLOB_DAT, JUMP_SLOT.
 pub fn types(machine: Machine) -> [u32; 4] {
     match machine {
         Machine::X86_64 => [8, 1, 6, 7],

@@ -9,6 +9,7 @@
 use super::segments::Layout;
 use super::{Half, Word, malformed, table_of};
 use crate::Error;
+use core::ops::Range;
 use object::LittleEndian as LE;
 
 /// DT_HASH. All its fields are 32 bits wide on both machines.
@@ -93,7 +94,8 @@ impl<'data> GnuHash<'data> {
         let mut table = GnuHash { base: base.get(LE), shift: shift.get(LE), bloom, buckets, hashes };
         let last = table.last().ok_or(broken("a chain starts outside it or does not end"))?;
         table.hashes = &hashes[..last];
-        Ok(table)
+        let indices = u32::try_from(last).ok().and_then(|last| table.base.checked_add(last));
+        indices.map(|_| table).ok_or(broken("a chain starts outside it or does not end"))
     }
 
     /// How many hashes there are, which is written nowhere: up to the end of the last chain.
@@ -109,10 +111,9 @@ impl<'data> GnuHash<'data> {
         Some(last + self.hashes.get(start..)?.iter().position(|hash| hash.get(LE) & 1 != 0)?)
     }
 
-    /// How many symbols there are, at least. `None`: the table is empty and does not say.
-    pub(super) fn symbols(&self) -> Option<u32> {
-        let hashes = u32::try_from(self.hashes.len()).ok().filter(|hashes| *hashes != 0)?;
-        self.base.checked_add(hashes)
+    /// The symbols that it lists. Where there are any, the last is the symbol table's.
+    pub(super) fn symbols(&self) -> Range<u32> {
+        self.base..self.base + self.hashes.len() as u32
     }
 
     /// The first symbol on the name's chain that `is_it` accepts.

@@ -6,7 +6,6 @@
 
 use super::{Header, malformed};
 use crate::{Error, Protection, Region};
-use alloc::string::String;
 use alloc::vec::Vec;
 use object::LittleEndian as LE;
 use object::elf;
@@ -15,18 +14,23 @@ use object::read::elf::{FileHeader, ProgramHeader};
 const TABLE: &str = "program header table";
 
 /// One loadable segment, in the file's own numbering of addresses.
-struct Segment<'data> {
+pub(super) struct Segment<'data> {
     address: u64,
     /// Bytes of memory, at least those of the file.
     size: u64,
     file: &'data [u8],
     /// `None`: no access at all.
-    protection: Option<Protection>,
+    pub(super) protection: Option<Protection>,
 }
 
 impl Segment<'_> {
     fn end(&self) -> u64 {
         self.address + self.size
+    }
+
+    fn holds(&self, address: u64, len: u64) -> bool {
+        let end = address.checked_add(len);
+        self.address <= address && end.is_some_and(|end| end <= self.end())
     }
 }
 
@@ -40,8 +44,13 @@ pub(super) struct Layout<'data> {
     /// Ascending, not overlapping, none empty.
     segments: Vec<Segment<'data>>,
     regions: Vec<Region>,
-    /// Address and size.
+    page_size: u64,
+    /// PT_DYNAMIC: address and size.
     pub(super) dynamic: (u64, u64),
+    /// PT_GNU_EH_FRAME: address and size.
+    pub(super) eh_frame_header: Option<(u64, u64)>,
+    /// PT_TLS.
+    pub(super) thread_locals: Option<elf::ProgramHeader64<LE>>,
 }
 
 impl<'data> Layout<'data> {
@@ -61,6 +70,8 @@ impl<'data> Layout<'data> {
         let mut segments: Vec<Segment<'data>> = Vec::new();
         let mut dynamic = None;
         let mut relro = None;
+        let mut eh_frame_header = None;
+        let mut thread_locals = None;
         for (index, header) in headers.iter().enumerate() {
             match header.p_type(LE) {
                 elf::PT_LOAD => {
@@ -77,7 +88,10 @@ impl<'data> Layout<'data> {
                 }
                 elf::PT_DYNAMIC => once(&mut dynamic, (header.p_vaddr(LE), header.p_filesz(LE)), index)?,
                 elf::PT_GNU_RELRO => once(&mut relro, (header.p_vaddr(LE), header.p_memsz(LE)), index)?,
-                elf::PT_TLS => return Err(Error::ThreadLocal { symbol: String::new() }),
+                elf::PT_GNU_EH_FRAME => {
+                    once(&mut eh_frame_header, (header.p_vaddr(LE), header.p_filesz(LE)), index)?;
+                }
+                elf::PT_TLS => once(&mut thread_locals, *header, index)?,
                 // A file without this header has never been asked; no stack is made executable either way.
                 elf::PT_GNU_STACK if header.p_flags(LE) & elf::PF_X != 0 => {
                     return Err(Error::ExecutableStack);
@@ -97,7 +111,7 @@ impl<'data> Layout<'data> {
             return Err(Error::TooLarge { needed: span, limit: max_span });
         }
         let regions = regions(&segments, low, page_size, relro)?;
-        Ok(Layout { low, span, align, segments, regions, dynamic })
+        Ok(Layout { low, span, align, segments, regions, page_size, dynamic, eh_frame_header, thread_locals })
     }
 
     pub(super) fn span(&self) -> u64 {
@@ -125,8 +139,12 @@ impl<'data> Layout<'data> {
 
     fn segment(&self, address: u64, len: u64) -> Option<&Segment<'data>> {
         let after = self.segments.partition_point(|segment| segment.address <= address);
-        let segment = self.segments.get(after.checked_sub(1)?)?;
-        (address.checked_add(len)? <= segment.end()).then_some(segment)
+        self.segments.get(after.checked_sub(1)?).filter(|segment| segment.holds(address, len))
+    }
+
+    /// For questions about many addresses.
+    pub(super) fn nearby(&self) -> Nearby<'_, 'data> {
+        Nearby { layout: self, last: None }
     }
 
     /// Whether all of it lies in one segment with this protection.
@@ -134,9 +152,9 @@ impl<'data> Layout<'data> {
         self.segment(address, len).is_some_and(|segment| segment.protection == Some(protection))
     }
 
-    /// Whether all of it lies in one segment.
-    pub(super) fn contains(&self, address: u64, len: u64) -> bool {
-        self.segment(address, len).is_some()
+    /// Whether all of it lies in one segment that may be read.
+    pub(super) fn readable(&self, address: u64, len: u64) -> bool {
+        self.segment(address, len).is_some_and(|segment| segment.protection.is_some())
     }
 
     /// What the file has from this address to the end of its segment.
@@ -148,6 +166,15 @@ impl<'data> Layout<'data> {
     /// What the file has for these addresses.
     pub(super) fn file(&self, address: u64, len: u64) -> Option<&'data [u8]> {
         self.file_from(address)?.get(..usize::try_from(len).ok()?)
+    }
+
+    /// How many zeros follow the segment's bytes from the file, before anything else is.
+    pub(super) fn zeros_behind(&self, address: u64) -> u64 {
+        let after = self.segments.partition_point(|segment| segment.address <= address);
+        let Some(segment) = after.checked_sub(1).and_then(|index| self.segments.get(index)) else { return 0 };
+        let page_end = round_up(segment.end(), self.page_size);
+        let end = self.segments.get(after).map_or(page_end, |next| next.address.min(page_end));
+        end - (segment.address + segment.file.len() as u64)
     }
 
     /// Copies every segment to its place.
@@ -163,10 +190,30 @@ impl<'data> Layout<'data> {
     }
 }
 
-fn once(range: &mut Option<(u64, u64)>, found: (u64, u64), index: usize) -> Result<(), Error> {
-    match range.replace(found) {
+/// Finds the segment of an address, which is often that of the address before.
+pub(super) struct Nearby<'a, 'data> {
+    layout: &'a Layout<'data>,
+    last: Option<&'a Segment<'data>>,
+}
+
+impl<'a, 'data> Nearby<'a, 'data> {
+    /// The segment that holds all of it.
+    pub(super) fn segment(&mut self, address: u64, len: u64) -> Option<&'a Segment<'data>> {
+        if !self.last.is_some_and(|last| last.holds(address, len)) {
+            self.last = self.layout.segment(address, len);
+        }
+        self.last
+    }
+
+    pub(super) fn is(&mut self, protection: Protection, address: u64, len: u64) -> bool {
+        self.segment(address, len).is_some_and(|segment| segment.protection == Some(protection))
+    }
+}
+
+fn once<T>(slot: &mut Option<T>, found: T, index: usize) -> Result<(), Error> {
+    match slot.replace(found) {
         None => Ok(()),
-        Some(_) => Err(malformed(TABLE, "PT_DYNAMIC or PT_GNU_RELRO is there twice", index as u64)),
+        Some(_) => Err(malformed(TABLE, "an entry that says where a table is, is there twice", index as u64)),
     }
 }
 
@@ -453,12 +500,26 @@ mod tests {
     }
 
     #[test]
+    fn zeros_behind_what_the_file_has() {
+        let entries =
+            [load(R, 0x1000, 0x20, 0x1000), load(R, 0x1100, 0x100, 0x1000), load(RW, 0x3000, 4, 0x1000)];
+        let bytes = file(&entries, 16);
+        let layout = Layout::parse(&bytes, &table_of::<Header>(&bytes, 1)[0], 4096, 1 << 20).unwrap();
+        // Up to the next segment, or to the end of the page.
+        assert_eq!(
+            [0x1000, 0x1010, 0x1100, 0x3000].map(|at| layout.zeros_behind(at)),
+            [0xF0, 0xF0, 0xEF0, 0xFFC]
+        );
+        assert_eq!(layout.zeros_behind(0xFFF), 0);
+    }
+
+    #[test]
     fn questions_about_addresses() {
         let bytes = file(&[load(RX, 0x1000, 0x100, 0x1000), load(RW, 0x2000, 0x100, 0x1000)], 16);
         let layout = Layout::parse(&bytes, &table_of::<Header>(&bytes, 1)[0], 4096, 1 << 20).unwrap();
         assert!(layout.is(ReadExecute, 0x1000, 0x100) && !layout.is(ReadExecute, 0x1000, 0x101));
         assert!(layout.is(ReadWrite, 0x20F8, 8) && !layout.is(ReadWrite, 0x20F9, 8));
-        assert!(!layout.contains(0xFFF, 1) && !layout.contains(0x1100, 1) && !layout.contains(u64::MAX, 8));
+        assert!(!layout.readable(0xFFF, 1) && !layout.readable(0x1100, 1) && !layout.readable(u64::MAX, 8));
         assert_eq!(layout.file(0x2000, 16).map(<[u8]>::len), Some(16));
         assert_eq!((layout.file(0x2000, 17), layout.file(0x2011, 0)), (None, None));
         assert_eq!((layout.file_from(0xFFF), layout.file_from(u64::MAX)), (None, None));

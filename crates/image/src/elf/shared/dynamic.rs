@@ -33,6 +33,8 @@ const SINGLE: &[u32] = &[
     elf::DT_VERSYM,
     elf::DT_VERNEED,
     elf::DT_VERNEEDNUM,
+    elf::DT_VERDEF,
+    elf::DT_VERDEFNUM,
     elf::DT_RELA,
     elf::DT_RELASZ,
     elf::DT_RELAENT,
@@ -49,6 +51,8 @@ const SINGLE: &[u32] = &[
     elf::DT_FINI_ARRAY,
     elf::DT_FINI_ARRAYSZ,
     elf::DT_SONAME,
+    elf::DT_RPATH,
+    elf::DT_RUNPATH,
     elf::DT_FLAGS,
     elf::DT_FLAGS_1,
 ];
@@ -82,6 +86,7 @@ pub(super) struct Dynamic<'data> {
     pub(super) strings: Strings<'data>,
     pub(super) soname: Option<&'data str>,
     pub(super) needed: Vec<&'data str>,
+    pub(super) runpath: Option<&'data str>,
     pub(super) rela: &'data [elf::Rela64<LE>],
     pub(super) jmprel: &'data [elf::Rela64<LE>],
     pub(super) relr: &'data [Word],
@@ -117,9 +122,6 @@ impl<'data> Dynamic<'data> {
         if flags & u64::from(elf::DF_TEXTREL) != 0 {
             return Err(Error::TextRelocation { offset: 0, symbol: Default::default() });
         }
-        if flags & u64::from(elf::DF_STATIC_TLS) != 0 {
-            return Err(Error::ThreadLocal { symbol: Default::default() });
-        }
         if get(elf::DT_FLAGS_1).unwrap_or(0) & u64::from(elf::DF_1_PIE) != 0 {
             return Err(Error::PieExecutable);
         }
@@ -134,6 +136,8 @@ impl<'data> Dynamic<'data> {
             Err(_) => Err(malformed(TABLE, "a name is outside the string table", at)),
         };
         let soname = get(elf::DT_SONAME).map(name).transpose()?;
+        // As ld.so: the older entry counts only where there is no newer one.
+        let runpath = get(elf::DT_RUNPATH).or(get(elf::DT_RPATH)).map(name).transpose()?;
         let needed = entries.iter().filter(|entry| entry.d_tag(LE) == u64::from(elf::DT_NEEDED));
         let needed = needed.map(|entry| name(entry.d_val(LE))).collect::<Result<_, _>>()?;
 
@@ -163,6 +167,7 @@ impl<'data> Dynamic<'data> {
             },
             soname,
             needed,
+            runpath,
             strings,
             values,
         })

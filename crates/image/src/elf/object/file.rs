@@ -1,0 +1,303 @@
+//! One object file: its tables, as far as they can be checked without any other file.
+//!
+//! ELF gABI, chapter 4. Sections of a file that a compiler wrote do not overlap; here they must not, because then no table
+//! is read twice, and all work is in proportion to the size of the file.
+
+use super::super::strings::Strings;
+use super::super::{Header, malformed, table_of};
+use crate::{Error, Machine};
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use object::LittleEndian as LE;
+use object::elf;
+use object::read::elf::{FileHeader, SectionHeader as _, Sym};
+
+pub(super) type SectionHeader = elf::SectionHeader64<LE>;
+pub(super) type Symbol = elf::Sym64<LE>;
+pub(super) type Rela = elf::Rela64<LE>;
+type Word = object::U32<LE>;
+
+const SECTIONS: &str = "section header table";
+const SYMBOLS: &str = "symbol table";
+
+/// What messages call a file: nothing, where it is the only one and its caller knows which.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Label<'data> {
+    pub(super) file: &'data str,
+    /// Of an archive.
+    pub(super) member: Option<&'data str>,
+    /// There is another.
+    pub(super) needed: bool,
+}
+
+impl Label<'_> {
+    pub(super) fn text(&self) -> String {
+        match self.member {
+            None => crate::error::label(self.file),
+            Some(member) => format!("{}({})", crate::error::label(self.file), crate::error::label(member)),
+        }
+    }
+
+    /// The error, saying in which file it is.
+    pub(super) fn blame(&self, error: Error) -> Error {
+        if self.needed { Error::InFile { file: self.text(), error: Box::new(error) } } else { error }
+    }
+}
+
+/// The relocations of one section.
+pub(super) struct Relocations<'data> {
+    /// The section they are for.
+    pub(super) section: u32,
+    pub(super) table: &'data [Rela],
+}
+
+/// Sections of which the link has only one file's (COMDAT).
+pub(super) struct Group<'data> {
+    /// The symbol that names it.
+    pub(super) signature: u32,
+    pub(super) members: &'data [Word],
+}
+
+/// Where a symbol is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Home {
+    Undefined,
+    Absolute,
+    Common,
+    Section(u32),
+}
+
+pub(super) struct File<'data> {
+    pub(super) label: Label<'data>,
+    bytes: &'data [u8],
+    pub(super) sections: &'data [SectionHeader],
+    section_names: Strings<'data>,
+    pub(super) symbols: &'data [Symbol],
+    /// Those from this one on are seen by other files.
+    pub(super) first_global: usize,
+    /// Section numbers too large for a symbol.
+    extended: &'data [Word],
+    names: Strings<'data>,
+    names_size: u64,
+    /// Whether any name may say a version.
+    pub(super) versioned: bool,
+    pub(super) relocations: Vec<Relocations<'data>>,
+    pub(super) groups: Vec<Group<'data>>,
+}
+
+impl<'data> File<'data> {
+    pub(super) fn parse(label: Label<'data>, bytes: &'data [u8], machine: Machine) -> Result<Self, Error> {
+        Self::read(label, bytes, machine).map_err(|error| label.blame(error))
+    }
+
+    fn read(label: Label<'data>, bytes: &'data [u8], machine: Machine) -> Result<Self, Error> {
+        let (header, sections) = headers(bytes, machine)?;
+        let mut file = File {
+            label,
+            bytes,
+            sections,
+            section_names: Strings::parse(&[])?,
+            symbols: &[],
+            first_global: 0,
+            extended: &[],
+            names: Strings::parse(&[])?,
+            names_size: 0,
+            versioned: false,
+            relocations: Vec::new(),
+            groups: Vec::new(),
+        };
+        let names = header.shstrndx(LE, bytes).map_err(|_| malformed(SECTIONS, "its names are nowhere", 0))?;
+        if names != 0 {
+            file.section_names = Strings::parse(file.string_table(names)?)?;
+        }
+        let mut symbol_table = None;
+        for (index, section) in (0..).zip(sections) {
+            if section.sh_type(LE) == elf::SHT_SYMTAB {
+                if symbol_table.replace(index).is_some() {
+                    return Err(malformed(SYMBOLS, "there are two", index.into()));
+                }
+                file.read_symbols(section)?;
+            }
+        }
+        for (index, section) in (0u64..).zip(sections) {
+            match section.sh_type(LE) {
+                elf::SHT_SYMTAB_SHNDX if Some(section.sh_link(LE)) == symbol_table => {
+                    file.extended = file.array(section)?;
+                    if file.extended.len() < file.symbols.len() {
+                        return Err(malformed(SYMBOLS, "its section numbers are cut off", index));
+                    }
+                }
+                elf::SHT_RELA => file.read_relocations(section, symbol_table)?,
+                elf::SHT_REL | elf::SHT_CREL => file.refuse_relocations(section)?,
+                elf::SHT_GROUP => file.read_group(section)?,
+                _ => {}
+            }
+        }
+        Ok(file)
+    }
+
+    fn read_symbols(&mut self, section: &SectionHeader) -> Result<(), Error> {
+        self.symbols = self.array(section)?;
+        self.first_global = section.sh_info(LE) as usize;
+        if self.first_global > self.symbols.len() {
+            return Err(malformed(SYMBOLS, "its first global symbol is outside it", section.sh_info(LE).into()));
+        }
+        let names = self.string_table(section.sh_link(LE))?;
+        self.names = Strings::parse(names)?;
+        self.names_size = names.len() as u64;
+        self.versioned = names.contains(&b'@');
+        Ok(())
+    }
+
+    fn read_relocations(&mut self, section: &SectionHeader, symbols: Option<u32>) -> Result<(), Error> {
+        const TABLE: &str = "relocation table";
+        let target = section.sh_info(LE);
+        if target == 0 || target as usize >= self.sections.len() {
+            return Err(malformed(TABLE, "it is for no section of this file", target.into()));
+        }
+        let table: &[Rela] = self.array(section)?;
+        if Some(section.sh_link(LE)) != symbols && !table.is_empty() {
+            return Err(malformed(TABLE, "its symbols are in no table of this file", section.sh_link(LE).into()));
+        }
+        self.relocations.push(Relocations { section: target, table });
+        Ok(())
+    }
+
+    /// Tables of other kinds, unless they are for what is not loaded.
+    fn refuse_relocations(&mut self, section: &SectionHeader) -> Result<(), Error> {
+        let target = self.sections.get(section.sh_info(LE) as usize);
+        let loaded = target.is_some_and(|target| target.sh_flags(LE) & u64::from(elf::SHF_ALLOC) != 0);
+        if !loaded || section.sh_size(LE) == 0 {
+            return Ok(());
+        }
+        Err(Error::UnsupportedSection {
+            section: crate::error::label(self.section_name(section)?),
+            problem: if section.sh_type(LE) == elf::SHT_REL {
+                "has relocations without addends (SHT_REL), which neither machine uses: build it with a compiler and \
+                 an assembler of this platform"
+            } else {
+                "has relocations in a form that only LLVM knows (SHT_CREL): compile without --crel"
+            },
+        })
+    }
+
+    fn read_group(&mut self, section: &SectionHeader) -> Result<(), Error> {
+        const TABLE: &str = "section group";
+        let words: &[Word] = self.array(section)?;
+        let [flags, members @ ..] = words else {
+            return Err(malformed(TABLE, "it has no flags", section.sh_offset(LE)));
+        };
+        let signature = section.sh_info(LE);
+        if signature == 0 || signature as usize >= self.symbols.len() {
+            return Err(malformed(TABLE, "the symbol that names it is outside the symbol table", signature.into()));
+        }
+        if let Some(outside) = members.iter().find(|member| member.get(LE) as usize >= self.sections.len()) {
+            return Err(malformed(TABLE, "a section of it is not in this file", outside.get(LE).into()));
+        }
+        if flags.get(LE) & elf::GRP_COMDAT != 0 {
+            self.groups.push(Group { signature, members });
+        }
+        Ok(())
+    }
+
+    fn string_table(&self, index: u32) -> Result<&'data [u8], Error> {
+        match self.sections.get(index as usize) {
+            Some(section) if section.sh_type(LE) == elf::SHT_STRTAB => self.contents(section),
+            _ => Err(malformed(SECTIONS, "a table of names is none", index.into())),
+        }
+    }
+
+    /// What the file has of a section.
+    pub(super) fn contents(&self, section: &SectionHeader) -> Result<&'data [u8], Error> {
+        section
+            .data(LE, self.bytes)
+            .map_err(|_| malformed(SECTIONS, "a section is outside the file", section.sh_offset(LE)))
+    }
+
+    fn array<T: object::Pod>(&self, section: &SectionHeader) -> Result<&'data [T], Error> {
+        let bytes = self.contents(section)?;
+        let (count, rest) = (bytes.len() / size_of::<T>(), bytes.len() % size_of::<T>());
+        if rest != 0 || ![0, size_of::<T>() as u64].contains(&section.sh_entsize(LE)) {
+            return Err(malformed(SECTIONS, "a table has entries of another size", section.sh_offset(LE)));
+        }
+        Ok(table_of(bytes, count))
+    }
+
+    pub(super) fn section_name(&self, section: &SectionHeader) -> Result<&'data str, Error> {
+        self.section_names.get(section.sh_name(LE))
+    }
+
+    pub(super) fn symbol_name(&self, symbol: &Symbol) -> Result<&'data str, Error> {
+        self.names.get(symbol.st_name(LE))
+    }
+
+    /// The symbol for a message; a section's has the name of the section.
+    pub(super) fn symbol_label(&self, index: u32) -> String {
+        let Some(symbol) = self.symbols.get(index as usize) else { return String::new() };
+        let name = match (symbol.st_type(), self.home(index)) {
+            (elf::STT_SECTION, Ok(Home::Section(section))) => self.section_name(&self.sections[section as usize]),
+            _ => self.symbol_name(symbol),
+        };
+        name.map(crate::error::label).unwrap_or_default()
+    }
+
+    pub(super) fn home(&self, index: u32) -> Result<Home, Error> {
+        let outside = || malformed(SYMBOLS, "a symbol is in no section of this file", index.into());
+        let symbol = self.symbols.get(index as usize).ok_or_else(outside)?;
+        let section = match symbol.st_shndx(LE) {
+            elf::SHN_UNDEF => return Ok(Home::Undefined),
+            elf::SHN_ABS => return Ok(Home::Absolute),
+            elf::SHN_COMMON => return Ok(Home::Common),
+            elf::SHN_XINDEX => self.extended.get(index as usize).ok_or_else(outside)?.get(LE),
+            reserved if reserved >= elf::SHN_LORESERVE => return Err(outside()),
+            section => section.into(),
+        };
+        if section as usize >= self.sections.len() { Err(outside()) } else { Ok(Home::Section(section)) }
+    }
+
+    /// The symbols that other files see, with their names. Names may share their ends, so a damaged file could have each of a
+    /// million symbols be named by the same megabyte; it is refused before they are all hashed.
+    pub(super) fn globals(&self) -> impl Iterator<Item = Result<&'data str, Error>> + '_ {
+        let mut budget = 8 * self.names_size;
+        (self.first_global as u32..).zip(&self.symbols[self.first_global..]).map(move |(index, symbol)| {
+            let name = self.symbol_name(symbol)?;
+            budget = budget
+                .checked_sub(name.len() as u64)
+                .ok_or_else(|| malformed(SYMBOLS, "its names are made of one another", index.into()))?;
+            if name.is_empty() {
+                return Err(malformed(SYMBOLS, "a symbol that others see has no name", index.into()));
+            }
+            Ok(name)
+        })
+    }
+}
+
+fn headers(bytes: &[u8], machine: Machine) -> Result<(&Header, &[SectionHeader]), Error> {
+    let header = match super::super::identify(bytes, machine)? {
+        (header, super::super::FileType::Object) => header,
+        (_, super::super::FileType::Shared) => {
+            return Err(Error::UnsupportedFile {
+                found: "a shared object among object files",
+                advice: "a module is one shared object, or object files and archives: load the shared object as a module \
+                         of its own",
+            });
+        }
+    };
+    let sections = header
+        .section_headers(LE, bytes)
+        .map_err(|_| malformed(SECTIONS, "it does not fit in the file", header.e_shoff(LE)))?;
+    if sections.is_empty() {
+        return Err(malformed(SECTIONS, "there is none", header.e_shoff(LE)));
+    }
+    // Symbols, sections and files are counted in 32 bits.
+    let total = sections
+        .iter()
+        .filter(|section| !matches!(section.sh_type(LE), elf::SHT_NULL | elf::SHT_NOBITS))
+        .try_fold(0u64, |total, section| total.checked_add(section.sh_size(LE)));
+    match total {
+        Some(total) if total <= bytes.len() as u64 && u32::try_from(total).is_ok() => Ok((header, sections)),
+        _ => Err(malformed(SECTIONS, "its sections overlap, or are larger than 4 GiB", header.e_shoff(LE))),
+    }
+}

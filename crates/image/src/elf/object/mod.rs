@@ -1,0 +1,293 @@
+//! Object files (ET_REL), linked here: what a static linker does, into memory.
+//!
+//! ```text
+//! files, archives
+//!   -> archive.rs, file.rs   members; each file's tables
+//!   -> section.rs            what each section is
+//!   -> names.rs, resolve.rs  which definition each name stands for, which members that takes
+//!   -> symbols.rs            all symbols of the link
+//!   -> scan.rs, table.rs     every relocation looked at once: imports, global offset table, stubs
+//!   -> layout.rs             where everything goes
+//!   =  Objects
+//!   -> window.rs             where the image may be
+//!   -> relocate.rs           the image, for one address
+//! ```
+//!
+//! A definition of the module is bound to directly, as with `-Bsymbolic`. What is defined elsewhere is called directly where
+//! that is in reach, and otherwise through a stub; addresses of functions and of variables come from the global offset table
+//! where code was compiled for that, and limit where the image may be where it was not.
+
+mod calls;
+mod file;
+mod frames;
+mod layout;
+mod names;
+mod relocate;
+mod resolve;
+mod scan;
+mod section;
+mod symbols;
+mod table;
+mod window;
+
+use super::{Word, malformed, table_of};
+use crate::error::label;
+use crate::image::{Input, Source};
+use crate::{
+    Binding, Error, Export, ExportKind, Host, Import, Indirect, Machine, Region, ThreadLocals, Unwind, Window, archive,
+};
+use ::object::LittleEndian as LE;
+use ::object::elf;
+use ::object::read::elf::Sym;
+use alloc::vec::Vec;
+use calls::Array;
+use file::{File, Label};
+use layout::{Layout, Order};
+use names::Names;
+use relocate::Linking;
+use resolve::{Global, Linked, Rank, Resolver};
+use scan::{Direct, Scan};
+use section::{Part, Section};
+use symbols::{Definition, Symbol, Symbols, own};
+use table::{Table, stub_size};
+
+/// One or several object files, and the members of archives that they need, laid out as one image.
+pub(crate) struct Objects<'data> {
+    machine: Machine,
+    files: Vec<Linked<'data>>,
+    /// Our own, then those of each file.
+    sections: Vec<Section<'data>>,
+    names: Names<'data>,
+    /// By the number of the name.
+    globals: Vec<Global>,
+    symbols: Symbols,
+    imports: Vec<Import<'data>>,
+    table: Table,
+    direct: Vec<Direct>,
+    indirect: Vec<Indirect>,
+    layout: Layout,
+    init: Vec<Array>,
+    fini: Vec<Array>,
+}
+
+impl<'data> Objects<'data> {
+    /// Reads, resolves and lays out. Whatever is not supported is refused here, before anything is mapped.
+    pub(crate) fn parse(
+        inputs: &[Input<'data>],
+        machine: Machine,
+        page_size: u64,
+        max_span: u64,
+    ) -> Result<Self, Error> {
+        let (objects, members) = read(inputs, machine)?;
+        let mut resolver = Resolver::default();
+        resolver.sections.extend(own::SECTIONS);
+        resolver.resolve(objects, members, machine)?;
+        let Resolver { names, globals, files, mut sections, .. } = resolver;
+
+        let mut order = Order::new(&files, &mut sections)?;
+        let mut symbols = Symbols::new(&globals, &files, &mut sections)?;
+        for ((number, global), symbol) in (0..).zip(&globals).zip(&mut symbols.all) {
+            if global.rank == Rank::Undefined
+                && let Some(definition) = order.definition(names.get(number), &sections)
+            {
+                symbol.definition = definition;
+            }
+        }
+        let (table, direct) = (Table::new(), Vec::new());
+        let mut scan = Scan { machine, globals: &globals, sections: &sections, symbols: &mut symbols, table, direct };
+        for (number, linked) in (0..).zip(&files) {
+            scan.file(number, linked).map_err(|error| linked.label().blame(error))?;
+        }
+        let Scan { mut table, direct, .. } = scan;
+        let imports = scan::imports(|number| names.get(number), &globals, &mut symbols, &mut table, &direct, machine);
+
+        let stubs = (table.stubs.len() * stub_size(machine)) as u64;
+        sections[own::STUBS as usize].append(stubs, 16);
+        sections[own::TABLE as usize].append(table.size(), 8);
+        let layout = Layout::new(&order, &mut sections, page_size, max_span)?;
+        if layout.span == 0 {
+            return Err(Error::UnsupportedFile {
+                found: "neither code nor data",
+                advice: "give the object file that has the functions",
+            });
+        }
+        let (init, fini) = (core::mem::take(&mut order.init), core::mem::take(&mut order.fini));
+        let indirect = Vec::new();
+        let mut objects = Objects {
+            machine, files, sections, names, globals, symbols, imports, table, direct, indirect, layout, init, fini,
+        };
+        objects.indirect = objects.find_indirect()?;
+        for number in 0..objects.globals.len() as u32 {
+            objects.try_export(number)?;
+        }
+        Ok(objects)
+    }
+
+    /// The entries of the global offset table that code of the module fills.
+    fn find_indirect(&self) -> Result<Vec<Indirect>, Error> {
+        let mut found = Vec::new();
+        for stub in &self.table.stubs {
+            let Symbol { definition, indirect: true, .. } = self.symbols.all[stub.symbol as usize] else { continue };
+            let Definition::Section { section, value } = definition else { continue };
+            let section = &self.sections[section as usize];
+            if section.part() != Some(Part::Code) || value >= section.size {
+                let symbol = if (stub.symbol as usize) < self.names.len() { label(self.names.get(stub.symbol)) } else { Default::default() };
+                return Err(Error::BadSymbol { symbol, problem: "is an indirect function outside the code", value });
+            }
+            let place = self.sections[own::TABLE as usize].offset + 8 * u64::from(stub.word);
+            found.push(Indirect { place, resolver: section.offset + value, addend: 0 });
+        }
+        Ok(found)
+    }
+
+    /// The name as others see it, or `None` if they do not.
+    fn try_export(&self, number: u32) -> Result<Option<Export<'data>>, Error> {
+        let global = &self.globals[number as usize];
+        let (name, version) = resolve::unversioned(self.names.get(number));
+        let Some(linked) = self.files.get(global.file as usize).filter(|_| !global.hidden() && version.is_none())
+        else {
+            return Ok(None);
+        };
+        let Definition::Section { section, value } = self.symbols.all[number as usize].definition else {
+            return Ok(None);
+        };
+        let section = &self.sections[section as usize];
+        let symbol = &linked.file.symbols[global.symbol as usize];
+        let code = section.part() == Some(Part::Code);
+        let kind = match symbol.st_type() {
+            elf::STT_TLS => ExportKind::ThreadLocal,
+            elf::STT_GNU_IFUNC => ExportKind::Indirect,
+            elf::STT_FUNC => ExportKind::Function,
+            // Assembly that does not say `.type name, @function` exports its functions untyped.
+            elf::STT_NOTYPE if code => ExportKind::Function,
+            _ => ExportKind::Data,
+        };
+        if matches!(kind, ExportKind::Function | ExportKind::Indirect) && (!code || value >= section.size) {
+            let problem = "is a function outside the module's code";
+            let bad = Error::BadSymbol { symbol: label(name), problem, value };
+            return Err(linked.label().blame(bad));
+        }
+        let size = if global.rank == Rank::Common { global.size } else { symbol.st_size(LE) };
+        let mut offset = section.offset + value;
+        if kind == ExportKind::ThreadLocal {
+            offset -= self.sections[own::TEMPLATE as usize].offset;
+        }
+        Ok(Some(Export { name, offset, size, kind }))
+    }
+
+    /// Where the place of a relocation is, from the start of the image.
+    fn place(&self, direct: &Direct) -> u64 {
+        self.sections[direct.section as usize].offset + direct.place
+    }
+
+    /// Whether the symbol's stub may stand for it.
+    fn has_stand_in(&self, direct: &Direct, symbol: &Symbol) -> bool {
+        self.table.stub(symbol).is_some() && scan::is_whole(self.machine, direct.howto, direct.addend)
+    }
+
+    /// The addresses in the arrays of functions, as linked.
+    fn calls(&self, base: u64, memory: &[u8], arrays: &[Array], list: &'static str) -> Result<Vec<u64>, Error> {
+        let mut calls = Vec::new();
+        for array in arrays {
+            let section = &self.sections[array.section as usize];
+            let bytes = usize::try_from(section.offset).ok();
+            let bytes = bytes.and_then(|start| memory.get(start..)?.get(..section.bytes.len()));
+            let bytes = bytes.ok_or_else(|| malformed("section header table", "an array is outside the image", 0))?;
+            let words: &[Word] = table_of(bytes, bytes.len() / 8);
+            let from = calls.len();
+            for address in words.iter().map(|word| word.get(LE)) {
+                // Start files bracket the older kind of array with these.
+                if array.backwards && matches!(address, 0 | u64::MAX) {
+                    continue;
+                }
+                if !self.is_code(address.wrapping_sub(base)) || !address.is_multiple_of(self.machine.code_align()) {
+                    return Err(Error::EntryOutsideCode { list, address });
+                }
+                calls.push(address);
+            }
+            if array.backwards {
+                calls[from..].reverse();
+            }
+        }
+        Ok(calls)
+    }
+
+    fn is_code(&self, offset: u64) -> bool {
+        let code = self.layout.regions.iter().find(|region| region.protection == crate::Protection::ReadExecute);
+        code.is_some_and(|code| (code.offset..code.offset + code.len).contains(&offset))
+    }
+}
+
+/// The object files, and the members of all archives.
+fn read<'data>(inputs: &[Input<'data>], machine: Machine) -> Result<(Vec<File<'data>>, Vec<File<'data>>), Error> {
+    let (mut objects, mut members) = (Vec::new(), Vec::new());
+    for input in inputs {
+        let label = Label { file: input.name, member: None, needed: inputs.len() > 1 };
+        if !archive::is_archive(input.bytes) {
+            objects.push(File::parse(label, input.bytes, machine)?);
+            continue;
+        }
+        for member in archive::members(input.bytes).map_err(|error| label.blame(error))? {
+            let label = Label { member: Some(member.name), needed: true, ..label };
+            members.push(File::parse(label, member.bytes, machine)?);
+        }
+    }
+    Ok((objects, members))
+}
+
+impl<'data> Source<'data> for Objects<'data> {
+    fn span(&self) -> u64 {
+        self.layout.span
+    }
+
+    fn align(&self) -> u64 {
+        self.layout.align
+    }
+
+    fn regions(&self) -> &[Region] {
+        &self.layout.regions
+    }
+
+    fn imports(&self) -> &[Import<'data>] {
+        &self.imports
+    }
+
+    fn exports(&self) -> Vec<Export<'data>> {
+        // Each was looked at by `parse`, so there is no error to lose.
+        (0..self.globals.len() as u32).filter_map(|number| self.try_export(number).ok().flatten()).collect()
+    }
+
+    fn export(&self, name: &str) -> Option<Export<'data>> {
+        self.try_export(self.names.find(name)?).ok().flatten()
+    }
+
+    fn thread_locals(&self) -> Option<ThreadLocals> {
+        self.layout.thread_locals
+    }
+
+    fn unwind(&self) -> Option<Unwind> {
+        self.layout.unwind
+    }
+
+    fn indirect(&self) -> &[Indirect] {
+        &self.indirect
+    }
+
+    fn window(&self, bindings: &[Option<Binding>]) -> Result<Window, Error> {
+        self.reach(bindings)
+    }
+
+    fn link(&self, base: u64, memory: &mut [u8], host: &Host, bindings: &[Option<Binding>]) -> Result<(), Error> {
+        Linking::new(self, base, host, bindings).write(memory)
+    }
+
+    fn init(&self, base: u64, memory: &[u8]) -> Result<Vec<u64>, Error> {
+        self.calls(base, memory, &self.init, ".init_array")
+    }
+
+    fn fini(&self, base: u64, memory: &[u8]) -> Result<Vec<u64>, Error> {
+        let mut calls = self.calls(base, memory, &self.fini, ".fini_array")?;
+        calls.reverse();
+        Ok(calls)
+    }
+}

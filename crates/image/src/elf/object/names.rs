@@ -1,0 +1,101 @@
+//! Names and their numbers: each name of the link is hashed once, when its file is read.
+//!
+//! Open addressing with linear probing, at most half full. A table of a million names has no run of occupied places longer than
+//! about a hundred (ln n / (load - 1 - ln load)), so whoever needs a thousand steps has chosen names that collide, and is
+//! refused instead of being given quadratic time. That is also why this is not a general hash map.
+
+use crate::Error;
+use crate::elf::malformed;
+use alloc::vec::Vec;
+
+const STEPS: usize = 1024;
+
+#[derive(Clone, Copy)]
+struct Place {
+    hash: u32,
+    /// One more than the name's number; 0: nothing is here.
+    number: u32,
+}
+
+/// Distinct names, numbered from 0 in the order in which they came.
+#[derive(Default)]
+pub(super) struct Names<'data> {
+    names: Vec<&'data str>,
+    /// Empty, or a power of two.
+    places: Vec<Place>,
+}
+
+impl<'data> Names<'data> {
+    /// Makes room for so many more.
+    pub(super) fn reserve(&mut self, more: usize) -> Result<(), Error> {
+        self.names.reserve(more);
+        let wanted = (2 * (self.names.len() + more)).next_power_of_two();
+        if wanted <= self.places.len() {
+            return Ok(());
+        }
+        self.places = alloc::vec![Place { hash: 0, number: 0 }; wanted];
+        for index in 0..self.names.len() {
+            let hash = hash(self.names[index].as_bytes());
+            let at = self.probe(hash, self.names[index])?;
+            self.places[at] = Place { hash, number: index as u32 + 1 };
+        }
+        Ok(())
+    }
+
+    /// The number of a name, which may be new.
+    pub(super) fn number(&mut self, name: &'data str) -> Result<u32, Error> {
+        if 2 * (self.names.len() + 1) > self.places.len() {
+            self.reserve(self.names.len() + 8)?;
+        }
+        let hash = hash(name.as_bytes());
+        let at = self.probe(hash, name)?;
+        if self.places[at].number == 0 {
+            self.names.push(name);
+            self.places[at] = Place { hash, number: self.names.len() as u32 };
+        }
+        Ok(self.places[at].number - 1)
+    }
+
+    pub(super) fn find(&self, name: &str) -> Option<u32> {
+        if self.places.is_empty() {
+            return None;
+        }
+        self.places[self.probe(hash(name.as_bytes()), name).ok()?].number.checked_sub(1)
+    }
+
+    pub(super) fn get(&self, number: u32) -> &'data str {
+        self.names[number as usize]
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Where the name is, or where it is to be put.
+    fn probe(&self, hash: u32, name: &str) -> Result<usize, Error> {
+        let mask = self.places.len() - 1;
+        for step in 0..STEPS {
+            let at = (hash as usize).wrapping_add(step) & mask;
+            let place = self.places[at];
+            let here = |number: u32| self.names[number as usize - 1] == name;
+            if place.number == 0 || (place.hash == hash && here(place.number)) {
+                return Ok(at);
+            }
+        }
+        Err(malformed("symbol table", "its names are made to collide", hash.into()))
+    }
+}
+
+/// Eight bytes at a time: the two halves of a product, folded. The constant is the golden ratio's, as in many such hashes.
+fn hash(name: &[u8]) -> u32 {
+    let mix = |hash: u64, word: u64| {
+        let product = u128::from(hash ^ word) * 0x9E37_79B9_7F4A_7C15;
+        (product as u64) ^ (product >> 64) as u64
+    };
+    let (words, rest) = name.as_chunks::<8>();
+    let hash = words.iter().fold(name.len() as u64, |hash, word| mix(hash, u64::from_le_bytes(*word)));
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    let hash = mix(hash, u64::from_le_bytes(last));
+    (hash ^ (hash >> 32)) as u32
+}

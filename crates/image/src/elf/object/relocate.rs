@@ -1,0 +1,293 @@
+//! Writing the image: the sections, every fix-up, the global offset table and the stubs, for one address.
+
+use super::super::malformed;
+use super::super::shared::tls;
+use super::Objects;
+use super::file::Rela;
+use super::resolve::{Linked, Rank};
+use super::scan::{self, Direct};
+use super::symbols::{Definition, NONE, Symbol, own};
+use super::table::{Entry, stub_size};
+use crate::error::label;
+use crate::fixup::aarch64::{self, Field};
+use crate::fixup::{Encoding, Howto, Slot, What, x86_64};
+use crate::machine::{Static, ThreadKind};
+use crate::{Binding, Error, Host, Machine, ThreadLocal};
+use alloc::vec::Vec;
+use object::LittleEndian as LE;
+use object::read::elf::{Rela as _, Sym};
+
+/// What linking for one address works on.
+pub(super) struct Linking<'a, 'data> {
+    objects: &'a Objects<'data>,
+    base: u64,
+    /// The address of the global offset table.
+    table: u64,
+    host: &'a Host,
+    bindings: &'a [Option<Binding>],
+    /// For each import, whether its stub stands for it, because some code does not reach the function itself. A function must
+    /// have one address in all of the module, or comparing pointers to it would fail.
+    by_stub: Vec<bool>,
+}
+
+impl<'a, 'data> Linking<'a, 'data> {
+    pub(super) fn new(
+        objects: &'a Objects<'data>,
+        base: u64,
+        host: &'a Host,
+        bindings: &'a [Option<Binding>],
+    ) -> Self {
+        let table = base.wrapping_add(objects.sections[own::TABLE as usize].offset);
+        let by_stub = alloc::vec![false; objects.imports.len()];
+        let mut linking = Linking { objects, base, table, host, bindings, by_stub };
+        for direct in &objects.direct {
+            let symbol = linking.symbol(direct.symbol);
+            if let Definition::Import(import) = symbol.definition
+                && objects.has_stand_in(direct, symbol)
+                && linking.binding(import).is_some()
+                && !linking.reaches(direct)
+            {
+                linking.by_stub[import as usize] = true;
+            }
+        }
+        linking
+    }
+
+    fn reaches(&self, direct: &Direct) -> bool {
+        let place = self.base.wrapping_add(self.objects.place(direct));
+        let value = direct.howto.value(self.target(direct.symbol), direct.addend, place, self.table);
+        fits(direct.howto, value)
+    }
+
+    pub(super) fn write(&self, memory: &mut [u8]) -> Result<(), Error> {
+        for (number, linked) in (0..).zip(&self.objects.files) {
+            self.file(number, linked, memory).map_err(|error| linked.label().blame(error))?;
+        }
+        for (word, entry) in &self.objects.table.entries {
+            let (first, second) = self.entry(*entry)?;
+            let offset = self.table.wrapping_sub(self.base) + 8 * u64::from(*word);
+            at(memory, offset, 8)?.copy_from_slice(&first.to_le_bytes());
+            if let Some(second) = second {
+                at(memory, offset + 8, 8)?.copy_from_slice(&second.to_le_bytes());
+            }
+        }
+        self.stubs(memory)
+    }
+
+    fn file(&self, number: u32, linked: &Linked<'data>, memory: &mut [u8]) -> Result<(), Error> {
+        let first = linked.first_section as usize;
+        for section in &self.objects.sections[first..first + linked.file.sections.len()] {
+            if section.part().is_some() {
+                at(memory, section.offset, section.bytes.len())?.copy_from_slice(section.bytes);
+            }
+        }
+        for relocations in &linked.file.relocations {
+            let index = linked.first_section + relocations.section;
+            if self.objects.sections[index as usize].part().is_some() {
+                let mut last = (0, Static::Nothing);
+                for relocation in relocations.table {
+                    let r_type = relocation.r_type(LE, false);
+                    if r_type != last.0 {
+                        last = (r_type, self.objects.machine.object(r_type));
+                    }
+                    if let Static::Apply(howto) = last.1 {
+                        self.relocation(number, linked, index, relocation, howto, memory)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies a relocation that the scan has passed.
+    fn relocation(
+        &self,
+        file: u32,
+        linked: &Linked<'data>,
+        index: u32,
+        relocation: &Rela,
+        howto: Howto,
+        memory: &mut [u8],
+    ) -> Result<(), Error> {
+        let (r_type, r_sym) = (relocation.r_type(LE, false), relocation.r_sym(LE, false));
+        let (offset, addend) = (relocation.r_offset(LE), relocation.r_addend(LE));
+        let machine = self.objects.machine;
+        let section = &self.objects.sections[index as usize];
+        let number = self.objects.symbols.number(file, linked, r_sym);
+        let number = number.ok_or_else(|| malformed("relocation table", "it has changed", offset))?;
+        let symbol = self.symbol(number);
+        let failed = |problem| {
+            let symbol = linked.file.symbol_label(r_sym);
+            Error::Fixup { machine, r_type, symbol, offset, problem }
+        };
+        let place = self.base.wrapping_add(section.offset).wrapping_add(offset);
+        let value = |what| howto.value(what, addend, place, self.table);
+        let value = match howto.what {
+            _ if matches!(symbol.definition, Definition::Gone { .. }) => {
+                at(memory, section.offset + offset, howto.encoding.size())?.fill(0);
+                return Ok(());
+            }
+            What::Address | What::Branch => match symbol.definition {
+                Definition::Import(_) | Definition::Absolute(_) if scan::is_branch(machine, section, offset, howto) => {
+                    let target = self.target(number);
+                    let near = value(target);
+                    // A call of a weak function that is not there goes on behind the call: ELF for the Arm 64-bit
+                    // Architecture, section "Call and Jump relocations".
+                    if target == 0 && howto.encoding == Encoding::Field(Field::Branch) {
+                        4
+                    } else if !fits(howto, near) && scan::is_whole(machine, howto, addend) {
+                        value(self.stub(symbol))
+                    } else {
+                        near
+                    }
+                }
+                _ => value(self.address(number)),
+            },
+            What::Size => value(self.size(linked, r_sym, number)),
+            What::Table => value(self.table),
+            What::BlockOffset => value(self.block_offset(symbol)),
+            What::Entry(slot) => match scan::relaxed(section, offset, r_type, addend, symbol.definition) {
+                Some(load) => {
+                    let code = at(memory, section.offset, section.bytes.len())?;
+                    return load.relax(code, offset as usize, value(self.address(number))).map_err(failed);
+                }
+                None => value(self.slot(slot, symbol)),
+            },
+        };
+        let bytes = at(memory, section.offset + offset, howto.encoding.size())?;
+        howto.encoding.write(bytes, value).map_err(failed)
+    }
+
+    fn symbol(&self, number: u32) -> &'a Symbol {
+        &self.objects.symbols.all[number as usize]
+    }
+
+    fn binding(&self, import: u32) -> Option<Binding> {
+        self.bindings.get(import as usize).copied().flatten()
+    }
+
+    /// The symbol itself.
+    fn target(&self, number: u32) -> u64 {
+        match self.symbol(number).definition {
+            Definition::Section { .. } => self.address(number),
+            Definition::Absolute(value) => value,
+            Definition::Import(import) => match self.binding(import) {
+                Some(Binding::Address(address)) => address,
+                // `Image::link` lets no thread-local variable through to where an address is wanted.
+                Some(Binding::ThreadLocal(_)) | None => 0,
+            },
+            Definition::Elsewhere | Definition::Gone { .. } => 0,
+        }
+    }
+
+    /// What code of the module takes for the symbol's address.
+    fn address(&self, number: u32) -> u64 {
+        let symbol = self.symbol(number);
+        match symbol.definition {
+            Definition::Section { .. } if symbol.indirect => self.stub(symbol),
+            Definition::Section { section, value } => {
+                self.base.wrapping_add(self.objects.sections[section as usize].offset).wrapping_add(value)
+            }
+            Definition::Import(import) if self.by_stub[import as usize] => self.stub(symbol),
+            _ => self.target(number),
+        }
+    }
+
+    fn stub(&self, symbol: &Symbol) -> u64 {
+        let number = self.objects.table.stub(symbol).unwrap_or(NONE);
+        let stubs = self.objects.sections[own::STUBS as usize].offset;
+        self.base.wrapping_add(stubs).wrapping_add(u64::from(number) * stub_size(self.objects.machine) as u64)
+    }
+
+    /// Where the global offset table has what is needed of the symbol.
+    fn slot(&self, slot: Slot, symbol: &Symbol) -> u64 {
+        self.table.wrapping_add(8 * u64::from(self.objects.table.word(slot, symbol)))
+    }
+
+    fn block_offset(&self, symbol: &Symbol) -> u64 {
+        let start = self.objects.sections[own::TEMPLATE as usize].offset;
+        match symbol.definition {
+            Definition::Section { section, value } => {
+                self.objects.sections[section as usize].offset.wrapping_sub(start).wrapping_add(value)
+            }
+            _ => 0,
+        }
+    }
+
+    fn size(&self, linked: &Linked<'data>, r_sym: u32, number: u32) -> u64 {
+        let Some(global) = self.objects.globals.get(number as usize) else {
+            return linked.file.symbols.get(r_sym as usize).map_or(0, |symbol| symbol.st_size(LE));
+        };
+        match (global.rank, self.objects.files.get(global.file as usize)) {
+            (Rank::Common, _) => global.size,
+            (_, Some(linked)) => linked.file.symbols[global.symbol as usize].st_size(LE),
+            (_, None) => 0,
+        }
+    }
+
+    /// The one or two words of an entry of the global offset table.
+    fn entry(&self, entry: Entry) -> Result<(u64, Option<u64>), Error> {
+        let words = |kind, number| {
+            let words = tls::words(kind, self.variable(number), 0, self.host);
+            let name = || label(self.objects.names.get(number));
+            words.map_err(|problem| Error::UnusableBinding { symbol: name(), problem })
+        };
+        Ok(match entry {
+            Entry::Address(number) => (self.address(number), None),
+            // Code of the module will say.
+            Entry::Target(number) if self.symbol(number).indirect => (0, None),
+            Entry::Target(number) => (self.target(number), None),
+            Entry::General(number) => {
+                let (module, _) = words(ThreadKind::Module, number)?;
+                let (offset, _) = words(ThreadKind::Offset, number)?;
+                (module, Some(offset))
+            }
+            Entry::Local => (self.host.tls_module, Some(0)),
+            Entry::Initial(number) => words(ThreadKind::FromThreadPointer, number)?,
+            Entry::Descriptor(number) => words(ThreadKind::Descriptor, number)?,
+        })
+    }
+
+    /// The thread-local variable that a symbol stands for; `None` if it is weak and nobody defines it.
+    fn variable(&self, number: u32) -> Option<ThreadLocal> {
+        let symbol = self.symbol(number);
+        match symbol.definition {
+            Definition::Import(import) => match self.binding(import) {
+                Some(Binding::ThreadLocal(variable)) => Some(variable),
+                Some(Binding::Address(_)) | None => None,
+            },
+            _ => {
+                let offset = self.block_offset(symbol);
+                Some(ThreadLocal { module: self.host.tls_module, offset, from_thread_pointer: None })
+            }
+        }
+    }
+
+    fn stubs(&self, memory: &mut [u8]) -> Result<(), Error> {
+        let size = stub_size(self.objects.machine);
+        let mut offset = self.objects.sections[own::STUBS as usize].offset;
+        for stub in &self.objects.table.stubs {
+            let address = self.base.wrapping_add(offset);
+            let entry = self.table.wrapping_add(8 * u64::from(stub.word));
+            let code = at(memory, offset, size)?;
+            let too_large = |_| Error::TooLarge { needed: self.objects.layout.span, limit: i32::MAX as u64 };
+            match self.objects.machine {
+                Machine::X86_64 => code.copy_from_slice(&x86_64::stub(address, entry).map_err(too_large)?),
+                Machine::Aarch64 => code.copy_from_slice(&aarch64::stub(address, entry).map_err(too_large)?),
+            }
+            offset += size as u64;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the value can be written.
+fn fits(howto: Howto, value: i64) -> bool {
+    howto.encoding.range().is_none_or(|(low, high)| (low..=high).contains(&value))
+}
+
+fn at(memory: &mut [u8], offset: u64, size: usize) -> Result<&mut [u8], Error> {
+    let start = usize::try_from(offset).ok();
+    let place = start.and_then(|start| memory.get_mut(start..)?.get_mut(..size));
+    place.ok_or_else(|| malformed("section header table", "a section is outside the image", offset))
+}

@@ -1,0 +1,161 @@
+//! The symbols of the link: those that files share, by the number of their name, then each file's own.
+
+use super::file::Home;
+use super::resolve::{Global, Linked, Rank};
+use super::section::{Part, Section, State};
+use crate::Error;
+use alloc::vec::Vec;
+use object::LittleEndian as LE;
+use object::elf;
+use object::read::elf::Sym;
+
+/// What a symbol stands for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Definition {
+    /// A place in a section of the link that is kept.
+    Section { section: u32, value: u64 },
+    /// A number that no image's address is added to.
+    Absolute(u64),
+    /// Nothing in this link; it is imported if it is used.
+    Elsewhere,
+    /// This import.
+    Import(u32),
+    /// A place in a section that is not kept.
+    Gone { discarded: bool },
+}
+
+/// No slots.
+pub(super) const NONE: u32 = u32::MAX;
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Symbol {
+    pub(super) definition: Definition,
+    /// Its address is what the function that it names returns (STT_GNU_IFUNC).
+    pub(super) indirect: bool,
+    /// It is in a section of thread-local variables.
+    pub(super) thread_local: bool,
+    /// Of an import: how it is used.
+    pub(super) used: Used,
+    /// Which slots it has in the global offset table, by index in a list of such.
+    pub(super) slots: u32,
+}
+
+/// How an import is used.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) struct Used {
+    pub(super) at_all: bool,
+    pub(super) as_function: bool,
+    pub(super) as_thread_local: bool,
+}
+
+impl Symbol {
+    fn new(definition: Definition, indirect: bool) -> Self {
+        Symbol { definition, indirect, thread_local: false, used: Used::default(), slots: NONE }
+    }
+}
+
+/// Sections of our own, at the start of those of the link.
+pub(super) mod own {
+    use super::super::section::{Part, Section};
+
+    /// The start of the image.
+    pub(in crate::elf::object) const IMAGE: u32 = 0;
+    pub(in crate::elf::object) const STUBS: u32 = 1;
+    pub(in crate::elf::object) const TABLE: u32 = 2;
+    /// Where variables that begin as zero begin.
+    pub(in crate::elf::object) const ZERO: u32 = 3;
+    /// Common blocks.
+    pub(in crate::elf::object) const COMMON: u32 = 4;
+    /// Where the thread-local variables begin.
+    pub(in crate::elf::object) const TEMPLATE: u32 = 5;
+    /// The end of the image.
+    pub(in crate::elf::object) const END: u32 = 6;
+    pub(in crate::elf::object) const COUNT: u32 = SECTIONS.len() as u32;
+
+    pub(in crate::elf::object) const SECTIONS: [Section<'static>; 7] = [
+        Section::own(Part::Constants),
+        Section::own(Part::Stubs),
+        Section::own(Part::Table),
+        Section::own(Part::Zero),
+        Section::own(Part::Zero),
+        Section::own(Part::Template),
+        Section::own(Part::Zero),
+    ];
+}
+
+/// The symbols of the link.
+#[derive(Default)]
+pub(super) struct Symbols {
+    pub(super) all: Vec<Symbol>,
+    /// For each file, the number of its symbol 0, were it in the list.
+    first: Vec<u32>,
+}
+
+impl Symbols {
+    /// Also makes room for the common blocks.
+    pub(super) fn new(
+        globals: &[Global],
+        files: &[Linked<'_>],
+        sections: &mut [Section<'_>],
+    ) -> Result<Self, Error> {
+        let locals: usize = files.iter().map(|linked| linked.file.first_global).sum();
+        let mut all = Vec::with_capacity(globals.len() + locals);
+        for global in globals {
+            let Some(linked) = files.get(global.file as usize) else {
+                // A hidden name that may stay undefined is nobody else's business.
+                let nothing = global.hidden() && !global.required;
+                let definition = if nothing { Definition::Absolute(0) } else { Definition::Elsewhere };
+                all.push(Symbol::new(definition, false));
+                continue;
+            };
+            all.push(match global.rank {
+                Rank::Common => {
+                    let value = sections[own::COMMON as usize].append(global.size, global.align);
+                    Symbol::new(Definition::Section { section: own::COMMON, value }, false)
+                }
+                _ => symbol(linked, global.symbol, sections).map_err(|error| linked.label().blame(error))?,
+            });
+        }
+        let mut first = Vec::with_capacity(files.len());
+        for linked in files {
+            first.push(all.len() as u32);
+            for index in 0..linked.file.first_global as u32 {
+                all.push(symbol(linked, index, sections).map_err(|error| linked.label().blame(error))?);
+            }
+        }
+        Ok(Symbols { all, first })
+    }
+
+    /// The number of a file's symbol.
+    pub(super) fn number(&self, file: u32, linked: &Linked<'_>, symbol: u32) -> Option<u32> {
+        match (symbol as usize).checked_sub(linked.file.first_global) {
+            Some(global) => linked.globals.get(global).copied(),
+            None => Some(self.first[file as usize] + symbol),
+        }
+    }
+}
+
+fn symbol(linked: &Linked<'_>, index: u32, sections: &[Section<'_>]) -> Result<Symbol, Error> {
+    let entry = &linked.file.symbols[index as usize];
+    let value = entry.st_value(LE);
+    let definition = match linked.file.home(index)? {
+        // Symbol 0, which stands for no symbol.
+        Home::Undefined => Definition::Absolute(0),
+        Home::Absolute => Definition::Absolute(value),
+        Home::Common => Definition::Gone { discarded: false },
+        Home::Section(section) => {
+            let section = linked.first_section + section;
+            match sections[section as usize].state {
+                State::Kept(_) => Definition::Section { section, value },
+                State::Discarded => Definition::Gone { discarded: true },
+                State::NotLoaded => Definition::Gone { discarded: false },
+            }
+        }
+    };
+    let thread_local = match definition {
+        Definition::Section { section, .. } => sections[section as usize].part().is_some_and(Part::thread_local),
+        _ => false,
+    };
+    Ok(Symbol { thread_local, ..Symbol::new(definition, entry.st_type() == elf::STT_GNU_IFUNC) })
+}
+

@@ -1,0 +1,219 @@
+//! The dynamic symbol table: what the module defines for others, and what it uses.
+//!
+//! ELF gABI, chapter 4, "Symbol Table". Nothing says how long the table is: the hash tables do, and where they
+//! are empty, only the end of the segment bounds it.
+
+use super::dynamic::Dynamic;
+use super::hash::{GnuHash, SysvHash};
+use super::segments::{Layout, Nearby};
+use super::versions::Versions;
+use super::{Tables, malformed, table_of};
+use crate::error::label;
+use crate::{Error, Export, ExportKind, Protection};
+use alloc::vec::Vec;
+use core::ops::Range;
+use object::LittleEndian as LE;
+use object::elf;
+use object::read::elf::Sym;
+
+const TABLE: &str = "symbol table";
+
+pub(super) type Symbol = elf::Sym64<LE>;
+
+pub(super) struct Symbols<'data> {
+    table: &'data [Symbol],
+    /// Those that the hash table lists: only they can be exports. The rest is reached by relocations.
+    listed: Range<u32>,
+    gnu: Option<GnuHash<'data>>,
+    sysv: Option<SysvHash<'data>>,
+    pub(super) versions: Versions<'data>,
+}
+
+/// Where a symbol's address comes from.
+pub(super) enum Definition {
+    /// An address in the file's own numbering, within the image.
+    Here(u64),
+    /// A number that no image's address is added to.
+    Absolute(u64),
+    /// What the function at this address returns, which is in the image's code (GNU ifunc).
+    Indirect(u64),
+    /// A place in the module's own thread-local block.
+    ThreadLocal(u64),
+    /// Another image or the host.
+    Elsewhere,
+}
+
+impl<'data> Symbols<'data> {
+    pub(super) fn parse(layout: &Layout<'data>, dynamic: &Dynamic<'data>) -> Result<Self, Error> {
+        let entry = dynamic.get(elf::DT_SYMENT);
+        if entry != Some(size_of::<Symbol>() as u64) {
+            return Err(malformed(TABLE, "its entries have the wrong size (DT_SYMENT)", entry.unwrap_or(0)));
+        }
+        let address = dynamic.get(elf::DT_SYMTAB).ok_or(malformed(TABLE, "there is none (DT_SYMTAB)", 0))?;
+        let bytes =
+            layout.file_from(address).ok_or(malformed(TABLE, "it is outside the segments", address))?;
+        let mut table = table_of::<Symbol>(bytes, bytes.len() / size_of::<Symbol>());
+        let gnu = dynamic.get(elf::DT_GNU_HASH).map(|at| GnuHash::parse(layout, at)).transpose()?;
+        let sysv = dynamic.get(elf::DT_HASH).map(|at| SysvHash::parse(layout, at)).transpose()?;
+        // A GNU table that lists nothing does not say where the symbols end.
+        let by_gnu = gnu.as_ref().map(GnuHash::symbols).filter(|listed| !listed.is_empty());
+        let by_sysv = sysv.as_ref().map(SysvHash::symbols);
+        if let (Some(gnu), Some(sysv)) = (&by_gnu, by_sysv)
+            && gnu.end != sysv
+        {
+            return Err(malformed(TABLE, "its two hash tables disagree about its length", gnu.end.into()));
+        }
+        if let Some(length) = by_sysv.or(by_gnu.as_ref().map(|listed| listed.end)) {
+            let whole = table.get(..length as usize);
+            table = whole.ok_or(malformed(TABLE, "it is shorter than its hash tables say", length.into()))?;
+        }
+        let listed = match (&gnu, by_sysv) {
+            (Some(_), _) => by_gnu.unwrap_or(0..0),
+            (None, Some(symbols)) => 0..symbols,
+            (None, None) => 0..0,
+        };
+        let versions = Versions::parse(layout, dynamic)?;
+        if !versions.cover(listed.end) {
+            return Err(malformed(TABLE, "there are fewer versions than symbols", listed.end.into()));
+        }
+        Ok(Symbols { table, listed, gnu, sysv, versions })
+    }
+
+    /// How many symbols relocations can name.
+    pub(super) fn count(&self) -> usize {
+        self.table.len()
+    }
+
+    pub(super) fn get(&self, index: u32) -> Result<&'data Symbol, Error> {
+        let symbol = self.table.get(index as usize);
+        symbol.ok_or_else(|| malformed(TABLE, "a relocation names a symbol that is not in it", index.into()))
+    }
+}
+
+impl<'data> Tables<'data> {
+    pub(super) fn name(&self, symbol: &Symbol) -> Result<&'data str, Error> {
+        self.dynamic.strings.get(symbol.st_name(LE))
+    }
+
+    pub(super) fn bad(&self, symbol: &Symbol, problem: &'static str) -> Error {
+        match self.name(symbol) {
+            Ok(name) => Error::BadSymbol { symbol: label(name), problem, value: symbol.st_value(LE) },
+            Err(error) => error,
+        }
+    }
+
+    /// Where the address of a symbol comes from, after checks that hold for every use of it.
+    pub(super) fn definition(&self, symbol: &Symbol) -> Result<Definition, Error> {
+        let value = symbol.st_value(LE);
+        let bad = |problem| Err(self.bad(symbol, problem));
+        match (symbol.st_type(), symbol.st_shndx(LE)) {
+            (_, elf::SHN_UNDEF) if symbol.st_bind() == elf::STB_LOCAL => bad("is local and not defined"),
+            (_, elf::SHN_UNDEF) => Ok(Definition::Elsewhere),
+            (elf::STT_TLS, _) => match self.thread_locals {
+                None => bad("is thread-local, and the module has no thread-local storage (PT_TLS)"),
+                Some(block) if value > block.size => bad("is outside the module's thread-local storage"),
+                Some(_) => Ok(Definition::ThreadLocal(value)),
+            },
+            // glibc since 2.28: absolute symbols do not move with the image.
+            (_, elf::SHN_ABS) => Ok(Definition::Absolute(value)),
+            (_, elf::SHN_COMMON) => bad("is a common block, which only object files have"),
+            (elf::STT_GNU_IFUNC, _) if self.is_function(value) => Ok(Definition::Indirect(value)),
+            (elf::STT_GNU_IFUNC, _) => bad("is chosen by a function outside the module's code"),
+            _ if self.layout.offset(value).is_none() => bad("is outside the image"),
+            _ => Ok(Definition::Here(value)),
+        }
+    }
+
+    /// The kind of an export, and its place as [`Export::offset`] has it; `None` if others do not see the symbol.
+    fn visible(
+        &self,
+        index: u32,
+        symbol: &Symbol,
+        nearby: &mut Nearby<'_, 'data>,
+    ) -> Result<Option<(ExportKind, u64)>, Error> {
+        // GNU_UNIQUE (C++ inline variables) would be one for the whole process. In a module that is replaced
+        // while it runs that would tie all versions together, so it is an ordinary global here.
+        let bound = matches!(symbol.st_bind(), elf::STB_GLOBAL | elf::STB_WEAK | elf::STB_GNU_UNIQUE);
+        let visible = matches!(symbol.st_visibility(), elf::STV_DEFAULT | elf::STV_PROTECTED);
+        let defined = symbol.st_shndx(LE) != elf::SHN_UNDEF;
+        if !bound || !visible || !defined || self.symbols.versions.hidden(index) {
+            return Ok(None);
+        }
+        let kind = match symbol.st_type() {
+            elf::STT_FUNC => ExportKind::Function,
+            elf::STT_OBJECT | elf::STT_COMMON => ExportKind::Data,
+            // Assembly that does not say `.type name, @function` exports its functions untyped.
+            elf::STT_NOTYPE if nearby.is(Protection::ReadExecute, symbol.st_value(LE), 1) => {
+                ExportKind::Function
+            }
+            elf::STT_NOTYPE => ExportKind::Data,
+            elf::STT_TLS => ExportKind::ThreadLocal,
+            elf::STT_GNU_IFUNC => ExportKind::Indirect,
+            _ => return Ok(None),
+        };
+        let (offset, end) = match self.definition(symbol)? {
+            Definition::Here(address) | Definition::Indirect(address) => {
+                (self.layout.offset(address), self.layout.span())
+            }
+            Definition::ThreadLocal(offset) => {
+                (Some(offset), self.thread_locals.map_or(0, |block| block.size))
+            }
+            // An absolute symbol is no part of the image: linkers define the names of versions that way.
+            Definition::Absolute(_) | Definition::Elsewhere => return Ok(None),
+        };
+        let bad = |problem| Err(self.bad(symbol, problem));
+        let Some(offset) = offset else { return bad("is outside the image") };
+        if offset.checked_add(symbol.st_size(LE)).is_none_or(|after| after > end) {
+            return bad("ends outside the image");
+        }
+        if kind == ExportKind::Function && !nearby.is(Protection::ReadExecute, symbol.st_value(LE), 1) {
+            return bad("is a function outside the module's code");
+        }
+        if !self.dynamic.strings.has(symbol.st_name(LE)) {
+            return bad("is exported without a name");
+        }
+        Ok(Some((kind, offset)))
+    }
+
+    /// Every export is checked when a module is parsed. The list of them is made for who asks: it takes three times as long.
+    pub(super) fn check_exports(&self) -> Result<(), Error> {
+        let mut nearby = self.layout.nearby();
+        for index in self.symbols.listed.clone() {
+            self.visible(index, self.symbols.get(index)?, &mut nearby)?;
+        }
+        Ok(())
+    }
+
+    /// In the order of the symbol table.
+    pub(super) fn exports(&self) -> Vec<Export<'data>> {
+        let mut nearby = self.layout.nearby();
+        let mut exports = Vec::with_capacity(self.symbols.listed.len());
+        for index in self.symbols.listed.clone() {
+            exports.extend(self.listed_export(index, &mut nearby));
+        }
+        exports
+    }
+
+    fn listed_export(&self, index: u32, nearby: &mut Nearby<'_, 'data>) -> Option<Export<'data>> {
+        // `check_exports` has found no error.
+        let symbol = self.symbols.get(index).ok()?;
+        let (kind, offset) = self.visible(index, symbol, nearby).ok()??;
+        Some(Export { name: self.name(symbol).ok()?, offset, size: symbol.st_size(LE), kind })
+    }
+
+    /// The export of this name, found as ld.so finds it: by the GNU table if there is one, else by the other.
+    pub(super) fn export(&self, name: &str) -> Option<Export<'data>> {
+        let mut nearby = self.layout.nearby();
+        let mut found = None;
+        let is_it = |index| {
+            found = self.listed_export(index, &mut nearby).filter(|export| export.name == name);
+            found.is_some()
+        };
+        match (&self.symbols.gnu, &self.symbols.sysv) {
+            (Some(gnu), _) => gnu.find(name, is_it),
+            (None, Some(sysv)) => sysv.find(name, is_it),
+            (None, None) => None,
+        };
+        found
+    }
+}

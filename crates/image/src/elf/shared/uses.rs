@@ -1,0 +1,205 @@
+//! Relocations, looked at once when a module is parsed: whether each can be applied, and what they use.
+
+use super::relocate::{Relocation, TABLE, each_relr};
+use super::segments::Nearby;
+use super::symbols::Definition;
+use super::{Tables, malformed, tls};
+use crate::error::Refusal;
+use crate::fixup::{self, Kind, Operands};
+use crate::machine::{Dynamic as Meaning, ThreadKind};
+use crate::{Binding, Error, Import, ImportKind, Indirect, Protection};
+use alloc::vec::Vec;
+use object::LittleEndian as LE;
+use object::elf;
+use object::read::elf::Rela;
+
+/// What the relocations use that is not the module's own, and what they leave to its code.
+pub(super) struct Uses<'data> {
+    /// In the order of the symbol table.
+    pub(super) imports: Vec<Import<'data>>,
+    /// For each symbol up to the last import, where in `imports` it is.
+    import_of: Vec<u32>,
+    pub(super) indirect: Vec<Indirect>,
+}
+
+impl<'data> Uses<'data> {
+    pub(super) fn parse(tables: &Tables<'data>) -> Result<Self, Error> {
+        let mut check = Check {
+            tables,
+            nearby: tables.layout.nearby(),
+            used: alloc::vec![Use::default(); tables.symbols.count()],
+            indirect: Vec::new(),
+        };
+        for relocation in tables.with_addends() {
+            check.relocation(relocation)?;
+        }
+        each_relr(tables.dynamic.relr, |place| check.place(place, Kind::SIZE, 1, 0))?;
+
+        let last = check.used.iter().rposition(Use::is_one);
+        let mut import_of = alloc::vec![0; last.map_or(0, |last| last + 1)];
+        let mut imports = Vec::new();
+        for ((index, import), used) in (0..).zip(&mut import_of).zip(&check.used) {
+            if used.is_one() {
+                *import = imports.len() as u32;
+                imports.push(import_of_symbol(tables, index, *used)?);
+            }
+        }
+        Ok(Uses { imports, import_of, indirect: check.indirect })
+    }
+
+    /// What an undefined symbol that is used stands for.
+    pub(super) fn binding(&self, symbol: u32, bindings: &[Option<Binding>]) -> Option<Binding> {
+        bindings[self.import_of[symbol as usize] as usize]
+    }
+}
+
+/// How an undefined symbol is used.
+#[derive(Clone, Copy, Default)]
+struct Use {
+    ordinary: bool,
+    thread_local: bool,
+    /// Through the procedure linkage table.
+    called: bool,
+}
+
+impl Use {
+    fn is_one(&self) -> bool {
+        self.ordinary || self.thread_local
+    }
+}
+
+struct Check<'a, 'data> {
+    tables: &'a Tables<'data>,
+    nearby: Nearby<'a, 'data>,
+    /// For each symbol.
+    used: Vec<Use>,
+    indirect: Vec<Indirect>,
+}
+
+impl Check<'_, '_> {
+    fn relocation(&mut self, relocation: &Relocation) -> Result<(), Error> {
+        let (place, index) = (relocation.r_offset(LE), relocation.r_sym(LE, false));
+        match self.tables.machine.dynamic(relocation.r_type(LE, false)) {
+            Meaning::Nothing => Ok(()),
+            Meaning::Apply(kind) => {
+                self.place(place, Kind::SIZE, kind.place_align(), index)?;
+                if kind.uses_symbol() && index != 0 { self.symbol(relocation, kind) } else { Ok(()) }
+            }
+            Meaning::Indirect => {
+                self.place(place, Kind::SIZE, 1, index)?;
+                self.indirect(place, relocation.r_addend(LE) as u64, 0)
+            }
+            Meaning::ThreadLocal(kind) => {
+                let len = if kind == ThreadKind::Descriptor { 16 } else { 8 };
+                self.place(place, len, 8, index)?;
+                self.variable(relocation, kind)
+            }
+            Meaning::Refuse(refusal) => Err(self.tables.refused(relocation, refusal)),
+        }
+    }
+
+    fn place(&mut self, place: u64, len: u64, align: u64, symbol: u32) -> Result<(), Error> {
+        match self.nearby.segment(place, len) {
+            None => Err(malformed(TABLE, "a place is outside the segments", place)),
+            Some(segment) if segment.protection != Some(Protection::ReadWrite) => {
+                Err(Error::TextRelocation { offset: place, symbol: self.tables.label(symbol) })
+            }
+            Some(_) if !place.is_multiple_of(align) => {
+                Err(malformed(TABLE, "an entry for code to load is not aligned", place))
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// The symbol of a relocation that wants its address.
+    fn symbol(&mut self, relocation: &Relocation, kind: Kind) -> Result<(), Error> {
+        let index = relocation.r_sym(LE, false);
+        let symbol = self.tables.symbols.get(index)?;
+        match self.tables.definition(symbol)? {
+            Definition::Here(_) | Definition::Absolute(_) => Ok(()),
+            Definition::Indirect(resolver) => {
+                // What the sum has besides the symbol.
+                let only = Operands { addend: relocation.r_addend(LE), ..Operands::default() };
+                let addend = fixup::value(self.tables.machine, kind, only) as i64;
+                self.indirect(relocation.r_offset(LE), resolver, addend)
+            }
+            Definition::Elsewhere if symbol.st_type() != elf::STT_TLS => {
+                let used = &mut self.used[index as usize];
+                used.ordinary = true;
+                used.called |= kind == Kind::JumpSlot;
+                Ok(())
+            }
+            Definition::Elsewhere | Definition::ThreadLocal(_) => {
+                Err(self.tables.bad(symbol, "is thread-local, and its address is used as if it were not"))
+            }
+        }
+    }
+
+    fn indirect(&mut self, place: u64, resolver: u64, addend: i64) -> Result<(), Error> {
+        let outside =
+            malformed(TABLE, "an address is to be chosen by what is no function of the module", resolver);
+        let offsets = (self.tables.layout.offset(place), self.tables.layout.offset(resolver));
+        let (Some(place), Some(offset)) = offsets else { return Err(outside) };
+        if !self.tables.is_function(resolver) {
+            return Err(outside);
+        }
+        self.indirect.push(Indirect { place, resolver: offset, addend });
+        Ok(())
+    }
+
+    /// The symbol of a relocation about a thread-local variable.
+    fn variable(&mut self, relocation: &Relocation, kind: ThreadKind) -> Result<(), Error> {
+        let index = relocation.r_sym(LE, false);
+        // Without a symbol it is about the module's own block.
+        let mut offset = 0;
+        if index != 0 {
+            let symbol = self.tables.symbols.get(index)?;
+            offset = match self.tables.definition(symbol)? {
+                Definition::ThreadLocal(offset) => offset,
+                Definition::Elsewhere => {
+                    self.used[index as usize].thread_local = true;
+                    return Ok(());
+                }
+                _ => return Err(self.tables.bad(symbol, "is not thread-local, and is used as if it were")),
+            };
+        }
+        if self.tables.thread_locals.is_none() {
+            let problem = "the module's thread-local storage is used, and there is none (PT_TLS)";
+            return Err(malformed(TABLE, problem, relocation.r_offset(LE)));
+        }
+        match kind {
+            ThreadKind::FromThreadPointer => Err(self.tables.refused(relocation, Refusal::InitialExec)),
+            ThreadKind::Descriptor if !tls::fits_descriptor(offset, relocation.r_addend(LE)) => {
+                Err(malformed(
+                    TABLE,
+                    "an offset in thread-local storage is beyond 32 bits",
+                    relocation.r_offset(LE),
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn import_of_symbol<'data>(tables: &Tables<'data>, index: u32, used: Use) -> Result<Import<'data>, Error> {
+    let symbol = tables.symbols.get(index)?;
+    let name = tables.name(symbol)?;
+    if name.is_empty() {
+        return Err(malformed("symbol table", "an undefined symbol has no name", index.into()));
+    }
+    if used.thread_local && used.ordinary {
+        return Err(tables.bad(symbol, "is used both as a thread-local variable and as an ordinary one"));
+    }
+    Ok(Import {
+        name,
+        version: tables.symbols.versions.of_import(index)?,
+        weak: symbol.st_bind() == elf::STB_WEAK,
+        kind: match symbol.st_type() {
+            _ if used.thread_local => ImportKind::ThreadLocal,
+            elf::STT_FUNC | elf::STT_GNU_IFUNC => ImportKind::Function,
+            _ if used.called => ImportKind::Function,
+            elf::STT_OBJECT | elf::STT_COMMON => ImportKind::Data,
+            _ => ImportKind::Unknown,
+        },
+    })
+}

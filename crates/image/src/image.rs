@@ -1,0 +1,302 @@
+//! The image: what every kind of file becomes.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::debug::{DebugInfo, SymbolContents, SymbolFile, Symbols};
+use crate::elf::object::Objects;
+use crate::elf::shared::Shared;
+use crate::elf::{self, FileType};
+use crate::error::label;
+use crate::{Binding, Error, Export, Host, Import, ImportKind, Indirect, Machine, Region, ThreadLocals, Unwind, Window};
+
+/// A kind of file that an image is made from. The methods are those of [`Image`], which checks what they are given.
+pub(crate) trait Source<'data> {
+    fn soname(&self) -> Option<&'data str> {
+        None
+    }
+    fn needed(&self) -> &[&'data str] {
+        &[]
+    }
+    fn runpath(&self) -> Option<&'data str> {
+        None
+    }
+    fn span(&self) -> u64;
+    fn align(&self) -> u64;
+    fn regions(&self) -> &[Region];
+    fn imports(&self) -> &[Import<'data>];
+    fn exports(&self) -> Vec<Export<'data>>;
+    fn export(&self, name: &str) -> Option<Export<'data>>;
+    fn thread_locals(&self) -> Option<ThreadLocals> {
+        None
+    }
+    fn unwind(&self) -> Option<Unwind> {
+        None
+    }
+    fn indirect(&self) -> &[Indirect] {
+        &[]
+    }
+    fn bias(&self, _base: u64) -> Option<u64> {
+        None
+    }
+    fn symbols(&self) -> Symbols<'data> {
+        Symbols::default()
+    }
+    fn debug(&self, _base: u64) -> DebugInfo<'data> {
+        DebugInfo::default()
+    }
+    fn window(&self, _bindings: &[Option<Binding>]) -> Result<Window, Error> {
+        Ok(Window::ANYWHERE)
+    }
+    /// `bindings` are those of the imports, in their order; only weak ones are missing.
+    fn link(&self, base: u64, memory: &mut [u8], host: &Host, bindings: &[Option<Binding>]) -> Result<(), Error>;
+    fn init(&self, base: u64, memory: &[u8]) -> Result<Vec<u64>, Error>;
+    fn fini(&self, base: u64, memory: &[u8]) -> Result<Vec<u64>, Error>;
+}
+
+/// A file of a module, or of a part of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Input<'data> {
+    /// What messages call it.
+    pub name: &'data str,
+    /// Its bytes.
+    pub bytes: &'data [u8],
+}
+
+/// A module that has been read and checked. It borrows its tables from the bytes of its files.
+pub struct Image<'data> {
+    machine: Machine,
+    source: Box<dyn Source<'data> + 'data>,
+}
+
+impl core::fmt::Debug for Image<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Image")
+            .field("machine", &self.machine)
+            .field("soname", &self.soname())
+            .field("span", &self.span())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'data> Image<'data> {
+    /// Reads and checks a shared object, an object file or a static archive. Whatever is not supported is refused here,
+    /// before anything is mapped.
+    ///
+    /// `page_size` is that of the system that will run it. The memory of the image, and its alignment, may be
+    /// `max_span` bytes at most.
+    pub fn parse(bytes: &'data [u8], machine: Machine, page_size: u64, max_span: u64) -> Result<Self, Error> {
+        Self::parse_all(&[Input { name: "", bytes }], machine, page_size, max_span)
+    }
+
+    /// As [`parse`](Self::parse), of a module that is made of several object files and archives, as they would stand
+    /// on a linker's command line. A shared object stands alone.
+    pub fn parse_all(
+        inputs: &[Input<'data>],
+        machine: Machine,
+        page_size: u64,
+        max_span: u64,
+    ) -> Result<Self, Error> {
+        let source: Box<dyn Source<'data> + 'data> = match inputs {
+            [one] if !crate::archive::is_archive(one.bytes) => match elf::identify(one.bytes, machine)? {
+                (header, FileType::Shared) => {
+                    Box::new(Shared::parse(one.bytes, header, machine, page_size, max_span)?)
+                }
+                (_, FileType::Object) => Box::new(Objects::parse(inputs, machine, page_size, max_span)?),
+            },
+            several => Box::new(Objects::parse(several, machine, page_size, max_span)?),
+        };
+        Ok(Self { machine, source })
+    }
+
+    /// The instruction set it was parsed for.
+    pub fn machine(&self) -> Machine {
+        self.machine
+    }
+
+    /// The name the module was given when it was linked (`-soname`).
+    pub fn soname(&self) -> Option<&'data str> {
+        self.source.soname()
+    }
+
+    /// The libraries it was linked with, in that order.
+    pub fn needed(&self) -> &[&'data str] {
+        self.source.needed()
+    }
+
+    /// Where it wants those libraries looked for first (DT_RUNPATH, else DT_RPATH): folders separated by colons, in
+    /// which `$ORIGIN` is the module's own.
+    pub fn runpath(&self) -> Option<&'data str> {
+        self.source.runpath()
+    }
+
+    /// Bytes of memory the image takes, a multiple of the page size.
+    ///
+    /// Offset 0 is the page of the lowest segment, or the multiple of [`align`](Self::align) below it where a
+    /// segment is aligned to more than a page.
+    pub fn span(&self) -> u64 {
+        self.source.span()
+    }
+
+    /// What the image's address must be a multiple of: a power of two, at least the page size.
+    pub fn align(&self) -> u64 {
+        self.source.align()
+    }
+
+    /// The finished image's protections, in order and not overlapping. What is in none of them stays
+    /// inaccessible. Data that is read-only after relocation counts as [`Protection::Read`](crate::Protection::Read).
+    pub fn regions(&self) -> &[Region] {
+        self.source.regions()
+    }
+
+    /// The undefined symbols that relocations name, each once, in the order of the symbol table.
+    pub fn imports(&self) -> &[Import<'data>] {
+        self.source.imports()
+    }
+
+    /// What the module defines for others, in the order of the symbol table.
+    ///
+    /// A shared object without a hash table (DT_GNU_HASH or DT_HASH) exports nothing, as for any loader.
+    pub fn exports(&self) -> Vec<Export<'data>> {
+        self.source.exports()
+    }
+
+    /// The export of this name, in its default version.
+    pub fn export(&self, name: &str) -> Option<Export<'data>> {
+        self.source.export(name)
+    }
+
+    /// Its thread-local variables.
+    pub fn thread_locals(&self) -> Option<ThreadLocals> {
+        self.source.thread_locals()
+    }
+
+    /// Its call frame information.
+    pub fn unwind(&self) -> Option<Unwind> {
+        self.source.unwind()
+    }
+
+    /// The places that [`link`](Self::link) leaves to code of the image. They are in regions that are
+    /// [`ReadWrite`](crate::Protection::ReadWrite) or, being read-only after relocation, [`Read`](crate::Protection::Read).
+    pub fn indirect(&self) -> &[Indirect] {
+        self.source.indirect()
+    }
+
+    /// What must be added to the addresses in its file when it is at `base`; None if no file has them.
+    pub fn bias(&self, base: u64) -> Option<u64> {
+        self.source.bias(base)
+    }
+
+    /// The names of its functions and variables: all that the file has, exported or not.
+    pub fn symbols(&self) -> Symbols<'data> {
+        self.source.symbols()
+    }
+
+    /// Its debug information, made true for the address `base`. Takes time in proportion to
+    /// the debug information. What is wrong with that information is said, and harms nothing else.
+    pub fn debug(&self, base: u64) -> DebugInfo<'data> {
+        self.source.debug(base)
+    }
+
+    /// A file of all that for a debugger that knows nothing of the image: in ELF, for the image at `base`, of which `memory`
+    /// is as linked. Written over what is in `buffer`.
+    pub fn symbol_file(&self, base: u64, memory: &[u8], buffer: Vec<u8>) -> SymbolFile {
+        let (symbols, debug) = (self.symbols(), self.debug(base));
+        let frames = self.unwind().and_then(|unwind| {
+            let rest = memory.get(usize::try_from(unwind.offset).ok()?..)?;
+            Some((unwind.offset, rest.get(..usize::try_from(unwind.size).ok()?)?))
+        });
+        let contents = SymbolContents {
+            machine: self.machine,
+            base,
+            regions: self.regions(),
+            frames,
+            symbols: &symbols,
+            debug: &debug,
+        };
+        SymbolFile { bytes: contents.write(buffer), omitted: debug.omitted }
+    }
+
+    /// Where the image must be, given what its imports stand for: code that was not compiled as position-independent
+    /// reaches so far and no further.
+    pub fn window(&self, bindings: &[Option<Binding>]) -> Result<Window, Error> {
+        self.source.window(bindings)
+    }
+
+    /// Writes the segments and every fix-up into `memory`, which is to execute at the address `base`.
+    ///
+    /// `memory` has [`span`](Self::span) bytes, all zero: what the file does not fill is left as it is. `bindings` says
+    /// what the [`imports`](Self::imports) stand for, in their order; a weak one that is missing has the address 0. When
+    /// this fails, `memory` may be half written, and must not be executed.
+    pub fn link(
+        &self,
+        base: u64,
+        memory: &mut [u8],
+        host: &Host,
+        bindings: &[Option<Binding>],
+    ) -> Result<(), Error> {
+        self.check_memory(base, memory)?;
+        if self.thread_locals().is_some() && !(1..=u32::MAX.into()).contains(&host.tls_module) {
+            return Err(Error::WrongThreadModule { given: host.tls_module });
+        }
+        self.check_bindings(bindings)?;
+        self.source.link(base, memory, host, bindings)
+    }
+
+    /// The addresses to call when the module has been loaded, in that order: DT_INIT, then DT_INIT_ARRAY, as read
+    /// from the linked `memory`. Each is in an executable segment of the image.
+    pub fn init(&self, base: u64, memory: &[u8]) -> Result<Vec<u64>, Error> {
+        self.check_memory(base, memory)?;
+        self.source.init(base, memory)
+    }
+
+    /// The addresses to call before the module is unloaded, in that order: DT_FINI_ARRAY backwards, then DT_FINI.
+    pub fn fini(&self, base: u64, memory: &[u8]) -> Result<Vec<u64>, Error> {
+        self.check_memory(base, memory)?;
+        self.source.fini(base, memory)
+    }
+
+    fn check_memory(&self, base: u64, memory: &[u8]) -> Result<(), Error> {
+        let (span, align) = (self.span(), self.align());
+        if memory.len() as u64 != span {
+            return Err(Error::WrongMemory { expected: span, given: memory.len() as u64 });
+        }
+        if !base.is_multiple_of(align) || base.checked_add(span).is_none() {
+            return Err(Error::WrongBase { base, align });
+        }
+        Ok(())
+    }
+
+    /// Or the list of all that are missing, or the first that is of the wrong kind.
+    fn check_bindings(&self, bindings: &[Option<Binding>]) -> Result<(), Error> {
+        let imports = self.imports();
+        if imports.len() != bindings.len() {
+            return Err(Error::WrongBindings { expected: imports.len(), given: bindings.len() });
+        }
+        // Symbols may share one long name; a list of their copies must not outgrow what a person reads.
+        const LIMIT: usize = 1 << 20;
+        let (mut names, mut length, mut omitted) = (Vec::new(), 0, 0);
+        for (import, binding) in imports.iter().zip(bindings) {
+            if let Some(binding) = binding
+                && matches!(binding, Binding::ThreadLocal(_)) != (import.kind == ImportKind::ThreadLocal)
+            {
+                let problem = match binding {
+                    Binding::Address(_) => "is thread-local in the module and not where it is defined: declare it alike in both",
+                    Binding::ThreadLocal(_) => "is thread-local where it is defined and not in the module: declare it alike in both",
+                };
+                return Err(Error::UnusableBinding { symbol: label(import.name), problem });
+            }
+            if binding.is_none() && !import.weak {
+                length += import.name.len() + size_of::<String>();
+                if length <= LIMIT {
+                    names.push(String::from(import.name));
+                } else {
+                    length = LIMIT;
+                    omitted += 1;
+                }
+            }
+        }
+        if names.is_empty() && omitted == 0 { Ok(()) } else { Err(Error::UnresolvedImport { names, omitted }) }
+    }
+}

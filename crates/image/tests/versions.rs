@@ -1,0 +1,89 @@
+//! Symbol versions: those of imports, and those that the module defines.
+
+mod common;
+
+use common::*;
+use midflight_image::Image;
+
+const TWO: &str = "V1 { global: f; local: *; }; V2 { global: f; } V1;";
+const BOTH_VERSIONS: &str = r#"
+    __asm__(".symver f_old,f@V1"); __asm__(".symver f_new,f@@V2");
+    int f_old(void) { return 1; } int f_new(void) { return 2 * f_old(); }
+"#;
+
+#[test]
+fn only_the_default_version_of_an_export_is_found() {
+    for machine in BOTH {
+        for style in ["-Wl,--hash-style=sysv", "-Wl,--hash-style=gnu", "-Wl,--hash-style=both"] {
+            let module = compile(machine, BOTH_VERSIONS, &[&version_script(TWO), style]);
+            let image = Image::parse(&module, machine, 4096, MAX_SPAN).unwrap();
+            let all: Vec<_> = image.exports().into_iter().filter(|export| export.name == "f").collect();
+            assert_eq!(all.len(), 1);
+            assert_eq!(image.export("f"), Some(all[0]));
+            // The new one is larger by a call.
+            let text = |name: &str| u64_at(&module, symbol(&module, name) + 16);
+            assert!(all[0].size >= text("f"), "the new one");
+            // The version names themselves are absolute symbols, and no part of the image.
+            assert!(image.export("V1").is_none());
+        }
+    }
+}
+
+#[test]
+fn a_version_that_is_only_kept_is_not_found() {
+    let source = r#"__asm__(".symver f_old,f@V1"); int f_old(void) { return 1; } int g(void) { return 2; }"#;
+    for machine in BOTH {
+        let script = version_script("V1 { global: f; local: *; }; V2 { global: g; } V1;");
+        let module = compile(machine, source, &[&script]);
+        let image = Image::parse(&module, machine, 4096, MAX_SPAN).unwrap();
+        let names: Vec<_> = image.exports().into_iter().map(|export| export.name).collect();
+        assert_eq!((names, image.export("f")), (vec!["g"], None));
+    }
+}
+
+#[test]
+fn each_use_is_bound_to_its_own_version() {
+    // A pointer to each: the old version is there for the module's own relocations.
+    let source = format!("{BOTH_VERSIONS} int (*pointers[2])(void) = {{f_old, f_new}}; int gap;");
+    for machine in BOTH {
+        let script = version_script("V1 { global: f; pointers; local: *; }; V2 { global: f; } V1;");
+        let module = compile(machine, &source, &[&script]);
+        let image = Image::parse(&module, machine, 4096, MAX_SPAN).unwrap();
+        let mut memory = vec![0; image.span() as usize];
+        link(&image, image.align(), &mut memory, |_| None).unwrap();
+        let pointers = image.export("pointers").unwrap().offset as usize;
+        let [old, new] = [0, 8].map(|at| u64_at(&memory, pointers + at) - image.align());
+        assert_eq!(new, image.export("f").unwrap().offset);
+        assert!(old != new && old < image.span());
+    }
+}
+
+#[test]
+fn an_import_may_have_a_version_of_the_module_itself() {
+    // No linker here makes one, and ld.so takes it.
+    for machine in BOTH {
+        let script = version_script("V1 { global: f; local: *; };");
+        let mut module = compile(machine, "int outside(void); int f(void) { return outside(); }", &[&script]);
+        let index = |name| (symbol(&module, name) - file_offset(&module, dynamic_value(&module, 6))) / 24;
+        let number = file_offset(&module, dynamic_value(&module, 0x6FFF_FFF0)) + 2 * index("outside");
+        put(&mut module, number, &[2, 0]);
+        let image = Image::parse(&module, machine, 4096, MAX_SPAN).unwrap();
+        let imports: Vec<_> = image.imports().iter().map(|import| (import.name, import.version)).collect();
+        assert_eq!(imports, [("outside", Some("V1"))]);
+        assert!(image.export("f").is_some() && image.export("outside").is_none());
+    }
+}
+
+#[test]
+fn definitions_and_needs_share_one_numbering() {
+    let source = "#include <stdio.h>\nint say(void) { return puts(\"x\"); }";
+    for machine in BOTH {
+        let script = version_script("V1 { global: say; local: *; }; V2 { };");
+        let module = compile_as(machine, source, &["-shared", "-fPIC", &script]);
+        let image = Image::parse(&module, machine, 4096, MAX_SPAN).unwrap();
+        let oldest = if machine == midflight_image::Machine::X86_64 { "GLIBC_2.2.5" } else { "GLIBC_2.17" };
+        let puts = image.imports().iter().find(|import| import.name == "puts").unwrap();
+        assert_eq!(puts.version, Some(oldest));
+        assert!(image.export("say").is_some());
+    }
+}
