@@ -10,12 +10,15 @@ pub(crate) mod aarch64;
 pub(crate) mod x86_64;
 
 #[cfg(target_arch = "aarch64")]
-pub(crate) use aarch64::{cache, trampoline};
+pub(crate) use aarch64::{cache, registers, trampoline};
 #[cfg(target_arch = "x86_64")]
-pub(crate) use x86_64::{cache, trampoline};
+pub(crate) use x86_64::{cache, registers, trampoline};
 
 #[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]
 compile_error!("midflight runs on AArch64 and x86-64");
+
+/// A byte that, repeated, is an instruction that traps: `int3`; `udf #0`.
+pub(crate) const TRAP: u8 = if cfg!(target_arch = "x86_64") { 0xcc } else { 0 };
 
 /// Bytes for one slot: half of it its trampoline, half its unbound stub. A divisor of every page size.
 pub(crate) const SLOT_CODE: usize = 64;

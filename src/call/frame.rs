@@ -126,7 +126,7 @@ impl Drop for Registration {
 }
 
 /// At once, or when the frame that is still open (in a thread-local that is destroyed later) ends.
-fn release_record() {
+pub(crate) fn release_record() {
     // SAFETY: the block is this thread's own.
     if let Some(record) = unsafe { thread::block().as_ref() }.record.get() {
         // SAFETY: this thread's record of DISPATCH, which is static. A thread-local's destructor that opens a frame after

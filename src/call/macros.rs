@@ -14,7 +14,8 @@
 /// ```
 ///
 /// The Rust module's name is the loaded module's, and each function's name the exported symbol. They are called with the
-/// C ABI (`extern "C"`). Types are those in scope where the macro stands. Loading a file that lacks one of them fails
+/// C ABI (`extern "C-unwind"`: exceptions pass through the calling Rust frames, running their destructors, to whoever
+/// catches them further up; a program that is built with panic=abort ends instead). Types are those in scope where the macro stands. Loading a file that lacks one of them fails
 /// with [`Error::MissingFunctions`](crate::Error::MissingFunctions). A function that returns a reference names its
 /// lifetime: `fn first<'w>(world: &'w World) -> &'w Agent`.
 ///
@@ -51,7 +52,7 @@ macro_rules! module {
                     static DECLARATION: &$crate::Slot = &SLOT;
                     // SAFETY: whoever loaded the module vouched for this type in `Runtime::load`'s contract; an unbound slot holds
                     // a function that never returns.
-                    let function: extern "C" fn($($type),*) $(-> $return)? =
+                    let function: extern "C-unwind" fn($($type),*) $(-> $return)? =
                         unsafe { ::core::mem::transmute::<*const (), _>(frame.target(&SLOT)) };
                     function($($argument),*)
                 }

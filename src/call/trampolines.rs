@@ -2,12 +2,12 @@
 //!
 //! A slot's code depends on nothing but its index, so whole pages are written once, before any of their slots is in use.
 
-use midflight_image::{Protection, Region};
+use midflight_image::{Protection, Region, Window};
 
 use crate::Error;
 use crate::arch::{self, SLOT_CODE, Stub};
 use crate::call::slots;
-use crate::code::{Block, CodeMemory};
+use crate::code::{Block, CodeMemory, Shape};
 use crate::os::thread;
 
 /// Pages of slot code. They stay for the life of the process, as the addresses they give out do.
@@ -38,7 +38,9 @@ impl Trampolines {
     fn write_page(&self, memory: &mut CodeMemory, first: u32) -> Result<Block, Error> {
         let failed = |source| Error::CodeMemory { of: "the trampolines".into(), source };
         let page_size = memory.page_size();
-        let mut draft = memory.draft(page_size, page_size, "midflight: trampolines").map_err(failed)?;
+        let whole = [Region { offset: 0, len: page_size as u64, protection: Protection::ReadExecute }];
+        let shape = Shape { len: page_size, align: page_size, regions: &whole, verbatim: &[], window: Window::ANYWHERE };
+        let mut draft = memory.draft(&shape).map_err(failed)?;
         let handler = unbound_handler();
         let offset = thread::table_offset();
         for (slot, code) in (first..).zip(draft.bytes().chunks_exact_mut(SLOT_CODE)) {
@@ -47,8 +49,7 @@ impl Trampolines {
             trampoline.copy_from_slice(&encoded.ok_or(Error::ThreadLocalOutOfReach { offset })?);
             unbound.copy_from_slice(&arch::trampoline::encode_unbound(slot, handler));
         }
-        let whole = Region { offset: 0, len: page_size as u64, protection: Protection::ReadExecute };
-        draft.seal(&[whole]).map_err(failed)
+        draft.seal().map_err(failed)
     }
 
     /// The slot's stable address: a function of the type of whatever the slot is bound to.

@@ -1,16 +1,16 @@
 //! Reserved address space, handed out in blocks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use midflight_image::{Protection, Region};
+use midflight_image::{Protection, Region, Window};
 
 use super::Backing;
-use super::backing::{Memfd, Pages, RESERVED, WriteOnce};
+use super::backing::{Memfd, Pages, RESERVED, Span, WriteOnce};
 use crate::arch;
-use crate::os::memory;
+use crate::os::{fork, memory};
 
 /// An arena's size: well inside the +-128 MiB of an AArch64 branch, so that a module's text, GOT and veneers reach each
 /// other wherever in the arena they are.
@@ -18,6 +18,27 @@ const ARENA: usize = 64 << 20;
 
 /// The largest block, and so the largest module.
 pub(crate) const MAX_BLOCK: usize = ARENA;
+
+/// How much memory an arena keeps in the shape of blocks that were freed. A reload whose layout is that of a version that was
+/// freed before takes its pages as they are mapped: of 61 us for loading a module of 15 kB, 36 went into mapping its four
+/// regions, and every mapping that is taken away interrupts the readers.
+const IDLE_BYTES: usize = 4 << 20;
+const IDLE_BLOCKS: usize = 64;
+
+/// What a block is to be.
+pub(crate) struct Shape<'r> {
+    /// In bytes, at most [`MAX_BLOCK`].
+    pub(crate) len: usize,
+    /// A power of two.
+    pub(crate) align: usize,
+    /// The final protections; in order, within `len`.
+    pub(crate) regions: &'r [Region],
+    /// Bytes that come as they are, by their offset: in order, not overlapping, in no region that is written to. Whoever writes
+    /// to the draft leaves these out.
+    pub(crate) verbatim: &'r [(u64, &'r [u8])],
+    /// Where it must be.
+    pub(crate) window: Window,
+}
 
 /// All the arenas of the process. Grows by an arena when none has room; an arena that is empty is kept.
 pub(crate) struct CodeMemory {
@@ -28,13 +49,33 @@ pub(crate) struct CodeMemory {
 
 struct Arena {
     base: NonNull<u8>,
+    len: usize,
     pages: Box<dyn Pages>,
-    /// Free extents by offset, never adjacent to each other.
-    free: Mutex<BTreeMap<usize, usize>>,
+    extents: Mutex<Extents>,
+    /// Only for blocks that must be in a window.
+    reserved_for_windows: bool,
+    /// How often the process had forked when it was made: see [`Arena::is_shared`].
+    forks: usize,
+}
+
+#[derive(Default)]
+struct Extents {
+    /// Offset and length, never adjacent to each other.
+    free: BTreeMap<usize, usize>,
+    /// Retired blocks, the latest last.
+    idle: VecDeque<Idle>,
+    idle_bytes: usize,
+}
+
+/// The mapped pages of a block that was freed.
+struct Idle {
+    offset: usize,
+    len: usize,
+    regions: Box<[Region]>,
 }
 
 // SAFETY: the base is an address range that the arena owns; which part of it a thread may touch is settled by
-// ownership of a Draft or Block, and the free list is behind a mutex.
+// ownership of a Draft or Block, and the extents are behind a mutex.
 unsafe impl Send for Arena {}
 // SAFETY: as for Send.
 unsafe impl Sync for Arena {}
@@ -48,70 +89,130 @@ impl CodeMemory {
         self.page_size
     }
 
-    /// Writable, zeroed memory for `len` bytes (at most [`MAX_BLOCK`]), aligned to `align` (a power of two).
-    pub(crate) fn draft(&mut self, len: usize, align: usize, name: &str) -> io::Result<Draft> {
-        let len = len.max(1).next_multiple_of(self.page_size);
-        let align = align.max(self.page_size);
-        let (arena, offset) = self.place(len, align)?;
-        let place = Place { arena, offset, len };
-        // SAFETY: `place` took the pages off the free list, so they are inaccessible and ours.
-        match unsafe { place.arena.pages.open(place.address(), len) } {
-            Ok(view) => Ok(Draft { place: Some(place), view, name: name.to_owned() }),
+    /// Writable, zeroed memory of the shape's length.
+    pub(crate) fn draft<'r>(&mut self, shape: &Shape<'r>) -> io::Result<Draft<'r>> {
+        let len = shape.len.max(1).next_multiple_of(self.page_size);
+        let shape = &Shape { len, align: shape.align.max(self.page_size), ..*shape };
+        let place = self.place(shape)?;
+        // SAFETY: `place` took the pages off the free or the idle list, so they are in nobody's use.
+        match unsafe { place.arena.pages.open(place.span(), shape.verbatim) } {
+            Ok(view) => {
+                Ok(Draft { place: Some(place), view, regions: shape.regions, verbatim: shape.verbatim })
+            }
             Err(error) => {
-                place.arena.put_back(offset, len);
+                // SAFETY: as above.
+                unsafe { place.release() };
                 Err(error)
             }
         }
     }
 
-    fn place(&mut self, len: usize, align: usize) -> io::Result<(Arc<Arena>, usize)> {
+    fn place(&mut self, shape: &Shape<'_>) -> io::Result<Place> {
+        // What a forked child shares is neither reused nor kept: it goes with the last of its blocks.
+        self.arenas.retain(|arena| !arena.is_shared());
+        let windowed = shape.window != Window::ANYWHERE;
         for arena in &self.arenas {
-            if let Some(offset) = arena.take(len, align) {
-                return Ok((arena.clone(), offset));
+            if let Some(offset) = arena.take_idle(shape) {
+                return Ok(Place { arena: arena.clone(), offset, len: shape.len, warm: true });
             }
         }
-        let arena = Arc::new(Arena::reserve(self.backing)?);
+        for arena in &self.arenas {
+            if (windowed || !arena.reserved_for_windows)
+                && let Some(offset) = arena.take(shape)
+            {
+                return Ok(Place { arena: arena.clone(), offset, len: shape.len, warm: false });
+            }
+        }
+        let arena = Arc::new(Arena::reserve(self.backing, shape)?);
         // A new arena has room, at any alignment up to its size, for whatever fits at all.
-        let offset = arena.take(len, align).ok_or(io::ErrorKind::OutOfMemory)?;
+        let offset = arena.take(shape).ok_or(io::ErrorKind::OutOfMemory)?;
         self.arenas.push(arena.clone());
-        Ok((arena, offset))
+        Ok(Place { arena, offset, len: shape.len, warm: false })
     }
 }
 
 impl Arena {
-    fn reserve(backing: Backing) -> io::Result<Self> {
-        let pages: Box<dyn Pages> = match backing {
-            Backing::WriteOnce => Box::new(WriteOnce),
-            Backing::Memfd => Box::new(Memfd),
-        };
+    fn reserve(backing: Backing, shape: &Shape<'_>) -> io::Result<Self> {
+        let reserved_for_windows = shape.window != Window::ANYWHERE;
         // Aligned to its own size, so that a block of any alignment up to that fits a new arena.
-        let base = memory::reserve_aligned(ARENA)?;
-        memory::name(base, ARENA, RESERVED);
-        Ok(Self { base, pages, free: Mutex::new(BTreeMap::from([(0, ARENA)])) })
+        let (base, len) = if reserved_for_windows {
+            let Window { low, high } = shape.window;
+            let room = (shape.len.max(shape.align) as u64).next_power_of_two() as usize;
+            memory::reserve_within(low as usize, high as usize, shape.len, room, ARENA)?
+        } else {
+            (memory::reserve_aligned(ARENA)?, ARENA)
+        };
+        let pages: io::Result<Box<dyn Pages>> = match backing {
+            Backing::WriteOnce => Ok(Box::new(WriteOnce)),
+            Backing::Memfd => Memfd::new(len).map(|pages| Box::new(pages) as _),
+        };
+        let pages = match pages {
+            Ok(pages) => pages,
+            Err(error) => {
+                // SAFETY: just reserved. What could not be given back stays reserved, which harms no one.
+                let _ = unsafe { memory::unreserve(base, len) };
+                return Err(error);
+            }
+        };
+        memory::name(base, len, RESERVED);
+        let extents = Extents { free: BTreeMap::from([(0, len)]), ..Extents::default() };
+        let forks = fork::count();
+        Ok(Self { base, len, pages, extents: Mutex::new(extents), reserved_for_windows, forks })
+    }
+
+    /// Whether a child of this process may have the arena's pages. A private page that was never written is the file's, in both
+    /// processes: writing to the file again would change the code that the child runs.
+    fn is_shared(&self) -> bool {
+        self.forks != fork::count()
+    }
+
+    fn extents(&self) -> std::sync::MutexGuard<'_, Extents> {
+        self.extents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn within(&self, window: Window, offset: usize) -> bool {
+        let address = (self.base.addr().get() + offset) as u64;
+        (window.low..=window.high).contains(&address)
+    }
+
+    /// The latest retired block of the same shape: its pages are the likeliest to be in a cache.
+    fn take_idle(&self, shape: &Shape<'_>) -> Option<usize> {
+        let mut extents = self.extents();
+        let index = extents.idle.iter().rposition(|idle| {
+            idle.len == shape.len
+                && *idle.regions == *shape.regions
+                && (self.base.addr().get() + idle.offset).is_multiple_of(shape.align)
+                && self.within(shape.window, idle.offset)
+        })?;
+        let idle = extents.idle.remove(index)?;
+        extents.idle_bytes -= idle.len;
+        Some(idle.offset)
     }
 
     /// First fit: modules of one process are of similar sizes and short lives, and low offsets are reused first, which
     /// keeps the page tables of the rest untouched.
-    fn take(&self, len: usize, align: usize) -> Option<usize> {
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+    fn take(&self, shape: &Shape<'_>) -> Option<usize> {
+        let mut extents = self.extents();
         let base = self.base.addr().get();
-        let (start, size, offset) = free.iter().find_map(|(&start, &size)| {
-            let offset = (base + start).next_multiple_of(align) - base;
-            (offset + len <= start + size).then_some((start, size, offset))
+        let lowest = usize::try_from(shape.window.low).ok()?.saturating_sub(base);
+        let (start, size, offset) = extents.free.iter().find_map(|(&start, &size)| {
+            let offset = (base + start.max(lowest)).checked_next_multiple_of(shape.align)? - base;
+            let fits = offset + shape.len <= start + size && self.within(shape.window, offset);
+            fits.then_some((start, size, offset))
         })?;
-        free.remove(&start);
+        extents.free.remove(&start);
         if offset > start {
-            free.insert(start, offset - start);
+            extents.free.insert(start, offset - start);
         }
-        let (end, end_of_free) = (offset + len, start + size);
+        let (end, end_of_free) = (offset + shape.len, start + size);
         if end < end_of_free {
-            free.insert(end, end_of_free - end);
+            extents.free.insert(end, end_of_free - end);
         }
         Some(offset)
     }
 
     fn put_back(&self, offset: usize, len: usize) {
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = &mut self.extents().free;
         let (mut start, mut size) = (offset, len);
         if let Some((&before, &before_size)) = free.range(..offset).next_back()
             && before + before_size == offset
@@ -124,12 +225,25 @@ impl Arena {
         }
         free.insert(start, size);
     }
+
+    /// Keeps a retired block's pages, and returns those that are one too many.
+    fn keep_idle(&self, idle: Idle) -> Option<Idle> {
+        let mut extents = self.extents();
+        extents.idle_bytes += idle.len;
+        extents.idle.push_back(idle);
+        if extents.idle.len() <= IDLE_BLOCKS && extents.idle_bytes <= IDLE_BYTES {
+            return None;
+        }
+        let oldest = extents.idle.pop_front()?;
+        extents.idle_bytes -= oldest.len;
+        Some(oldest)
+    }
 }
 
 impl Drop for Arena {
     fn drop(&mut self) {
         // SAFETY: blocks hold the arena, so none is left. What could not be given back stays reserved, which harms no one.
-        let _ = unsafe { memory::unreserve(self.base, ARENA) };
+        let _ = unsafe { memory::unreserve(self.base, self.len) };
     }
 }
 
@@ -137,6 +251,8 @@ struct Place {
     arena: Arc<Arena>,
     offset: usize,
     len: usize,
+    /// Its pages are mapped: those of a retired block with the same regions.
+    warm: bool,
 }
 
 impl Place {
@@ -145,12 +261,35 @@ impl Place {
         unsafe { self.arena.base.add(self.offset) }
     }
 
+    fn span(&self) -> Span {
+        Span { at: self.address(), offset: self.offset, len: self.len }
+    }
+
+    /// # Safety
+    ///
+    /// Nobody uses the pages any more, and they are sealed with these regions.
+    unsafe fn retire(&self, regions: Box<[Region]>) {
+        let room = self.len <= IDLE_BYTES && !self.arena.is_shared();
+        // SAFETY: the caller's promise.
+        if !room || !unsafe { self.arena.pages.retire(self.span(), &regions) } {
+            // SAFETY: the caller's promise.
+            return unsafe { self.release() };
+        }
+        let idle = Idle { offset: self.offset, len: self.len, regions };
+        let mut excess = self.arena.keep_idle(idle);
+        while let Some(Idle { offset, len, .. }) = excess.take() {
+            let place = Place { arena: self.arena.clone(), offset, len, warm: false };
+            // SAFETY: idle, so in nobody's use, and off the list.
+            unsafe { place.release() };
+        }
+    }
+
     /// # Safety
     ///
     /// Nobody uses the pages any more.
     unsafe fn release(&self) {
         // SAFETY: the caller's promise.
-        let released = unsafe { self.arena.pages.release(self.address(), self.len) };
+        let released = unsafe { self.arena.pages.release(self.span(), self.arena.is_shared()) };
         // The kernel may refuse to split a mapping when the process has too many (ENOMEM). The pages then stay as they are and
         // are never handed out again: memory is lost, and nothing else.
         if released.is_ok() {
@@ -160,16 +299,16 @@ impl Place {
 }
 
 /// Memory that is being written and cannot be executed yet.
-pub(crate) struct Draft {
+pub(crate) struct Draft<'r> {
     /// None once sealed.
     place: Option<Place>,
     /// Where it is written.
     view: NonNull<u8>,
-    /// For whoever reads /proc/PID/maps.
-    name: String,
+    regions: &'r [Region],
+    verbatim: &'r [(u64, &'r [u8])],
 }
 
-impl Draft {
+impl Draft<'_> {
     fn place(&self) -> &Place {
         self.place.as_ref().expect("a draft has its place until it is sealed")
     }
@@ -179,24 +318,25 @@ impl Draft {
         self.place().address().addr().get()
     }
 
+    /// Zero, but for what comes verbatim: that is not there yet.
     pub(crate) fn bytes(&mut self) -> &mut [u8] {
-        // SAFETY: the view is writable for the place's length, initialised (zero pages), and ours alone until sealed.
+        // SAFETY: the view is writable for the place's length, initialised, and ours alone until sealed.
         unsafe { std::slice::from_raw_parts_mut(self.view.as_ptr(), self.place().len) }
     }
 
     /// Gives each region its final protection, and makes executable ones visible to instruction fetch. Other cores
     /// are synchronised by `barrier::synchronise_cores` before anybody is told the address.
-    pub(crate) fn seal(mut self, regions: &[Region]) -> io::Result<Block> {
+    pub(crate) fn seal(mut self) -> io::Result<Block> {
         let place = self.place();
         // SAFETY: `self` was the only way to write, and it is consumed; the regions lie within the image that the place was made
         // for. On error Drop releases the pages.
         unsafe {
-            place.arena.pages.seal(place.address(), place.len, self.view, &self.name, regions)?;
-            place.arena.pages.close(self.view, place.len);
+            place.arena.pages.seal(place.span(), self.view, self.regions, self.verbatim, place.warm)?;
+            place.arena.pages.close(place.span(), self.view);
         }
         let place = self.place.take().expect("sealed once");
-        let block = Block { place };
-        for region in regions.iter().filter(|r| r.protection == Protection::ReadExecute) {
+        let block = Block { place, regions: self.regions.into() };
+        for region in block.regions.iter().filter(|r| r.protection == Protection::ReadExecute) {
             // SAFETY: just mapped readable and executable at this address.
             unsafe {
                 let at = block.place.address().add(region.offset as usize);
@@ -207,13 +347,13 @@ impl Draft {
     }
 }
 
-impl Drop for Draft {
+impl Drop for Draft<'_> {
     fn drop(&mut self) {
         if let Some(place) = self.place.take() {
             // SAFETY: not sealed, so not closed yet. Nobody was told the address of a draft, and `bytes` borrows from it, so
             // nobody is left.
             unsafe {
-                place.arena.pages.close(self.view, place.len);
+                place.arena.pages.close(place.span(), self.view);
                 place.release();
             }
         }
@@ -223,6 +363,7 @@ impl Drop for Draft {
 /// Sealed memory. Its pages go when it is dropped, so its owner must know that nobody is inside.
 pub(crate) struct Block {
     place: Place,
+    regions: Box<[Region]>,
 }
 
 impl Block {
@@ -233,11 +374,32 @@ impl Block {
     pub(crate) fn len(&self) -> usize {
         self.place.len
     }
+
+    /// Writes an 8-byte word, also where the block is readable only.
+    ///
+    /// # Safety
+    ///
+    /// The word lies in a region that is not executable, and nobody else uses it now.
+    pub(crate) unsafe fn amend(&self, offset: usize, word: u64) -> io::Result<()> {
+        let holds = |r: &&Region| (r.offset..r.offset + r.len).contains(&(offset as u64));
+        match self.regions.iter().find(holds) {
+            Some(region) if region.protection == Protection::ReadWrite => {
+                // SAFETY: mapped writable, the caller's alone.
+                unsafe { self.place.address().add(offset).cast::<u64>().write_unaligned(word) };
+                Ok(())
+            }
+            Some(region) => {
+                // SAFETY: the caller's promise.
+                unsafe { self.place.arena.pages.amend(self.place.span(), region, offset, &word.to_le_bytes()) }
+            }
+            None => Err(io::ErrorKind::InvalidInput.into()),
+        }
+    }
 }
 
 impl Drop for Block {
     fn drop(&mut self) {
-        // SAFETY: who drops a block says that nobody executes or reads it any more.
-        unsafe { self.place.release() };
+        // SAFETY: who drops a block says that nobody executes or reads it any more; it is sealed.
+        unsafe { self.place.retire(std::mem::take(&mut self.regions)) };
     }
 }

@@ -1,21 +1,25 @@
 //! How the pages of an arena become writable and then executable. `benches/code_memory.rs` measures both ways, and
 //! ARCHITECTURE.md has the figures behind the default.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::ptr::NonNull;
+use std::sync::{Mutex, PoisonError};
 
 use midflight_image::{Protection, Region};
 
-use crate::os::memory;
+use crate::os::memory::{self, pwritev};
+use crate::{arch, buffers};
 
 /// How code is written before it executes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Backing {
-    /// Written into anonymous shared memory (memfd) through its file descriptor, then mapped privately with the final
-    /// protections. Code is never mapped writable anywhere, and no reader's TLB is flushed on the way in. Linux only. A
-    /// kernel with `vm.memfd_noexec=2` forbids it.
+    /// Written into anonymous shared memory (memfd) through its file descriptor, and mapped privately with the final
+    /// protections. Code is never mapped writable anywhere, no reader's TLB is flushed on the way in, and the pages of a version
+    /// that was freed take the next one of the same layout without any mapping being changed. Linux only. A kernel with
+    /// `vm.memfd_noexec=2` forbids it.
     Memfd,
     /// Private pages that are writable, then by `mprotect` what they are to be. Works everywhere; each `mprotect`
     /// interrupts every core that runs a thread of the process.
@@ -29,45 +33,73 @@ impl Default for Backing {
     }
 }
 
-/// One arena's way. `at` and `len` are pages of the arena throughout.
-pub(crate) trait Pages: Send + Sync {
-    /// Zeroed memory of `len` bytes to write to, for what will be at `at`.
-    ///
-    /// # Safety
-    ///
-    /// The pages lie inside the arena and are inaccessible: new, or released.
-    unsafe fn open(&self, at: NonNull<u8>, len: usize) -> io::Result<NonNull<u8>>;
+/// Pages of an arena that become one block.
+#[derive(Clone, Copy)]
+pub(crate) struct Span {
+    pub(crate) at: NonNull<u8>,
+    /// From the start of the arena.
+    pub(crate) offset: usize,
+    pub(crate) len: usize,
+}
 
-    /// Gives what was written its final protections, at `at`; what is in no region becomes inaccessible.
+/// What a block's pages are to be. The regions lie within the span.
+pub(crate) type Regions<'r> = &'r [Region];
+
+/// Bytes that come as they are, by their offset from the start of the block.
+pub(crate) type Verbatim<'r> = &'r [(u64, &'r [u8])];
+
+/// One arena's way.
+pub(crate) trait Pages: Send + Sync {
+    /// Memory of the span's length to write to, for what will be there: zero, but where something comes verbatim.
     ///
     /// # Safety
     ///
-    /// `open` returned `view` for these pages, and nobody uses it but to close it. The regions lie within `len`.
+    /// The pages lie inside the arena and are in nobody's use: new, released or retired.
+    unsafe fn open(&self, span: Span, verbatim: Verbatim<'_>) -> io::Result<NonNull<u8>>;
+
+    /// Gives what was written its final protections; what is in no region becomes inaccessible.
+    ///
+    /// # Safety
+    ///
+    /// `open` returned `view` for these pages, and nobody uses it but to close it. They are inaccessible, or `warm`:
+    /// [`retire`](Self::retire) left them with these regions.
     unsafe fn seal(
         &self,
-        at: NonNull<u8>,
-        len: usize,
+        span: Span,
         view: NonNull<u8>,
-        name: &str,
-        regions: &[Region],
+        regions: Regions<'_>,
+        verbatim: Verbatim<'_>,
+        warm: bool,
     ) -> io::Result<()>;
 
     /// Frees what `open` took beside the pages. Once per `open`, after `seal` or in its stead.
     ///
     /// # Safety
     ///
-    /// `open` returned `view` for `len` bytes, and nobody uses it any more.
-    unsafe fn close(&self, view: NonNull<u8>, len: usize);
+    /// `open` returned `view` for these pages, and nobody uses it any more.
+    unsafe fn close(&self, span: Span, view: NonNull<u8>);
 
-    /// Makes the pages inaccessible and frees their memory, sealed or not.
+    /// Writes to a region of a sealed block that is readable only.
+    ///
+    /// # Safety
+    ///
+    /// The bytes lie in such a region, and nobody reads them meanwhile.
+    unsafe fn amend(&self, span: Span, region: &Region, offset: usize, bytes: &[u8]) -> io::Result<()>;
+
+    /// Leaves the pages of a sealed block mapped, for the next block with the same regions, and nothing of it in them that
+    /// could be executed: a stray call traps. False if that cannot be, and then they are to be released.
     ///
     /// # Safety
     ///
     /// Nobody uses the pages any more.
-    unsafe fn release(&self, at: NonNull<u8>, len: usize) -> io::Result<()> {
-        // SAFETY: inside the arena and in nobody's use, as the caller says.
-        unsafe { vacate(at, len) }
-    }
+    unsafe fn retire(&self, span: Span, regions: Regions<'_>) -> bool;
+
+    /// Makes the pages inaccessible and frees their memory, sealed or not. `shared`: in a forked child they stay as they are.
+    ///
+    /// # Safety
+    ///
+    /// Nobody in this process uses the pages any more.
+    unsafe fn release(&self, span: Span, shared: bool) -> io::Result<()>;
 }
 
 /// Makes pages inaccessible, and part of the reservation around them again: same name, so that the mappings merge.
@@ -85,6 +117,9 @@ unsafe fn vacate(at: NonNull<u8>, len: usize) -> io::Result<()> {
 /// The name of address space that holds nothing.
 pub(crate) const RESERVED: &str = "midflight: reserved";
 
+/// The name of a block's pages.
+const CODE: &str = "midflight: code";
+
 /// A region's place in bytes. Regions come from a validated image whose span fits an arena.
 fn extent(region: &Region) -> (usize, usize) {
     (region.offset as usize, region.len as usize)
@@ -94,21 +129,27 @@ fn extent(region: &Region) -> (usize, usize) {
 pub(crate) struct WriteOnce;
 
 impl Pages for WriteOnce {
-    unsafe fn open(&self, at: NonNull<u8>, len: usize) -> io::Result<NonNull<u8>> {
-        // SAFETY: inside the arena and in nobody's use, as the caller says.
-        unsafe { memory::protect(at, len, Protection::ReadWrite)? };
-        Ok(at)
+    unsafe fn open(&self, span: Span, _verbatim: Verbatim<'_>) -> io::Result<NonNull<u8>> {
+        // SAFETY: inside the arena and in nobody's use, as the caller says; this way retires nothing.
+        unsafe { memory::protect(span.at, span.len, Protection::ReadWrite)? };
+        Ok(span.at)
     }
 
     unsafe fn seal(
         &self,
-        at: NonNull<u8>,
-        len: usize,
+        span: Span,
         view: NonNull<u8>,
-        name: &str,
-        regions: &[Region],
+        regions: Regions<'_>,
+        verbatim: Verbatim<'_>,
+        _warm: bool,
     ) -> io::Result<()> {
-        memory::name(view, len, name);
+        let (at, len) = (span.at, span.len);
+        memory::name(view, len, CODE);
+        // SAFETY: the view is the span's, and nobody else uses it.
+        let bytes = unsafe { std::slice::from_raw_parts_mut(view.as_ptr(), len) };
+        for (start, content) in verbatim {
+            bytes[*start as usize..][..content.len()].copy_from_slice(content);
+        }
         let mut covered = 0;
         // SAFETY: inside the arena; the writes are done, as the caller says.
         unsafe {
@@ -129,41 +170,178 @@ impl Pages for WriteOnce {
         Ok(())
     }
 
-    unsafe fn close(&self, _view: NonNull<u8>, _len: usize) {}
-}
+    unsafe fn close(&self, _span: Span, _view: NonNull<u8>) {}
 
-/// See [`Backing::Memfd`].
-pub(crate) struct Memfd;
-
-impl Pages for Memfd {
-    unsafe fn open(&self, _at: NonNull<u8>, len: usize) -> io::Result<NonNull<u8>> {
-        let buffer = Box::leak(vec![0u8; len].into_boxed_slice());
-        Ok(NonNull::from(buffer).cast())
+    unsafe fn amend(&self, span: Span, region: &Region, offset: usize, bytes: &[u8]) -> io::Result<()> {
+        let (start, len) = extent(region);
+        // SAFETY: inside the arena; a readable region becomes writable for a moment in which nobody reads it.
+        unsafe {
+            memory::protect(span.at.add(start), len, Protection::ReadWrite)?;
+            span.at.add(offset).copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len());
+            memory::protect(span.at.add(start), len, region.protection)
+        }
     }
 
-    unsafe fn seal(
-        &self,
-        at: NonNull<u8>,
-        len: usize,
-        view: NonNull<u8>,
-        name: &str,
-        regions: &[Region],
-    ) -> io::Result<()> {
-        // SAFETY: `open` made it of this length, and nobody writes to it any more.
-        let bytes = unsafe { std::slice::from_raw_parts(view.as_ptr(), len) };
-        // The mappings keep the memory alive; the descriptor goes at the end of this function.
-        let memory = memory::shared_memory(len, name)?;
-        for region in regions {
-            let (start, length) = extent(region);
-            memory.write_all_at(&bytes[start..start + length], start as u64)?;
-            // SAFETY: inside the arena's reservation, over pages that are in nobody's use yet.
-            unsafe { memory::map_private(at.add(start), length, region.protection, &memory, start)? };
+    unsafe fn retire(&self, _span: Span, _regions: Regions<'_>) -> bool {
+        false
+    }
+
+    unsafe fn release(&self, span: Span, _shared: bool) -> io::Result<()> {
+        // SAFETY: inside the arena and in nobody's use, as the caller says.
+        unsafe { vacate(span.at, span.len) }
+    }
+}
+
+/// Variables up to this size keep their pages when a block is retired, and are overwritten whole by the next.
+const KEPT_DATA: usize = 64 << 10;
+
+/// See [`Backing::Memfd`]. What is read or executed stands at the offset in the file that it has in the arena; variables are
+/// ordinary private memory.
+pub(crate) struct Memfd {
+    file: File,
+    /// What is being written, by its offset in the arena.
+    drafts: Mutex<Vec<(usize, Vec<u8>)>>,
+}
+
+impl Memfd {
+    pub(crate) fn new(arena: usize) -> io::Result<Self> {
+        Ok(Self { file: memory::shared_memory(arena, CODE)?, drafts: Mutex::default() })
+    }
+
+    /// Writes what is read or executed, neighbouring regions by one call.
+    fn write(&self, span: Span, bytes: &[u8], regions: Regions<'_>, verbatim: Verbatim<'_>) -> io::Result<()> {
+        let mut verbatim = verbatim.iter().map(|(at, content)| (*at as usize, *content)).peekable();
+        let mut pieces: Vec<IoSlice<'_>> = Vec::new();
+        let mut begin = 0;
+        let mut end = 0;
+        for region in regions.iter().filter(|region| region.protection != Protection::ReadWrite) {
+            let (start, len) = extent(region);
+            if start != end {
+                self.write_pieces(&pieces, span.offset + begin)?;
+                pieces.clear();
+                begin = start;
+            }
+            let mut at = start;
+            end = start + len;
+            while let Some((from, content)) = verbatim.next_if(|(from, _)| *from < end) {
+                pieces.push(IoSlice::new(&bytes[at..from]));
+                pieces.push(IoSlice::new(content));
+                at = from + content.len();
+            }
+            pieces.push(IoSlice::new(&bytes[at..end]));
+        }
+        self.write_pieces(&pieces, span.offset + begin)
+    }
+
+    fn write_pieces(&self, pieces: &[IoSlice<'_>], mut at: usize) -> io::Result<()> {
+        // pwritev takes 1024 pieces at a time (IOV_MAX), and memory takes all of them or fails.
+        for pieces in pieces.chunks(1024) {
+            let whole: usize = pieces.iter().map(|piece| piece.len()).sum();
+            let written = pwritev(&self.file, pieces, i64::try_from(at).map_err(|_| io::ErrorKind::InvalidInput)?)?;
+            if written != whole {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            at += whole;
         }
         Ok(())
     }
 
-    unsafe fn close(&self, view: NonNull<u8>, len: usize) {
-        // SAFETY: leaked by `open` as a box of this length, closed once.
-        drop(unsafe { Box::from_raw(NonNull::slice_from_raw_parts(view, len).as_ptr()) });
+    /// So that a stray call into code that was freed faults at once.
+    fn fill_with_traps(&self, mut at: usize, len: usize) -> io::Result<()> {
+        const TRAPS: [u8; 1 << 14] = [arch::TRAP; 1 << 14];
+        let end = at + len;
+        while at < end {
+            let part = TRAPS.len().min(end - at);
+            self.file.write_all_at(&TRAPS[..part], at as u64)?;
+            at += part;
+        }
+        Ok(())
+    }
+}
+
+/// The length without the pages of zeros at the end. (Of 4 KiB: they divide all others.)
+fn filled(bytes: &[u8]) -> usize {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    bytes.len() - bytes.rchunks_exact(ZEROS.len()).take_while(|page| **page == ZEROS).count() * ZEROS.len()
+}
+
+impl Pages for Memfd {
+    unsafe fn open(&self, span: Span, verbatim: Verbatim<'_>) -> io::Result<NonNull<u8>> {
+        let mut buffer = buffers::take(span.len)?;
+        let mut at = 0;
+        for (start, content) in verbatim {
+            buffer[at..*start as usize].fill(0);
+            at = *start as usize + content.len();
+        }
+        buffer[at..].fill(0);
+        let view = NonNull::from(buffer.as_mut_slice()).cast();
+        self.drafts.lock().unwrap_or_else(PoisonError::into_inner).push((span.offset, buffer));
+        Ok(view)
+    }
+
+    unsafe fn seal(
+        &self,
+        span: Span,
+        view: NonNull<u8>,
+        regions: Regions<'_>,
+        verbatim: Verbatim<'_>,
+        warm: bool,
+    ) -> io::Result<()> {
+        // SAFETY: `open` made it of this length, and nobody writes to it any more.
+        let bytes = unsafe { std::slice::from_raw_parts(view.as_ptr(), span.len) };
+        self.write(span, bytes, regions, verbatim)?;
+        for region in regions {
+            let (start, len) = extent(region);
+            // SAFETY: the region is inside the span.
+            let at = unsafe { span.at.add(start) };
+            if region.protection == Protection::ReadWrite {
+                let content = &bytes[start..start + len];
+                let content = if warm && len <= KEPT_DATA { content } else { &content[..filled(content)] };
+                // SAFETY: over pages that are in nobody's use yet; they are writable then, and zero beyond what a retired block left.
+                unsafe {
+                    if !warm {
+                        memory::map_zeroed(at, len)?;
+                    }
+                    at.copy_from_nonoverlapping(NonNull::from(content).cast(), content.len());
+                }
+            } else if !warm {
+                // SAFETY: inside the arena's reservation, over pages that are in nobody's use yet.
+                unsafe { memory::map_private(at, len, region.protection, &self.file, span.offset + start)? };
+            }
+        }
+        Ok(())
+    }
+
+    unsafe fn close(&self, span: Span, _view: NonNull<u8>) {
+        let mut drafts = self.drafts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = drafts.iter().position(|(offset, _)| *offset == span.offset) {
+            buffers::give_back(drafts.swap_remove(at).1);
+        }
+    }
+
+    unsafe fn amend(&self, span: Span, _region: &Region, offset: usize, bytes: &[u8]) -> io::Result<()> {
+        // A private page that was never written is the file's; these cannot be written.
+        self.file.write_all_at(bytes, (span.offset + offset) as u64)
+    }
+
+    unsafe fn retire(&self, span: Span, regions: Regions<'_>) -> bool {
+        let done = regions.iter().try_for_each(|region| {
+            let (start, len) = extent(region);
+            match region.protection {
+                Protection::Read => Ok(()),
+                Protection::ReadExecute => self.fill_with_traps(span.offset + start, len),
+                Protection::ReadWrite if len <= KEPT_DATA => Ok(()),
+                // SAFETY: nobody uses the pages.
+                Protection::ReadWrite => unsafe { memory::discard(span.at.add(start), len) },
+            }
+        });
+        done.is_ok()
+    }
+
+    unsafe fn release(&self, span: Span, shared: bool) -> io::Result<()> {
+        // SAFETY: inside the arena and in nobody's use, as the caller says.
+        unsafe { vacate(span.at, span.len)? };
+        // The memory is the file's, not the mapping's.
+        if shared { Ok(()) } else { memory::punch_hole(&self.file, span.offset, span.len) }
     }
 }

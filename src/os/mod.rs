@@ -3,17 +3,17 @@
 //! they share is in `posix`.
 
 mod posix;
-pub(crate) use posix::library;
+pub(crate) use posix::{fork, library};
 
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
-pub(crate) use linux::{barrier, memory, symbol, thread};
+pub(crate) use linux::{barrier, exit, memory, spawn, symbol, thread, thread_local};
 
 #[cfg(target_os = "macos")]
 mod macos;
 #[cfg(target_os = "macos")]
-pub(crate) use macos::{barrier, memory, symbol, thread};
+pub(crate) use macos::{barrier, exit, memory, spawn, symbol, thread, thread_local};
 
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]
 compile_error!("midflight runs on Linux and macOS");

@@ -1,4 +1,5 @@
 //! x86-64.
 
 pub(crate) mod cache;
+pub(crate) mod registers;
 pub(crate) mod trampoline;

@@ -2,22 +2,31 @@
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use midflight_image::Protection;
 use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, mmap};
 
 use crate::os::posix::memory::{flags, non_zero};
-pub(crate) use crate::os::posix::memory::{page_size, protect, release, reserve_aligned, unreserve};
+pub(crate) use crate::os::linux::gaps::reserve_within;
+pub(crate) use crate::os::posix::memory::{
+    discard, map_zeroed, page_size, protect, release, reserve_aligned, unreserve,
+};
 
 /// Names pages in /proc/PID/maps, as `[anon:text]`. Needs Linux 5.17 with CONFIG_ANON_VMA_NAME: elsewhere the
 /// mappings stay nameless, which is all that is lost, hence no error.
 pub(crate) fn name(at: NonNull<u8>, len: usize, text: &str) {
-    name_pages(at, len, &printable(text));
+    // Relaxed: who does not see that the kernel refused asks it once more.
+    static REFUSED: AtomicBool = AtomicBool::new(false);
+    if !REFUSED.load(Ordering::Relaxed) && !name_pages(at, len, &printable(text)) {
+        REFUSED.store(true, Ordering::Relaxed);
+    }
 }
 
 /// The kernel takes at most 79 printable characters without \ ` $ [ ] (mm/madvise.c, is_valid_name_char).
@@ -27,11 +36,13 @@ fn printable(text: &str) -> CString {
     CString::new(text).expect("NUL was replaced")
 }
 
-fn name_pages(at: NonNull<u8>, len: usize, text: &CStr) {
+/// False if the kernel does not know the request (it then says EINVAL; prctl(2)).
+fn name_pages(at: NonNull<u8>, len: usize, text: &CStr) -> bool {
     // SAFETY: PR_SET_VMA_ANON_NAME reads the string and changes no memory.
-    unsafe {
-        libc::prctl(libc::PR_SET_VMA, libc::PR_SET_VMA_ANON_NAME, at.as_ptr() as usize, len, text.as_ptr());
-    }
+    let done = unsafe {
+        libc::prctl(libc::PR_SET_VMA, libc::PR_SET_VMA_ANON_NAME, at.as_ptr() as usize, len, text.as_ptr())
+    };
+    done == 0 || Errno::last() != Errno::EINVAL
 }
 
 /// Zeroed memory behind a file descriptor, named in /proc/PID/maps wherever it is mapped.
@@ -48,7 +59,7 @@ pub(crate) fn shared_memory(len: usize, name: &str) -> io::Result<File> {
     Ok(file)
 }
 
-/// Maps part of a memory over reserved pages; what is written there stays this mapping's own.
+/// Maps part of a memory over reserved pages, not to be written there.
 ///
 /// # Safety
 ///
@@ -60,14 +71,22 @@ pub(crate) unsafe fn map_private(
     memory: &File,
     offset: usize,
 ) -> io::Result<()> {
-    let address = at.addr();
-    let mut how = MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED;
-    if protection != Protection::ReadWrite {
-        // The loader takes the page faults, not the readers. Writable pages would be copied by it, used or not.
-        how |= MapFlags::MAP_POPULATE;
-    }
+    // The loader takes the page faults, not the readers.
+    let how = MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED | MapFlags::MAP_POPULATE;
     let offset = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
     // SAFETY: MAP_FIXED lands on the caller's own pages only.
-    unsafe { mmap(Some(address), non_zero(len)?, flags(protection), how, memory.as_fd(), offset)? };
+    unsafe { mmap(Some(at.addr()), non_zero(len)?, flags(protection), how, memory.as_fd(), offset)? };
     Ok(())
+}
+
+/// Frees part of a memory: it reads as zeros again. fallocate(2).
+pub(crate) fn punch_hole(memory: &File, offset: usize, len: usize) -> io::Result<()> {
+    let range = |value| i64::try_from(value).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
+    let how = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    fallocate(memory, how, range(offset)?, range(len)?).map_err(io::Error::from)
+}
+
+/// Writes pieces one after the other, from an offset on. Returns how many bytes were written.
+pub(crate) fn pwritev(memory: &File, pieces: &[IoSlice<'_>], offset: i64) -> io::Result<usize> {
+    nix::sys::uio::pwritev(memory, pieces, offset).map_err(io::Error::from)
 }

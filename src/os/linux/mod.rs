@@ -1,6 +1,10 @@
 //! Linux. Kernel files are named where a fact rests on one.
 
 pub(crate) mod barrier;
+pub(crate) mod exit;
+mod gaps;
 pub(crate) mod memory;
+pub(crate) mod spawn;
 pub(crate) mod symbol;
 pub(crate) mod thread;
+pub(crate) mod thread_local;

@@ -1,12 +1,14 @@
 //! What macOS lacks of Linux: names for mappings, and executable memory behind a descriptor.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSlice};
 use std::ptr::NonNull;
 
 use midflight_image::Protection;
 
-pub(crate) use crate::os::posix::memory::{page_size, protect, release, reserve_aligned, unreserve};
+pub(crate) use crate::os::posix::memory::{
+    discard, map_zeroed, page_size, protect, release, reserve_aligned, unreserve,
+};
 
 /// macOS has no names for anonymous mappings.
 pub(crate) fn name(_at: NonNull<u8>, _len: usize, _text: &str) {}
@@ -32,5 +34,20 @@ pub(crate) unsafe fn map_private(
     _memory: &File,
     _offset: usize,
 ) -> io::Result<()> {
+    no_memfd()
+}
+
+/// Linux only.
+pub(crate) fn punch_hole(_memory: &File, _offset: usize, _len: usize) -> io::Result<()> {
+    no_memfd()
+}
+
+/// Code that must be in a window of addresses is that of x86-64 or of object files for Linux.
+pub(crate) fn reserve_within(_: usize, _: usize, _: usize, _: usize, _: usize) -> io::Result<(NonNull<u8>, usize)> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "modules that need a certain address: compile them with -fPIC"))
+}
+
+/// Linux only.
+pub(crate) fn pwritev(_memory: &File, _pieces: &[IoSlice<'_>], _offset: i64) -> io::Result<usize> {
     no_memfd()
 }

@@ -30,6 +30,16 @@ impl Library {
         NonNull::new(handle).map(|handle| Self { handle }).ok_or_else(last_error)
     }
 
+    /// The library, if the process has it already.
+    pub(crate) fn loaded(name: &str) -> Option<Self> {
+        let name = CString::new(name).ok()?;
+        // SAFETY: RTLD_NOLOAD runs no code; the name is a C string.
+        let handle = unsafe {
+            libc::dlopen(name.as_ptr(), libc::RTLD_NOLOAD | libc::RTLD_NOW | libc::RTLD_LOCAL)
+        };
+        NonNull::new(handle).map(|handle| Self { handle })
+    }
+
     pub(crate) fn symbol(&self, name: &CStr, version: Option<&CStr>) -> Option<u64> {
         lookup(self.handle.as_ptr(), name, version)
     }

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 
 use midflight_image::Protection;
-use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, mprotect, munmap};
 
 pub(crate) fn flags(protection: Protection) -> ProtFlags {
     match protection {
@@ -76,6 +76,28 @@ pub(crate) unsafe fn release(at: NonNull<u8>, len: usize) -> io::Result<()> {
         mmap_anonymous(Some(address), non_zero(len)?, ProtFlags::PROT_NONE, RESERVED | MapFlags::MAP_FIXED)?
     };
     Ok(())
+}
+
+/// Makes pages of a reservation zeroed and writable.
+///
+/// # Safety
+///
+/// As [`protect`]; nobody relies on what the pages held.
+pub(crate) unsafe fn map_zeroed(at: NonNull<u8>, len: usize) -> io::Result<()> {
+    let how = MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED;
+    // SAFETY: MAP_FIXED lands on the caller's own pages only.
+    unsafe { mmap_anonymous(Some(at.addr()), non_zero(len)?, flags(Protection::ReadWrite), how)? };
+    Ok(())
+}
+
+/// Drops what was written to private pages; their mapping and what is behind it stay. madvise(2), MADV_DONTNEED.
+///
+/// # Safety
+///
+/// The pages lie inside a reservation of the caller's, and nobody relies on what was written.
+pub(crate) unsafe fn discard(at: NonNull<u8>, len: usize) -> io::Result<()> {
+    // SAFETY: the caller owns the pages.
+    unsafe { madvise(at.cast(), len, MmapAdvise::MADV_DONTNEED) }.map_err(io::Error::from)
 }
 
 /// Gives a whole reservation back to the system.

@@ -1,4 +1,5 @@
 //! What Linux and macOS share.
 
+pub(crate) mod fork;
 pub(crate) mod library;
 pub(crate) mod memory;
