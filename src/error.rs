@@ -64,12 +64,12 @@ pub enum Error {
         /// The modules that export it.
         modules: Vec<String>,
     },
-    /// The module throws or catches exceptions.
-    Unwinding {
+    /// What was asked for on behalf of a profiler could not be written.
+    Profile {
         /// The file.
         path: PathBuf,
-        /// What it imports for that.
-        symbol: String,
+        /// Why.
+        source: io::Error,
     },
     /// The version lacks functions that the program or other modules call.
     MissingFunctions {
@@ -163,10 +163,9 @@ impl fmt::Display for Error {
                 path.display(),
                 list(modules)
             ),
-            Self::Unwinding { path, symbol } => write!(
+            Self::Profile { path, source } => write!(
                 f,
-                "{}: imports `{symbol}`: modules that throw or catch exceptions are not supported yet; build it with \
-                 -fno-exceptions (Rust: panic=abort)",
+                "{}: cannot be written: {source}. Make room for it, or start the runtime without Config::perf_map and jitdump",
                 path.display()
             ),
             Self::MissingFunctions { path, module, symbols } => write!(
@@ -223,9 +222,10 @@ fn list(names: &[String]) -> String {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Read { source, .. } | Self::CodeMemory { source, .. } | Self::Synchronise { source } => {
-                Some(source)
-            }
+            Self::Read { source, .. }
+            | Self::Profile { source, .. }
+            | Self::CodeMemory { source, .. }
+            | Self::Synchronise { source } => Some(source),
             Self::Image { source, .. } => Some(source),
             _ => None,
         }

@@ -22,14 +22,18 @@
 //! ARCHITECTURE.md in the repository has the whole picture; `midflight_dispatch` argues the concurrency.
 
 mod arch;
+mod buffers;
 mod call;
 mod code;
 mod config;
+mod debug;
 mod error;
+mod host;
 mod module;
 mod os;
 mod publish;
 mod runtime;
+mod unwind;
 
 pub use call::frame::{Frame, SharedFrame};
 pub use call::slots::Slot;
@@ -38,7 +42,8 @@ pub use config::Config;
 pub use error::Error;
 pub use midflight_dispatch::PinnedElsewhere;
 pub use midflight_image::{Error as ImageError, Refusal};
-pub use publish::{Collected, ModuleVersion, Publication};
+pub use module::Source;
+pub use publish::{Collected, ModuleVersion, Phases, Publication};
 pub use runtime::Runtime;
 
 /// What the [`module!`] macro expands to uses. Not for direct use.

@@ -2,22 +2,19 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::call::frame::Frame;
-use crate::os::barrier;
+use crate::os::{barrier, fork};
 use crate::publish::State;
-use crate::{Collected, Config, Error, Publication};
+use crate::{Collected, Config, Error, Publication, Source};
 
 /// The process's runtime. Slots, trampolines and the threads' table words are the process's, so every handle is
 /// the same runtime, and it stays until the process ends.
 #[derive(Clone, Copy)]
 pub struct Runtime {
     state: &'static Mutex<State>,
-    /// The process that started it.
-    process: u32,
 }
 
 static STARTED: Mutex<Option<Runtime>> = Mutex::new(None);
@@ -52,9 +49,10 @@ impl Runtime {
                 what: "midflight does not load modules on macOS yet (no Mach-O reader): build the host for Linux".into(),
             });
         }
+        fork::watch();
         barrier::start(config.force_fences);
         let state = State::new(config)?;
-        let runtime = Self { state: Box::leak(Box::new(Mutex::new(state))), process: std::process::id() };
+        let runtime = Self { state: Box::leak(Box::new(Mutex::new(state))) };
         *started = Some(runtime);
         Ok(runtime)
     }
@@ -78,9 +76,9 @@ impl Runtime {
     ///   and function pointers that its functions return (a `&'static` into a module is not static), callbacks that it
     ///   leaves with the host or with libraries. What has [escaped by name](Self::symbol) is excepted;
     /// - that threads it starts are ended by its destructor, and call what is new in this publication only after it.
-    pub unsafe fn load(&self, path: impl AsRef<Path>) -> Result<Publication, Error> {
+    pub unsafe fn load(&self, source: impl Into<Source>) -> Result<Publication, Error> {
         // SAFETY: the caller's promise.
-        unsafe { self.load_all(&[path]) }
+        unsafe { self.load_all([source]) }
     }
 
     /// Loads or replaces several modules in one publication: every frame sees all of them or none. They may call each other.
@@ -92,10 +90,13 @@ impl Runtime {
     /// # Safety
     ///
     /// As for [`load`](Self::load), of each.
-    pub unsafe fn load_all<P: AsRef<Path>>(&self, paths: &[P]) -> Result<Publication, Error> {
+    pub unsafe fn load_all(
+        &self,
+        sources: impl IntoIterator<Item = impl Into<Source>>,
+    ) -> Result<Publication, Error> {
         let mut state = self.lock()?;
         // SAFETY: the caller's promise.
-        let published = unsafe { state.load(paths) };
+        let published = unsafe { state.load(sources) };
         // What was replaced before may be free by now.
         state.collect(false);
         published
@@ -179,7 +180,7 @@ impl Runtime {
 
     fn lock(&self) -> Result<Guard, Error> {
         // Another thread may have held the lock when the process was forked, and its frames are here without it.
-        if std::process::id() != self.process {
+        if fork::is_child() {
             return Err(Error::Forked);
         }
         if BUSY.replace(true) {

@@ -1,56 +1,134 @@
-//! A module's file: read once, named, parsed.
+//! A module's files: read once, named, parsed.
 
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use midflight_image::{Image, Machine};
+use midflight_image::{Image, Input, Machine};
 
-use crate::Error;
 use crate::code::MAX_BLOCK;
+use crate::debug::Identity;
+use crate::{Error, buffers};
 
-/// The bytes of a module, in private memory: what is checked is what is linked, whatever happens to the file meanwhile.
+/// What a module is made of: a shared object; or object files and static archives, which are linked as they are loaded.
+///
+/// A path alone is a source: `rt.load("libmovement.so")`, `rt.load("movement.o")`, `rt.load("libmovement.a")`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Source {
+    name: Option<String>,
+    files: Vec<PathBuf>,
+    libraries: Vec<String>,
+}
+
+impl Source {
+    /// One module of several object files and archives, in the order of a linker's command line: all object files, and of
+    /// the archives the members that define what is still missing. Archives alone are taken whole.
+    pub fn linked(name: impl Into<String>, files: impl IntoIterator<Item = impl Into<PathBuf>>) -> Self {
+        let files = files.into_iter().map(Into::into).collect();
+        Self { name: Some(name.into()), files, libraries: Vec::new() }
+    }
+
+    /// A library of the system that the module needs, such as `libstdc++.so.6`, or another module. Shared objects name theirs
+    /// themselves (DT_NEEDED); object files cannot. What the process has already in its global scope need not be named.
+    pub fn needs(mut self, library: impl Into<String>) -> Self {
+        self.libraries.push(library.into());
+        self
+    }
+}
+
+impl<P: AsRef<Path>> From<P> for Source {
+    fn from(path: P) -> Self {
+        Self { name: None, files: vec![path.as_ref().into()], libraries: Vec::new() }
+    }
+}
+
+/// The bytes of a module, in private memory: what is checked is what is linked, whatever happens to the files meanwhile.
 pub(crate) struct ModuleFile {
-    path: PathBuf,
-    bytes: Vec<u8>,
+    source: Source,
+    /// Of each file, with its name for messages.
+    contents: Vec<(String, Vec<u8>)>,
+    /// Of the first file.
+    identity: Option<Identity>,
 }
 
 impl ModuleFile {
-    pub(crate) fn read(path: &Path) -> Result<Self, Error> {
-        let bytes = fs::read(path).map_err(|source| Error::Read { path: path.into(), source })?;
-        Ok(Self { path: path.into(), bytes })
+    pub(crate) fn read(source: Source) -> Result<Self, Error> {
+        if source.files.is_empty() {
+            return Err(Error::NoFiles);
+        }
+        let mut identity = None;
+        let read = |path: &PathBuf| match read(path) {
+            Ok((bytes, of)) => {
+                identity.get_or_insert(of);
+                Ok((path.display().to_string(), bytes))
+            }
+            Err(source) => Err(Error::Read { path: path.clone(), source }),
+        };
+        let contents = source.files.iter().map(read).collect::<Result<_, _>>()?;
+        Ok(Self { source, contents, identity })
     }
 
+    /// The file, or the first of them.
     pub(crate) fn path(&self) -> &Path {
-        &self.path
+        &self.source.files[0]
+    }
+
+    /// Which file it was.
+    pub(crate) fn identity(&self) -> Option<Identity> {
+        self.identity
+    }
+
+    /// The libraries it needs: those its image names, and those its source adds.
+    pub(crate) fn needed<'a>(&'a self, image: &'a Image<'_>) -> impl Iterator<Item = &'a str> {
+        image.needed().iter().copied().chain(self.source.libraries.iter().map(String::as_str))
     }
 
     pub(crate) fn parse(&self, page_size: usize) -> Result<Image<'_>, Error> {
         let host = Machine::HOST.ok_or_else(|| Error::Unsupported {
             what: "midflight loads modules on x86-64 and AArch64".into(),
         })?;
-        Image::parse(&self.bytes, host, page_size as u64, MAX_BLOCK as u64)
-            .map_err(|source| self.wrong(source))
+        let inputs: Vec<_> =
+            self.contents.iter().map(|(name, bytes)| Input { name: name.as_str(), bytes }).collect();
+        Image::parse_all(&inputs, host, page_size as u64, MAX_BLOCK as u64).map_err(|source| self.wrong(source))
     }
 
     pub(crate) fn wrong(&self, source: midflight_image::Error) -> Error {
-        Error::Image { path: self.path.clone(), source }
+        Error::Image { path: self.path().into(), source }
     }
 
-    /// The module's name: its SONAME's stem, else its file's. `libmovement.so.2` is `movement`.
+    /// The module's name: the one it was given, else its SONAME's stem, else its file's. `libmovement.so.2` is `movement`.
     pub(crate) fn name(&self, image: &Image<'_>) -> Result<String, Error> {
-        let file = || self.path.file_name()?.to_str();
-        let from = image.soname().filter(|soname| !soname.is_empty()).or_else(file);
-        from.map(stem)
-            .filter(|name| !name.is_empty())
-            .map(str::to_owned)
-            .ok_or_else(|| Error::NoName { path: self.path.clone() })
+        let file = || self.path().file_name()?.to_str();
+        let soname = image.soname().filter(|soname| !soname.is_empty());
+        let stem = || soname.or_else(file).map(stem).map(str::to_owned);
+        let name = self.source.name.clone().or_else(stem);
+        name.filter(|name| !name.is_empty()).ok_or_else(|| Error::NoName { path: self.path().into() })
     }
 }
 
-/// `libNAME.so`, `libNAME.so.1.2` and `NAME.so` to `NAME`.
+impl Drop for ModuleFile {
+    fn drop(&mut self) {
+        self.contents.drain(..).for_each(|(_, bytes)| buffers::give_back(bytes));
+    }
+}
+
+/// The file as long as it is now. One that shrinks meanwhile is an error; what is appended was not there.
+fn read(path: &Path) -> std::io::Result<(Vec<u8>, Identity)> {
+    let mut file = File::open(path)?;
+    let metadata = file.metadata()?;
+    let length = metadata.len();
+    // ELF's own tables number with 32 bits.
+    let length = u32::try_from(length).map_err(|_| std::io::ErrorKind::FileTooLarge)? as usize;
+    let mut bytes = buffers::take(length)?;
+    file.read_exact(&mut bytes)?;
+    Ok((bytes, Identity::from(&metadata)))
+}
+
+/// `libNAME.so`, `libNAME.so.1.2`, `NAME.so`, `libNAME.a` and `NAME.o` to `NAME`.
 pub(super) fn stem(file: &str) -> &str {
     let file = file.rsplit('/').next().unwrap_or(file);
-    let end = file.find(".so.").or_else(|| file.strip_suffix(".so").map(str::len)).unwrap_or(file.len());
+    let suffix = |name: &str| [".so", ".o", ".a"].iter().find_map(|end| name.strip_suffix(end)).map(str::len);
+    let end = file.find(".so.").or_else(|| suffix(file)).unwrap_or(file.len());
     let name = &file[..end];
     name.strip_prefix("lib").filter(|rest| !rest.is_empty()).unwrap_or(name)
 }
@@ -70,6 +148,9 @@ mod tests {
             ("build/libmovement.so", "movement"),
             ("libsolid.so", "solid"),
             ("movement.v2", "movement.v2"),
+            ("movement.o", "movement"),
+            ("libmovement.a", "movement"),
+            ("movement.2.o", "movement.2"),
             (".so", ""),
             ("", ""),
         ] {

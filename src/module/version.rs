@@ -1,11 +1,15 @@
 //! A version: one loaded file of a module, and all that goes when it is freed.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::exports::{Exported, Exports};
 use crate::code::Block;
+use crate::debug::Registration;
+use crate::host::Tenant;
+use crate::unwind;
 use crate::os::library::Library;
 
 /// The versions behind a generation, one per loaded module, by name.
@@ -17,8 +21,9 @@ pub(crate) struct Version {
     pub(super) name: Arc<str>,
     pub(super) number: u64,
     pub(super) path: PathBuf,
+    pub(super) debug_omitted: Option<&'static str>,
     /// Addresses of what it exports.
-    pub(super) exports: HashMap<Box<str>, Exported>,
+    pub(super) exports: Exports,
     /// The functions of other modules that it calls: (module, symbol).
     pub(super) calls: BTreeSet<(Arc<str>, Box<str>)>,
     pub(super) constructors: Vec<u64>,
@@ -26,15 +31,10 @@ pub(crate) struct Version {
     /// Its constructors have run, so its destructors must.
     pub(super) initialised: AtomicBool,
     // Dropped in this order.
+    pub(super) _registration: Registration,
+    pub(super) tenant: Tenant,
     pub(super) block: Block,
     pub(super) _libraries: Vec<Library>,
-}
-
-/// An exported symbol where it was loaded.
-#[derive(Clone, Copy)]
-pub(crate) struct Exported {
-    pub(crate) address: usize,
-    pub(crate) function: bool,
 }
 
 impl Version {
@@ -46,12 +46,16 @@ impl Version {
         self.number
     }
 
+    pub(crate) fn debug_omitted(&self) -> Option<&'static str> {
+        self.debug_omitted
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     pub(crate) fn exports(&self, symbol: &str) -> Option<Exported> {
-        self.exports.get(symbol).copied()
+        self.exports.get(symbol)
     }
 
     pub(crate) fn function(&self, symbol: &str) -> Option<usize> {
@@ -62,12 +66,17 @@ impl Version {
         self.calls.iter().map(|(module, symbol)| (&**module, &**symbol))
     }
 
+    pub(crate) fn has_constructors(&self) -> bool {
+        !self.constructors.is_empty()
+    }
+
     /// Bytes of code memory.
     pub(crate) fn bytes(&self) -> usize {
         self.block.len()
     }
 
-    /// Runs the constructors, in the order of the gABI ("Initialization and Termination Functions").
+    /// Runs the constructors, in the order of the gABI ("Initialization and Termination Functions"). An exception that leaves
+    /// one ends the process.
     ///
     /// # Safety
     ///
@@ -83,32 +92,48 @@ impl Version {
             // the gABI does not require and few constructors read: no program arguments, and the environment.
             unsafe {
                 let constructor: Constructor = std::mem::transmute(constructor as usize);
-                constructor(0, NO_ARGUMENTS.0.as_ptr(), environment);
+                unwind::contain("a constructor", || constructor(0, NO_ARGUMENTS.0.as_ptr(), environment));
             }
         }
     }
 
-    /// Runs the destructors, if the constructors ran.
+    /// Takes what it left in threads out of them, for [`Self::finalise`]. No frame is inside it any more. False if a thread
+    /// that exits is inside it now: then it is too early.
+    pub(crate) fn evict(&self) -> bool {
+        self.tenant.evict()
+    }
+
+    /// Whether threads that it started go on, or its exit functions run: it must not be dropped yet.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.tenant.is_busy()
+    }
+
+    /// Runs the destructors, if the constructors ran: of thread-local variables, its own, then what it registered.
     ///
     /// # Safety
     ///
-    /// No thread is inside the version, its calls to other modules have somewhere to go, and this is called once.
+    /// It was evicted, its calls to other modules have somewhere to go, and this is called once.
     pub(crate) unsafe fn finalise(&self) {
         if !self.initialised.load(Ordering::Relaxed) {
             return;
         }
+        // SAFETY: initialised, evicted, and the caller's promise.
+        unsafe { self.tenant.retire_threads() };
         for &destructor in &self.destructors {
             // SAFETY: the image checked that it lies in its code, which is mapped as long as the version is there.
             unsafe {
-                let destructor: extern "C" fn() = std::mem::transmute(destructor as usize);
-                destructor();
+                let destructor: extern "C-unwind" fn() = std::mem::transmute(destructor as usize);
+                unwind::contain("a destructor", || destructor());
             }
         }
+        // SAFETY: as above. A shared object's own destructors have done this already (crt's __do_global_dtors_aux) for what is
+        // registered with its handle.
+        unsafe { self.tenant.run_exits() };
     }
 }
 
 type Strings = *const *const std::ffi::c_char;
-type Constructor = extern "C" fn(std::ffi::c_int, Strings, Strings);
+type Constructor = extern "C-unwind" fn(std::ffi::c_int, Strings, Strings);
 
 /// An empty argv, for constructors that keep it.
 struct Arguments([*const std::ffi::c_char; 1]);

@@ -5,6 +5,6 @@ mod publication;
 mod retirement;
 mod state;
 
-pub use publication::{ModuleVersion, Publication};
+pub use publication::{ModuleVersion, Phases, Publication};
 pub use retirement::Collected;
 pub(crate) use state::State;

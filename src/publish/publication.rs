@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+pub use crate::module::Phases;
+
 /// What a publication did.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -12,6 +14,8 @@ pub struct Publication {
     pub stage: Duration,
     /// From there to every thread's next frame calling the new code: the generation made, the swap, the live table.
     pub publish: Duration,
+    /// Where the time of staging went.
+    pub phases: Phases,
     /// What was published, in the order of the paths.
     pub modules: Vec<ModuleVersion>,
 }
@@ -24,4 +28,6 @@ pub struct ModuleVersion {
     pub name: String,
     /// Counts the loads of this module that succeeded, from 1.
     pub version: u64,
+    /// Why debuggers were not told of the module's debug information, although it has some.
+    pub debug_omitted: Option<&'static str>,
 }

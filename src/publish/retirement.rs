@@ -25,6 +25,9 @@ pub struct Collected {
     pub retained: usize,
     /// Code memory of the retained versions, in bytes.
     pub retained_bytes: usize,
+    /// Versions that no frame holds, but threads do: one that the version started goes on, or one is running the version's
+    /// exit functions. The next collection looks again.
+    pub busy: usize,
 }
 
 /// What is retired and not yet free.
@@ -35,6 +38,10 @@ pub(crate) struct Retirement {
     escaped: HashSet<Arc<str>>,
     /// Replaced and collected, but somebody may be inside.
     pub(crate) retained: Vec<Version>,
+    /// A thread that exits was inside when they were to be ended.
+    leaving: Vec<Version>,
+    /// Ended, but threads that they started go on in them.
+    lingering: Vec<Version>,
 }
 
 impl Retirement {
@@ -47,7 +54,7 @@ impl Retirement {
         self.escaped.contains(module)
     }
 
-    /// Takes out the versions that no thread can be inside any more, for [`bury`]. Retains what may have escaped.
+    /// Takes out the versions that no frame can be inside any more, for [`Self::bury`]. Retains what may have escaped.
     pub(crate) fn collect(&mut self) -> Vec<Version> {
         // SAFETY: the process's one publisher, behind the runtime's lock.
         let generations = unsafe { DISPATCH.collect(&mut self.publisher) };
@@ -55,9 +62,22 @@ impl Retirement {
         // Whoever else holds a version is a later generation, which will bring it here again.
         let (retained, free) =
             versions.filter_map(Arc::into_inner).partition(|version| self.has_escaped(version.name()));
-        let retained: Vec<_> = retained;
+        let (retained, mut free): (Vec<_>, Vec<_>) = (retained, free);
         self.retained.extend(retained);
+        free.append(&mut self.leaving);
         free
+    }
+
+    /// The versions that are kept for whoever may be inside: they call other modules as current ones do.
+    pub(crate) fn kept(&self) -> impl Iterator<Item = &Version> {
+        self.retained.iter().chain(&self.leaving).chain(&self.lingering)
+    }
+
+    /// Frees what only its threads kept, if those are over. Returns how many.
+    pub(crate) fn end_lingering(&mut self) -> usize {
+        let before = self.lingering.len();
+        self.lingering.retain(Version::is_busy);
+        before - self.lingering.len()
     }
 
     /// Takes out the retained versions.
@@ -71,27 +91,33 @@ impl Retirement {
             held: self.publisher.retired(),
             retained: self.retained.len(),
             retained_bytes: self.retained.iter().map(Version::bytes).sum(),
+            busy: self.leaving.len() + self.lingering.len(),
         }
     }
-}
 
-/// Ends versions that die together: all destructors, callers before those they call, and only then any memory.
-///
-/// `table` is where the destructors' calls to other modules go.
-///
-/// # Safety
-///
-/// No thread is inside any of them. The table covers all slots, and its targets are mapped.
-pub(crate) unsafe fn bury(dying: Vec<Version>, table: &[usize]) {
-    if dying.is_empty() {
-        return;
-    }
-    with_table(table, || {
-        for version in dependencies_first(&dying).into_iter().rev() {
-            // SAFETY: the caller's promise; each is in the list once, and dropped behind it.
-            unsafe { version.finalise() };
+    /// Ends versions that die together: all destructors, callers before those they call, and only then any memory. Keeps
+    /// those that threads are inside, and returns how many it freed.
+    ///
+    /// `table` is where the destructors' calls to other modules go.
+    ///
+    /// # Safety
+    ///
+    /// No frame is inside any of them. The table covers all slots, and its targets are mapped.
+    pub(crate) unsafe fn bury(&mut self, dying: Vec<Version>, table: &[usize]) -> usize {
+        let (dying, leaving): (Vec<_>, Vec<_>) = dying.into_iter().partition(Version::evict);
+        self.leaving.extend(leaving);
+        if !dying.is_empty() {
+            with_table(table, || {
+                for version in dependencies_first(&dying).into_iter().rev() {
+                    // SAFETY: evicted; the caller's promise; each is in the list once, and never finalised again.
+                    unsafe { version.finalise() };
+                }
+            });
         }
-    });
+        let (lingering, free): (Vec<_>, Vec<_>) = dying.into_iter().partition(Version::is_busy);
+        self.lingering.extend(lingering);
+        free.len()
+    }
 }
 
 /// Runs module code that belongs to no frame: constructors and destructors. What it calls in other modules is looked up in

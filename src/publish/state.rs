@@ -1,27 +1,30 @@
 //! The publisher's state: what is loaded, and the next generation in the making.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use midflight_image::Image;
+use midflight_image::{ExportKind, Image};
 
 use super::publication::{ModuleVersion, Publication};
-use super::retirement::{Collected, Retirement, bury, with_table};
+use super::retirement::{Collected, Retirement, with_table};
 use crate::Config;
 use crate::Error;
 use crate::call::frame::DISPATCH;
 use crate::call::live::{LIVE, MAX_SLOTS};
 use crate::call::slots::SlotTable;
 use crate::call::trampolines::Trampolines;
-use crate::code::CodeMemory;
-use crate::module::{Found, ModuleFile, Neighbours, Version, Versions, bind, dependencies_first, link};
+use crate::code::{Backing, CodeMemory};
+use crate::debug::Observers;
+use crate::module::{
+    Clock, Found, ModuleFile, Neighbours, Phases, Source, Version, Versions, bind, dependencies_first, link,
+};
 use crate::os::{barrier, memory};
 
 /// All that a publisher changes. One thread at a time has it.
 pub(crate) struct State {
     memory: CodeMemory,
+    observers: Observers,
     slots: SlotTable,
     trampolines: Trampolines,
     modules: BTreeMap<Arc<str>, Module>,
@@ -44,13 +47,15 @@ type Files<'f> = BTreeMap<Arc<str>, (&'f ModuleFile, Image<'f>)>;
 impl State {
     /// Publishes the empty generation, number 0.
     pub(crate) fn new(config: Config) -> Result<Self, Error> {
-        let memory = CodeMemory::new(config.backing, memory::page_size());
+        let observers = Observers::new(&config)?;
+        let backing = if config.perf_map { Backing::WriteOnce } else { config.backing };
+        let memory = CodeMemory::new(backing, memory::page_size());
         let trampolines = Trampolines::new(&memory);
         let mut slots = SlotTable::new();
         slots.bind_declared()?;
         let (modules, table) = (BTreeMap::new(), Vec::new());
         let mut state =
-            Self { memory, slots, trampolines, modules, table, retirement: Retirement::default() };
+            Self { memory, observers, slots, trampolines, modules, table, retirement: Retirement::default() };
         state.cover_slots(state.slots.len())?;
         state.publish(state.table.clone());
         Ok(state)
@@ -61,15 +66,20 @@ impl State {
     /// # Safety
     ///
     /// As for [`crate::Runtime::load`], of each file.
-    pub(crate) unsafe fn load(&mut self, paths: &[impl AsRef<Path>]) -> Result<Publication, Error> {
-        if paths.is_empty() {
+    pub(crate) unsafe fn load(
+        &mut self,
+        sources: impl IntoIterator<Item = impl Into<Source>>,
+    ) -> Result<Publication, Error> {
+        let begin = Instant::now();
+        let (mut clock, mut phases) = (Clock::start(), Phases::default());
+        let read = |source: _| ModuleFile::read(Into::into(source));
+        let files = sources.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        if files.is_empty() {
             return Err(Error::NoFiles);
         }
-        let begin = Instant::now();
-        let files =
-            paths.iter().map(|path| ModuleFile::read(path.as_ref())).collect::<Result<Vec<_>, _>>()?;
+        clock.lap(&mut phases.read);
         // SAFETY: the caller's promise.
-        let versions = unsafe { self.stage(&files) }?;
+        let versions = unsafe { self.stage(&files, &mut clock, &mut phases) }?;
         let table = self.next_table(&versions);
         // Before any constructor runs or starts a thread: an address dependency orders data, not instruction fetch.
         synchronise_cores()?;
@@ -80,18 +90,25 @@ impl State {
             }
         });
         // Again, for what the constructors wrote: a thread outside frames reaches it by a branch, which orders nothing.
-        if let Err(error) = synchronise_cores() {
+        if versions.iter().any(|version| version.has_constructors())
+            && let Err(error) = synchronise_cores()
+        {
             // SAFETY: nobody was told of them; the table has what they call.
-            unsafe { bury(versions.into_iter().filter_map(Arc::into_inner).collect(), &table) };
+            unsafe { self.retirement.bury(versions.into_iter().filter_map(Arc::into_inner).collect(), &table) };
             return Err(error);
         }
+        clock.lap(&mut phases.initialise);
         let stage = begin.elapsed();
 
         // From here on nothing fails.
         let begin = Instant::now();
         let names: Vec<_> = versions.iter().map(|version| version.name().clone()).collect();
         let module_version =
-            |v: &Arc<Version>| ModuleVersion { name: v.name().to_string(), version: v.number() };
+            |v: &Arc<Version>| ModuleVersion {
+            name: v.name().to_string(),
+            version: v.number(),
+            debug_omitted: v.debug_omitted(),
+        };
         let modules = versions.iter().map(module_version).collect();
         for version in versions {
             let versions = version.number();
@@ -100,15 +117,21 @@ impl State {
         let generation = self.publish(table);
         let publish = begin.elapsed();
         self.follow_escapes(&names);
-        Ok(Publication { generation, stage, publish, modules })
+        Ok(Publication { generation, stage, publish, phases, modules })
     }
 
-    /// Links all files against each other and against the modules that stay. Nothing of them runs.
+    /// Links all files against each other and against the modules that stay. Nothing of them runs but what chooses their
+    /// indirect functions.
     ///
     /// # Safety
     ///
-    /// As for [`bind`].
-    unsafe fn stage(&mut self, files: &[ModuleFile]) -> Result<Versions, Error> {
+    /// As for [`bind`] and [`link`].
+    unsafe fn stage(
+        &mut self,
+        files: &[ModuleFile],
+        clock: &mut Clock,
+        phases: &mut Phases,
+    ) -> Result<Versions, Error> {
         let page_size = self.memory.page_size();
         let mut next = Files::new();
         let mut names: Vec<Arc<str>> = Vec::with_capacity(files.len());
@@ -122,14 +145,18 @@ impl State {
             next.insert(name.clone(), (file, image));
             names.push(name);
         }
+        clock.lap(&mut phases.parse);
 
         let mut versions = Versions::with_capacity(names.len());
         for name in names {
             let (file, image) = &next[&name];
             // SAFETY: the caller accepts the constructors of needed libraries.
             let bound = unsafe { bind(file, image, &name, &mut Next { files: &next, state: self }) }?;
+            clock.lap(&mut phases.bind);
             let number = self.modules.get(&name).map_or(0, |module| module.versions) + 1;
-            versions.push(Arc::new(link(file, image, bound, name, number, &mut self.memory)?));
+            // SAFETY: the caller vouches for the code.
+            let version = unsafe { link(file, image, bound, (name, number), (&mut self.memory, &mut self.observers), clock, phases) }?;
+            versions.push(Arc::new(version));
         }
         for version in &versions {
             self.check_promises(version, &versions)?;
@@ -142,7 +169,7 @@ impl State {
     fn check_promises(&self, version: &Version, staged: &[Arc<Version>]) -> Result<(), Error> {
         let is_replaced = |v: &&Arc<Version>| staged.iter().any(|other| other.name() == v.name());
         let staying = || self.current().filter(|v| !is_replaced(v)).chain(staged).map(|v| &**v);
-        let callers = || staying().chain(&self.retirement.retained);
+        let callers = || staying().chain(self.retirement.kept());
         let is_called =
             |symbol| callers().flat_map(|v| v.calls()).any(|call| call == (&**version.name(), symbol));
         let mut symbols: Vec<String> = self
@@ -236,7 +263,7 @@ impl State {
         if with_retained {
             dying.extend(self.retirement.take_retained());
         }
-        let report = self.retirement.report(dying.len());
+        let mut freed = self.retirement.end_lingering();
         if !dying.is_empty() {
             // A destructor calls what dies with it, else what is current.
             let mut table = self.table.clone();
@@ -244,16 +271,16 @@ impl State {
                 self.bind_slots(&mut table, version.name(), Some(version));
             }
             // SAFETY: no thread is inside them; the table is whole, and its targets are of versions dying or current.
-            unsafe { bury(dying, &table) };
+            freed += unsafe { self.retirement.bury(dying, &table) };
         }
-        report
+        self.retirement.report(freed)
     }
 
     /// See [`crate::Runtime::unload`].
     pub(crate) fn unload(&mut self, module: &str) -> Result<(), Error> {
         let name = self.loaded(module)?.name().clone();
         let calls_it = |v: &&Version| *v.name() != name && v.calls().any(|(called, _)| called == &*name);
-        let callers = self.current().map(|v| &**v).chain(&self.retirement.retained).filter(calls_it);
+        let callers = self.current().map(|v| &**v).chain(self.retirement.kept()).filter(calls_it);
         let by: BTreeSet<_> = callers.map(|version| version.name().to_string()).collect();
         if !by.is_empty() {
             return Err(Error::StillImported { module: name.to_string(), by: by.into_iter().collect() });
@@ -329,7 +356,7 @@ impl Neighbours for Next<'_, '_> {
     fn exporters(&self, symbol: &str, from: &str) -> Vec<Found> {
         let new = self.files.iter().filter_map(|(name, (_, image))| {
             let export = image.export(symbol)?;
-            Some(Found { module: name.clone(), function: export.function })
+            Some(Found { module: name.clone(), function: matches!(export.kind, ExportKind::Function | ExportKind::Indirect) })
         });
         let staying = self.state.current().filter(|version| !self.files.contains_key(version.name()));
         let staying = staying.filter_map(|version| {

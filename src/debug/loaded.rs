@@ -1,0 +1,133 @@
+//! The versions there are, for code in modules that looks for code by address.
+
+use std::ffi::CString;
+use std::fs::Metadata;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use midflight_image::Region;
+
+/// The versions there are, and how many have come and gone: who caches what was found compares the two.
+struct Loaded {
+    objects: Vec<Arc<Object>>,
+    added: u64,
+    removed: u64,
+}
+
+static LOADED: Mutex<Loaded> = Mutex::new(Loaded { objects: Vec::new(), added: 0, removed: 0 });
+
+/// A version as a loader would describe it.
+pub(crate) struct Object {
+    /// Where the image is, and what must be added to the addresses of its file.
+    pub(crate) base: u64,
+    pub(crate) bias: u64,
+    pub(crate) regions: Box<[Region]>,
+    pub(crate) frames: Option<FrameHeader>,
+    pub(crate) file: FileOnDisk,
+}
+
+/// A header for call frame information, as PT_GNU_EH_FRAME leads to: only where the section is. The linker's own has a table of the
+/// functions as well; without one, they are gone through in order.
+#[repr(C, packed)]
+pub(crate) struct FrameHeader {
+    version: u8,
+    section_encoding: u8,
+    count_encoding: u8,
+    table_encoding: u8,
+    section: u64,
+}
+
+impl FrameHeader {
+    pub(crate) fn new(section: u64) -> Self {
+        // DW_EH_PE_absptr and DW_EH_PE_omit.
+        Self { version: 1, section_encoding: 0x00, count_encoding: 0xFF, table_encoding: 0xFF, section }
+    }
+}
+
+/// The file of a version, and which one it was when it was read.
+pub(crate) struct FileOnDisk {
+    path: PathBuf,
+    /// None if no single file has the image's addresses.
+    identity: Option<Identity>,
+    module: Arc<str>,
+    version: u64,
+}
+
+/// What tells a file from another that has taken its place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Identity {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+}
+
+impl From<&Metadata> for Identity {
+    fn from(of: &Metadata) -> Self {
+        Self { device: of.dev(), inode: of.ino(), size: of.size(), modified: (of.mtime(), of.mtime_nsec()) }
+    }
+}
+
+impl FileOnDisk {
+    pub(crate) fn new(path: &Path, identity: Option<Identity>, module: Arc<str>, version: u64) -> Self {
+        Self { path: std::path::absolute(path).unwrap_or_else(|_| path.into()), identity, module, version }
+    }
+
+    /// The path, if the file is still the one that was loaded: another file's names would be wrong ones. Otherwise what is
+    /// no path, and not empty, which would stand for the executable.
+    pub(super) fn name(&self) -> CString {
+        let is_there =
+            || std::fs::metadata(&self.path).is_ok_and(|now| Some(Identity::from(&now)) == self.identity);
+        let path = self.identity.and_then(|_| CString::new(self.path.as_os_str().as_bytes()).ok());
+        let otherwise = || CString::new(format!("midflight: {} {}", self.module, self.version));
+        path.filter(|_| is_there()).or_else(|| otherwise().ok()).unwrap_or_else(|| c"midflight".into())
+    }
+}
+
+impl Object {
+    /// Whether an address is in one of its regions.
+    pub(super) fn contains(&self, address: u64) -> bool {
+        let offset = address.wrapping_sub(self.base);
+        self.regions.iter().any(|region| offset.wrapping_sub(region.offset) < region.len)
+    }
+}
+
+/// A version that is in the list, until this is dropped.
+pub(crate) struct Registered {
+    object: Arc<Object>,
+}
+
+impl Registered {
+    pub(crate) fn new(object: Object) -> Self {
+        let object = Arc::new(object);
+        let mut loaded = lock();
+        loaded.objects.push(object.clone());
+        loaded.added += 1;
+        Self { object }
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        let mut loaded = lock();
+        loaded.objects.retain(|object| !Arc::ptr_eq(object, &self.object));
+        loaded.removed += 1;
+    }
+}
+
+/// The list as it is now. Nobody calls code of others under its lock.
+pub(super) fn snapshot() -> (Vec<Arc<Object>>, u64, u64) {
+    let loaded = lock();
+    (loaded.objects.clone(), loaded.added, loaded.removed)
+}
+
+/// The version that an address is in.
+pub(super) fn find(address: u64) -> Option<Arc<Object>> {
+    lock().objects.iter().find(|object| object.contains(address)).cloned()
+}
+
+fn lock() -> MutexGuard<'static, Loaded> {
+    LOADED.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,112 @@
+//! What the process is told of a version's code, and forgets before that code goes.
+//!
+//! `gdb` has its names and lines, `loaded` its place, which `iterate` tells code that looks for code by address; `perf_map` and `jitdump` are written for
+//! profilers when the configuration asks for them.
+
+mod gdb;
+#[cfg(target_os = "linux")]
+pub(crate) mod iterate;
+mod jitdump;
+mod loaded;
+mod perf_map;
+
+use std::ffi::c_void;
+use std::io;
+use std::ptr::NonNull;
+
+pub(crate) use loaded::{FileOnDisk, Identity};
+use loaded::{FrameHeader, Object};
+use midflight_image::Image;
+use midflight_image::debug::SymbolFile;
+
+use crate::unwind::Frames;
+use crate::{Config, Error, buffers};
+
+/// Who is told of code, as the configuration asks.
+pub(crate) struct Observers {
+    gdb: bool,
+    perf_map: Option<perf_map::PerfMap>,
+    jitdump: Option<jitdump::JitDump>,
+}
+
+impl Observers {
+    pub(crate) fn new(config: &Config) -> Result<Self, Error> {
+        let jitdump = config.jitdump.as_deref().map(jitdump::JitDump::create).transpose()?;
+        let perf_map = config.perf_map.then(perf_map::PerfMap::create).transpose()?;
+        Ok(Self { gdb: config.gdb, perf_map, jitdump })
+    }
+
+    /// Tells profilers of an image that is linked for `base` in `memory`, and gathers what is to be registered when it is there.
+    ///
+    /// `frames` is the offset of its call frame information, as [`unwind::Plan`](crate::unwind::Plan) left it.
+    pub(crate) fn describe(
+        &mut self,
+        image: &Image<'_>,
+        file: FileOnDisk,
+        base: u64,
+        memory: &[u8],
+        frames: Option<usize>,
+    ) -> Result<Description, Error> {
+        if let Some(map) = &mut self.perf_map {
+            map.add(&image.symbols(), base)?;
+        }
+        if let Some(dump) = &mut self.jitdump {
+            dump.add(&image.symbols(), &image.debug(base).lines(), base, memory)?;
+        }
+        let frames = frames.map(|offset| base + offset as u64);
+        let object = Object {
+            base,
+            bias: image.bias(base).unwrap_or(base),
+            regions: image.regions().into(),
+            frames: frames.map(FrameHeader::new),
+            file,
+        };
+        let for_gdb = self.gdb.then(|| {
+            let buffer = buffers::take(0).unwrap_or_default();
+            image.symbol_file(base, memory, buffer)
+        });
+        Ok(Description { frames, object, for_gdb })
+    }
+}
+
+/// What is to be registered for a version.
+pub(crate) struct Description {
+    /// The address of its call frame information.
+    frames: Option<u64>,
+    object: Object,
+    for_gdb: Option<SymbolFile>,
+}
+
+impl Description {
+    /// Why gdb is not told of the module's debug information, although it has some.
+    pub(crate) fn omitted(&self) -> Option<&'static str> {
+        self.for_gdb.as_ref()?.omitted
+    }
+
+    /// # Safety
+    ///
+    /// The image is where it was said to be, and stays there unchanged until the registration is dropped.
+    pub(crate) unsafe fn register(self) -> Registration {
+        let frames = self.frames.and_then(|address| NonNull::new(address as *mut c_void));
+        // SAFETY: the caller's promise, of a section that is in the image or behind it.
+        let frames = frames.map(|section| unsafe { Frames::register(section) });
+        let loaded = loaded::Registered::new(self.object);
+        let gdb = self.for_gdb.map(|file| gdb::Registered::new(file.bytes));
+        Registration { _gdb: gdb, _loaded: loaded, _frames: frames }
+    }
+}
+
+/// All that is registered for a version. Made when its memory is sealed and before any of its code runs, and dropped before that
+/// memory goes.
+pub(crate) struct Registration {
+    // Dropped in this order, the reverse of that in which they were made.
+    _gdb: Option<gdb::Registered>,
+    _loaded: loaded::Registered,
+    _frames: Option<Frames>,
+}
+
+/// A file for profilers that cannot be written.
+fn failed(path: &std::path::Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.into();
+    move |source| Error::Profile { path, source }
+}

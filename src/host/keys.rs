@@ -1,0 +1,124 @@
+//! Keys of pthread_key_create(3) that modules make. The C library has the keys and the values, and no destructors: those run
+//! from here, because a thread that exits must not find one whose module is gone. Rust's standard library needs this.
+
+use std::ffi::{c_int, c_void};
+use std::ptr;
+
+use libc::pthread_key_t;
+
+use super::ledger::{Call, Opaque, ledger};
+use super::places::{self, Id};
+use super::thread::{self, ThreadId};
+use crate::call::frame::Frame;
+
+type Destructor = unsafe extern "C" fn(*mut c_void);
+
+/// A key that a module made.
+pub(super) struct Key {
+    pub(super) version: Id,
+    pub(super) destructor: Option<Destructor>,
+}
+
+/// pthread_key_create(3), called from `caller`.
+pub(crate) unsafe extern "C" fn pthread_key_create(
+    key: *mut pthread_key_t,
+    destructor: Option<Destructor>,
+    caller: usize,
+) -> c_int {
+    let of_destructor = destructor.and_then(|function| places::find(function as usize));
+    let Some(version) = of_destructor.or_else(|| places::find(caller)) else {
+        // SAFETY: as the caller asks.
+        return unsafe { libc::pthread_key_create(key, destructor) };
+    };
+    // SAFETY: the caller's place for a key.
+    let result = unsafe { libc::pthread_key_create(key, None) };
+    if result == 0 {
+        // SAFETY: just written.
+        ledger().keys.insert(unsafe { *key }, Key { version, destructor });
+    }
+    result
+}
+
+/// pthread_key_delete(3): the values stay what they are, and their destructors do not run.
+pub(super) unsafe extern "C" fn pthread_key_delete(key: pthread_key_t) -> c_int {
+    let mut ledger = ledger();
+    if ledger.keys.remove(&key).is_some() {
+        for thread in ledger.threads.values_mut() {
+            thread.values.remove(&key);
+        }
+    }
+    drop(ledger);
+    // SAFETY: as the caller asks.
+    unsafe { libc::pthread_key_delete(key) }
+}
+
+/// pthread_setspecific(3).
+pub(super) unsafe extern "C" fn pthread_setspecific(key: pthread_key_t, value: *const c_void) -> c_int {
+    // SAFETY: as the caller asks.
+    let result = unsafe { libc::pthread_setspecific(key, value) };
+    let has_destructor = |key: &Key| key.destructor.is_some();
+    if result == 0 && ledger().keys.get(&key).is_some_and(has_destructor) {
+        let thread = thread::current();
+        let mut ledger = ledger();
+        let values = &mut ledger.thread(thread).values;
+        if value.is_null() {
+            values.remove(&key);
+        } else {
+            values.insert(key, Opaque(value.cast_mut()));
+        }
+    }
+    result
+}
+
+/// One round of the calling thread's destructors, of each key once.
+pub(super) fn run_destructors(id: ThreadId) {
+    let keys: Vec<pthread_key_t> = ledger().thread(id).values.keys().copied().collect();
+    for key in keys {
+        let (version, call) = {
+            let mut ledger = ledger();
+            // A destructor may have deleted the key, or the version may have been retired meanwhile.
+            let Some(argument) = ledger.thread(id).values.remove(&key) else { continue };
+            let Some(&Key { version, destructor: Some(function) }) = ledger.keys.get(&key) else { continue };
+            ledger.mark(id, version, true);
+            (version, Call { function, argument })
+        };
+        // SAFETY: a module is loaded, so a generation was published.
+        let frame = unsafe { Frame::open() };
+        // SAFETY: marked, so the version is there. POSIX has the value null when its destructor runs.
+        unsafe {
+            libc::pthread_setspecific(key, ptr::null());
+            call.run();
+        }
+        drop(frame);
+        ledger().mark(id, version, false);
+    }
+}
+
+/// Errors of C11's functions: threads.h.
+pub(super) const THRD_ERROR: c_int = 2;
+
+fn thrd(result: c_int) -> c_int {
+    if result == 0 { 0 } else { THRD_ERROR }
+}
+
+/// C11's `tss_create`, whose keys are POSIX's in glibc, called from `caller`.
+pub(crate) unsafe extern "C" fn tss_create(
+    key: *mut pthread_key_t,
+    destructor: Option<Destructor>,
+    caller: usize,
+) -> c_int {
+    // SAFETY: as the caller asks.
+    thrd(unsafe { pthread_key_create(key, destructor, caller) })
+}
+
+/// C11's `tss_delete`.
+pub(super) unsafe extern "C" fn tss_delete(key: pthread_key_t) {
+    // SAFETY: as the caller asks.
+    unsafe { pthread_key_delete(key) };
+}
+
+/// C11's `tss_set`.
+pub(super) unsafe extern "C" fn tss_set(key: pthread_key_t, value: *const c_void) -> c_int {
+    // SAFETY: as the caller asks.
+    thrd(unsafe { pthread_setspecific(key, value) })
+}

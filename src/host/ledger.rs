@@ -1,0 +1,153 @@
+//! What is noted of versions and threads, behind one lock. No code of a module runs, and nothing of the C library but its
+//! allocator is called, while it is held.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::c_void;
+use std::mem::ManuallyDrop;
+use std::ptr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::blocks::Template;
+use super::keys::Key;
+use super::places::Id;
+use super::process_exits::QuickExit;
+use super::tenant::Evicted;
+use super::thread::{Thread, ThreadId};
+
+pub(super) struct Ledger {
+    versions: BTreeMap<Id, Account>,
+    free: BTreeSet<Id>,
+    pub(super) threads: BTreeMap<ThreadId, Thread>,
+    /// How many threads there were.
+    count: u64,
+    /// The keys that modules have made.
+    pub(super) keys: BTreeMap<libc::pthread_key_t, Key>,
+    pub(super) quick_exits: Vec<QuickExit>,
+    /// The C library has been asked to run them.
+    pub(super) runs_quick_exits: bool,
+}
+
+/// What is noted of a version.
+#[derive(Default)]
+pub(super) struct Account {
+    /// Where it is.
+    pub(super) base: usize,
+    /// The initial contents of its thread-local variables.
+    pub(super) template: Option<Template>,
+    /// Threads that its code started and that are not over.
+    pub(super) threads: usize,
+    /// Other threads that are running one of its exit functions now.
+    pub(super) leaving: usize,
+    /// Its exit functions of the process that have not returned.
+    pub(super) exits: usize,
+    /// It has registered anything for the C library to call.
+    pub(super) registers: bool,
+    /// It is being retired: what was taken out of the threads, to be run.
+    pub(super) evicted: Option<Vec<Evicted>>,
+}
+
+impl Account {
+    /// What the C library is to know its functions by.
+    pub(super) fn handle(&self) -> *const c_void {
+        ptr::without_provenance(self.base)
+    }
+}
+
+static LEDGER: Mutex<Ledger> = Mutex::new(Ledger {
+    versions: BTreeMap::new(),
+    free: BTreeSet::new(),
+    threads: BTreeMap::new(),
+    count: 0,
+    keys: BTreeMap::new(),
+    quick_exits: Vec::new(),
+    runs_quick_exits: false,
+});
+
+pub(super) fn ledger() -> MutexGuard<'static, Ledger> {
+    LEDGER.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Ledger {
+    /// Gives a version the lowest id.
+    pub(super) fn admit(&mut self, account: Account) -> Id {
+        let id = self.free.pop_first().unwrap_or(Id(self.versions.len() as u32));
+        self.versions.insert(id, account);
+        id
+    }
+
+    /// Strikes a version out. Its id will be given again.
+    pub(super) fn dismiss(&mut self, id: Id) {
+        self.versions.remove(&id);
+        self.free.insert(id);
+    }
+
+    /// Who names an id is its version's code, running, or its tenant; so there is an account.
+    pub(super) fn version(&mut self, id: Id) -> &mut Account {
+        self.versions.get_mut(&id).expect("the version is there")
+    }
+
+    /// A new thread.
+    pub(super) fn enter(&mut self) -> ThreadId {
+        self.count += 1;
+        let id = ThreadId(self.count);
+        self.threads.insert(id, Thread::default());
+        id
+    }
+
+    /// A thread takes itself off the list when it ends, and not before.
+    pub(super) fn thread(&mut self, id: ThreadId) -> &mut Thread {
+        self.threads.get_mut(&id).expect("the thread is there")
+    }
+
+    /// Marks that a thread begins or ends running an exit function of a version. Threads that the version started are counted
+    /// already.
+    pub(super) fn mark(&mut self, thread: ThreadId, version: Id, begins: bool) {
+        if self.thread(thread).started_by != Some(version) {
+            let leaving = &mut self.version(version).leaving;
+            *leaving = if begins { *leaving + 1 } else { *leaving - 1 };
+        }
+    }
+}
+
+/// Something of a module's, which is only handed back to it.
+#[derive(Clone, Copy)]
+pub(super) struct Opaque(pub(super) *mut c_void);
+
+// SAFETY: nothing is done with it here. A module that leaves it to be used at a thread's or the process's end cannot count on
+// the thread that it left it on: destructors of thread-local variables run on the retiring thread (see `Tenant`).
+unsafe impl Send for Opaque {}
+
+/// A module's function, with its argument.
+#[derive(Clone, Copy)]
+pub(super) struct Call {
+    pub(super) function: unsafe extern "C" fn(*mut c_void),
+    pub(super) argument: Opaque,
+}
+
+impl Call {
+    /// # Safety
+    ///
+    /// The module asked for this call, and is there.
+    pub(super) unsafe fn run(self) {
+        // SAFETY: the caller's promise.
+        unsafe { (self.function)(self.argument.0) };
+    }
+}
+
+/// Has forks wait for the lock, so that a child, in which no other thread goes on, has it free and the ledger whole.
+pub(super) fn watch_forks() {
+    thread_local! {
+        /// No destructor, so it is there to the thread's very end.
+        static HELD: Cell<Option<ManuallyDrop<MutexGuard<'static, Ledger>>>> = const { Cell::new(None) };
+    }
+    extern "C" fn before() {
+        HELD.set(Some(ManuallyDrop::new(ledger())));
+    }
+    extern "C" fn after() {
+        drop(HELD.take().map(ManuallyDrop::into_inner));
+    }
+    // SAFETY: the handlers take and free a lock, and stay for the life of the process. They were there before any module's: so the
+    // lock is taken after those have run, and freed before.
+    unsafe { libc::pthread_atfork(Some(before), Some(after), Some(after)) };
+}

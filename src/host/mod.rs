@@ -1,0 +1,53 @@
+//! What modules are given in place of the C library's own, so that an unloaded module leaves nothing behind in threads and in
+//! the process: thread-local variables, exit functions of threads and of the process, keys, threads.
+//!
+//! A version is a [`Tenant`] here. `ledger` has what is noted of versions and threads, `places` says which version an address
+//! is in. `thread` is what is noted of one thread, and its end.
+
+pub(crate) mod blocks;
+pub(crate) mod keys;
+mod ledger;
+pub(crate) mod places;
+mod process_exits;
+mod tenant;
+mod thread;
+mod thread_exits;
+pub(crate) mod thread_locals;
+pub(crate) mod threads;
+
+pub(crate) use tenant::Tenant;
+
+#[cfg(target_os = "linux")]
+use crate::debug::iterate;
+use crate::os::{spawn, thread_local};
+
+/// The function that a module's import of this name binds to before the process's own, which `process` finds.
+pub(crate) fn symbol(name: &str, process: impl FnOnce() -> Option<u64>) -> Option<u64> {
+    let function = match name {
+        "__tls_get_addr" => thread_local::midflight_tls_get_addr as *const (),
+        "__cxa_thread_atexit_impl" | "__cxa_thread_atexit" => thread_exits::register as *const (),
+        "__cxa_atexit" => process_exits::cxa_atexit as *const (),
+        "__cxa_finalize" => process_exits::cxa_finalize as *const (),
+        "atexit" => process_exits::atexit as *const (),
+        "on_exit" => process_exits::on_exit as *const (),
+        "__cxa_at_quick_exit" => process_exits::cxa_at_quick_exit as *const (),
+        "at_quick_exit" => process_exits::at_quick_exit as *const (),
+        "__register_atfork" => process_exits::register_atfork as *const (),
+        "pthread_atfork" => process_exits::pthread_atfork as *const (),
+        "pthread_create" => spawn::midflight_pthread_create as *const (),
+        "thrd_create" => spawn::midflight_thrd_create as *const (),
+        threads::STD_START_THREAD => threads::std_start_thread(process()?) as *const (),
+        "pthread_key_create" | "__pthread_key_create" => spawn::midflight_pthread_key_create as *const (),
+        "pthread_key_delete" => keys::pthread_key_delete as *const (),
+        "pthread_setspecific" => keys::pthread_setspecific as *const (),
+        "tss_create" => spawn::midflight_tss_create as *const (),
+        "tss_delete" => keys::tss_delete as *const (),
+        "tss_set" => keys::tss_set as *const (),
+        #[cfg(target_os = "linux")]
+        "dl_iterate_phdr" => iterate::dl_iterate_phdr as *const (),
+        #[cfg(target_os = "linux")]
+        "_dl_find_object" => iterate::dl_find_object as *const (),
+        _ => return None,
+    };
+    Some(function as u64)
+}

@@ -1,0 +1,116 @@
+//! Exceptions through loaded code: a version's call frame information, and the unwinder that is told of it.
+
+use std::borrow::Cow;
+use std::ffi::c_void;
+use std::ptr::NonNull;
+
+use midflight_image::{Error as ImageError, Image, Protection, Region, Unwind, unwind};
+
+/// Where a version's call frame information will be.
+///
+/// libgcc reads a section up to a record of length 0, which crtend.o brings. A module that is linked with -nostartfiles may have none
+/// (lld writes one, GNU ld does not), and then what follows is whatever follows; so such a section is copied behind the image,
+/// where there is room for the four bytes.
+pub(crate) struct Plan {
+    section: Option<Unwind>,
+    copy: Option<Region>,
+}
+
+const TERMINATOR: usize = 4;
+
+impl Plan {
+    pub(crate) fn of(image: &Image<'_>, page_size: usize) -> Self {
+        let section = image.unwind();
+        let copy = section.filter(|section| !section.terminated).map(|section| Region {
+            offset: image.span(),
+            len: (section.size + TERMINATOR as u64).next_multiple_of(page_size as u64),
+            protection: Protection::Read,
+        });
+        Self { section, copy }
+    }
+
+    /// The image's regions, and the copy's.
+    pub(crate) fn regions<'i>(&self, image: &'i Image<'_>) -> Cow<'i, [Region]> {
+        match self.copy {
+            None => Cow::Borrowed(image.regions()),
+            Some(copy) => Cow::Owned(image.regions().iter().copied().chain([copy]).collect()),
+        }
+    }
+
+    /// Bytes of memory for both.
+    pub(crate) fn len(&self, image: &Image<'_>) -> usize {
+        (image.span() + self.copy.map_or(0, |copy| copy.len)) as usize
+    }
+
+    /// Checks the section in the linked memory, of that length, and makes the copy. Returns the offset of what the unwinder is to
+    /// read, if it describes any function.
+    pub(crate) fn finish(&self, base: u64, memory: &mut [u8]) -> Result<Option<usize>, ImageError> {
+        let Some(Unwind { offset, size, .. }) = self.section else { return Ok(None) };
+        let from = offset as usize..(offset + size) as usize;
+        let code = base..base + memory.len() as u64;
+        if unwind::check(&memory[from.clone()], base + offset, code)? == 0 {
+            return Ok(None);
+        }
+        let Some(copy) = self.copy else { return Ok(Some(from.start)) };
+        let at = copy.offset as usize;
+        memory.copy_within(from.clone(), at);
+        unwind::shift(&mut memory[at..at + from.len()], copy.offset as i64 - offset as i64)?;
+        Ok(Some(at))
+    }
+}
+
+/// Call frame information that the process's unwinder knows of, until this is dropped.
+pub(crate) struct Frames {
+    section: NonNull<c_void>,
+}
+
+// SAFETY: the unwinder takes and forgets sections on any thread.
+unsafe impl Send for Frames {}
+// SAFETY: there is nothing to do with a shared one.
+unsafe impl Sync for Frames {}
+
+impl Frames {
+    /// # Safety
+    ///
+    /// A section as [`Plan::finish`] left it, mapped and unchanged until this is dropped.
+    pub(crate) unsafe fn register(section: NonNull<c_void>) -> Self {
+        // SAFETY: a checked section with a terminator and at least one function, registered once.
+        unsafe { __register_frame(section.as_ptr()) };
+        Self { section }
+    }
+}
+
+impl Drop for Frames {
+    fn drop(&mut self) {
+        // SAFETY: registered and still mapped: libgcc 13 reads it once more.
+        unsafe { __deregister_frame(self.section.as_ptr()) };
+    }
+}
+
+/// Runs code of a module that nothing may be thrown out of: what the runtime is in the middle of cannot be left so. With dlopen it is
+/// the same.
+///
+/// An exception that nobody further up would catch ends the process where it is thrown (`std::terminate`), with its own message;
+/// any other ends it here.
+pub(crate) fn contain<T>(what: &str, run: impl FnOnce() -> T) -> T {
+    struct End<'w>(&'w str);
+    impl Drop for End<'_> {
+        fn drop(&mut self) {
+            eprintln!("midflight: an exception left {} of a module, where nobody can catch it", self.0);
+            std::process::abort();
+        }
+    }
+    let end = End(what);
+    let result = run();
+    std::mem::forget(end);
+    result
+}
+
+// libgcc's (unwind-dw2-fde.c), from the library that the standard library unwinds with. libgcc 12 puts the section on a
+// list, and sorts its functions when the first exception is thrown after that; libgcc 13 finds the range of addresses at
+// once, and throws take no lock. LLVM's libunwind, Apple's too, has functions of these names that take one function's record at a
+// time: the Mach-O loader will have to call them so.
+unsafe extern "C" {
+    fn __register_frame(section: *const c_void);
+    fn __deregister_frame(section: *const c_void);
+}
