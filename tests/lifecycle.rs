@@ -222,9 +222,37 @@ fn a_forked_child_calls_but_does_not_load() {
     assert_eq!(status, 0);
 }
 
+/// A page that was never written is shared with the child, so what the parent does with it must not reach the child.
+#[test]
+fn a_forked_child_keeps_its_code_while_the_parent_reloads() {
+    let (rt, shop, _turn) = start("fork-keeps");
+    let versions = [1, 2].map(|n| shop.module("held", n, &returns("number", n as i32)));
+    load_all(rt, &versions[..1]);
+    let (mut child_waits, mut parent_tells) = std::io::pipe().unwrap();
+    // SAFETY: the child only calls, reads, and exits without unwinding into the test harness.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let told = std::io::Read::read_exact(&mut child_waits, &mut [0]).is_ok();
+        let kept = held::number(&rt.frame()) == 1;
+        // SAFETY: ends the child at once.
+        unsafe { libc::_exit(if told && kept { 0 } else { 1 }) };
+    }
+    // The version that the child has is freed here, and its place is wanted.
+    for round in 1..6 {
+        load_all(rt, std::slice::from_ref(&versions[round % 2]));
+        rt.collect().unwrap();
+    }
+    assert_eq!(held::number(&rt.frame()), 2);
+    std::io::Write::write_all(&mut parent_tells, &[1]).unwrap();
+    let mut status = -1;
+    // SAFETY: waits for the child made above.
+    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+    assert_eq!(status, 0);
+}
+
 #[test]
 fn nothing_to_load_is_an_error() {
     let (rt, _shop, _turn) = start("nothing");
     // SAFETY: nothing is loaded.
-    assert!(matches!(unsafe { rt.load_all::<&str>(&[]) }, Err(Error::NoFiles)));
+    assert!(matches!(unsafe { rt.load_all([""; 0]) }, Err(Error::NoFiles)));
 }

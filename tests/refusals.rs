@@ -165,15 +165,6 @@ fn a_library_that_is_not_there() {
 }
 
 #[test]
-fn a_module_that_throws() {
-    let (rt, shop, _turn) = start("throws");
-    let source =
-        "void __cxa_throw(void *, void *, void *); int value(void) { __cxa_throw(0, 0, 0); return 1; }";
-    let text = refused(rt, &shop, &shop.module("steady", 2, source));
-    assert!(text.contains("`__cxa_throw`") && text.contains("-fno-exceptions"), "{text}");
-}
-
-#[test]
 fn one_bad_file_of_several_moves_none() {
     let (rt, shop, _turn) = start("several");
     let steady_two = shop.module("steady", 2, "int value(void) { return 2; }");

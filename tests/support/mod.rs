@@ -1,7 +1,7 @@
 //! Modules for the tests, compiled where the tests run.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -56,12 +56,29 @@ impl Workshop {
         source: &str,
         arguments: &[&str],
     ) -> PathBuf {
+        self.compile(machine, "gcc", module, version, source, arguments)
+    }
+
+    /// As [`module`](Self::module), from C++.
+    pub(crate) fn cpp(&self, module: &str, version: u32, source: &str, arguments: &[&str]) -> PathBuf {
+        self.compile(std::env::consts::ARCH, "g++", module, version, source, arguments)
+    }
+
+    fn compile(
+        &self,
+        machine: &str,
+        compiler: &str,
+        module: &str,
+        version: u32,
+        source: &str,
+        arguments: &[&str],
+    ) -> PathBuf {
         let folder = self.path(&format!("{machine}-{module}-{version}"));
         std::fs::create_dir_all(&folder).expect("a folder for the module");
-        let input = folder.join("module.c");
+        let input = folder.join(if compiler == "g++" { "module.cpp" } else { "module.c" });
         std::fs::write(&input, source).expect("writing the module's source");
         let output = folder.join(format!("lib{module}.so"));
-        let compiler = format!("{machine}-linux-gnu-gcc");
+        let compiler = format!("{machine}-linux-gnu-{compiler}");
         let result = Command::new(&compiler)
             .args(["-O2", "-fPIC", "-shared", "-Wall", "-Wl,-z,max-page-size=65536"])
             .arg(format!("-Wl,-soname,lib{module}.so"))
@@ -75,10 +92,89 @@ impl Workshop {
     }
 }
 
+impl Workshop {
+    /// Compiles C (`.c`) or C++ (`.cpp`) to an object file of the same stem.
+    pub(crate) fn object(&self, name: &str, source: &str, arguments: &[&str]) -> PathBuf {
+        let input = self.file(name, source.as_bytes());
+        let output = input.with_extension("o");
+        let language = if name.ends_with(".cpp") { "g++" } else { "gcc" };
+        let compiler = format!("{}-linux-gnu-{language}", std::env::consts::ARCH);
+        run(Command::new(compiler).args(["-c", "-Wall", "-o"]).args([&output, &input]).args(arguments));
+        output
+    }
+
+    /// Compiles Rust to a shared object with the standard library inside, in a folder of its own.
+    pub(crate) fn rust(&self, module: &str, version: u32, source: &str, arguments: &[&str]) -> PathBuf {
+        let machine = std::env::consts::ARCH;
+        let folder = self.path(&format!("{machine}-{module}-{version}"));
+        std::fs::create_dir_all(&folder).expect("a folder for the module");
+        let input = folder.join("module.rs");
+        std::fs::write(&input, source).expect("writing the module's source");
+        let output = folder.join(format!("lib{module}.so"));
+        let target = format!("{machine}-unknown-linux-gnu");
+        let mut rustc = rustc_for(&target);
+        rustc.args([
+            "--crate-type",
+            "cdylib",
+            "--edition",
+            "2024",
+            "--crate-name",
+            module,
+            "--target",
+            &target,
+        ]);
+        rustc.arg("-C").arg(format!("linker={machine}-linux-gnu-gcc"));
+        rustc.arg("-C").arg("link-arg=-Wl,-z,max-page-size=65536");
+        rustc.arg("-C").arg(format!("link-arg=-Wl,-soname,lib{module}.so"));
+        run(rustc.args(arguments).arg("-o").args([&output, &input]));
+        output
+    }
+
+    /// Puts object files into a static archive.
+    pub(crate) fn archive(&self, name: &str, members: &[&PathBuf]) -> PathBuf {
+        let output = self.path(name);
+        let archiver = format!("{}-linux-gnu-ar", std::env::consts::ARCH);
+        run(Command::new(archiver).arg("rcs").arg(&output).args(members));
+        output
+    }
+}
+
+/// A compiler that has the target's standard library: rustup's, else Debian's.
+fn rustc_for(target: &str) -> Command {
+    let has_it = |rustc: &&str| {
+        let asked = Command::new(rustc).args(["--print", "target-libdir", "--target", target]).output();
+        asked.is_ok_and(|asked| Path::new(String::from_utf8_lossy(&asked.stdout).trim()).is_dir())
+    };
+    let found = ["rustc", "/usr/bin/rustc"].into_iter().find(has_it);
+    Command::new(found.unwrap_or_else(|| panic!("no rustc has {target}; scripts/setup installs one")))
+}
+
+fn run(command: &mut Command) {
+    let result =
+        command.output().unwrap_or_else(|error| panic!("{command:?}: {error}; scripts/test installs it"));
+    assert!(result.status.success(), "{command:?}: {}", String::from_utf8_lossy(&result.stderr));
+}
+
 impl Drop for Workshop {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.folder);
     }
+}
+
+/// This test binary again, to run one test in a process of its own.
+pub(crate) fn this_test(name: &str) -> Command {
+    let mut command = match std::env::var("MIDFLIGHT_TEST_RUNNER") {
+        // Under an emulator a process cannot start another of its own kind by itself.
+        Ok(runner) => {
+            let mut words = runner.split_whitespace();
+            let mut command = Command::new(words.next().expect("a runner"));
+            command.args(words).arg(std::env::current_exe().expect("the test's own path"));
+            command
+        }
+        Err(_) => Command::new(std::env::current_exe().expect("the test's own path")),
+    };
+    command.args(["--exact", name, "--nocapture", "--test-threads=1"]);
+    command
 }
 
 /// The other instruction set.
@@ -89,4 +185,10 @@ pub(crate) fn other_machine() -> &'static str {
 /// Lines of /proc/self/maps.
 pub(crate) fn mappings() -> String {
     std::fs::read_to_string("/proc/self/maps").expect("/proc is mounted")
+}
+
+/// The number of mappings; under QEMU, where the heap grows by a mapping for every page, only of those that are ours.
+pub(crate) fn count_mappings() -> usize {
+    let emulated = std::env::var_os("MIDFLIGHT_TEST_RUNNER").is_some();
+    mappings().lines().filter(|line| !emulated || line.contains("midflight: code")).count()
 }

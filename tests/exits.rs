@@ -1,0 +1,636 @@
+//! What modules leave to be done at the end of threads and of the process, and the threads that they start.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Barrier, Condvar, Mutex, PoisonError, mpsc};
+use std::time::{Duration, Instant};
+
+use midflight::{Collected, Runtime};
+use support::{Workshop, start};
+
+midflight::module! {
+    mod leaver { fn enter(n: u64); }
+    mod objects { fn touch() -> u64; }
+    mod at_exit { fn nothing(); }
+    mod starter { fn start_thread(kind: u32) -> i32; }
+    mod keys { fn set(value: u64) -> i32; }
+    mod outer { fn leave_a_call(); }
+    mod inner { fn number() -> u64; }
+    mod forks { fn nothing_more(); }
+}
+
+/// What modules said.
+static LOG: Mutex<Vec<u64>> = Mutex::new(Vec::new());
+
+extern "C" fn say(n: u64) {
+    LOG.lock().unwrap_or_else(PoisonError::into_inner).push(n);
+}
+
+fn said() -> Vec<u64> {
+    std::mem::take(&mut LOG.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Where modules wait: how many do, and how many may go on.
+static GATE: (Mutex<(u32, u32)>, Condvar) = (Mutex::new((0, 0)), Condvar::new());
+
+extern "C" fn wait() {
+    let mut gate = GATE.0.lock().unwrap_or_else(PoisonError::into_inner);
+    gate.0 += 1;
+    GATE.1.notify_all();
+    gate = GATE.1.wait_while(gate, |(_, open)| *open == 0).unwrap_or_else(PoisonError::into_inner);
+    *gate = (gate.0 - 1, gate.1 - 1);
+}
+
+/// Until so many wait.
+fn wait_for_waiting(count: u32) {
+    let gate = GATE.0.lock().unwrap_or_else(PoisonError::into_inner);
+    drop(GATE.1.wait_while(gate, |(waiting, _)| *waiting < count).unwrap_or_else(PoisonError::into_inner));
+}
+
+fn open_gate(count: u32) {
+    GATE.0.lock().unwrap_or_else(PoisonError::into_inner).1 += count;
+    GATE.1.notify_all();
+}
+
+fn prelude() -> String {
+    format!(
+        "#include <errno.h>
+         #include <pthread.h>
+         #include <stdlib.h>
+         #include <threads.h>
+         typedef unsigned long word;
+         static void say(word n) {{ ((void (*)(word)){}ul)(n); }}
+         static inline void wait_for_host(void) {{ ((void (*)(void)){}ul)(); }}
+         extern void *__dso_handle;
+         int __cxa_thread_atexit_impl(void (*)(void *), void *, void *);
+         int __cxa_atexit(void (*)(void *), void *, void *);
+         ",
+        say as *const () as usize, wait as *const () as usize
+    )
+}
+
+fn load(rt: Runtime, path: impl AsRef<Path>) {
+    // SAFETY: the tests' modules have the functions as declared above.
+    unsafe { rt.load(path.as_ref()) }.unwrap();
+}
+
+fn module(shop: &Workshop, name: &str, version: u32, source: &str) -> PathBuf {
+    shop.module(name, version, &(prelude() + source))
+}
+
+fn module_of_cpp(shop: &Workshop, name: &str, source: &str) -> PathBuf {
+    let source = prelude()
+        .replace("extern void *__dso_handle;", "extern \"C\" {")
+        .replace("#include <threads.h>", "#include <thread>")
+        + "}\n"
+        + source;
+    let input = shop.file(&format!("{name}.cpp"), source.as_bytes());
+    let output = shop.path(&format!("lib{name}.so"));
+    let compiler = format!("{}-linux-gnu-g++", std::env::consts::ARCH);
+    let result = Command::new(&compiler)
+        .args(["-O2", "-fPIC", "-shared", "-Wall", "-Wl,-z,max-page-size=65536", "-o"])
+        .args([&output, &input])
+        .output()
+        .unwrap_or_else(|error| panic!("{compiler}: {error}; scripts/test installs it"));
+    assert!(result.status.success(), "{compiler}: {}", String::from_utf8_lossy(&result.stderr));
+    output
+}
+
+/// Unloads, which frees what it can. What is left is in the report.
+fn unload(rt: Runtime, name: &str) -> Collected {
+    rt.unload(name).unwrap();
+    rt.collect().unwrap()
+}
+
+fn unload_wholly(rt: Runtime, name: &str) {
+    let left = unload(rt, name);
+    assert_eq!((left.held, left.busy), (0, 0));
+}
+
+/// Collects until nothing is busy. What it waits for is the C library's part in a thread's end, which nobody tells.
+fn collect_to_the_end(rt: Runtime) -> usize {
+    let (begin, mut freed) = (Instant::now(), 0);
+    loop {
+        let collected = rt.collect().unwrap();
+        freed += collected.freed;
+        if collected.busy == 0 {
+            return freed;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(60), "{collected:?}");
+        std::thread::yield_now();
+    }
+}
+
+const LEAVER: &str = "
+    static __thread word mine = 5;
+    static void last(void *n) { say(1000 * mine + (word)n); }
+    static void done(void *n) {
+        say(1000 * mine + (word)n);
+        mine += 1;
+        if (n == (void *)2) __cxa_thread_atexit_impl(last, (void *)9, &__dso_handle);
+    }
+    void enter(word n) {
+        mine = n;
+        for (word i = 1; i <= 3; i++) __cxa_thread_atexit_impl(done, (void *)i, i == 1 ? 0 : &__dso_handle);
+    }";
+
+#[test]
+fn a_threads_exit_functions_run_in_reverse_before_its_variables_go() {
+    let (rt, shop, _turn) = start("thread_exits");
+    load(rt, module(&shop, "leaver", 1, LEAVER));
+    said();
+    std::thread::spawn(move || leaver::enter(&rt.frame(), 20)).join().unwrap();
+    assert_eq!(said(), [20_003, 21_002, 22_009, 22_001]);
+    unload_wholly(rt, "leaver");
+    assert!(said().is_empty());
+}
+
+#[test]
+fn living_threads_exit_functions_run_at_the_retirement_with_the_threads_variables() {
+    let (rt, shop, _turn) = start("retired_exits");
+    load(rt, module(&shop, "leaver", 2, LEAVER));
+    said();
+    leaver::enter(&rt.frame(), 30);
+    let (entered, retired) = (Barrier::new(3), Barrier::new(3));
+    std::thread::scope(|scope| {
+        let (entered, retired) = (&entered, &retired);
+        let threads = [40, 50].map(|n| {
+            scope.spawn(move || {
+                leaver::enter(&rt.frame(), n);
+                entered.wait();
+                retired.wait();
+            })
+        });
+        entered.wait();
+        unload_wholly(rt, "leaver");
+        let said_then = said();
+        let of = |n: u64| [3, 1002, 2009, 2001].map(|m| 1000 * n + m).to_vec();
+        // The other threads in either order; this one, the main thread of the test, last.
+        let (one, two) = ([of(40), of(50), of(30)].concat(), [of(50), of(40), of(30)].concat());
+        assert!(said_then == one || said_then == two, "{said_then:?}");
+        retired.wait();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    });
+    assert!(said().is_empty(), "each ran once");
+}
+
+#[test]
+fn a_version_is_not_freed_while_a_thread_runs_its_exit_functions() {
+    let (rt, shop, _turn) = start("leaving");
+    let source = "static void done(void *n) { wait_for_host(); say((word)n); }
+                  void enter(word n) { __cxa_thread_atexit_impl(done, (void *)n, &__dso_handle); }";
+    load(rt, module(&shop, "leaver", 3, source));
+    said();
+    let old = rt.frame();
+    let (entered, wait_for_entered) = mpsc::channel();
+    let (go, stay) = mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        leaver::enter(&rt.frame(), 6);
+        entered.send(()).unwrap();
+        stay.recv().unwrap_err();
+    });
+    wait_for_entered.recv().unwrap();
+    leaver::enter(&old, 7);
+    // The thread exits when its version is the old one, which only this thread's frame holds.
+    load(rt, module(&shop, "leaver", 4, source));
+    drop(go);
+    wait_for_waiting(1);
+    drop(old);
+    let busy = rt.collect().unwrap();
+    assert_eq!((busy.freed, busy.busy), (0, 1));
+    assert!(said().is_empty());
+    // For the thread, and for this one at the retirement.
+    open_gate(2);
+    thread.join().unwrap();
+    assert_eq!(collect_to_the_end(rt), 1);
+    assert_eq!(said(), [6, 7]);
+    unload_wholly(rt, "leaver");
+}
+
+#[test]
+fn functions_for_the_end_of_the_process_run_at_the_retirement() {
+    let (rt, shop, _turn) = start("process_exits");
+    let source = "static void one(void) { say(1); }
+                  static void with(void *n) { say((word)n); if (n == (void *)3) __cxa_atexit(with, (void *)4, &__dso_handle); }
+                  static void status(int status, void *n) { say((word)n + status); }
+                  int on_exit(void (*)(int, void *), void *);
+                  void nothing(void) {}
+                  __attribute__((constructor)) static void begin(void) {
+                      atexit(one);
+                      __cxa_atexit(with, (void *)2, 0);
+                      __cxa_atexit(with, (void *)3, &__dso_handle);
+                      on_exit(status, (void *)5);
+                  }
+                  __attribute__((destructor)) static void end(void) { say(6); atexit(one); }";
+    load(rt, module(&shop, "at_exit", 1, source));
+    said();
+    unload_wholly(rt, "at_exit");
+    assert_eq!(said(), [6, 1, 5, 3, 4, 2, 1]);
+}
+
+const OBJECTS: &str = "
+    struct Named {
+        word n;
+        Named(word n) : n(n) { say(n); }
+        ~Named() { say(n + 1); }
+    };
+    static Named process(20);
+    thread_local Named thread(10);
+    extern \"C\" word touch() { static Named local(30); thread_local Named second(50); return process.n + thread.n + local.n + second.n; }";
+
+#[test]
+fn objects_of_cpp_are_destroyed_with_their_thread_and_their_version() {
+    let (rt, shop, _turn) = start("objects");
+    said();
+    load(rt, module_of_cpp(&shop, "objects", OBJECTS));
+    assert_eq!(said(), [20]);
+    assert_eq!(objects::touch(&rt.frame()), 110);
+    assert_eq!(said(), [30, 50, 10]);
+    std::thread::spawn(move || objects::touch(&rt.frame())).join().unwrap();
+    assert_eq!(said(), [50, 10, 11, 51]);
+    let (touched, wait) = mpsc::channel();
+    let (go, stay) = mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        objects::touch(&rt.frame());
+        touched.send(()).unwrap();
+        stay.recv().unwrap_err();
+    });
+    wait.recv().unwrap();
+    said();
+    unload_wholly(rt, "objects");
+    assert_eq!(said(), [11, 51, 11, 51, 31, 21], "two threads', then the process's");
+    drop(go);
+    thread.join().unwrap();
+    assert!(said().is_empty());
+}
+
+const STARTER: &str = "
+    #include <unistd.h>
+    static __thread int mine = 3;
+    static void done(void *n) { say(mine); }
+    static void run(void) {
+        mine += 1;
+        __cxa_thread_atexit_impl(done, 0, &__dso_handle);
+        wait_for_host();
+    }
+    static void *plain(void *n) { run(); say((word)n); return 0; }
+    static void *exits(void *n) { run(); say((word)n); pthread_exit(0); }
+    static void clean(void *n) { say((word)n); }
+    static void *cancelled(void *n) {
+        run();
+        pthread_cleanup_push(clean, n);
+        for (;;) pause();
+        pthread_cleanup_pop(0);
+        return 0;
+    }
+    static int standard(void *n) { run(); say((word)n); return 7; }
+    int start_thread(unsigned kind) {
+        pthread_t thread;
+        thrd_t other;
+        int result;
+        switch (kind) {
+        case 0: return pthread_create(&thread, 0, plain, (void *)100) || pthread_detach(thread);
+        case 1: return pthread_create(&thread, 0, exits, (void *)101) || pthread_detach(thread);
+        case 2: return pthread_create(&thread, 0, cancelled, (void *)102) || pthread_cancel(thread) || pthread_detach(thread);
+        case 3: return thrd_create(&other, standard, (void *)103) || thrd_detach(other);
+        case 4: return thrd_create(&other, standard, (void *)104) || thrd_join(other, &result) || result != 7;
+        default: {
+            // More stack than there can be.
+            pthread_attr_t attributes;
+            pthread_attr_init(&attributes);
+            pthread_attr_setstacksize(&attributes, (word)1 << 50);
+            return pthread_create(&thread, &attributes, plain, 0) == 0;
+        }
+        }
+    }";
+
+#[test]
+fn a_thread_that_a_module_started_may_outlive_its_unload() {
+    let (rt, shop, _turn) = start("started");
+    for kind in 0..4 {
+        load(rt, module(&shop, "starter", kind + 1, STARTER));
+        said();
+        assert_eq!(starter::start_thread(&rt.frame(), kind), 0);
+        wait_for_waiting(1);
+        let busy = unload(rt, "starter");
+        assert_eq!((busy.freed, busy.busy), (0, 1), "kind {kind}");
+        assert!(said().is_empty());
+        open_gate(1);
+        assert_eq!(collect_to_the_end(rt), 1);
+        assert_eq!(said(), [100 + u64::from(kind), 4], "kind {kind}");
+    }
+}
+
+#[test]
+fn threads_that_were_joined_or_never_began_hold_nothing() {
+    let (rt, shop, _turn) = start("joined");
+    load(rt, module(&shop, "starter", 9, STARTER));
+    open_gate(1);
+    said();
+    assert_eq!(starter::start_thread(&rt.frame(), 4), 0);
+    assert_eq!(said(), [104, 4]);
+    assert_eq!(starter::start_thread(&rt.frame(), 5), 0);
+    rt.unload("starter").unwrap();
+    collect_to_the_end(rt);
+}
+
+#[test]
+fn a_thread_of_cpp_may_outlive_its_unload() {
+    let (rt, shop, _turn) = start("std_thread");
+    let source = "
+        struct Owned { word n; Owned(word n) : n(n) {} Owned(Owned &&o) : n(o.n) { o.n = 0; } ~Owned() { if (n) say(n + 2); } };
+        thread_local Owned mine(60);
+        extern \"C\" int start_thread(unsigned kind) {
+            std::thread thread([](Owned owned) { wait_for_host(); say(owned.n + mine.n); }, Owned(8));
+            if (kind) thread.join(); else thread.detach();
+            return 0;
+        }";
+    load(rt, module_of_cpp(&shop, "starter", source));
+    open_gate(1);
+    said();
+    starter::start_thread(&rt.frame(), 1);
+    assert_eq!(said(), [68, 10, 62]);
+    starter::start_thread(&rt.frame(), 0);
+    wait_for_waiting(1);
+    let busy = unload(rt, "starter");
+    assert_eq!((busy.freed, busy.busy), (0, 1));
+    open_gate(1);
+    assert_eq!(collect_to_the_end(rt), 1);
+    assert_eq!(said(), [68, 10, 62]);
+}
+
+const KEYS: &str = "
+    static pthread_key_t key, plain;
+    static tss_t standard;
+    static void end(void *value) { say((word)value); if ((word)value % 10 < 2) pthread_setspecific(key, value + 1); }
+    static void end_standard(void *value) { say((word)value + 1000); }
+    __attribute__((constructor)) static void begin(void) {
+        if (pthread_key_create(&key, end) || pthread_key_create(&plain, 0) || tss_create(&standard, end_standard)) abort();
+    }
+    int set(word value) {
+        return pthread_setspecific(key, (void *)value) || pthread_setspecific(plain, (void *)value)
+            || tss_set(standard, (void *)value) || pthread_getspecific(key) != (void *)value || tss_get(standard) != (void *)value;
+    }";
+
+#[test]
+fn destructors_of_keys_run_at_the_end_of_their_thread_or_version() {
+    let (rt, shop, _turn) = start("keys");
+    load(rt, module(&shop, "keys", 1, KEYS));
+    said();
+    let sorted = || {
+        let mut said = said();
+        said.sort_unstable();
+        said
+    };
+    std::thread::spawn(move || assert_eq!(keys::set(&rt.frame(), 20), 0)).join().unwrap();
+    assert_eq!(sorted(), [20, 21, 22, 1020]);
+    assert_eq!(keys::set(&rt.frame(), 30), 0);
+    let (set, wait) = mpsc::channel();
+    let (go, stay) = mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        assert_eq!(keys::set(&rt.frame(), 40), 0);
+        set.send(()).unwrap();
+        stay.recv().unwrap_err();
+    });
+    wait.recv().unwrap();
+    unload_wholly(rt, "keys");
+    assert_eq!(sorted(), [30, 31, 32, 40, 41, 42, 1030, 1040]);
+    drop(go);
+    thread.join().unwrap();
+    assert!(said().is_empty());
+}
+
+#[test]
+fn keys_are_given_back() {
+    let (rt, shop, _turn) = start("keys_back");
+    let path = module(&shop, "keys", 2, KEYS);
+    // There are 1,024 keys in a process (PTHREAD_KEYS_MAX), and the module takes three.
+    for _ in 0..400 {
+        load(rt, &path);
+        unload(rt, "keys");
+    }
+}
+
+#[test]
+fn exit_functions_call_other_modules() {
+    let (rt, shop, _turn) = start("calls");
+    let [one, two] =
+        [1, 2].map(|n| module(&shop, "inner", n, &format!("word number(void) {{ return {n}; }}")));
+    let outer = "word number(void);
+                 static void done(void *n) { say((word)n + number()); }
+                 void leave_a_call(void) { __cxa_thread_atexit_impl(done, (void *)10, &__dso_handle); }
+                 static void end(void) { say(20 + number()); }
+                 __attribute__((constructor)) static void begin(void) { atexit(end); }";
+    load(rt, one);
+    load(rt, module(&shop, "outer", 1, outer));
+    said();
+    std::thread::spawn(move || {
+        outer::leave_a_call(&rt.frame());
+        load(rt, two);
+    })
+    .join()
+    .unwrap();
+    assert_eq!(said(), [12], "the current version's");
+    let inside = rt.frame();
+    outer::leave_a_call(&inside);
+    rt.unload("outer").unwrap();
+    rt.unload("inner").unwrap();
+    drop(inside);
+    rt.collect().unwrap();
+    assert_eq!(said(), [12, 22], "the version's that dies with it");
+}
+
+#[test]
+fn handlers_of_fork_go_with_their_version() {
+    let (rt, shop, _turn) = start("forks");
+    let source = "
+        static void before(void) { say(1); }
+        static void parent(void) { say(2); }
+        static void child(void) { say(3); }
+        void nothing_more(void) {}
+        __attribute__((constructor)) static void begin(void) { pthread_atfork(before, parent, child); }";
+    load(rt, module(&shop, "forks", 1, source));
+    said();
+    let fork = || {
+        // SAFETY: the child exits at once.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            // SAFETY: as above.
+            unsafe { libc::_exit(0) };
+        }
+        let mut status = -1;
+        // SAFETY: waits for the child made above.
+        assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+        assert_eq!(status, 0);
+    };
+    fork();
+    assert_eq!(said(), [1, 2]);
+    unload_wholly(rt, "forks");
+    fork();
+    assert!(said().is_empty());
+}
+
+/// However threads and versions come and go, each object is made and destroyed once, with its own thread's variables.
+#[test]
+fn every_object_is_destroyed_once() {
+    static BORN: AtomicU64 = AtomicU64::new(0);
+    static DEAD: AtomicU64 = AtomicU64::new(0);
+    extern "C" fn born() {
+        BORN.fetch_add(1, Ordering::Relaxed);
+    }
+    extern "C" fn dead(right: u64) {
+        assert_eq!(right, 1, "another thread's variables");
+        DEAD.fetch_add(1, Ordering::Relaxed);
+    }
+    let (rt, shop, _turn) = start("once");
+    let source = format!(
+        "static thread_local word mark;
+         struct Object {{
+             Object *self;
+             word mine;
+             Object(word mine) : self(this), mine(mine) {{ mark = mine; ((void (*)()){born}ul)(); }}
+             ~Object() {{ ((void (*)(word)){dead}ul)(self == this && mark == mine); }}
+         }};
+         extern \"C\" void enter(word n) {{ static thread_local Object object(n); (void)object; }}",
+        born = born as *const () as usize,
+        dead = dead as *const () as usize,
+    );
+    let path = module_of_cpp(&shop, "leaver", &source);
+    let count = if std::env::var_os("MIDFLIGHT_TEST_RUNNER").is_some() { 60 } else { 300 };
+    load(rt, &path);
+    std::thread::scope(|scope| {
+        let stop = &AtomicBool::new(false);
+        for worker in 0..3 {
+            scope.spawn(move || {
+                for n in (worker..).step_by(3) {
+                    if stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    scope.spawn(move || leaver::enter(&rt.frame(), n)).join().unwrap();
+                    leaver::enter(&rt.frame(), 1_000_000 + worker);
+                }
+            });
+        }
+        for _ in 0..count {
+            load(rt, &path);
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    rt.unload("leaver").unwrap();
+    collect_to_the_end(rt);
+    assert!(BORN.load(Ordering::Relaxed) > count);
+    assert_eq!(DEAD.load(Ordering::Relaxed), BORN.load(Ordering::Relaxed));
+}
+
+/// What the child process of the tests below does, and what it must print. The module writes to descriptor 1.
+#[test]
+fn a_process_that_exits_runs_the_functions_of_what_is_loaded() {
+    const CHILD: &str = "MIDFLIGHT_TEST_EXIT_CHILD";
+    if let Some(how) = std::env::var_os(CHILD) {
+        exit_child(how.to_str().unwrap());
+    }
+    for (how, expected) in [
+        ("loaded", "[thread][second 5][host][first][status 5]"),
+        ("unloaded", "[destructor][second 0][first][status 0][host]"),
+        ("quick", "[quick host][quick two][quick one]"),
+        ("quick unloaded", "[destructor][second 0][first][status 0][quick host]"),
+    ] {
+        let mut child = support_child();
+        let output = child
+            .env(CHILD, how)
+            .args(["a_process_that_exits", "--nocapture", "--test-threads=1"])
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        let printed: String =
+            text.split_inclusive(']').filter_map(|part| part.find('[').map(|at| &part[at..])).collect();
+        assert_eq!(
+            printed,
+            expected,
+            "{how}: {:?} {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+        assert_eq!(output.status.code(), Some(5), "{how}");
+    }
+}
+
+fn support_child() -> Command {
+    let this = std::env::current_exe().unwrap();
+    // Under an emulator a process cannot start another of its own kind by itself.
+    match std::env::var("MIDFLIGHT_TEST_RUNNER") {
+        Ok(runner) => {
+            let mut words = runner.split_whitespace();
+            let mut command = Command::new(words.next().expect("a runner"));
+            command.args(words).arg(this);
+            command
+        }
+        Err(_) => Command::new(this),
+    }
+}
+
+unsafe extern "C" {
+    fn __cxa_atexit(
+        function: extern "C" fn(*mut libc::c_void),
+        argument: *mut libc::c_void,
+        dso: *const libc::c_void,
+    ) -> i32;
+    fn __cxa_at_quick_exit(function: extern "C" fn(*mut libc::c_void), dso: *const libc::c_void) -> i32;
+    fn quick_exit(status: i32) -> !;
+}
+
+fn exit_child(how: &str) -> ! {
+    extern "C" fn host(_: *mut libc::c_void) {
+        print("[host]");
+    }
+    extern "C" fn quick_host(_: *mut libc::c_void) {
+        print("[quick host]");
+    }
+    fn print(text: &str) {
+        // SAFETY: writes the text.
+        unsafe { libc::write(1, text.as_ptr().cast(), text.len()) };
+    }
+    let (rt, shop, _turn) = start("exit_child");
+    let source = "
+        #include <string.h>
+        #include <unistd.h>
+        static void print(const char *text) { if (write(1, text, strlen(text)) < 0) abort(); }
+        int on_exit(void (*)(int, void *), void *);
+        static void first(void) { print(\"[first]\"); }
+        static void second(int status, void *n) { print(status ? \"[second 5]\" : \"[second 0]\"); }
+        static void status(int status, void *n) { print(status ? \"[status 5]\" : \"[status 0]\"); }
+        static void thread(void *n) { print(\"[thread]\"); }
+        static void one(void) { print(\"[quick one]\"); }
+        static void two(void) { print(\"[quick two]\"); }
+        void nothing(void) {}
+        __attribute__((constructor)) static void begin(void) { on_exit(status, 0); atexit(first); at_quick_exit(one); }
+        __attribute__((destructor)) static void end(void) { print(\"[destructor]\"); }
+        int start_thread(unsigned kind) {
+            if (kind == 0) { on_exit(second, 0); at_quick_exit(two); }
+            if (kind == 1) __cxa_thread_atexit_impl(thread, 0, &__dso_handle);
+            return 0;
+        }";
+    load(rt, module(&shop, "starter", 20, source));
+    // SAFETY: functions of this program.
+    unsafe {
+        __cxa_atexit(host, std::ptr::null_mut(), std::ptr::null());
+        __cxa_at_quick_exit(quick_host, std::ptr::null());
+    }
+    starter::start_thread(&rt.frame(), 0);
+    match how {
+        "loaded" => {
+            starter::start_thread(&rt.frame(), 1);
+        }
+        "unloaded" | "quick unloaded" => unload_wholly(rt, "starter"),
+        _ => {}
+    }
+    drop(shop);
+    if how.starts_with("quick") {
+        // SAFETY: ends the process.
+        unsafe { quick_exit(5) };
+    }
+    std::process::exit(5);
+}

@@ -1,0 +1,562 @@
+//! Thread-local variables of modules: each thread's own, gone with the thread and with the version.
+
+mod support;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Barrier, mpsc};
+
+use midflight::{Error, Runtime};
+use support::{Workshop, start};
+
+midflight::module! {
+    mod counter {
+        fn bump() -> i32;
+        fn place() -> usize;
+        fn is_zero() -> i32;
+    }
+    mod aligned { fn check() -> i32; }
+    mod values { fn first() -> i32; fn set(to: i32); }
+    mod user { fn value() -> i32; fn is_same() -> i32; }
+    mod weak { fn undefined() -> usize; }
+    mod registers { fn call(kind: u32, input: *const u8, output: *mut u8) -> usize; }
+}
+
+/// How compilers ask for thread-local variables: by function, by descriptor.
+const DIALECTS: [&str; 2] = if cfg!(target_arch = "x86_64") {
+    ["-mtls-dialect=gnu", "-mtls-dialect=gnu2"]
+} else {
+    ["-mtls-dialect=trad", "-mtls-dialect=desc"]
+};
+
+fn load(rt: Runtime, path: &Path) {
+    // SAFETY: the tests' modules have the functions as declared above.
+    unsafe { rt.load(path) }.unwrap();
+}
+
+/// A module in a dialect.
+fn module(shop: &Workshop, name: &str, version: u32, source: &str, arguments: &[&str]) -> PathBuf {
+    shop.module_for(std::env::consts::ARCH, name, version, source, arguments)
+}
+
+/// Unloads, and has everything freed.
+fn unload(rt: Runtime, name: &str) {
+    rt.unload(name).unwrap();
+    let left = rt.collect().unwrap();
+    assert_eq!((left.held, left.busy), (0, 0));
+}
+
+/// Counts the bytes that the process has, the runtime's included.
+struct Counting;
+
+static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: the system's allocator, which is one.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATED.fetch_add(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        ALLOCATED.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+const COUNTER: &str = "
+    __thread int counter = 7;
+    __thread char zero[1000];
+    static __thread long hidden = 40;
+    int bump(void) { hidden += 1; return ++counter + (int)hidden; }
+    unsigned long place(void) { return (unsigned long)&counter; }
+    int is_zero(void) { for (int i = 0; i < 1000; i++) if (zero[i]) return 0; zero[999] = 1; return 1; }";
+
+#[test]
+fn each_thread_has_its_own_from_the_modules_initial_values() {
+    let (rt, shop, _turn) = start("own");
+    for (version, dialect) in (1..).zip(DIALECTS) {
+        load(rt, &module(&shop, "counter", version, COUNTER, &[dialect]));
+        let all_have_theirs = Barrier::new(4);
+        let run = || {
+            assert_eq!(counter::is_zero(&rt.frame()), 1);
+            for round in 1..100 {
+                assert_eq!(counter::bump(&rt.frame()), 47 + 2 * round, "{dialect}");
+            }
+            assert_eq!(counter::is_zero(&rt.frame()), 0);
+            all_have_theirs.wait();
+            counter::place(&rt.frame())
+        };
+        let places: std::collections::BTreeSet<usize> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(run)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert_eq!(places.len(), 4);
+    }
+}
+
+#[test]
+fn a_new_version_has_new_variables_and_the_old_keeps_its_own() {
+    let (rt, shop, _turn) = start("reload");
+    let source = |initial: i32| {
+        format!(
+            "__thread int variable = {initial};
+             int first(void) {{ return variable; }} void set(int to) {{ variable = to; }}"
+        )
+    };
+    load(rt, &shop.module("values", 1, &source(10)));
+    values::set(&rt.frame(), 11);
+    let old = rt.frame();
+    load(rt, &shop.module("values", 2, &source(20)));
+    assert_eq!(values::first(&old), 11);
+    let shared = old.share();
+    std::thread::spawn(move || {
+        let old = shared.join().unwrap();
+        assert_eq!(values::first(&old), 10, "another thread, the old version's initial value");
+        drop((old, shared));
+        assert_eq!(values::first(&rt.frame()), 20);
+        values::set(&rt.frame(), 22);
+        assert_eq!(values::first(&rt.frame()), 22);
+    })
+    .join()
+    .unwrap();
+    drop(old);
+    assert_eq!(values::first(&rt.frame()), 20);
+    unload(rt, "values");
+}
+
+#[test]
+fn alignment_is_kept() {
+    let (rt, shop, _turn) = start("aligned");
+    for (version, (dialect, align)) in
+        (1..).zip(DIALECTS.into_iter().flat_map(|d| [16, 4096, 1 << 16].map(|a| (d, a))))
+    {
+        let source = format!(
+            "__thread char byte = 3;
+             __thread char block[{align}] __attribute__((aligned({align}))) = {{ 5, 6 }};
+             __thread char after[100];
+             int check(void) {{
+                 return (unsigned long)block % {align} == 0 && byte == 3 && block[1] == 6 && !block[2] && !after[99];
+             }}"
+        );
+        load(rt, &module(&shop, "aligned", version, &source, &[dialect]));
+        let check = || assert_eq!(aligned::check(&rt.frame()), 1, "{dialect} {align}");
+        check();
+        std::thread::scope(|scope| (0..3).for_each(|_| drop(scope.spawn(check))));
+    }
+}
+
+#[test]
+fn many_modules_and_many_threads() {
+    let (rt, shop, _turn) = start("many");
+    // One file; its name patched.
+    let bytes = std::fs::read(module(&shop, "thread_000", 1, COUNTER, &[DIALECTS[1]])).unwrap();
+    let rename = |bytes: &mut Vec<u8>, name: &str| {
+        let old = b"libthread_000.so";
+        let at = bytes.windows(old.len()).position(|window| window == old).unwrap();
+        bytes[at..at + old.len()].copy_from_slice(format!("lib{name}.so").as_bytes());
+    };
+    let names: Vec<String> = (0..150).map(|n| format!("thread_{n:03}")).collect();
+    let bumps: Vec<extern "C" fn() -> i32> = names
+        .iter()
+        .map(|name| {
+            let mut bytes = bytes.clone();
+            rename(&mut bytes, name);
+            load(rt, &shop.file(name, &bytes));
+            // SAFETY: as declared for `counter`.
+            unsafe { std::mem::transmute(rt.symbol(name, "bump").unwrap()) }
+        })
+        .collect();
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let bumps = &bumps;
+            scope.spawn(move || {
+                for round in 1..=3 {
+                    // Each thread in another order, so that their tables grow differently.
+                    for at in 0..bumps.len() {
+                        let at = (at * (2 * thread + 1) + 31 * thread) % bumps.len();
+                        let at = if bumps.len() % (2 * thread + 1) == 0 && thread > 0 {
+                            bumps.len() - 1 - at
+                        } else {
+                            at
+                        };
+                        let value = bumps[at]();
+                        assert!(value >= 47 + 2, "thread {thread}, round {round}: {value}");
+                    }
+                }
+                bumps.iter().for_each(|bump| assert_eq!(bump() % 2, 1));
+            });
+        }
+    });
+    names.iter().for_each(|name| rt.unload(name).unwrap());
+    // SAFETY: the threads are over, and nothing else was given the addresses.
+    let left = unsafe { rt.collect_escaped() }.unwrap();
+    assert_eq!((left.held, left.retained, left.busy), (0, 0, 0));
+}
+
+#[test]
+fn threads_come_and_go_before_and_after_an_unload() {
+    let (rt, shop, _turn) = start("come_and_go");
+    let path = shop.module("counter", 9, COUNTER);
+    let big = shop.module("values", 9, "__thread char big[300000] = { 1 }; int first(void) { return big[0]; } void set(int to) { big[1] = to; }");
+    // Threads that stay over all cycles, with variables of every version that they have met.
+    let (asks, threads): (Vec<_>, Vec<_>) = (0..3)
+        .map(|_| {
+            let (ask, asked) = mpsc::channel::<mpsc::Sender<()>>();
+            let thread = std::thread::spawn(move || {
+                for done in asked {
+                    let frame = rt.frame();
+                    assert_eq!((counter::bump(&frame), values::first(&frame)), (49, 1));
+                    drop(frame);
+                    done.send(()).unwrap();
+                }
+            });
+            (ask, thread)
+        })
+        .unzip();
+    let cycle = || {
+        load(rt, &path);
+        load(rt, &big);
+        std::thread::scope(|scope| {
+            scope.spawn(|| assert_eq!((counter::bump(&rt.frame()), values::first(&rt.frame())), (49, 1)));
+            for ask in &asks {
+                let (done, when) = mpsc::channel();
+                ask.send(done).unwrap();
+                when.recv().unwrap();
+            }
+        });
+        unload(rt, "counter");
+        unload(rt, "values");
+    };
+    let cycles = if std::env::var_os("MIDFLIGHT_TEST_RUNNER").is_some() { 200 } else { 1000 };
+    (0..50).for_each(|_| cycle());
+    let before = ALLOCATED.load(Ordering::Relaxed);
+    (0..cycles).for_each(|_| cycle());
+    let after = ALLOCATED.load(Ordering::Relaxed);
+    assert!(after < before + 1000, "{before} to {after} bytes in {cycles} cycles");
+    drop(asks);
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
+#[test]
+fn a_load_that_fails_leaves_nothing() {
+    let (rt, shop, _turn) = start("fails");
+    // It has variables, and lacks what is declared of it above.
+    let path = shop.module("counter", 10, "__thread int counter = 7; int bump(void) { return ++counter; }");
+    // SAFETY: it is refused.
+    let refused = || unsafe { rt.load(&path) }.unwrap_err();
+    refused();
+    let before = ALLOCATED.load(Ordering::Relaxed);
+    (0..100).for_each(|_| drop(refused()));
+    let after = ALLOCATED.load(Ordering::Relaxed);
+    assert!(after < before + 1000, "{before} to {after} bytes");
+}
+
+/// The C library destroys values of keys in rounds, after the thread's exit functions. What a module has in the thread
+/// stays meanwhile, and what comes new goes too.
+#[test]
+fn variables_are_there_while_keys_are_destroyed() {
+    let (rt, shop, _turn) = start("late");
+    load(rt, &shop.module("counter", 11, COUNTER));
+    static RESULTS: std::sync::Mutex<Vec<i32>> = std::sync::Mutex::new(Vec::new());
+    static KEY: std::sync::OnceLock<libc::pthread_key_t> = std::sync::OnceLock::new();
+    fn set(rounds: usize) {
+        // SAFETY: a key, and a number for it.
+        unsafe { libc::pthread_setspecific(*KEY.get().unwrap(), std::ptr::without_provenance(rounds)) };
+    }
+    extern "C" fn destroy(rounds: *mut libc::c_void) {
+        RESULTS.lock().unwrap().push(counter::bump(&Runtime::start().unwrap().frame()));
+        if rounds.addr() > 1 {
+            set(rounds.addr() - 1);
+        }
+    }
+    KEY.get_or_init(|| {
+        let mut key = 0;
+        // SAFETY: writes the key.
+        assert_eq!(unsafe { libc::pthread_key_create(&mut key, Some(destroy)) }, 0);
+        key
+    });
+    let thread = |uses_before: bool| {
+        std::thread::spawn(move || {
+            set(3);
+            if uses_before {
+                counter::bump(&rt.frame());
+            }
+        })
+        .join()
+        .unwrap();
+        std::mem::take(&mut *RESULTS.lock().unwrap())
+    };
+    assert_eq!(thread(true), [51, 53, 55], "the thread's own in all rounds");
+    // Without a use before, nobody knows in which round the first is, and what it made goes in the next.
+    let late = thread(false);
+    assert!(late.len() == 3 && late[0] == 49, "{late:?}");
+    let before = ALLOCATED.load(Ordering::Relaxed);
+    (0..100).for_each(|_| drop((thread(true), thread(false))));
+    let after = ALLOCATED.load(Ordering::Relaxed);
+    assert!(after < before + 1000, "{before} to {after} bytes");
+    unload(rt, "counter");
+}
+
+#[test]
+fn a_forked_child_has_its_own() {
+    let (rt, shop, _turn) = start("forked");
+    load(rt, &shop.module("counter", 12, COUNTER));
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // Others that are in the middle of their first use when the process forks.
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                std::thread::scope(|scope| drop(scope.spawn(|| counter::bump(&rt.frame()))));
+            }
+        });
+        for _ in 0..100 {
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    // SAFETY: the child calls the module and exits.
+                    let child = unsafe { libc::fork() };
+                    if child == 0 {
+                        let works = counter::bump(&rt.frame()) == 49;
+                        // SAFETY: ends the child at once.
+                        unsafe { libc::_exit(if works { 0 } else { 1 }) };
+                    }
+                    let mut status = -1;
+                    // SAFETY: waits for the child made above.
+                    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+                    assert_eq!(status, 0);
+                });
+            });
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    unload(rt, "counter");
+}
+
+#[test]
+fn errno_is_kept() {
+    let (rt, shop, _turn) = start("errno");
+    // Large enough that the system is asked for its memory.
+    let source = "#include <errno.h>
+                  static __thread char large[1 << 24];
+                  int check(void) { errno = 77; large[5] = 1; return errno == 77; }";
+    load(rt, &shop.module("aligned", 50, source));
+    std::thread::spawn(move || assert_eq!(aligned::check(&rt.frame()), 1)).join().unwrap();
+    unload(rt, "aligned");
+}
+
+const LIBRARY: &str = "__thread int before = 1; __thread int theirs = 33;
+    unsigned long address_of_theirs(void) { return (unsigned long)&theirs; }";
+
+const USER: &str = "extern __thread int theirs; unsigned long address_of_theirs(void);
+    int value(void) { return theirs; }
+    int is_same(void) { return (unsigned long)&theirs == address_of_theirs(); }";
+
+/// A library that is open until the end of the test. The module has it by DT_NEEDED, which names it alone.
+struct Library {
+    path: PathBuf,
+    handle: *mut libc::c_void,
+}
+
+impl Library {
+    fn open(shop: &Workshop, name: &str, arguments: &[&str]) -> Self {
+        Self::open_with(shop, name, LIBRARY, arguments)
+    }
+
+    fn open_with(shop: &Workshop, name: &str, source: &str, arguments: &[&str]) -> Self {
+        let path = module(shop, name, 1, source, arguments);
+        let c_path = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
+        // SAFETY: a library without constructors.
+        let handle = unsafe { libc::dlopen(c_path.as_ptr(), libc::RTLD_NOW) };
+        assert!(!handle.is_null());
+        Self { path, handle }
+    }
+}
+
+impl Drop for Library {
+    fn drop(&mut self) {
+        // SAFETY: opened above.
+        unsafe { libc::dlclose(self.handle) };
+    }
+}
+
+#[test]
+fn variables_of_libraries_are_the_libraries_own() {
+    let (rt, shop, _turn) = start("libraries");
+    // With functions alone its storage is dynamic; glibc makes it static, if there is room, for descriptors of AArch64 and for code
+    // that reads at a fixed place.
+    let dynamic = Library::open(&shop, "dynamic_storage", &[DIALECTS[0]]);
+    let fixed = Library::open(&shop, "static_storage", &["-ftls-model=initial-exec"]);
+    let mut version = 0;
+    let mut uses = |library: &Library, arguments: &[&str]| {
+        version += 1;
+        let arguments: Vec<&str> =
+            arguments.iter().copied().chain([library.path.to_str().unwrap()]).collect();
+        load(rt, &module(&shop, "user", version, USER, &arguments));
+        let check = || {
+            let frame = rt.frame();
+            assert_eq!((user::value(&frame), user::is_same(&frame)), (33, 1), "{arguments:?}");
+        };
+        check();
+        std::thread::scope(|scope| drop(scope.spawn(check)));
+    };
+    for dialect in DIALECTS {
+        uses(&dynamic, &[dialect]);
+        uses(&fixed, &[dialect]);
+    }
+    uses(&fixed, &["-ftls-model=initial-exec"]);
+    let model = ["-ftls-model=initial-exec", dynamic.path.to_str().unwrap()];
+    // SAFETY: it is refused.
+    let error = unsafe { rt.load(module(&shop, "user", 99, USER, &model)) }.unwrap_err().to_string();
+    assert!(error.contains("`theirs`"), "{error}");
+    unload(rt, "user");
+}
+
+#[test]
+fn a_weak_variable_that_nobody_has_is_at_null() {
+    let (rt, shop, _turn) = start("weak");
+    let source = "extern __thread int nowhere __attribute__((weak));
+                  unsigned long undefined(void) { return (unsigned long)&nowhere; }";
+    load(rt, &module(&shop, "weak", 1, source, &[DIALECTS[1]]));
+    assert_eq!(weak::undefined(&rt.frame()), 0);
+    unload(rt, "weak");
+}
+
+#[test]
+fn a_variable_of_another_module_is_refused() {
+    let (rt, shop, _turn) = start("neighbour");
+    load(rt, &shop.module("neighbour", 1, LIBRARY));
+    // SAFETY: it is refused.
+    let error = unsafe { rt.load(shop.module("user", 100, USER)) }.unwrap_err();
+    assert!(
+        matches!(&error, Error::DataImport { symbol, module, .. } if symbol == "theirs" && module == "neighbour"),
+        "{error}"
+    );
+    unload(rt, "neighbour");
+}
+
+/// A module that calls the descriptor of a variable of its own, or of a library's.
+fn registers_module(shop: &Workshop, version: u32, library: Option<&Library>) -> PathBuf {
+    let assembly = if cfg!(target_arch = "x86_64") {
+        include_str!("support/registers/x86_64.s")
+    } else {
+        include_str!("support/registers/aarch64.s")
+    };
+    let assembly = shop.file("registers.s", assembly.as_bytes());
+    let mut arguments = vec![assembly.to_str().unwrap()];
+    if let Some(library) = library {
+        arguments.extend(["-Wa,--defsym,ELSEWHERE=1", library.path.to_str().unwrap()]);
+    }
+    module(shop, "registers", version, "", &arguments)
+}
+
+#[test]
+fn a_descriptor_changes_no_register_but_its_result() {
+    let (rt, shop, _turn) = start("registers");
+    // What the C library allocates is looked up by it each time; its own code for that takes registers too.
+    let library = Library::open_with(&shop, "registers_library", "__thread long variable;", &[DIALECTS[0]]);
+    for (version, library) in [(1, None), (2, Some(&library))] {
+        load(rt, &registers_module(&shop, version, library));
+        for kind in 0..register_kinds() {
+            std::thread::spawn(move || check_registers(rt, kind)).join().unwrap();
+        }
+    }
+    unload(rt, "registers");
+}
+
+fn check_registers(rt: Runtime, kind: u32) {
+    let mut input = [0_u8; 1 << 14];
+    // Every byte of every register tells where it is from.
+    let bytes = (1_u32..).map(|n| (n.wrapping_mul(0x9e37_79b1) >> 24) as u8);
+    input.iter_mut().zip(bytes).for_each(|(byte, n)| *byte = n);
+    control_registers(&mut input);
+    let mut places = std::collections::BTreeSet::new();
+    for time in ["the first use", "a later use"] {
+        let mut output = [0_u8; 1 << 14];
+        places.insert(registers::call(&rt.frame(), kind, input.as_ptr(), output.as_mut_ptr()));
+        for (from, len) in written(kind, &output) {
+            let (expected, found) = (&input[from..from + len], &output[from..from + len]);
+            assert_eq!(expected, found, "kind {kind}, {time}: {len} bytes at {from}");
+        }
+    }
+    assert_eq!(places.len(), 1, "the same variable");
+}
+
+#[cfg(target_arch = "x86_64")]
+midflight::module! {
+    mod misaligned { fn misaligned() -> usize; }
+}
+
+/// GCC before version 8 did not align the stack for these calls.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_stack_that_is_not_aligned_does() {
+    let (rt, shop, _turn) = start("misaligned");
+    let assembly = shop.file("registers.s", include_str!("support/registers/x86_64.s").as_bytes());
+    load(rt, &module(&shop, "misaligned", 1, "", &[assembly.to_str().unwrap()]));
+    let first = misaligned::misaligned(&rt.frame());
+    assert_eq!(misaligned::misaligned(&rt.frame()), first);
+    unload(rt, "misaligned");
+}
+
+/// How many kinds of vector registers this processor has.
+#[cfg(target_arch = "x86_64")]
+fn register_kinds() -> u32 {
+    1 + u32::from(is_x86_feature_detected!("avx")) + u32::from(is_x86_feature_detected!("avx512bw"))
+}
+
+/// Values that the control registers can have: rounding toward zero, and a flag.
+#[cfg(target_arch = "x86_64")]
+fn control_registers(input: &mut [u8]) {
+    input[2240..2244].copy_from_slice(&0x7fa0_u32.to_le_bytes());
+    input[2248..2256].copy_from_slice(&std::f64::consts::PI.to_le_bytes());
+    input[2256..2264].copy_from_slice(&1.0_f64.to_le_bytes());
+}
+
+/// What the module has written, as start and length.
+#[cfg(target_arch = "x86_64")]
+fn written(kind: u32, _output: &[u8]) -> Vec<(usize, usize)> {
+    let (count, width) = [(16, 16), (16, 32), (32, 64)][kind as usize];
+    let masks = if kind == 2 { 64 } else { 0 };
+    let rest = [(0, 14 * 8), (2176, masks), (2240, 4), (2248, 16)];
+    (0..count).map(|n| (128 + 64 * n, width)).chain(rest).collect()
+}
+
+#[cfg(target_arch = "aarch64")]
+fn register_kinds() -> u32 {
+    // Under QEMU the processor that it emulates by default has it.
+    1 + u32::from(std::arch::is_aarch64_feature_detected!("sve"))
+}
+
+#[cfg(target_arch = "aarch64")]
+fn control_registers(input: &mut [u8]) {
+    // N and V; the cumulative saturation flag and an exception's.
+    input[240..248].copy_from_slice(&0x9000_0000_u64.to_le_bytes());
+    input[248..256].copy_from_slice(&0x0800_0001_u64.to_le_bytes());
+    // A first-fault register has ones, then zeros.
+    input[9216..9248].fill(0);
+    input[9216] = 0x7f;
+}
+
+#[cfg(target_arch = "aarch64")]
+fn written(kind: u32, output: &[u8]) -> Vec<(usize, usize)> {
+    // The calling sequence's own x1, before and after.
+    assert_eq!(output[..8], output[8..16], "x1");
+    // Of scalable registers as much as there is was written.
+    let width = |from: usize, most: usize| {
+        let len = if kind == 0 {
+            16
+        } else {
+            output[from..from + most].iter().rposition(|b| *b != 0).map_or(0, |n| n + 1)
+        };
+        (from, len)
+    };
+    let vectors = (0..32).map(|n| width(512 + 256 * n, 256));
+    let predicates = (0..17).filter(|_| kind == 1).map(|n| width(8704 + 32 * n, 32));
+    [(16, 28 * 8), (240, 16)].into_iter().chain(vectors).chain(predicates).collect()
+}

@@ -1,0 +1,138 @@
+//! Real libraries as modules: built as shared objects, object files and archives, loaded by midflight, made to work, and compared with
+//! the same code loaded by dlopen. See scripts/real-modules.
+//!
+//! The program plays two parts. Natively it builds everything (`build`) and prints a line for each case; for each case it
+//! starts the program that was built for the target, under an emulator if need be, which loads and works (`case`). So a crash
+//! is one case's failure.
+
+mod build;
+mod case;
+mod libraries;
+mod sources;
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Output};
+use std::time::{Duration, Instant};
+
+use crate::build::{Build, Case};
+
+const HELP: &str = "\
+usage: real-modules --arch ARCH --runner COMMAND --rust-modules FOLDER --out FOLDER [--only NAME]... [--all]
+  --arch ARCH            x86_64 or aarch64
+  --runner COMMAND       starts this program as built for ARCH
+  --rust-modules FOLDER  has librust.so and librust.a for ARCH
+  --out FOLDER           where builds are kept
+  --only NAME            this library only; may be repeated
+  --extra                further libraries too
+";
+
+struct Options {
+    arch: String,
+    runner: String,
+    rust_modules: PathBuf,
+    out: PathBuf,
+    only: Vec<String>,
+    extra: bool,
+}
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args();
+    let result = if arguments.nth(1).as_deref() == Some("case") {
+        case::run(arguments).map(|numbers| {
+            println!("{numbers}");
+            true
+        })
+    } else {
+        check()
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("real-modules: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn options() -> Result<Option<Options>, Box<dyn Error>> {
+    use lexopt::prelude::*;
+    let (mut arch, mut runner, mut rust_modules, mut out) = (None, None, None, None);
+    let (mut only, mut extra) = (Vec::new(), false);
+    let mut parser = lexopt::Parser::from_env();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("arch") => arch = Some(parser.value()?.string()?),
+            Long("runner") => runner = Some(parser.value()?.string()?),
+            Long("rust-modules") => rust_modules = Some(parser.value()?.into()),
+            Long("out") => out = Some(parser.value()?.into()),
+            Long("only") => only.push(parser.value()?.string()?),
+            Long("extra") => extra = true,
+            Short('h') | Long("help") => return Ok(None),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    let missing = || "--arch, --runner, --rust-modules and --out are needed; see --help";
+    Ok(Some(Options {
+        arch: arch.ok_or_else(missing)?,
+        runner: runner.ok_or_else(missing)?,
+        rust_modules: rust_modules.ok_or_else(missing)?,
+        out: out.ok_or_else(missing)?,
+        only,
+        extra,
+    }))
+}
+
+/// Whether all cases pass.
+fn check() -> Result<bool, Box<dyn Error>> {
+    let Some(options) = options()? else {
+        print!("{HELP}");
+        return Ok(true);
+    };
+    let packages = sources::find()?;
+    let (mut passed, mut failed) = (0, 0);
+    for library in libraries::all() {
+        let chosen = options.only.iter().any(|name| name == library.name);
+        if !chosen && (!options.only.is_empty() || library.extra && !options.extra) {
+            continue;
+        }
+        let build = Build::new(&library, &packages, &options.arch, &options.out, &options.rust_modules)?;
+        for case in build.cases()? {
+            let outcome = run(&options.runner, &build, &case)?;
+            let (word, what) = match &outcome {
+                Ok(numbers) => ("pass", numbers),
+                Err(why) => ("FAIL", why),
+            };
+            println!("{word}  {:8} {:10} {:9} {:32} {what}", options.arch, library.name, case.form, case.variant);
+            *if outcome.is_ok() { &mut passed } else { &mut failed } += 1;
+        }
+    }
+    println!("{}: {passed} passed, {failed} failed", options.arch);
+    Ok(failed == 0 && passed > 0)
+}
+
+/// Starts the target's program on one case. The inner result is what it says, or why it failed.
+fn run(runner: &str, build: &Build, case: &Case) -> Result<Result<String, String>, Box<dyn Error>> {
+    /// Under an emulator, with a build at -O0.
+    const LIMIT: Duration = Duration::from_secs(600);
+    let mut words = runner.split_whitespace();
+    let mut command = Command::new(words.next().ok_or("--runner is empty")?);
+    command.args(words).arg("case").arg(build.library.name).arg(&build.work).arg(&build.reference);
+    command.arg(&build.sources).arg(build.scripts()).args(&case.files);
+    let begin = Instant::now();
+    // A child that hangs is ended by the kernel.
+    let mut timed = Command::new("timeout");
+    timed.arg("--kill-after=5").arg(LIMIT.as_secs().to_string()).arg(command.get_program()).args(command.get_args());
+    let Output { status, stdout, stderr } = timed.output()?;
+    let line = |bytes: &[u8]| {
+        let text = String::from_utf8_lossy(bytes);
+        let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        lines.join(" | ")
+    };
+    if status.success() {
+        return Ok(Ok(format!("{}, {:.1} s", line(&stdout), begin.elapsed().as_secs_f64())));
+    }
+    let why = if status.code() == Some(124) { format!("still running after {LIMIT:?}") } else { status.to_string() };
+    Ok(Err(format!("{why}: {}", line(&stderr))))
+}
