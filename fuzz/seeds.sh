@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes the seeds for elf_shared_object: small real modules of both machines, with each kind of table.
+# Makes the seeds: small real modules of both machines, with each kind of table, and object files and archives of the same.
 set -eu
 cd "$(dirname "$0")"
 out=corpus/elf_shared_object
@@ -85,3 +85,45 @@ for machine in x86_64 aarch64; do
     build ifunc "$work/ifunc.c" -nostdlib
 done
 echo "$(ls "$out" | wc -l) seeds in fuzz/$out"
+
+objects=corpus/elf_objects
+mkdir -p "$objects"
+cat > "$work/cxx.cpp" <<'C'
+template <class T> struct Box { T value; Box(T x) : value(x) {} virtual T get() { if (value > 3) throw value; return value; } };
+inline int counter() { static int count; return ++count; }
+extern "C" int use(int x) { Box<int> box(x); try { return box.get() + counter(); } catch (int y) { return y; } }
+C
+cat > "$work/set.c" <<'C'
+int common[7];
+extern char __start_set[], __stop_set[];
+__attribute__((section("set"))) int member = 4;
+__attribute__((visibility("hidden"))) long size(void) { return __stop_set - __start_set; }
+C
+separated() {
+    cat "$1"
+    shift
+    for file; do
+        printf '\n=next=\n'
+        cat "$file"
+    done
+}
+for machine in x86_64 aarch64; do
+    for how in "O0 -fno-pic" "O2 -fPIC -ffunction-sections -g" "O1 -fpic -fno-plt -mcmodel=large"; do
+        name=$machine-$(echo "$how" | tr -d ' =-')
+        case $machine$how in aarch64*large) how="O1 -fpic" ;; esac
+        for source in rich libc tls theirs ifunc set cxx; do
+            file=$work/$source.c
+            compiler=gcc
+            [ -f "$file" ] || { file=$work/$source.cpp && compiler=g++; }
+            # shellcheck disable=SC2086
+            "$machine-linux-gnu-$compiler" -w -$how -c "$file" -o "$work/$source.o"
+            cp "$work/$source.o" "$objects/$name-$source.o"
+        done
+        separated "$work/rich.o" "$work/set.o" "$work/cxx.o" > "$objects/$name-three"
+        separated "$work/tls.o" "$work/theirs.o" > "$objects/$name-two"
+        rm -f "$objects/$name.a"
+        "$machine-linux-gnu-ar" rcD "$objects/$name.a" "$work/rich.o" "$work/set.o" "$work/ifunc.o"
+        separated "$work/libc.o" "$objects/$name.a" > "$objects/$name-archive"
+    done
+done
+echo "$(ls "$objects" | wc -l) seeds in fuzz/$objects"

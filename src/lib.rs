@@ -38,7 +38,7 @@ mod unwind;
 pub use call::frame::{Frame, SharedFrame};
 pub use call::slots::Slot;
 pub use code::Backing;
-pub use config::Config;
+pub use config::{Config, Gdb};
 pub use error::Error;
 pub use midflight_dispatch::PinnedElsewhere;
 pub use midflight_image::{Error as ImageError, Refusal};

@@ -96,7 +96,7 @@ fn nothing_grows_and_everything_is_destroyed() {
     });
     let rt = Runtime::start().unwrap();
     let counts = Box::into_raw(Box::new(Counts::default()));
-    let call = |counts: *mut Counts, cycle: usize| {
+    let call = move |counts: *mut Counts, cycle: usize| {
         let version = cycle as i32 % 2;
         // Each thread is inside of a frame of its own.
         assert_eq!(cycled::work(&rt.frame(), counts, cycle as i32 % 7), version + 100);
@@ -152,7 +152,8 @@ fn nothing_grows_and_everything_is_destroyed() {
     println!("after {WARM} cycles: {warm:?}\nafter {cycles}: {end:?}");
     stays.join().expect("no panic");
     assert!(end.mappings <= warm.mappings, "{warm:?} to {end:?}\n{}", mappings());
-    assert!(end.heap <= warm.heap + 4_096, "{warm:?} to {end:?}");
+    // The C library counts what its caches for threads hold; that varies by some kilobytes, but not with the cycles.
+    assert!(end.heap <= warm.heap + 16 * 1024, "{warm:?} to {end:?}");
     // Under QEMU the process's memory holds the emulator's translations too, which are evicted by size alone.
     if std::env::var_os("MIDFLIGHT_TEST_RUNNER").is_none() {
         assert!(end.resident <= warm.resident + 512 * 1024, "{warm:?} to {end:?}");

@@ -5,6 +5,7 @@ mod support;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use midflight::{Config, Gdb, Runtime};
 use support::{Workshop, start, this_test};
 
 midflight::module! {
@@ -35,6 +36,12 @@ extern "C" fn midflight_test_unloaded(held: usize) {
 }
 
 fn debugged_process() {
+    let mut config = Config::default();
+    if std::env::var_os("MIDFLIGHT_TEST_RUNNER").is_some() {
+        // The emulator keeps breakpoints to itself, so that nobody sees that gdb is there.
+        config.gdb = Gdb::Always;
+    }
+    Runtime::start_with(config).unwrap();
     let (rt, shop, _turn) = start("debugged");
     for version in [1, 2] {
         let machine = std::env::consts::ARCH;
@@ -60,8 +67,9 @@ fn under_gdb(child: &Command, shop: &Workshop, script: &str) -> (Command, Option
     let socket = shop.path("gdb.socket");
     let mut emulator = Command::new(runner.split_whitespace().next().expect("a runner"));
     emulator.arg("-g").arg(&socket).args(child.get_args()).env(CHILD, "1").stdout(Stdio::null());
-    let emulator = emulator.spawn().expect("the emulator that runs this test");
+    let mut emulator = emulator.spawn().expect("the emulator that runs this test");
     while !socket.exists() {
+        assert_eq!(emulator.try_wait().unwrap(), None, "the emulator has ended before it could be talked to");
         std::thread::yield_now();
     }
     let program = std::env::current_exe().unwrap();

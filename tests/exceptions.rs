@@ -267,6 +267,23 @@ fn an_unwinder_of_the_modules_own() {
 }
 
 #[test]
+fn destructors_may_throw_what_they_catch() {
+    let (rt, shop, _turn) = start("destructor");
+    static CAUGHT: AtomicI32 = AtomicI32::new(0);
+    extern "C" fn tell(value: i32) {
+        CAUGHT.fetch_add(value, Ordering::Relaxed);
+    }
+    let source = format!(
+        "struct End {{ ~End() {{ try {{ throw 5; }} catch (int value) {{ ((void (*)(int)){}ul)(value); }} }} }} end;",
+        tell as *const () as usize
+    );
+    load(rt, &[&shop.cpp("ending", 1, &source, &[])]);
+    rt.unload("ending").unwrap();
+    rt.collect().unwrap();
+    assert_eq!(CAUGHT.load(Ordering::Relaxed), 5);
+}
+
+#[test]
 fn a_constructor_that_throws_ends_the_process() {
     const CHILD: &str = "MIDFLIGHT_TEST_THROWING_CONSTRUCTOR";
     let source = "#include <stdexcept>

@@ -8,7 +8,7 @@ use midflight::Runtime;
 use support::{start, this_test};
 
 midflight::module! {
-    mod panics { fn caught(x: i32) -> i32; fn in_a_thread(x: i32) -> i32; fn escapes(); }
+    mod panics { fn quiet(); fn caught(x: i32) -> i32; fn in_a_thread(x: i32) -> i32; fn escapes(); }
 }
 
 /// `deep_in_the_module` panics on line 6.
@@ -19,6 +19,11 @@ use std::panic::catch_unwind;
 fn deep_in_the_module(x: i32) -> i32 {
     assert!(x >= 0, "below zero: {x}");
     x + 1
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn quiet() {
+    std::panic::set_hook(Box::new(|_| ()));
 }
 
 #[unsafe(no_mangle)]
@@ -55,6 +60,7 @@ fn caught_where_they_are_and_by_the_thread_they_end() {
     for round in 0..6 {
         load(rt, &versions[round % 2]);
         let frame = rt.frame();
+        panics::quiet(&frame);
         assert_eq!([panics::caught(&frame, 1), panics::caught(&frame, -5)], [2, -1]);
         assert_eq!([panics::in_a_thread(&frame, 1), panics::in_a_thread(&frame, -5)], [2, -2]);
     }
@@ -84,10 +90,12 @@ fn a_backtrace_has_the_modules_functions_and_lines_and_never_wrong_ones() {
         eprintln!("== end");
         return;
     }
-    let (text, success) = output_of("a_backtrace_has_the_modules_functions_and_lines_and_never_wrong_ones", CHILD);
+    let (text, success) =
+        output_of("a_backtrace_has_the_modules_functions_and_lines_and_never_wrong_ones", CHILD);
     assert!(success, "{text}");
     let part = |from: &str, to: &str| {
-        let begin = text.find(&format!("== {from}\n")).unwrap_or_else(|| panic!("not reached: {from}\n{text}"));
+        let begin =
+            text.find(&format!("== {from}\n")).unwrap_or_else(|| panic!("not reached: {from}\n{text}"));
         text[begin..].split(&format!("== {to}\n")).next().unwrap_or_default().to_owned()
     };
     for (from, to, line) in [("first", "second", 6), ("second", "replaced", 7)] {

@@ -375,14 +375,32 @@ impl Block {
         self.place.len
     }
 
+    fn region(&self, offset: u64) -> Option<&Region> {
+        let after = self.regions.partition_point(|region| region.offset <= offset);
+        self.regions.get(after.checked_sub(1)?).filter(|region| offset < region.offset + region.len)
+    }
+
+    /// What the page at an offset may be used for; None if it is inaccessible.
+    pub(crate) fn protection(&self, offset: u64) -> Option<Protection> {
+        self.region(offset).map(|region| region.protection)
+    }
+
+    /// What a part of the block holds that is only read.
+    pub(crate) fn read_only(&self, part: std::ops::Range<usize>) -> Option<&[u8]> {
+        let region = self.region(part.start as u64)?;
+        let within = part.end as u64 <= region.offset + region.len;
+        // SAFETY: mapped readable as long as the block is there. Nothing writes to it but `amend`, before anybody reads.
+        (within && region.protection == Protection::Read)
+            .then(|| unsafe { std::slice::from_raw_parts(self.place.address().add(part.start).as_ptr(), part.len()) })
+    }
+
     /// Writes an 8-byte word, also where the block is readable only.
     ///
     /// # Safety
     ///
     /// The word lies in a region that is not executable, and nobody else uses it now.
     pub(crate) unsafe fn amend(&self, offset: usize, word: u64) -> io::Result<()> {
-        let holds = |r: &&Region| (r.offset..r.offset + r.len).contains(&(offset as u64));
-        match self.regions.iter().find(holds) {
+        match self.region(offset as u64) {
             Some(region) if region.protection == Protection::ReadWrite => {
                 // SAFETY: mapped writable, the caller's alone.
                 unsafe { self.place.address().add(offset).cast::<u64>().write_unaligned(word) };

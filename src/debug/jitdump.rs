@@ -91,8 +91,8 @@ impl JitDump {
 fn code_load(records: &mut Vec<u8>, time: u64, address: u64, number: u64, name: &[u8], code: &[u8]) {
     let size = HEAD + 8 + 4 * 8 + name.len() + 1 + code.len();
     head(records, CODE_LOAD, size, time);
-    // SAFETY: gettid has no arguments and cannot fail.
-    for id in [std::process::id(), unsafe { libc::gettid() } as u32] {
+    // The process, and the thread that it was loaded by: any will do, since all of them have the code.
+    for id in [std::process::id(), std::process::id()] {
         records.extend_from_slice(&id.to_le_bytes());
     }
     for word in [address, address, code.len() as u64, number] {

@@ -20,11 +20,11 @@ use midflight_image::Image;
 use midflight_image::debug::SymbolFile;
 
 use crate::unwind::Frames;
-use crate::{Config, Error, buffers};
+use crate::{Config, Error, Gdb, buffers};
 
 /// Who is told of code, as the configuration asks.
 pub(crate) struct Observers {
-    gdb: bool,
+    gdb: Gdb,
     perf_map: Option<perf_map::PerfMap>,
     jitdump: Option<jitdump::JitDump>,
 }
@@ -61,7 +61,12 @@ impl Observers {
             frames: frames.map(FrameHeader::new),
             file,
         };
-        let for_gdb = self.gdb.then(|| {
+        let tell_gdb = match self.gdb {
+            Gdb::WhenAttached => gdb::is_attached(),
+            Gdb::Always => true,
+            Gdb::Never => false,
+        };
+        let for_gdb = tell_gdb.then(|| {
             let buffer = buffers::take(0).unwrap_or_default();
             image.symbol_file(base, memory, buffer)
         });

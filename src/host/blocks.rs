@@ -58,7 +58,11 @@ impl Block {
         let block = Self { memory, template };
         let from = template.start as *const u8;
         // SAFETY: the image says that the initialised part is there, and it is not longer than the block.
-        unsafe { block.address().copy_from_nonoverlapping(NonNull::new_unchecked(from.cast_mut()), template.initialised) };
+        unsafe {
+            block
+                .address()
+                .copy_from_nonoverlapping(NonNull::new_unchecked(from.cast_mut()), template.initialised)
+        };
         block
     }
 
@@ -130,5 +134,68 @@ impl Blocks {
     pub(super) fn abandon(&self) {
         // SAFETY: a static.
         unsafe { thread_local::set_blocks(&raw const EMPTY) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn template(of: ThreadLocals, bytes: &[u8]) -> Template {
+        let mut template = Template::new(&of).unwrap();
+        template.settle(bytes.as_ptr() as usize);
+        template
+    }
+
+    #[test]
+    fn a_block_has_the_initial_contents_at_the_right_place() {
+        for (align, skew) in [(1, 0), (16, 8), (4096, 0), (4096, 40), (1 << 20, 64)] {
+            let of = ThreadLocals { offset: 0, initialised: 3, size: 100, align, skew };
+            // SAFETY: the template's bytes are there.
+            let block = unsafe { Block::new(template(of, b"abc")) };
+            assert_eq!(block.address().addr().get() as u64 % align, skew % align);
+            // SAFETY: the block has 100 bytes.
+            let bytes = unsafe { std::slice::from_raw_parts(block.address().as_ptr(), 100) };
+            assert!(bytes.starts_with(b"abc") && bytes[3..].iter().all(|byte| *byte == 0));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        let of = ThreadLocals { offset: 0, initialised: 0, size: 0, align: 1, skew: 0 };
+        assert!(Template::new(&of).is_some());
+        for bad in [
+            ThreadLocals { size: 1 << 31, ..of },
+            ThreadLocals { size: u64::MAX, ..of },
+            ThreadLocals { align: 0, ..of },
+            ThreadLocals { align: 3, ..of },
+            ThreadLocals { align: 1 << 63, ..of },
+            ThreadLocals { skew: u64::MAX, ..of },
+            ThreadLocals { initialised: 1, ..of },
+        ] {
+            assert!(Template::new(&bad).is_none(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_table_grows_and_is_found_and_left() {
+        let of = ThreadLocals { offset: 0, initialised: 0, size: 8, align: 8, skew: 0 };
+        let mut blocks = Blocks::default();
+        for id in [0, 14, 15, 500, 499] {
+            // SAFETY: nothing is initialised.
+            let block = unsafe { Block::new(template(of, &[])) };
+            let address = block.address();
+            assert!(blocks.replace(Id(id), Some(block)).is_none());
+            assert_eq!(blocks.get(Id(id)), Some(address));
+            assert_eq!(blocks.table[id as usize + 1].load(Ordering::Relaxed), address.addr().get());
+        }
+        assert_eq!(blocks.table[0].load(Ordering::Relaxed), blocks.table.len() - 1);
+        assert!(blocks.table.len() > 501);
+        assert!(
+            blocks.take(Id(15)).is_some() && blocks.take(Id(15)).is_none() && blocks.take(Id(9999)).is_none()
+        );
+        assert_eq!(blocks.table[16].load(Ordering::Relaxed), 0);
+        assert_eq!(blocks.table.iter().skip(1).filter(|entry| entry.load(Ordering::Relaxed) != 0).count(), 4);
+        blocks.abandon();
     }
 }

@@ -32,7 +32,12 @@ fn owner(dso: *const c_void, functions: &[usize]) -> Option<Id> {
     places::find(dso.addr()).or_else(|| functions.iter().find_map(|function| places::find(*function)))
 }
 
-fn register(function: Function, argument: *mut c_void, dso: *const c_void, takes_status: bool) -> Option<c_int> {
+fn register(
+    function: Function,
+    argument: *mut c_void,
+    dso: *const c_void,
+    takes_status: bool,
+) -> Option<c_int> {
     let version = owner(dso, &[function as usize])?;
     let handle = {
         let mut ledger = ledger();
@@ -59,7 +64,8 @@ fn register(function: Function, argument: *mut c_void, dso: *const c_void, takes
 /// thread has its own table, and frees nothing.
 unsafe extern "C" fn run(registered: *mut c_void, status: c_int) {
     // SAFETY: from `register`, once.
-    let Registered { version, call, takes_status } = *unsafe { Box::from_raw(registered.cast::<Registered>()) };
+    let Registered { version, call, takes_status } =
+        *unsafe { Box::from_raw(registered.cast::<Registered>()) };
     let retiring = ledger().version(version).evicted.is_some();
     // SAFETY: a module is loaded, so a generation was published.
     let frame = (!retiring).then(|| unsafe { Frame::open() });
@@ -115,7 +121,9 @@ pub(super) unsafe extern "C" fn on_exit(function: Function, argument: *mut c_voi
 pub(super) unsafe extern "C" fn cxa_at_quick_exit(function: Function, dso: *const c_void) -> c_int {
     let Some(version) = owner(dso, &[function as usize]) else {
         // SAFETY: as the caller asks: a function that takes nothing.
-        return exit::at_quick_exit(unsafe { std::mem::transmute::<Function, extern "C" fn(*mut c_void)>(function) });
+        return exit::at_quick_exit(unsafe {
+            std::mem::transmute::<Function, extern "C" fn(*mut c_void)>(function)
+        });
     };
     let call = Call { function, argument: Opaque(ptr::null_mut()) };
     let first = {

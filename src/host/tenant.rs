@@ -100,7 +100,8 @@ impl Tenant {
                 all.push(evicted);
             }
         };
-        let others = threads.iter_mut().filter(|(id, thread)| Some(**id) != own && thread.started_by != Some(self.id));
+        let others =
+            threads.iter_mut().filter(|(id, thread)| Some(**id) != own && thread.started_by != Some(self.id));
         others.for_each(|(_, thread)| take(thread));
         // The main thread outlives the others in C++ too.
         if let Some(thread) = own.and_then(|own| threads.get_mut(&own)) {
@@ -213,7 +214,8 @@ impl Drop for Tenant {
     fn drop(&mut self) {
         let mut ledger = ledger();
         let Ledger { threads, keys, quick_exits, .. } = &mut *ledger;
-        let blocks: Vec<Block> = threads.values_mut().filter_map(|thread| thread.blocks.take(self.id)).collect();
+        let blocks: Vec<Block> =
+            threads.values_mut().filter_map(|thread| thread.blocks.take(self.id)).collect();
         let deleted: Vec<pthread_key_t> =
             keys.iter().filter(|(_, key)| key.version == self.id).map(|(key, _)| *key).collect();
         deleted.iter().for_each(|key| _ = keys.remove(key));

@@ -11,10 +11,10 @@ use std::ptr;
 use std::sync::OnceLock;
 
 use super::blocks::Blocks;
+use super::keys;
 use super::ledger::{Opaque, ledger, watch_forks};
 use super::places::Id;
 use super::thread_exits::{self, Exit};
-use super::keys;
 use crate::Error;
 use crate::arch::registers;
 use crate::call::frame;
@@ -64,7 +64,9 @@ pub(super) fn prepare() -> Result<(), Error> {
     match key {
         Some(_) => Ok(()),
         None => Err(Error::Unsupported {
-            what: "the process has used up its pthread keys, of which the runtime needs one: start it earlier".into(),
+            what:
+                "the process has used up its pthread keys, of which the runtime needs one: start it earlier"
+                    .into(),
         }),
     }
 }

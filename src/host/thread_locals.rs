@@ -71,3 +71,60 @@ mod errno {
         unsafe { *location() = to };
     }
 }
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use std::arch::asm;
+
+    use midflight_image::ThreadLocals;
+
+    use crate::arch::registers;
+    use crate::host::Tenant;
+    use crate::os::thread_local;
+
+    /// The processor that runs this has one of them as its own; tests/thread_locals.rs has all registers of that.
+    #[test]
+    fn each_way_of_saving_registers_keeps_them() {
+        let of = ThreadLocals { offset: 0, initialised: 0, size: 64, align: 64, skew: 0 };
+        registers::with_each_way(|| {
+            let tenant = Tenant::new(Some(of)).unwrap();
+            // No code runs there.
+            tenant.settle(1 << 57, 4096);
+            let descriptor = [0, tenant.host().tls_module << 32 | 8];
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    let values: [u64; 4] = std::array::from_fn(|n| 0x1111_1111_1111_1111 * (n as u64 + 1));
+                    let (mut first, mut last, mut count, mut other) =
+                        (values[0], values[1], values[2], values[3]);
+                    let mut distance = &raw const descriptor as u64;
+                    // SAFETY: a descriptor's call, which touches nothing but its result.
+                    unsafe {
+                        asm!(
+                            "movq xmm0, rcx",
+                            "movq xmm15, rdx",
+                            "call {resolver}",
+                            "movq rsi, xmm0",
+                            "movq rdi, xmm15",
+                            resolver = sym thread_local::midflight_tls_dynamic,
+                            inout("rax") distance,
+                            inout("rcx") count,
+                            inout("rdx") other,
+                            out("rsi") first,
+                            out("rdi") last,
+                            out("xmm0") _,
+                            out("xmm15") _,
+                        );
+                    }
+                    assert_eq!([count, other, first, last], [values[2], values[3], values[2], values[3]]);
+                    let address = super::address(tenant.host().tls_module, 8) as usize;
+                    assert_eq!(address % 64, 8);
+                    // The thread pointer is the first word that it points at.
+                    let thread_pointer: usize;
+                    // SAFETY: reads the thread pointer.
+                    unsafe { asm!("mov {}, fs:[0]", out(reg) thread_pointer) };
+                    assert_eq!(thread_pointer.wrapping_add(distance as usize), address);
+                });
+            });
+        });
+    }
+}

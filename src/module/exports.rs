@@ -1,14 +1,60 @@
 //! What a version exports, by name.
 
-use midflight_image::{Export, ExportKind};
+use midflight_image::{Export, ExportKind, ExportTables, Image, Protection};
 
-/// Names and addresses, in three allocations whatever their number: a version of a large module has thousands, is made and
-/// freed at every reload, and is asked for few of them. (A `HashMap<Box<str>, _>` took 150 of the 480 us of loading 1,000 exports.)
-pub(crate) struct Exports {
+use crate::code::Block;
+
+/// An exported symbol where it was loaded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Exported {
+    pub(crate) address: usize,
+    pub(crate) function: bool,
+}
+
+impl Exported {
+    fn new(kind: ExportKind, address: usize) -> Self {
+        Self { address, function: matches!(kind, ExportKind::Function | ExportKind::Indirect) }
+    }
+}
+
+/// Finds a version's exports.
+pub(crate) enum Exports {
+    /// By the file's own tables, in the version's memory.
+    InPlace(ExportTables),
+    /// By a list, for images that have no such tables.
+    Listed(List),
+}
+
+impl Exports {
+    /// `address` says where an export is that is listed.
+    pub(crate) fn new(image: &Image<'_>, address: impl FnMut(&Export<'_>) -> u64) -> Self {
+        match image.export_tables() {
+            Some(tables) => Self::InPlace(tables),
+            None => Self::Listed(List::new(&image.exports(), address)),
+        }
+    }
+
+    /// `block` is what the image was linked into.
+    pub(crate) fn get(&self, name: &str, block: &Block) -> Option<Exported> {
+        match self {
+            Self::InPlace(tables) => {
+                let is_code = |offset| block.protection(offset) == Some(Protection::ReadExecute);
+                let (kind, offset) = tables.find(block.read_only(tables.region())?, name, is_code)?;
+                let start = if kind == ExportKind::ThreadLocal { 0 } else { block.base() };
+                Some(Exported::new(kind, start + offset as usize))
+            }
+            Self::Listed(list) => list.get(name),
+        }
+    }
+}
+
+/// Names and addresses, in three allocations whatever their number. (A `HashMap<Box<str>, _>` took 150 of the 480 us of loading
+/// 1,000 exports.)
+pub(crate) struct List {
     /// All names, one after the other.
     names: String,
     entries: Vec<Entry>,
-    /// For each bucket of hashes, the first entry of its chain; its length is a power of two.
+    /// For each bucket of hashes, the first entry of its chain; their number is a power of two.
     buckets: Vec<u32>,
 }
 
@@ -23,16 +69,9 @@ struct Entry {
 
 const NONE: u32 = u32::MAX;
 
-/// An exported symbol where it was loaded.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Exported {
-    pub(crate) address: usize,
-    pub(crate) function: bool,
-}
-
-impl Exports {
+impl List {
     /// `address` says where an export is.
-    pub(crate) fn new(exports: &[Export<'_>], mut address: impl FnMut(&Export<'_>) -> u64) -> Self {
+    fn new(exports: &[Export<'_>], mut address: impl FnMut(&Export<'_>) -> u64) -> Self {
         let text = exports.iter().map(|export| export.name.len()).sum();
         let buckets = (exports.len() * 2).next_power_of_two();
         let mut made = Self {
@@ -41,8 +80,7 @@ impl Exports {
             buckets: vec![NONE; buckets],
         };
         for export in exports {
-            let function = matches!(export.kind, ExportKind::Function | ExportKind::Indirect);
-            let exported = Exported { address: address(export) as usize, function };
+            let exported = Exported::new(export.kind, address(export) as usize);
             made.names.push_str(export.name);
             let hash = hash(export.name);
             let first = &mut made.buckets[hash as usize & (buckets - 1)];
@@ -53,7 +91,7 @@ impl Exports {
         made
     }
 
-    pub(crate) fn get(&self, name: &str) -> Option<Exported> {
+    fn get(&self, name: &str) -> Option<Exported> {
         let hash = hash(name);
         let mut at = self.buckets[hash as usize & (self.buckets.len() - 1)];
         while at != NONE {
@@ -92,12 +130,12 @@ mod tests {
         };
         let leaked = names.iter().map(|name| &*name.clone().leak()).enumerate();
         let exports: Vec<_> = leaked.map(export).collect();
-        let made = Exports::new(&exports, |export| 0x1000 + export.offset);
+        let made = List::new(&exports, |export| 0x1000 + export.offset);
         for (index, name) in names.iter().enumerate() {
             let expected = Exported { address: 0x1000 + index, function: index % 2 == 0 };
             assert_eq!(made.get(name), Some(expected), "{name}");
         }
         assert_eq!((made.get("f1000"), made.get("")), (None, None));
-        assert_eq!(Exports::new(&[], |_| 0).get("f"), None);
+        assert_eq!(List::new(&[], |_| 0).get("f"), None);
     }
 }

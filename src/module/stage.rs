@@ -155,7 +155,7 @@ pub(crate) unsafe fn link(
     let mut resolvers = Resolvers::new(&block);
     // SAFETY: linked and sealed, known to nobody; the caller vouches for the code.
     unsafe { resolvers.fill(image) }.map_err(failed)?;
-    let exports = Exports::new(&image.exports(), |export| match export.kind {
+    let exports = Exports::new(image, |export| match export.kind {
         // SAFETY: as above; the image says that a resolver is there.
         ExportKind::Indirect => unsafe { resolvers.ask(export.offset) },
         _ => base + export.offset,

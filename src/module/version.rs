@@ -55,7 +55,7 @@ impl Version {
     }
 
     pub(crate) fn exports(&self, symbol: &str) -> Option<Exported> {
-        self.exports.get(symbol)
+        self.exports.get(symbol, &self.block)
     }
 
     pub(crate) fn function(&self, symbol: &str) -> Option<usize> {

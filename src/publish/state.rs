@@ -89,8 +89,9 @@ impl State {
                 unsafe { version.initialise() };
             }
         });
-        // Again, for what the constructors wrote: a thread outside frames reaches it by a branch, which orders nothing.
-        if versions.iter().any(|version| version.has_constructors())
+        // Again, for what the constructors wrote: a thread outside frames reaches it by a branch, which on AArch64 orders nothing.
+        if cfg!(target_arch = "aarch64")
+            && versions.iter().any(|version| version.has_constructors())
             && let Err(error) = synchronise_cores()
         {
             // SAFETY: nobody was told of them; the table has what they call.

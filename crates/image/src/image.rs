@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use crate::debug::{DebugInfo, SymbolContents, SymbolFile, Symbols};
 use crate::elf::object::Objects;
-use crate::elf::shared::Shared;
+use crate::elf::shared::{ExportTables, Shared};
 use crate::elf::{self, FileType};
 use crate::error::label;
 use crate::{Binding, Error, Export, Host, Import, ImportKind, Indirect, Machine, Region, ThreadLocals, Unwind, Window};
@@ -28,6 +28,9 @@ pub(crate) trait Source<'data> {
     fn imports(&self) -> &[Import<'data>];
     fn exports(&self) -> Vec<Export<'data>>;
     fn export(&self, name: &str) -> Option<Export<'data>>;
+    fn export_tables(&self) -> Option<ExportTables> {
+        None
+    }
     fn thread_locals(&self) -> Option<ThreadLocals> {
         None
     }
@@ -165,6 +168,12 @@ impl<'data> Image<'data> {
     /// The export of this name, in its default version.
     pub fn export(&self, name: &str) -> Option<Export<'data>> {
         self.source.export(name)
+    }
+
+    /// How to find exports in the linked image, without its files. None if the image has not what that needs: then
+    /// [`exports`](Self::exports) lists them.
+    pub fn export_tables(&self) -> Option<ExportTables> {
+        self.source.export_tables()
     }
 
     /// Its thread-local variables.

@@ -4,14 +4,16 @@
 //!
 //! ```text
 //! bytes of the file
-//!   -> elf/mod.rs       identity: class, byte order, machine, kind of file
-//!   -> elf/segments.rs  where each segment goes, and each page's final protection
-//!   -> elf/dynamic.rs   the dynamic table: where the other tables are, what is asked for
-//!   -> elf/strings.rs, symbols.rs, hash.rs, versions.rs
-//!   -> elf/relocate.rs  every fix-up looked at once, before anything is written
-//!   =  Image            what has been checked; it borrows from the bytes
-//!   -> Image::link      segments copied, imports resolved, fix-ups applied (fixup.rs) for one address
-//!   -> Image::init      what the module wants called, read back from the linked memory
+//!   -> elf/mod.rs            identity: class, byte order, machine, kind of file
+//!   -> elf/shared/           a shared object:
+//!        segments.rs         where each segment goes, and each page's final protection
+//!        tls.rs, eh_frame.rs its thread-local block; its call frame information
+//!        dynamic.rs          the dynamic table: where the other tables are, what is asked for
+//!        symbols.rs, hash.rs, versions.rs, ../strings.rs
+//!        uses.rs             every relocation looked at once, before anything is written
+//!   =  Image                 what has been checked; it borrows from the bytes (image.rs, parts.rs)
+//!   -> Image::link           segments copied, fix-ups applied (relocate.rs, fixup.rs) for one address
+//!   -> Image::init           what the module wants called, read back from the linked memory
 //! ```
 //!
 //! What the caller owes: the bytes do not change while an [`Image`] borrows them; the memory given to
@@ -37,6 +39,7 @@ mod machine;
 mod parts;
 pub mod unwind;
 
+pub use elf::shared::ExportTables;
 pub use error::{Error, Refusal};
 pub use image::{Image, Input};
 pub use machine::Machine;

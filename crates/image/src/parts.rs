@@ -81,6 +81,7 @@ pub struct Host {
     /// The descriptor resolver for variables at a fixed place: its argument is the offset from the thread pointer.
     pub tls_static: u64,
     /// The descriptor resolver for weak variables that nobody defines: its argument is the address to give, 0 plus addend.
+    /// `__tls_get_addr` gets such a variable as module 0, and the same as its offset.
     pub tls_undefined: u64,
 }
 
@@ -113,7 +114,7 @@ pub enum ExportKind {
 /// A place that gets an address which code of the image chooses, once that code can run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub struct Indirect {
-    /// Where the 8-byte address goes, from the start of the image.
+    /// Where the 8-byte address goes, from the start of the image. It need not be aligned.
     pub place: u64,
     /// The function that returns it, from the start of the image. It lies in executable memory.
     pub resolver: u64,

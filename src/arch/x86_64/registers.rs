@@ -61,33 +61,66 @@ fn plan(enabled: u64, leaf: impl Fn(u32) -> Leaf) -> Plan {
 }
 
 /// Asks the processor. Before any module is linked.
-///
-/// Relaxed: whoever has a module's descriptor has it by a happens-before edge from its linking.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn prepare() {
-    #[allow(unused_unsafe, reason = "safe to call since Rust 1.94")]
-    // SAFETY: every x86-64 has the instruction.
-    let cpuid = |leaf, subleaf| unsafe { std::arch::x86_64::__cpuid_count(leaf, subleaf) };
+    if let Some(enabled) = enabled() {
+        use_plan(plan(enabled, leaf));
+    }
+}
+
+/// XCR0, if there is one.
+#[cfg(target_arch = "x86_64")]
+fn enabled() -> Option<u64> {
     const OSXSAVE: u32 = 1 << 27;
     if cpuid(1, 0).ecx & OSXSAVE == 0 {
-        return;
+        return None;
     }
     let (low, high): (u32, u32);
     // SAFETY: OSXSAVE says that the system has enabled the instruction.
     unsafe {
         std::arch::asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags));
     }
-    let plan = plan(u64::from(high) << 32 | u64::from(low), |subleaf| {
-        let leaf = cpuid(0xd, subleaf);
-        (leaf.eax, leaf.ebx, leaf.ecx)
-    });
-    use_plan(plan);
+    Some(u64::from(high) << 32 | u64::from(low))
 }
 
+#[cfg(target_arch = "x86_64")]
+fn leaf(subleaf: u32) -> Leaf {
+    let leaf = cpuid(0xd, subleaf);
+    (leaf.eax, leaf.ebx, leaf.ecx)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn cpuid(leaf: u32, subleaf: u32) -> std::arch::x86_64::CpuidResult {
+    #[allow(unused_unsafe, reason = "safe to call in later versions of Rust")]
+    // SAFETY: every x86-64 has the instruction.
+    unsafe {
+        std::arch::x86_64::__cpuid_count(leaf, subleaf)
+    }
+}
+
+/// Relaxed: whoever has a module's descriptor has it by a happens-before edge from its linking.
 fn use_plan(plan: Plan) {
     SAVE.components.store(plan.components, Ordering::Relaxed);
     SAVE.bytes.store(plan.bytes, Ordering::Relaxed);
     SAVE.instruction.store(plan.instruction, Ordering::Relaxed);
+}
+
+/// Runs a test with each way of saving that this processor has.
+#[cfg(all(test, target_arch = "x86_64"))]
+pub(crate) fn with_each_way(test: impl Fn()) {
+    let legacy = Plan { components: 0, bytes: LEGACY + HEADER, instruction: FXSAVE };
+    use_plan(legacy);
+    test();
+    if let Some(enabled) = enabled() {
+        let plans = [
+            plan(enabled, |subleaf| if subleaf == 1 { (0, 0, 0) } else { leaf(subleaf) }),
+            plan(enabled, leaf),
+        ];
+        plans.into_iter().for_each(|plan| {
+            use_plan(plan);
+            test();
+        });
+    }
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ struct Variant {
 }
 
 /// The first is also the reference that dlopen loads. Debian's gcc makes -fPIE code where nothing is said.
-const VARIANTS: [Variant; 7] = [
+static VARIANTS: [Variant; 7] = [
     Variant { compiler: Compiler::Gcc, flags: &["-O2", "-fPIC"], forms: &["shared", "objects", "archive"] },
     Variant { compiler: Compiler::Gcc, flags: &["-O2"], forms: &["objects", "archive"] },
     Variant { compiler: Compiler::Gcc, flags: &["-O0", "-g", "-fPIC"], forms: &["objects"] },
@@ -44,11 +44,22 @@ const VARIANTS: [Variant; 7] = [
     Variant { compiler: Compiler::Clang, flags: &["-O1", "-fno-pie"], forms: &["objects"] },
 ];
 
-/// What is loaded: the files of one module.
+/// One way to have the library as a module.
 pub(crate) struct Case {
     pub(crate) form: &'static str,
-    pub(crate) variant: String,
-    pub(crate) files: Vec<PathBuf>,
+    /// None: as cargo built it.
+    variant: Option<&'static Variant>,
+}
+
+impl Case {
+    pub(crate) fn variant(&self) -> String {
+        self.variant.map_or("rustc --release".into(), Variant::name)
+    }
+
+    /// Code for a program at a fixed address. On x86-64 it names the host's variables by 32-bit addresses.
+    pub(crate) fn is_no_pie(&self) -> bool {
+        self.variant.is_some_and(|variant| variant.flags.contains(&"-fno-pie"))
+    }
 }
 
 pub(crate) struct Build<'b> {
@@ -98,40 +109,40 @@ impl<'b> Build<'b> {
         home().join("work")
     }
 
-    /// Builds every form of every variant.
-    pub(crate) fn cases(&self) -> Result<Vec<Case>> {
-        let mut cases = Vec::new();
+    /// Every form of every variant.
+    pub(crate) fn cases(&self) -> Vec<Case> {
         if self.library.package.is_none() {
-            return self.rust_cases();
+            return ["shared", "objects", "archive"].map(|form| Case { form, variant: None }).into();
         }
-        for variant in &VARIANTS {
-            if variant.compiler == Compiler::Clang && !has_clang() {
-                continue;
-            }
-            for &form in variant.forms {
-                let files = match form {
-                    "shared" => vec![self.shared(variant)?],
-                    "objects" => self.objects(variant)?,
-                    _ => vec![self.archive(variant)?],
-                };
-                cases.push(Case { form, variant: variant.name(), files });
-            }
-        }
-        Ok(cases)
+        let present = |variant: &&Variant| variant.compiler == Compiler::Gcc || has_clang();
+        let cases = VARIANTS.iter().filter(present).flat_map(|variant| {
+            variant.forms.iter().map(move |form| Case { form, variant: Some(variant) })
+        });
+        cases.collect()
     }
 
-    /// Cargo has built these; the objects are the archive's members.
-    fn rust_cases(&self) -> Result<Vec<Case>> {
-        let archive = self.rust_modules.join("librust.a");
+    /// Builds the files of a case: one module.
+    pub(crate) fn files(&self, case: &Case) -> Result<Vec<PathBuf>> {
+        match (case.form, case.variant) {
+            ("shared", Some(variant)) => Ok(vec![self.shared(variant)?]),
+            ("archive", Some(variant)) => Ok(vec![self.archive(variant)?]),
+            (_, Some(variant)) => self.objects(variant),
+            ("shared", None) => Ok(vec![self.reference.clone()]),
+            ("archive", None) => Ok(vec![self.rust_modules.join("librust.a")]),
+            (_, None) => self.rust_objects(),
+        }
+    }
+
+    /// The members of the archive that cargo built.
+    fn rust_objects(&self) -> Result<Vec<PathBuf>> {
         let folder = self.out.join("members");
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder)?;
         let mut command = Command::new(self.tool("ar"));
-        run(command.current_dir(&folder).arg("x").arg(&archive))?;
+        run(command.current_dir(&folder).arg("x").arg(self.rust_modules.join("librust.a")))?;
         let mut members: Vec<_> = fs::read_dir(&folder)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
         members.sort();
-        let forms = [("shared", vec![self.reference.clone()]), ("archive", vec![archive]), ("objects", members)];
-        Ok(forms.map(|(form, files)| Case { form, variant: "rustc, release".into(), files }).into())
+        Ok(members)
     }
 
     fn shared(&self, variant: &Variant) -> Result<PathBuf> {

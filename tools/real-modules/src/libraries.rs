@@ -25,6 +25,8 @@ pub(crate) struct Library {
     pub(crate) flags: &'static [&'static str],
     /// Of the shared object.
     pub(crate) links: &'static [&'static str],
+    /// It names variables of the C library, so that -fno-pie code of it cannot be loaded on x86-64.
+    pub(crate) names_variables: bool,
     /// What the package's own build would write into its output folder, which is searched for headers too.
     pub(crate) generate: fn(package: &Path, output: &Path) -> io::Result<()>,
     /// In work/.
@@ -42,6 +44,7 @@ const NONE: Library = Library {
     includes: &[],
     flags: &[],
     links: &[],
+    names_variables: false,
     generate: |_, _| Ok(()),
     work: "",
 };
@@ -71,6 +74,7 @@ const NAMED: [Library; 5] = [
         includes: &["lua-5.4.9"],
         flags: &["-DLUA_USE_LINUX"],
         links: &["-lm"],
+        names_variables: true,
         work: "lua.c",
         ..NONE
     },

@@ -204,3 +204,88 @@ pub fn stub(at: u64, entry: u64) -> Result<[u8; STUB], Problem> {
     Field::Access { log2: 3, checked: false }.write(ldr, entry as i64)?;
     Ok(code)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An instruction that has each field, all of its bits 0.
+    const FIELDS: [(Field, u32); 12] = [
+        (Field::Adr, 0x1000_0000),
+        (Field::Adrp { checked: true }, 0x9000_0000),
+        (Field::AddLow { checked: false }, 0x9100_0000),
+        (Field::AddHigh, 0x9140_0000),
+        (Field::Access { log2: 0, checked: false }, 0x3940_0000),
+        (Field::Access { log2: 2, checked: false }, 0xB980_0000),
+        (Field::Access { log2: 4, checked: false }, 0x3DC0_0000),
+        (Field::Literal, 0x5800_0000),
+        (Field::TestBranch, 0xB700_0000),
+        (Field::ConditionalBranch, 0x5400_0000),
+        (Field::Branch, 0x9400_0000),
+        (Field::Move { group: 1, check: Check::Unsigned }, 0xF2A0_0000),
+    ];
+
+    #[test]
+    fn a_field_is_written_into_an_instruction_that_has_it() {
+        for (field, _) in FIELDS {
+            for (other, code) in FIELDS {
+                let mut place = code.to_le_bytes();
+                let written = field.write(&mut place, 0);
+                match written {
+                    Ok(()) => assert_eq!((other, u32::from_le_bytes(place)), (field, code)),
+                    Err(Problem::Instruction { found, .. }) => assert!(found == code && other != field),
+                    Err(problem) => panic!("{field:?} {other:?} {problem:?}"),
+                }
+            }
+        }
+        // NOP, and the right instruction for another 16 bits.
+        for code in [0xD503_201F, 0xF2C0_0000] {
+            let field = Field::Move { group: 1, check: Check::Nothing };
+            assert!(field.write(&mut u32::to_le_bytes(code), 0).is_err());
+        }
+    }
+
+    #[test]
+    fn what_was_in_the_field_is_gone_and_all_else_is_kept() {
+        for (field, code) in FIELDS {
+            let filled = |code: u32| {
+                let mut place = code.to_le_bytes();
+                field.write(&mut place, 0).map(|()| u32::from_le_bytes(place))
+            };
+            // Any bit that may be set in such an instruction is part of the field, and then cleared, or kept.
+            for bit in 0..32 {
+                let Ok(after) = filled(code | 1 << bit) else { continue };
+                let of_field = [code, code | 1 << bit].map(|code| field.filled(code, -1));
+                let expected = if of_field[0] == of_field[1] { code } else { code | 1 << bit };
+                assert_eq!(after, expected, "{field:?} bit {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn moves_of_both_signs() {
+        let moved = |value: i64, code: u32| {
+            let mut place = code.to_le_bytes();
+            Field::Move { group: 1, check: Check::Signed }.write(&mut place, value).map(|()| u32::from_le_bytes(place))
+        };
+        const MOVZ_LSL_16: u32 = 0xD2A0_0000;
+        const MOVN_LSL_16: u32 = 0x92A0_0000;
+        for code in [MOVZ_LSL_16, MOVN_LSL_16] {
+            assert_eq!(moved(0x1234_5678, code), Ok(MOVZ_LSL_16 | 0x1234 << 5));
+            assert_eq!(moved(!0x1234_5678, code), Ok(MOVN_LSL_16 | 0x1234 << 5));
+        }
+    }
+
+    #[test]
+    fn stubs_lead_to_their_entries() {
+        for (at, entry) in [(0x1000, 0x2000), (0x5FFC, 0x1FF8), (0x7F00_0000_0FF0, 0x7F00_0400_0008)] {
+            let code = stub(at, entry).unwrap();
+            let [adrp, ldr] = [4, 8].map(|at| u32::from_le_bytes(*code[at..].first_chunk().unwrap()));
+            let pages = i64::from((adrp >> 5 & 0x7FFFF) << 2 | adrp >> 29 & 3) << 43 >> 43;
+            let page = ((at + 4) & !0xFFF).wrapping_add_signed(pages << 12);
+            assert_eq!(page + 8 * u64::from(ldr >> 10 & 0xFFF), entry);
+        }
+        assert!(matches!(stub(0, 1 << 33), Err(Problem::OutOfRange { .. })));
+        assert!(matches!(stub(0, 0x1004), Err(Problem::Misaligned { .. })));
+    }
+}

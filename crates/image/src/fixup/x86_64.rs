@@ -78,3 +78,58 @@ pub fn stub(at: u64, entry: u64) -> Result<[u8; STUB], Problem> {
     Encoding::Signed(4).write(&mut code[2..6], entry.wrapping_sub(end) as i64)?;
     Ok(code)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loads_are_known_by_the_two_bytes_before_the_displacement() {
+        for (code, load) in [
+            ([0x48, 0x8B, 0x05], Some(Load::Move)),
+            ([0x4C, 0x8B, 0x3D], Some(Load::Move)),
+            ([0x90, 0xFF, 0x15], Some(Load::Call)),
+            ([0x90, 0xFF, 0x25], Some(Load::Jump)),
+            // To a register plus a displacement, a comparison, a push.
+            ([0x48, 0x8B, 0x87], None),
+            ([0x48, 0x3B, 0x05], None),
+            ([0x90, 0xFF, 0x35], None),
+        ] {
+            assert_eq!(Load::at(&code, 3), load, "{code:x?}");
+        }
+        assert_eq!((Load::at(&[0x8B], 1), Load::at(&[0x8B, 5], 9)), (None, None));
+    }
+
+    #[test]
+    fn relaxing_needs_room_and_reach() {
+        let mut code = [0x48, 0x8B, 0x05, 0, 0, 0, 0];
+        assert_eq!(Load::Move.relax(&mut code, 3, 0x1234), Ok(()));
+        assert_eq!(code, [0x48, 0x8D, 0x05, 0x34, 0x12, 0, 0]);
+        assert!(Load::Move.relax(&mut code, 3, 1 << 31).is_err());
+        assert_eq!((Load::Call.relax(&mut code, 1, 0), Load::Call.relax(&mut code, 4, 0)), (Err(Problem::Place), Err(Problem::Place)));
+        let mut jump = [0xFF, 0x25, 0, 0, 0, 0];
+        assert_eq!(Load::Jump.relax(&mut jump, 2, -6), Ok(()));
+        assert_eq!(jump, [0xE9, 0xFB, 0xFF, 0xFF, 0xFF, 0x90]);
+        assert!(Load::Jump.relax(&mut jump, 2, i64::MAX).is_err());
+    }
+
+    #[test]
+    fn branches_and_displacements_that_are_none() {
+        for (code, branch) in [
+            (&[0xE8][..], true),
+            (&[0x90, 0xE9], true),
+            (&[0x0F, 0x84], true),
+            (&[0x90, 0x84], false),
+            (&[0x8D, 0x05], false),
+            (&[], false),
+        ] {
+            assert_eq!(is_branch(code, code.len()), branch, "{code:x?}");
+        }
+    }
+
+    #[test]
+    fn stubs_lead_to_their_entries() {
+        assert_eq!(stub(0x1000, 0x2000), Ok([0xFF, 0x25, 0xFA, 0x0F, 0, 0, 0xCC, 0xCC]));
+        assert!(matches!(stub(0, 1 << 32), Err(Problem::OutOfRange { .. })));
+    }
+}

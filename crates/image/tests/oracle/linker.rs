@@ -8,13 +8,13 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Linker {
+pub(crate) enum Linker {
     Gnu,
     Lld,
 }
 
 impl Linker {
-    pub const ALL: [Linker; 2] = [Linker::Gnu, Linker::Lld];
+    pub(crate) const ALL: [Linker; 2] = [Linker::Gnu, Linker::Lld];
 
     fn command(self, machine: Machine) -> Command {
         // Each would stop after a few messages.
@@ -31,38 +31,38 @@ impl Linker {
 
 /// A relocation in the section `.text`, and what is in its place.
 #[derive(Clone, Debug)]
-pub struct Case {
-    pub r_type: u32,
-    pub place: Vec<u8>,
-    pub symbol: String,
-    pub addend: i64,
+pub(crate) struct Case {
+    pub(crate) r_type: u32,
+    pub(crate) place: Vec<u8>,
+    pub(crate) symbol: String,
+    pub(crate) addend: i64,
 }
 
 /// How far it is from one place to the next.
-pub const STEP: u64 = 16;
+pub(crate) const STEP: u64 = 16;
 
 /// The address of a place, if the text is at `text`.
-pub fn place(text: u64, index: usize) -> u64 {
+pub(crate) fn place(text: u64, index: usize) -> u64 {
     text + STEP * (index as u64 + 1)
 }
 
 /// What a linker made of some cases.
-pub struct Linked {
+pub(crate) struct Linked {
     /// By index; those that are missing were refused.
-    pub written: BTreeMap<usize, Vec<u8>>,
-    pub symbols: BTreeMap<String, u64>,
+    pub(crate) written: BTreeMap<usize, Vec<u8>>,
+    pub(crate) symbols: BTreeMap<String, u64>,
     file: Vec<u8>,
 }
 
 impl Linked {
     /// The address and the contents of a section.
-    pub fn section(&self, name: &str) -> Option<(u64, &[u8])> {
+    pub(crate) fn section(&self, name: &str) -> Option<(u64, &[u8])> {
         let (address, offset, size) = section(&self.file, name)?;
         Some((address, &self.file[offset..offset + size]))
     }
 
     /// The dynamic relocations: place, type, symbol.
-    pub fn dynamic(&self) -> Vec<(u64, u32, u32)> {
+    pub(crate) fn dynamic(&self) -> Vec<(u64, u32, u32)> {
         let tables =
             [".rela.dyn", ".rela.plt", ".rela.got"].into_iter().filter_map(|name| self.section(name));
         let entries = tables.flat_map(|(_, table)| table.chunks(24));
@@ -98,7 +98,7 @@ fn object(machine: Machine, cases: &[Case], rest: &str, skip: &BTreeSet<usize>) 
 }
 
 /// Links the cases at `text`.
-pub fn link(
+pub(crate) fn link(
     machine: Machine,
     linker: Linker,
     cases: &[Case],
@@ -111,7 +111,7 @@ pub fn link(
 
 /// Links the cases at `text`: to learn which of them the linker refuses, and again without those. `rest` is assembly,
 /// `script` for the linker.
-pub fn link_with(
+pub(crate) fn link_with(
     machine: Machine,
     linker: Linker,
     cases: &[Case],
@@ -152,7 +152,7 @@ pub fn link_with(
 }
 
 /// The linked file, or the messages.
-pub fn run(
+pub(crate) fn run(
     machine: Machine,
     linker: Linker,
     object: &[u8],
@@ -193,7 +193,7 @@ fn name_at(file: &[u8], at: usize) -> &str {
 }
 
 /// Address, file offset and size.
-pub fn section(file: &[u8], wanted: &str) -> Option<(u64, usize, usize)> {
+pub(crate) fn section(file: &[u8], wanted: &str) -> Option<(u64, usize, usize)> {
     let table = u64_at(file, 40) as usize;
     let names = u64_at(file, table + 64 * usize::from(u16_at(file, 62)) + 24) as usize;
     let mut headers = (0..usize::from(u16_at(file, 60))).map(|index| table + 64 * index);
@@ -201,7 +201,7 @@ pub fn section(file: &[u8], wanted: &str) -> Option<(u64, usize, usize)> {
     Some((u64_at(file, header + 16), u64_at(file, header + 24) as usize, u64_at(file, header + 32) as usize))
 }
 
-pub fn symbols(file: &[u8]) -> BTreeMap<String, u64> {
+pub(crate) fn symbols(file: &[u8]) -> BTreeMap<String, u64> {
     let (_, table, size) = section(file, ".symtab").expect("a symbol table");
     let (_, names, _) = section(file, ".strtab").expect("names");
     let symbols = (table..table + size).step_by(24);

@@ -504,3 +504,35 @@ fn relaxed_loads() {
         assert_eq!(relaxed, 32 + 2);
     }
 }
+
+/// Types that neither linker knows: the ABI document's operation and field, one by one.
+#[test]
+fn what_no_linker_knows() {
+    let movw = |group, check| Encoding::Field(Field::Move { group, check });
+    let (table, local) = (What::Entry(Slot::Address), What::Entry(Slot::Local));
+    let pair = |checked| Encoding::Field(Field::Access { log2: 4, checked });
+    let expected = [
+        ("R_AARCH64_MOVW_GOTOFF_G0", table, From::Table, movw(0, Check::Signed)),
+        ("R_AARCH64_MOVW_GOTOFF_G1_NC", table, From::Table, movw(1, Check::Nothing)),
+        ("R_AARCH64_MOVW_GOTOFF_G2", table, From::Table, movw(2, Check::Signed)),
+        ("R_AARCH64_MOVW_GOTOFF_G2_NC", table, From::Table, movw(2, Check::Nothing)),
+        ("R_AARCH64_MOVW_GOTOFF_G3", table, From::Table, movw(3, Check::Signed)),
+        ("R_AARCH64_GOTREL64", What::Address, From::Table, Encoding::Word),
+        ("R_AARCH64_GOTREL32", What::Address, From::Table, Encoding::Signed(4)),
+        ("R_AARCH64_TLSLD_MOVW_G1", local, From::Table, movw(1, Check::Signed)),
+        ("R_AARCH64_TLSLD_MOVW_G0_NC", local, From::Table, movw(0, Check::Nothing)),
+        ("R_AARCH64_TLSLD_LD_PREL19", local, From::Place, Encoding::Field(Field::Literal)),
+        ("R_AARCH64_TLSLD_LDST128_DTPREL_LO12", What::BlockOffset, From::Zero, pair(true)),
+        ("R_AARCH64_TLSLD_LDST128_DTPREL_LO12_NC", What::BlockOffset, From::Zero, pair(false)),
+        ("R_AARCH64_TLS_DTPREL", What::BlockOffset, From::Zero, Encoding::Word),
+    ];
+    for machine in BOTH {
+        let known = |linker| types(machine, linker, |_| true);
+        let all = (0..2048).filter_map(|r_type| Some((r_type, machine.howto(r_type)?)));
+        let nobody: Vec<_> = all
+            .filter(|it| Linker::ALL.into_iter().all(|linker| !known(linker).contains(it)))
+            .map(|(r_type, howto)| (name(machine, r_type), howto.what, howto.from, howto.encoding))
+            .collect();
+        assert_eq!(nobody, if machine == X86_64 { vec![] } else { expected.to_vec() });
+    }
+}

@@ -22,6 +22,9 @@ type Word = object::U32<LE>;
 const SECTIONS: &str = "section header table";
 const SYMBOLS: &str = "symbol table";
 
+/// A common block that may be far away, in the medium and large code models of x86-64. AArch64 has no such number.
+const SHN_X86_64_LCOMMON: u16 = 0xFF02;
+
 /// What messages call a file: nothing, where it is the only one and its caller knows which.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Label<'data> {
@@ -80,7 +83,8 @@ pub(super) struct File<'data> {
     /// Section numbers too large for a symbol.
     extended: &'data [Word],
     names: Strings<'data>,
-    names_size: u64,
+    /// The same.
+    pub(super) names_bytes: &'data [u8],
     /// Whether any name may say a version.
     pub(super) versioned: bool,
     pub(super) relocations: Vec<Relocations<'data>>,
@@ -103,7 +107,7 @@ impl<'data> File<'data> {
             first_global: 0,
             extended: &[],
             names: Strings::parse(&[])?,
-            names_size: 0,
+            names_bytes: &[],
             versioned: false,
             relocations: Vec::new(),
             groups: Vec::new(),
@@ -146,7 +150,7 @@ impl<'data> File<'data> {
         }
         let names = self.string_table(section.sh_link(LE))?;
         self.names = Strings::parse(names)?;
-        self.names_size = names.len() as u64;
+        self.names_bytes = names;
         self.versioned = names.contains(&b'@');
         Ok(())
     }
@@ -249,7 +253,7 @@ impl<'data> File<'data> {
         let section = match symbol.st_shndx(LE) {
             elf::SHN_UNDEF => return Ok(Home::Undefined),
             elf::SHN_ABS => return Ok(Home::Absolute),
-            elf::SHN_COMMON => return Ok(Home::Common),
+            elf::SHN_COMMON | SHN_X86_64_LCOMMON => return Ok(Home::Common),
             elf::SHN_XINDEX => self.extended.get(index as usize).ok_or_else(outside)?.get(LE),
             reserved if reserved >= elf::SHN_LORESERVE => return Err(outside()),
             section => section.into(),
@@ -260,11 +264,11 @@ impl<'data> File<'data> {
     /// The symbols that other files see, with their names. Names may share their ends, so a damaged file could have each of a
     /// million symbols be named by the same megabyte; it is refused before they are all hashed.
     pub(super) fn globals(&self) -> impl Iterator<Item = Result<&'data str, Error>> + '_ {
-        let mut budget = 8 * self.names_size;
+        let mut budget = 8 * self.names_bytes.len();
         (self.first_global as u32..).zip(&self.symbols[self.first_global..]).map(move |(index, symbol)| {
             let name = self.symbol_name(symbol)?;
             budget = budget
-                .checked_sub(name.len() as u64)
+                .checked_sub(name.len())
                 .ok_or_else(|| malformed(SYMBOLS, "its names are made of one another", index.into()))?;
             if name.is_empty() {
                 return Err(malformed(SYMBOLS, "a symbol that others see has no name", index.into()));

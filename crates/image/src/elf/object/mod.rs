@@ -11,6 +11,7 @@
 //!   =  Objects
 //!   -> window.rs             where the image may be
 //!   -> relocate.rs           the image, for one address
+//!   -> debug.rs              the same of what debuggers read
 //! ```
 //!
 //! A definition of the module is bound to directly, as with `-Bsymbolic`. What is defined elsewhere is called directly where
@@ -18,6 +19,7 @@
 //! where code was compiled for that, and limit where the image may be where it was not.
 
 mod calls;
+mod debug;
 mod file;
 mod frames;
 mod layout;
@@ -162,10 +164,16 @@ impl<'data> Objects<'data> {
             elf::STT_NOTYPE if code => ExportKind::Function,
             _ => ExportKind::Data,
         };
-        if matches!(kind, ExportKind::Function | ExportKind::Indirect) && (!code || value >= section.size) {
-            let problem = "is a function outside the module's code";
-            let bad = Error::BadSymbol { symbol: label(name), problem, value };
-            return Err(linked.label().blame(bad));
+        if matches!(kind, ExportKind::Function | ExportKind::Indirect) {
+            if !code {
+                let problem = "is a function outside the module's code";
+                let bad = Error::BadSymbol { symbol: label(name), problem, value };
+                return Err(linked.label().blame(bad));
+            }
+            // A function that compilers found to be unreachable has no code, and may stand where the code ends.
+            if !self.is_code(section.offset + value) {
+                return Ok(None);
+            }
         }
         let size = if global.rank == Rank::Common { global.size } else { symbol.st_size(LE) };
         let mut offset = section.offset + value;
@@ -271,6 +279,14 @@ impl<'data> Source<'data> for Objects<'data> {
 
     fn indirect(&self) -> &[Indirect] {
         &self.indirect
+    }
+
+    fn symbols(&self) -> crate::debug::Symbols<'data> {
+        self.names_of_all()
+    }
+
+    fn debug(&self, base: u64) -> crate::debug::DebugInfo<'data> {
+        self.debug_info(base)
     }
 
     fn window(&self, bindings: &[Option<Binding>]) -> Result<Window, Error> {

@@ -99,3 +99,49 @@ fn hash(name: &[u8]) -> u32 {
     let hash = mix(hash, u64::from_le_bytes(last));
     (hash ^ (hash >> 32)) as u32
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::String;
+    use alloc::vec::Vec;
+
+    #[test]
+    fn each_name_has_one_number() {
+        let texts: Vec<String> = (0..5000).map(|index| alloc::format!("name_{index}")).collect();
+        let mut names = Names::default();
+        assert_eq!(names.find("name_0"), None);
+        for _ in 0..2 {
+            for (index, text) in (0..).zip(&texts) {
+                assert_eq!(names.number(text), Ok(index));
+            }
+        }
+        for (index, text) in (0..).zip(&texts) {
+            assert_eq!((names.find(text), names.get(index)), (Some(index), &**text));
+        }
+        assert_eq!((names.find("name_5000"), names.find(""), names.len()), (None, None, 5000));
+    }
+
+    #[test]
+    fn every_byte_and_the_length_matter() {
+        let mut hashes: Vec<u32> = (0..40).map(|length| hash(&[0; 40][..length])).collect();
+        hashes.extend((0..40).map(|at| {
+            let mut name = [b'a'; 40];
+            name[at] = b'b';
+            hash(&name)
+        }));
+        hashes.sort_unstable();
+        hashes.dedup();
+        assert_eq!(hashes.len(), 80);
+    }
+
+    #[test]
+    fn names_that_are_made_to_collide_are_refused() {
+        let all = (0u32..).map(|index| alloc::format!("{index:x}"));
+        let texts: Vec<String> = all.filter(|text| hash(text.as_bytes()) & 0xFFF == 0).take(1100).collect();
+        let mut names = Names::default();
+        names.reserve(texts.len()).unwrap();
+        let refused = texts.iter().position(|text| names.number(text).is_err());
+        assert_eq!(refused, Some(STEPS));
+    }
+}

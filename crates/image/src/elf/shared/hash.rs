@@ -98,6 +98,21 @@ impl<'data> GnuHash<'data> {
         indices.map(|_| table).ok_or(broken("a chain starts outside it or does not end"))
     }
 
+    /// Bytes from the header to the last hash.
+    pub(super) fn bytes(&self) -> usize {
+        16 + 8 * self.bloom.len() + 4 * (self.buckets.len() + self.hashes.len())
+    }
+
+    /// A table that has been parsed elsewhere and is these [`bytes`](Self::bytes).
+    pub(super) fn reopen(table: &'data [Half]) -> Option<Self> {
+        let [buckets, base, bloom, shift, rest @ ..] = table else { return None };
+        let filter = (bloom.get(LE) as usize).checked_mul(2).filter(|halves| *halves > 0)?;
+        let (filter, rest) = rest.split_at_checked(filter)?;
+        let (buckets, hashes) = rest.split_at_checked(buckets.get(LE) as usize)?;
+        let bloom = table_of::<Word>(object::pod::bytes_of_slice(filter), filter.len() / 2);
+        (!buckets.is_empty()).then_some(GnuHash { base: base.get(LE), shift: shift.get(LE), bloom, buckets, hashes })
+    }
+
     /// How many hashes there are, which is written nowhere: up to the end of the last chain.
     fn last(&self) -> Option<usize> {
         let mut last = 0;

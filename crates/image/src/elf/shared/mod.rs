@@ -4,6 +4,7 @@ mod debug;
 mod dynamic;
 mod eh_frame;
 mod hash;
+mod lookup;
 mod relocate;
 mod segments;
 mod symbols;
@@ -20,6 +21,7 @@ use crate::{
 use alloc::vec::Vec;
 use debug::Sections;
 use dynamic::{Calls, Dynamic};
+pub use lookup::ExportTables;
 use object::LittleEndian as LE;
 use relocate::Linking;
 use segments::Layout;
@@ -30,6 +32,8 @@ use uses::Uses;
 pub(crate) struct Shared<'data> {
     tables: Tables<'data>,
     uses: Uses<'data>,
+    /// The address of an export is chosen by code.
+    exports_indirect: bool,
     unwind: Option<Unwind>,
     sections: Option<Sections<'data>>,
 }
@@ -59,8 +63,8 @@ impl<'data> Shared<'data> {
         let symbols = Symbols::parse(&layout, &dynamic)?;
         let tables = Tables { machine, layout, thread_locals, dynamic, symbols };
         let sections = Sections::parse(bytes, header);
-        tables.check_exports()?;
-        let image = Shared { uses: Uses::parse(&tables)?, unwind, sections, tables };
+        let exports_indirect = tables.check_exports()?;
+        let image = Shared { uses: Uses::parse(&tables)?, exports_indirect, unwind, sections, tables };
         for (list, calls) in [("DT_INIT", image.tables.dynamic.init), ("DT_FINI", image.tables.dynamic.fini)]
         {
             if let Some(address) = calls.single {
@@ -163,6 +167,10 @@ impl<'data> Source<'data> for Shared<'data> {
 
     fn export(&self, name: &str) -> Option<Export<'data>> {
         self.tables.export(name)
+    }
+
+    fn export_tables(&self) -> Option<ExportTables> {
+        ExportTables::of(self)
     }
 
     fn thread_locals(&self) -> Option<ThreadLocals> {

@@ -118,6 +118,11 @@ impl<'data> Layout<'data> {
         self.span
     }
 
+    /// The address that offset 0 of the image has in the file's numbering.
+    pub(super) fn low(&self) -> u64 {
+        self.low
+    }
+
     pub(super) fn align(&self) -> u64 {
         self.align
     }

@@ -1,0 +1,91 @@
+//! Exports found by name in a linked image, where the file's own tables are.
+//!
+//! A version of a module is asked for few of its exports, and may have thousands: a list of them for each version took a
+//! quarter of the time of loading 2,000.
+
+use super::hash::GnuHash;
+use super::symbols::{Symbol, kind_of};
+use super::{Half, Shared, table_of};
+use crate::{ExportKind, Protection};
+use core::ops::Range;
+use object::LittleEndian as LE;
+use object::elf;
+use object::read::elf::Sym;
+
+/// Where the tables are: all in one read-only region, so that they stay what was checked.
+#[derive(Clone, Debug)]
+pub struct ExportTables {
+    region: Range<usize>,
+    symbols: Range<usize>,
+    strings: Range<usize>,
+    versions: Option<Range<usize>>,
+    hash: Range<usize>,
+    /// The address that offset 0 of the image has in the file's numbering.
+    low: u64,
+}
+
+impl ExportTables {
+    /// None if the module has no GNU hash table, its tables may change, or they do not say what an export's address is.
+    pub(super) fn of(image: &Shared<'_>) -> Option<Self> {
+        if image.exports_indirect {
+            return None;
+        }
+        let (layout, dynamic) = (&image.tables.layout, &image.tables.dynamic);
+        let place = |tag| layout.offset(dynamic.get(tag)?);
+        let hash = place(elf::DT_GNU_HASH)?;
+        let holds = |r: &&crate::Region| r.protection == Protection::Read && (r.offset..r.offset + r.len).contains(&hash);
+        let region = layout.regions().iter().find(holds)?;
+        let region = usize::try_from(region.offset).ok()?..usize::try_from(region.offset + region.len).ok()?;
+        // From the region's start, which is all that `find` is given.
+        let within = |start: u64, len: usize| {
+            let start = usize::try_from(start).ok()?.checked_sub(region.start)?;
+            let end = start.checked_add(len)?;
+            (end <= region.len()).then_some(start..end)
+        };
+        let count = image.tables.symbols.count();
+        let versions = match place(elf::DT_VERSYM) {
+            Some(start) => Some(within(start, count * 2)?),
+            None => None,
+        };
+        Some(Self {
+            symbols: within(place(elf::DT_SYMTAB)?, count * size_of::<Symbol>())?,
+            strings: within(place(elf::DT_STRTAB)?, usize::try_from(dynamic.get(elf::DT_STRSZ)?).ok()?)?,
+            versions,
+            hash: within(hash, image.tables.symbols.gnu_hash_bytes()?)?,
+            low: layout.low(),
+            region,
+        })
+    }
+
+    /// The bytes of the image, from its start, that [`find`](Self::find) reads.
+    pub fn region(&self) -> Range<usize> {
+        self.region.clone()
+    }
+
+    /// What the export of this name is, and where from the start of the image. `tables` is the [`region`](Self::region) of the linked image,
+    /// and `is_code` says whether an offset in the image is executable.
+    pub fn find(&self, tables: &[u8], name: &str, is_code: impl Fn(u64) -> bool) -> Option<(ExportKind, u64)> {
+        let symbols = tables.get(self.symbols.clone())?;
+        let symbols: &[Symbol] = table_of(symbols, symbols.len() / size_of::<Symbol>());
+        let strings = tables.get(self.strings.clone())?;
+        let versions = self.versions.clone().and_then(|place| tables.get(place));
+        let hash = tables.get(self.hash.clone())?;
+        let hash = GnuHash::reopen(table_of::<Half>(hash, hash.len() / 4))?;
+        let mut found = None;
+        hash.find(name, |index| {
+            let index = index as usize;
+            let Some(symbol) = symbols.get(index) else { return false };
+            let hidden = versions.is_some_and(|versions| versions.get(2 * index + 1).is_none_or(|high| high & 0x80 != 0));
+            let offset = || symbol.st_value(LE).wrapping_sub(self.low);
+            let kind = kind_of(symbol, || is_code(offset())).filter(|_| !hidden && named(strings, symbol, name));
+            found = kind.map(|kind| (kind, if kind == ExportKind::ThreadLocal { symbol.st_value(LE) } else { offset() }));
+            found.is_some()
+        });
+        found.filter(|_| !name.is_empty())
+    }
+}
+
+fn named(strings: &[u8], symbol: &Symbol, name: &str) -> bool {
+    let rest = strings.get(symbol.st_name(LE) as usize..).and_then(|rest| rest.strip_prefix(name.as_bytes()));
+    rest.is_some_and(|rest| rest.first() == Some(&0))
+}

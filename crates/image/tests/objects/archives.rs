@@ -1,0 +1,153 @@
+//! Static archives: which members become part of the module.
+
+use crate::common::BOTH;
+use crate::{BASE, HOST, object};
+use midflight_image::{Error, Image, Input, Machine};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// An archive of these files, made by GNU ar.
+fn archive(members: &[(&str, Vec<u8>)], flags: &str) -> Vec<u8> {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let unique = format!("{}-{}-archive", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(unique);
+    std::fs::create_dir(&folder).unwrap();
+    for (name, bytes) in members {
+        std::fs::write(folder.join(name), bytes).unwrap();
+    }
+    let names = members.iter().map(|(name, _)| name);
+    let done = Command::new("ar").current_dir(&folder).args([flags, "lib.a"]).args(names).status();
+    assert!(done.expect("ar is needed for these tests").success());
+    let bytes = std::fs::read(folder.join("lib.a")).unwrap();
+    std::fs::remove_dir_all(folder).unwrap();
+    bytes
+}
+
+/// A BSD archive: long names stand before the contents.
+fn bsd(members: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    let mut bytes = b"!<arch>\n".to_vec();
+    for (name, contents) in [("__.SYMDEF", vec![0; 8])].iter().chain(members) {
+        let padded = name.len().next_multiple_of(8);
+        let size = padded + contents.len();
+        bytes.extend(format!("#1/{padded:<13}{:<12}{:<6}{:<6}{:<8}{size:<10}`\n", 0, 0, 0, 644).bytes());
+        bytes.extend(name.bytes().chain(std::iter::repeat_n(0, padded - name.len())));
+        bytes.extend(contents);
+        bytes.resize(bytes.len().next_multiple_of(2), b'\n');
+    }
+    bytes
+}
+
+fn parse<'data>(machine: Machine, files: &[(&'data str, &'data [u8])]) -> Result<Image<'data>, Error> {
+    let inputs: Vec<_> = files.iter().map(|(name, bytes)| Input { name, bytes }).collect();
+    Image::parse_all(&inputs, machine, 4096, 1 << 20)
+}
+
+fn exports(image: &Image<'_>) -> Vec<String> {
+    let mut names: Vec<_> = image.exports().iter().map(|export| export.name.to_string()).collect();
+    names.sort();
+    names
+}
+
+/// `a` needs `b`, which needs `c`, whose member comes before; nobody needs `d`, and `weak` is asked for weakly only.
+fn members(machine: Machine) -> Vec<(&'static str, Vec<u8>)> {
+    vec![
+        ("c.o", object(machine, "int c(int x) { return x; }")),
+        ("a_name_that_is_longer_than_sixteen.o", object(machine, "extern int c(int); int b(int x) { return c(x); }")),
+        ("d.o", object(machine, "int d(int x) { return x; } int undefined_elsewhere(void); int e(void) { return undefined_elsewhere(); }")),
+        ("weak.o", object(machine, "int weak(int x) { return x; }")),
+        ("c2.o", object(machine, "int c(int x) { return -x; }")),
+    ]
+}
+
+const MAIN: &str = "extern int b(int); extern int weak(int) __attribute__((weak));
+    int a(int x) { return b(x) + (weak ? weak(x) : 0); }";
+
+#[test]
+fn members_that_are_needed() {
+    for machine in BOTH {
+        let main = object(machine, MAIN);
+        for library in [archive(&members(machine), "rcs"), archive(&members(machine), "rcS"), bsd(&members(machine))] {
+            // Wherever the archive stands.
+            for files in [[("main.o", &main[..]), ("lib.a", &library)], [("lib.a", &library), ("main.o", &main)]] {
+                let image = parse(machine, &files).unwrap();
+                assert_eq!(exports(&image), ["a", "b", "c"], "{machine}");
+                assert_eq!(image.imports().iter().map(|import| import.name).collect::<Vec<_>>(), ["weak"]);
+                let mut memory = vec![0; image.span() as usize];
+                image.link(BASE, &mut memory, &HOST, &[None]).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn needs_are_met_across_archives_and_by_the_first() {
+    for machine in BOTH {
+        let main = object(machine, MAIN);
+        let first = archive(&[("b.o", object(machine, "extern int c(int); int b(int x) { return c(x); }"))], "rcs");
+        let second = archive(&[("c.o", object(machine, "int c(int x) { return x; } int second = 1;"))], "rcs");
+        let third = archive(&[("c.o", object(machine, "int c(int x) { return x; } int third = 1;"))], "rcs");
+        let image = parse(machine, &[("main.o", &main), ("3.a", &third), ("1.a", &first), ("2.a", &second)]).unwrap();
+        assert_eq!(exports(&image), ["a", "b", "c", "third"]);
+    }
+}
+
+#[test]
+fn an_archive_alone_is_whole() {
+    for machine in BOTH {
+        let quiet = object(machine, "static int n; __attribute__((constructor)) static void up(void) { n++; }");
+        let mut all = members(machine);
+        all.push(("quiet.o", quiet));
+        let library = archive(&all, "rcs");
+        let image = parse(machine, &[("lib.a", &library)]).unwrap();
+        // But for the second definition of `c`, which would bring nothing.
+        assert_eq!(exports(&image), ["b", "c", "d", "e", "weak"]);
+        assert_eq!(image.imports().iter().map(|import| import.name).collect::<Vec<_>>(), ["undefined_elsewhere"]);
+        let mut memory = vec![0; image.span() as usize];
+        image.link(BASE, &mut memory, &HOST, &crate::bindings(&image, |_| Some(BASE))).unwrap();
+        assert_eq!(image.init(BASE, &memory).unwrap().len(), 1);
+    }
+}
+
+#[test]
+fn messages_name_the_member() {
+    for machine in BOTH {
+        let mut damaged = object(machine, "int c(int x) { return x; }");
+        damaged.truncate(200);
+        let main = object(machine, MAIN);
+        let library = archive(&[("c.o", damaged)], "rcS");
+        let text = parse(machine, &[("main.o", &main), ("lib.a", &library)]).unwrap_err().to_string();
+        assert!(text.starts_with("lib.a(c.o): "), "{text}");
+    }
+}
+
+#[test]
+fn what_is_no_archive_of_object_files() {
+    let machine = Machine::X86_64;
+    let thin = archive(&members(machine), "rcsT");
+    let text = Image::parse(&thin, machine, 4096, 1 << 20).unwrap_err().to_string();
+    assert!(text.contains("thin archive") && text.contains("ar cr"), "{text}");
+    let bitcode = archive(&[("x.o", b"BC\xC0\xDE0000".to_vec())], "rcS");
+    let text = parse(machine, &[("lib.a", &bitcode)]).unwrap_err().to_string();
+    assert!(text.contains("lib.a(x.o)") && text.contains("LLVM bitcode"), "{text}");
+    let other = archive(&[("x.o", object(Machine::Aarch64, "int x;"))], "rcS");
+    let text = parse(machine, &[("lib.a", &other)]).unwrap_err().to_string();
+    assert!(text.contains("lib.a(x.o)") && text.contains("AArch64"), "{text}");
+    let empty = b"!<arch>\n";
+    assert!(Image::parse(empty, machine, 4096, 1 << 20).is_err());
+}
+
+#[test]
+fn many_members_of_one_long_name() {
+    let mut bytes = b"!<arch>\n".to_vec();
+    let header = |name: &str, size: usize| format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{size:<10}`\n", 0, 0, 0, 644);
+    bytes.extend(header("//", 1 << 20).bytes());
+    bytes.extend(std::iter::repeat_n(b'x', (1 << 20) - 2).chain(*b"/\n"));
+    for _ in 0..10_000 {
+        bytes.extend(header("/0", 0).bytes());
+    }
+    let started = std::time::Instant::now();
+    let error = Image::parse(&bytes, Machine::X86_64, 4096, 1 << 20).unwrap_err();
+    assert!(matches!(error, Error::Malformed { table: "archive", .. }), "{error}");
+    assert!(started.elapsed().as_secs() < 5);
+}

@@ -1,0 +1,236 @@
+//! Which definition a name stands for.
+
+use crate::common::BOTH;
+use crate::{BASE, assembly, link, link_at, object, parse};
+use midflight_image::{Error, ExportKind, Image, ImportKind, Machine, Protection};
+
+/// The word at `p` of the second file, which points to `x` or to `x` of the first.
+fn pointed(machine: Machine, first: &str, second: &str) -> (u64, u64) {
+    let files = [object(machine, first), object(machine, &format!("{second} int *p = &x;"))];
+    let linked = link(machine, &files);
+    (linked.word("p"), linked.address("x"))
+}
+
+#[test]
+fn strong_before_common_before_weak() {
+    const WEAK: &str = "__attribute__((weak)) int x = 1, weak_size[1];";
+    for machine in BOTH {
+        for (first, second, size) in [
+            ("int x[3] = {7};", "extern int x;", 12),
+            ("int x[3] = {7};", "__attribute__((weak)) int x;", 12),
+            ("__attribute__((weak)) int x = 1;", "extern int x;", 4),
+            ("__attribute__((weak)) int x = 1;", "__attribute__((weak)) int x = 2;", 4),
+            ("__attribute__((common)) int x[50];", "__attribute__((weak)) int x = 2;", 200),
+            (WEAK, "__attribute__((common)) int x;", 4),
+            ("__attribute__((common)) int x[50];", "__attribute__((common)) int x;", 200),
+            ("__attribute__((common)) int x[2];", "int x = 5;", 4),
+        ] {
+            let (pointer, address) = pointed(machine, first, second);
+            assert_eq!(pointer, address, "{machine} {first} {second}");
+            let files = [object(machine, first), object(machine, &format!("{second} int *p = (int *)&x;"))];
+            let reversed: Vec<_> = files.iter().rev().cloned().collect();
+            for files in [files.to_vec(), reversed] {
+                let export = link(machine, &files).export("x").size;
+                // Which of two weak definitions it is depends on the order; they have one size here.
+                assert_eq!(export, size, "{machine} {first} {second}");
+            }
+        }
+        let linked_strong = [object(machine, "__attribute__((weak)) long x = 1;"), object(machine, "long x = 2;")];
+        assert_eq!(link(machine, &linked_strong).word("x"), 2, "{machine}");
+        let first_weak = [1, 2].map(|n| object(machine, &format!("__attribute__((weak)) long x = {n};")));
+        assert_eq!(link(machine, &first_weak).word("x"), 1, "{machine}");
+    }
+}
+
+#[test]
+fn common_blocks_are_zero_and_aligned() {
+    for machine in BOTH {
+        let files = [
+            assembly(machine, ".comm a, 3, 1\n.comm b, 40, 32\n.comm c, 5, 4096"),
+            assembly(machine, ".comm a, 8, 8\n.data\n.globl pointer\npointer: .8byte b"),
+        ];
+        let linked = link(machine, &files);
+        for (name, size, align) in [("a", 8, 8), ("b", 40, 32), ("c", 5, 4096)] {
+            let export = linked.export(name);
+            assert_eq!((export.size, export.offset % align, export.kind), (size, 0, ExportKind::Data), "{name}");
+            assert_eq!(linked.protection(BASE + export.offset), Some(Protection::ReadWrite));
+            assert!(linked.memory[export.offset as usize..][..size as usize].iter().all(|byte| *byte == 0));
+        }
+        assert_eq!(linked.word("pointer"), linked.address("b"));
+    }
+}
+
+#[test]
+fn two_strong_definitions_name_both_files() {
+    for machine in BOTH {
+        let files = [object(machine, "int x = 1;"), object(machine, "int y;"), object(machine, "int x = 2;")];
+        let error = parse(machine, &files).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("`x`") && text.contains("`0.o`") && text.contains("`2.o`"), "{text}");
+    }
+}
+
+#[test]
+fn visibility() {
+    let source = "__attribute__((visibility(\"hidden\"))) int hidden = 1;
+        __attribute__((visibility(\"internal\"))) int internal = 2;
+        __attribute__((visibility(\"protected\"))) int guarded = 3;
+        int shown = 4, other = 5; static int own = 6;";
+    for machine in BOTH {
+        // A file that declares it hidden hides it for all.
+        let uses = "extern int other __attribute__((visibility(\"hidden\"))); extern int hidden;
+            int *p[] = {&other, &hidden};";
+        let files = [object(machine, source), object(machine, uses)];
+        let linked = link(machine, &files);
+        let mut exports: Vec<_> = linked.image.exports().iter().map(|export| export.name).collect();
+        exports.sort_unstable();
+        assert_eq!(exports, ["guarded", "p", "shown"], "{machine}");
+        assert!(linked.image.export("hidden").is_none() && linked.image.export("own").is_none());
+        assert_eq!(linked.protection(linked.word("p")), Some(Protection::ReadWrite));
+    }
+}
+
+#[test]
+fn what_is_hidden_must_be_there_unless_it_is_weak() {
+    for machine in BOTH {
+        let hidden = "extern int x __attribute__((visibility(\"hidden\"))); int *p = &x;";
+        let files = [object(machine, hidden)];
+        let text = parse(machine, &files).unwrap_err().to_string();
+        assert!(text.contains("`x`") && text.contains("hidden"), "{text}");
+        let files = [object(machine, &hidden.replace("visibility", "weak, visibility"))];
+        let linked = link(machine, &files);
+        assert_eq!((linked.word("p"), linked.image.imports().len()), (0, 0));
+    }
+}
+
+#[test]
+fn imports_are_what_relocations_name() {
+    let source = "extern int host_call(int), unused(int), far(int); extern int host_value;
+        extern int maybe(void) __attribute__((weak)); extern __thread int host_thread;
+        int f(int x) { return host_call(x) + host_value + (maybe ? maybe() : 0) + host_thread; }
+        int (*p)(int) = far;";
+    for machine in BOTH {
+        let files = [object(machine, source)];
+        let image = parse(machine, &files).unwrap();
+        let find = |name| *image.imports().iter().find(|import| import.name == name).unwrap();
+        assert_eq!((find("host_call").kind, find("host_call").weak), (ImportKind::Function, false));
+        assert_eq!((find("host_value").kind, find("host_value").weak), (ImportKind::Unknown, false));
+        assert_eq!((find("maybe").kind, find("maybe").weak), (ImportKind::Function, true));
+        assert_eq!(find("host_thread").kind, ImportKind::ThreadLocal);
+        assert_eq!(find("far").kind, ImportKind::Unknown);
+        assert!(!image.imports().iter().any(|import| import.name == "unused"));
+        // Required by one file, weak for another.
+        let weak = "extern int maybe(void) __attribute__((weak)); int (*q)(void) = maybe;";
+        let files = [object(machine, weak), object(machine, "extern int maybe(void); int (*r)(void) = maybe;")];
+        let image = parse(machine, &files).unwrap();
+        assert_eq!(image.imports().iter().map(|import| (import.name, import.weak)).collect::<Vec<_>>(), [("maybe", false)]);
+    }
+}
+
+#[test]
+fn versions() {
+    for machine in BOTH {
+        let files = [
+            assembly(
+                machine,
+                ".data\n.globl a, b, q\na: .8byte 1\nb: .8byte 2\n.symver a, x@V1\n.symver b, x@@V2
+                .symver other, far@GLIBC_2.17\nq: .8byte other",
+            ),
+            object(machine, "extern long x; long *p = &x;"),
+        ];
+        let linked = link(machine, &files);
+        assert_eq!(linked.word("p"), linked.address("b"), "{machine}: the default version");
+        assert_eq!(linked.address("x"), linked.address("b"));
+        assert!(linked.image.export("x@V1").is_none() && linked.image.export("x@@V2").is_none());
+        let import = linked.image.imports()[0];
+        assert_eq!((import.name, import.version), ("far", Some("GLIBC_2.17")));
+        assert_eq!(linked.word("q"), 0x1234_5678_9ABC);
+    }
+}
+
+#[test]
+fn of_equal_groups_the_first() {
+    let source = "template <class T> struct Box { T value; virtual T get() { return value; } virtual ~Box() {} };
+        inline int counter() { static int n = 40; return ++n; }
+        extern \"C\" int FUNCTION(int x) { Box<int> *box = new Box<int>(); return box->get() + counter(); }";
+    for machine in BOTH {
+        let files = ["one", "two"].map(|function| {
+            let define = format!("-DFUNCTION={function}");
+            crate::common::compile_as(machine, source, &["-c", "-fPIC", "-x", "c++", &define])
+        });
+        let alone: Vec<_> = files.iter().map(|file| Image::parse(file, machine, 4096, 1 << 20).unwrap().exports().len()).collect();
+        let image = parse(machine, &files).unwrap();
+        // All but the one function of its own.
+        assert_eq!(image.exports().len(), alone[0] + 1, "{machine} {alone:?}");
+        let frames = |image: &Image<'_>| image.unwind().unwrap().size;
+        let both = frames(&image) - 4;
+        let each: u64 = files.iter().map(|file| frames(&Image::parse(file, machine, 4096, 1 << 20).unwrap()) - 4).sum();
+        assert_eq!(both, each, "records of what was discarded stay");
+        // And say that they are of nothing: checked as an unwinder reads them.
+        let linked = link_at(parse(machine, &files).unwrap(), BASE, |_| Some(0x5555_0000_1000));
+        let unwind = linked.image.unwind().unwrap();
+        let section = &linked.memory[unwind.offset as usize..][..unwind.size as usize];
+        let code = linked.image.regions().iter().find(|region| region.protection == Protection::ReadExecute).unwrap();
+        let code = BASE + code.offset..BASE + code.offset + code.len;
+        let functions = midflight_image::unwind::check(section, BASE + unwind.offset, code).unwrap();
+        let kept = linked.image.symbols().functions().len();
+        assert_eq!(functions, kept, "{machine}");
+    }
+}
+
+#[test]
+fn code_may_not_refer_to_what_was_discarded() {
+    let group = |body: &str| {
+        format!(
+            ".section .text.f,\"axG\",%progbits,f,comdat\n.weak f\nf: .4byte 0\n.Linside: .4byte 0\n{body}"
+        )
+    };
+    for machine in BOTH {
+        let refers = group(".data\n.globl p\np: .8byte .Linside");
+        let files = [assembly(machine, &group("")), assembly(machine, &refers)];
+        let Err(Error::InFile { file, error }) = parse(machine, &files) else { panic!() };
+        assert_eq!(file, "1.o");
+        assert!(matches!(*error, Error::BadReference { ref section, .. } if section == ".data"), "{error}");
+        // By the name of the group it is the other file's.
+        let files = [assembly(machine, &group("")), assembly(machine, &refers.replace("p: .8byte .Linside", "p: .8byte f"))];
+        let linked = link(machine, &files);
+        assert_eq!(linked.word("p"), linked.address("f"));
+    }
+}
+
+#[test]
+fn sets_have_bounds() {
+    let source = |n: i32, name: &str| {
+        format!("__attribute__((section(\"set\"))) long {name} = {n}; extern long __start_set[], __stop_set[];
+            long *bounds_{name}[] = {{__start_set, __stop_set}}; extern int __start_other[] __attribute__((weak));
+            int *none_{name} = __start_other;")
+    };
+    for machine in BOTH {
+        let files = [object(machine, &source(5, "a")), object(machine, "long between = 1;"), object(machine, &source(6, "b"))];
+        let linked = link(machine, &files);
+        let start = linked.word("bounds_a");
+        assert_eq!(linked.word("bounds_b"), start);
+        assert_eq!(linked.word_at(linked.address("bounds_a") + 8), start + 16);
+        assert_eq!([linked.word_at(start), linked.word_at(start + 8)], [5, 6], "{machine}");
+        assert_eq!(linked.word("none_a"), 0, "no such section: a weak import");
+    }
+}
+
+#[test]
+fn names_that_linkers_define() {
+    for machine in BOTH {
+        let source = "extern char __dso_handle __attribute__((visibility(\"hidden\"))); extern char _end[], __bss_start[];
+            char *names[] = {&__dso_handle, _end, __bss_start}; int zero[99]; int one = 1;";
+        let files = [object(machine, source)];
+        let linked = link(machine, &files);
+        assert_eq!(linked.word("names"), BASE);
+        assert_eq!(linked.word_at(linked.address("names") + 8), BASE + linked.image.span());
+        let zero = linked.word_at(linked.address("names") + 16);
+        assert!(zero > linked.address("one") && (zero..zero + 64).contains(&linked.address("zero")), "{zero:x}");
+        assert!(linked.image.imports().is_empty());
+        // A file's own definition comes first.
+        let files = [object(machine, "char _end[3] = {1}; char *p = _end;")];
+        let linked = link(machine, &files);
+        assert_eq!(linked.word("p"), linked.address("_end"));
+    }
+}
