@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::code::Backing;
 
 /// How the runtime works; all defaults are right for production.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct Config {
     /// How code is written before it executes.
@@ -17,34 +17,23 @@ pub struct Config {
     /// Write the names of what is loaded to `/tmp/perf-PID.map`, for perf. Off by default. Code is then backed by
     /// [`Backing::WriteOnce`], since perf asks such a map about anonymous memory only.
     pub perf_map: bool,
-    /// Write all code that is loaded, with names and lines, to `jit-PID.dump` in this folder, for `perf inject --jit`. Off by
-    /// default.
+    /// Write all code that is loaded, with names and lines, to `jit-PID.dump` in this folder, for `perf inject --jit`.
+    /// Off by default.
     pub jitdump: Option<PathBuf>,
 }
 
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            backing: Backing::default(),
-            force_fences: false,
-            gdb: Gdb::default(),
-            perf_map: false,
-            jitdump: None,
-        }
-    }
-}
-
-/// When gdb is told the names and lines of what is loaded. Telling it takes a copy of a module's symbols and debug information with
-/// the addresses they have here: 8 % of the time of loading a small module without any, and 1.6 ms for each MiB of it.
+/// When gdb is told the names and lines of what is loaded. Telling it takes a copy of a module's symbols and debug
+/// information with the addresses they have here: 8 % of the time of loading a small module without any, and 1.6 ms for
+/// each MiB of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub enum Gdb {
-    /// From when it is attached: it then waits for new symbol files by a breakpoint, which is seen. What was loaded before it came
-    /// is told at its next reload.
+    /// From when it is attached: it then waits for new symbol files by a breakpoint, which is seen. What was loaded
+    /// before it came is told at its next reload.
     #[default]
     WhenAttached,
-    /// Always: for programs that it is attached to later, and for debuggers that leave no breakpoint in memory (emulators'
-    /// gdb servers).
+    /// Always: for programs that it is attached to later, and for debuggers that leave no breakpoint in memory
+    /// (emulators' gdb servers).
     Always,
     /// Never.
     Never,

@@ -8,9 +8,9 @@ use midflight_image::{Error as ImageError, Image, Protection, Region, Unwind, un
 
 /// Where a version's call frame information will be.
 ///
-/// libgcc reads a section up to a record of length 0, which crtend.o brings. A module that is linked with -nostartfiles may have none
-/// (lld writes one, GNU ld does not), and then what follows is whatever follows; so such a section is copied behind the image,
-/// where there is room for the four bytes.
+/// libgcc reads a section up to a record of length 0, which crtend.o brings. A module that is linked with -nostartfiles
+/// may have none (lld writes one, GNU ld does not), and then what follows is whatever follows; so such a section is
+/// copied behind the image, where there is room for the four bytes.
 pub(crate) struct Plan {
     section: Option<Unwind>,
     copy: Option<Region>,
@@ -42,8 +42,8 @@ impl Plan {
         (image.span() + self.copy.map_or(0, |copy| copy.len)) as usize
     }
 
-    /// Checks the section in the linked memory, of that length, and makes the copy. Returns the offset of what the unwinder is to
-    /// read, if it describes any function.
+    /// Checks the section in the linked memory, of that length, and makes the copy. Returns the offset of what the
+    /// unwinder is to read, if it describes any function.
     pub(crate) fn finish(&self, base: u64, memory: &mut [u8]) -> Result<Option<usize>, ImageError> {
         let Some(Unwind { offset, size, .. }) = self.section else { return Ok(None) };
         let from = offset as usize..(offset + size) as usize;
@@ -87,11 +87,11 @@ impl Drop for Frames {
     }
 }
 
-/// Runs code of a module that nothing may be thrown out of: what the runtime is in the middle of cannot be left so. With dlopen it is
-/// the same.
+/// Runs code of a module that nothing may be thrown out of: what the runtime is in the middle of cannot be left so.
+/// With dlopen it is the same.
 ///
-/// An exception that nobody further up would catch ends the process where it is thrown (`std::terminate`), with its own message;
-/// any other ends it here.
+/// An exception that nobody further up would catch ends the process where it is thrown (`std::terminate`), with its own
+/// message; any other ends it here.
 pub(crate) fn contain<T>(what: &str, run: impl FnOnce() -> T) -> T {
     struct End<'w>(&'w str);
     impl Drop for End<'_> {
@@ -107,9 +107,9 @@ pub(crate) fn contain<T>(what: &str, run: impl FnOnce() -> T) -> T {
 }
 
 // libgcc's (unwind-dw2-fde.c), from the library that the standard library unwinds with. libgcc 12 puts the section on a
-// list, and sorts its functions when the first exception is thrown after that; libgcc 13 finds the range of addresses at
-// once, and throws take no lock. LLVM's libunwind, Apple's too, has functions of these names that take one function's record at a
-// time: the Mach-O loader will have to call them so.
+// list, and sorts its functions when the first exception is thrown after that; libgcc 13 finds the range of addresses
+// at once, and throws take no lock. LLVM's libunwind, Apple's too, has functions of these names that take one
+// function's record at a time: the Mach-O loader will have to call them so.
 unsafe extern "C" {
     fn __register_frame(section: *const c_void);
     fn __deregister_frame(section: *const c_void);

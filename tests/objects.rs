@@ -114,10 +114,12 @@ fn several_objects_and_an_archive_are_one_module() {
         "int common_block[8]; __attribute__((constructor)) static void set(void) { common_block[3] = 77; }",
         &["-O1", "-fPIC", "-fcommon"],
     );
-    let used = shop.object("used.c", "int deeper(int); int helper(int x) { return deeper(x) + 1; }", &["-fPIC"]);
+    let used =
+        shop.object("used.c", "int deeper(int); int helper(int x) { return deeper(x) + 1; }", &["-fPIC"]);
     let deeper = shop.object("deeper.c", "int deeper(int x) { return 2 * x; }", &["-fPIC"]);
     // Would not link: nobody defines what it wants. Nobody wants it either.
-    let unused = shop.object("unused.c", "int nobody(void); int unused(void) { return nobody(); }", &["-fPIC"]);
+    let unused =
+        shop.object("unused.c", "int nobody(void); int unused(void) { return nobody(); }", &["-fPIC"]);
     let archive = shop.archive("libhelp.a", &[&deeper, &unused, &used]);
     load(rt, Source::linked("several", [&main, &other, &archive]));
     let frame = rt.frame();
@@ -130,7 +132,8 @@ fn several_objects_and_an_archive_are_one_module() {
 fn an_archive_alone_is_taken_whole() {
     let (rt, shop, _turn) = start("objects-archive");
     let first = shop.object("first.c", "int first(void) { return 1; }", &["-fPIC"]);
-    let second = shop.object("second.c", "int first(void); int second(void) { return first() + 1; }", &["-fPIC"]);
+    let second =
+        shop.object("second.c", "int first(void); int second(void) { return first() + 1; }", &["-fPIC"]);
     let archive = shop.archive("libwhole.a", &[&first, &second]);
     load(rt, &archive);
     assert_eq!((whole::first(&rt.frame()), whole::second(&rt.frame())), (1, 2));
@@ -140,7 +143,11 @@ fn an_archive_alone_is_taken_whole() {
 #[test]
 fn modules_call_each_other_across_forms() {
     let (rt, shop, _turn) = start("objects-mixed");
-    let caller = shop.object("caller.c", "int once(int); int twice(int x) { return once(once(x)); }", &["-O2", "-fno-pie"]);
+    let caller = shop.object(
+        "caller.c",
+        "int once(int); int twice(int x) { return once(once(x)); }",
+        &["-O2", "-fno-pie"],
+    );
     let callee = |n: i32| shop.module("callee", n as u32, &format!("int once(int x) {{ return x + {n}; }}"));
     // SAFETY: as declared.
     unsafe { rt.load_all([Source::from(&callee(1)), Source::linked("caller", [&caller])]) }.unwrap();
@@ -187,7 +194,11 @@ fn what_is_wrong_with_objects_is_said() {
     let one = shop.object("one.c", "int both(void) { return 1; }", &["-fPIC"]);
     let two = shop.object("two.c", "int both(void) { return 2; }", &["-fPIC"]);
     let missing = shop.object("missing.c", "int nobody(void); int f(void) { return nobody(); }", &["-fPIC"]);
-    let local = shop.object("local.c", "static __thread int mine = 3; int f(void) { return mine++; }", &["-fno-pie", "-O1"]);
+    let local = shop.object(
+        "local.c",
+        "static __thread int mine = 3; int f(void) { return mine++; }",
+        &["-fno-pie", "-O1"],
+    );
     let message = |source: Source| -> String {
         // SAFETY: refused before anything of it runs.
         match unsafe { rt.load(source) } {

@@ -11,7 +11,7 @@ midflight::module! {
     mod registered { fn number() -> i32; fn place() -> *const c_void; fn objects(count: &mut [i64; 3]); }
 }
 
-/// `objects` counts what `dl_iterate_phdr` shows it: all objects, those of the host's folder of modules, and what came less what went.
+/// `objects` counts what `dl_iterate_phdr` shows it: all objects, versions of this module, and what came less what went.
 const SOURCE: &str = r#"
 #define _GNU_SOURCE
 #include <link.h>

@@ -130,7 +130,7 @@ fn a_call_between_modules_stays_in_the_callers_generation() {
     let caller = shop.module("caller", 1, caller);
     let [one, two] = [1, 2].map(|n| shop.module("callee", n, &returns("value", n as i32)));
     // SAFETY: as declared. The caller comes first: the two are linked against each other.
-    unsafe { rt.load_all(&[&caller, &one]) }.unwrap();
+    unsafe { rt.load_all([&caller, &one]) }.unwrap();
     let old = rt.frame();
     load(rt, &two);
     assert_eq!((caller::through(&old), caller::pointer(&old), callee::value(&old)), (101, 201, 1));

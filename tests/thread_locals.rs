@@ -319,9 +319,11 @@ fn a_forked_child_has_its_own() {
                     // SAFETY: the child calls the module and exits.
                     let child = unsafe { libc::fork() };
                     if child == 0 {
-                        let works = counter::bump(&rt.frame()) == 49;
-                        // SAFETY: ends the child at once.
-                        unsafe { libc::_exit(if works { 0 } else { 1 }) };
+                        // SAFETY: ends the child, at the latest in a minute.
+                        unsafe {
+                            libc::alarm(60);
+                            libc::_exit(if counter::bump(&rt.frame()) == 49 { 0 } else { 1 });
+                        }
                     }
                     let mut status = -1;
                     // SAFETY: waits for the child made above.

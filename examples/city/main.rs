@@ -1,6 +1,6 @@
 //! A city of a million agents whose systems are replaced while it runs.
 //!
-//! Four systems (movement in C, traffic in assembly, economy in C++, needs in C), each in three versions that
+//! Four systems (movement in C, traffic in assembly, economy in C++, needs in Rust), each in three versions that
 //! compute differently, are the modules. The host owns the world and steps it 60 times a second on all cores;
 //! a thread of its own replaces modules all the while, one by one and several at once. At the end it shows
 //! that no frame mixed versions, and that a second run, which calls the same versions at the same frames
@@ -11,8 +11,8 @@
 //! | file          | what                                                     |
 //! |---------------|----------------------------------------------------------|
 //! | `systems.rs`  | the modules' declarations, and the schedule of a frame   |
-//! | `world.rs`    | the world, and its twin in `modules/city.h`              |
-//! | `modules.rs`  | builds the modules with the system's C compiler          |
+//! | `world.rs`    | the world; `modules/layout.rs` is what modules see of it |
+//! | `modules.rs`  | builds the modules with the system's compilers          |
 //! | `crew.rs`     | the worker threads                                       |
 //! | `reloader.rs` | the thread that publishes                                |
 //! | `timeline.rs` | when it does: the city runs idle and live by turns       |
@@ -21,6 +21,8 @@
 //! | `report.rs`, `plot.rs`, `memory.rs`, `options.rs` | what it shows, and how it is asked |
 
 mod crew;
+#[path = "modules/layout.rs"]
+mod layout;
 mod live;
 mod memory;
 mod modules;

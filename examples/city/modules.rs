@@ -1,4 +1,4 @@
-//! Builds the city's modules with the system's C compiler.
+//! Builds the city's modules with the system's C, C++ and Rust compilers.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -8,11 +8,12 @@ use std::{env, fs, io, thread};
 use crate::systems::{SYSTEMS, VERSIONS};
 
 /// The sources, embedded so that the program runs where the repository is not.
-const SOURCES: [(&str, &str); 6] = [
+const SOURCES: [(&str, &str); 7] = [
     ("city.h", include_str!("modules/city.h")),
     ("movement.c", include_str!("modules/movement.c")),
     ("economy.cpp", include_str!("modules/economy.cpp")),
-    ("needs.c", include_str!("modules/needs.c")),
+    ("needs.rs", include_str!("modules/needs.rs")),
+    ("layout.rs", include_str!("modules/layout.rs")),
     ("traffic.x86_64.S", include_str!("modules/traffic.x86_64.S")),
     ("traffic.aarch64.S", include_str!("modules/traffic.aarch64.S")),
 ];
@@ -30,9 +31,6 @@ const FLAGS: [&str; 9] = [
     "-Wl,-z,now",
     "-Wl,--build-id=none",
 ];
-
-/// A C++ module needs no runtime library this way, so the C driver can link it.
-const CPP_FLAGS: [&str; 4] = ["-std=c++17", "-fno-exceptions", "-fno-rtti", "-fno-threadsafe-statics"];
 
 /// AArch64 has landing pads, and kernels with pages of up to 64 KiB.
 const AARCH64_FLAGS: [&str; 2] = ["-mbranch-protection=standard", "-Wl,-z,max-page-size=65536"];
@@ -93,38 +91,73 @@ fn fresh_directory() -> io::Result<PathBuf> {
 }
 
 fn compile(system: &str, version: usize, output: &Path) -> Result<(), String> {
-    let compiler = ["MIDFLIGHT_CC", "CC"].iter().find_map(|name| env::var(name).ok());
-    let compiler = compiler.as_deref().unwrap_or("cc");
-    // A variable may hold arguments too, as in CC="ccache gcc".
-    let mut words = compiler.split_whitespace();
-    let mut command = Command::new(words.next().unwrap_or("cc"));
-    command.args(words).args(FLAGS);
-
-    let (source, extra): (_, &[&str]) = match system {
-        "economy" => ("economy.cpp".to_string(), &CPP_FLAGS),
-        // Pure vector code: it needs no library, nor the compiler's start-up files.
-        "traffic" => (format!("traffic.{}.S", env::consts::ARCH), &["-nostdlib"]),
-        _ => (format!("{system}.c"), &["-std=gnu11"]),
-    };
-    command.args(extra);
-    if cfg!(target_arch = "aarch64") {
-        command.args(AARCH64_FLAGS);
-    }
     let directory = output.parent().expect("the file is in the temporary directory");
-    command.arg(format!("-DVERSION={version}")).arg(directory.join(source));
     // The runtime takes a module's name from its SONAME; the file may be called anything.
-    command.arg(format!("-Wl,-soname,lib{system}.so")).arg("-o").arg(output);
-
-    let result = command.output().map_err(|error| {
-        format!("cannot run the C compiler `{compiler}`: {error} (set MIDFLIGHT_CC or CC to another)")
+    let soname = format!("-Wl,-soname,lib{system}.so");
+    let mut command = if system == "needs" {
+        let mut rustc = rustc();
+        rustc.env("VERSION", version.to_string()).arg("-C").arg(format!("link-arg={soname}"));
+        rustc.arg(directory.join("needs.rs"));
+        rustc
+    } else {
+        let (language, source, extra): (_, _, &[&str]) = match system {
+            "economy" => (Language::Cpp, "economy.cpp".to_string(), &["-std=c++17"]),
+            // Pure vector code: it needs no library, nor the compiler's start-up files.
+            "traffic" => (Language::C, format!("traffic.{}.S", env::consts::ARCH), &["-nostdlib"]),
+            _ => (Language::C, format!("{system}.c"), &["-std=gnu11"]),
+        };
+        let mut compiler = compiler(language);
+        compiler.args(FLAGS).args(extra).arg(format!("-DVERSION={version}")).arg(soname);
+        if cfg!(target_arch = "aarch64") {
+            compiler.args(AARCH64_FLAGS);
+        }
+        compiler.arg(directory.join(source));
+        compiler
+    };
+    let result = command.arg("-o").arg(output).output().map_err(|error| {
+        let program = command.get_program().display();
+        format!("cannot run the compiler `{program}`: {error} (set MIDFLIGHT_CC, MIDFLIGHT_CXX or RUSTC to another)")
     })?;
     if result.status.success() {
         return Ok(());
     }
     Err(format!(
-        "the C compiler failed on {system}, version {version} ({}):\n{command:?}\n{}{}",
+        "the compiler failed on {system}, version {version} ({}):\n{command:?}\n{}{}",
         result.status,
         String::from_utf8_lossy(&result.stdout),
         String::from_utf8_lossy(&result.stderr),
     ))
+}
+
+#[derive(Clone, Copy)]
+enum Language {
+    C,
+    Cpp,
+}
+
+/// The compiler that the environment names, else the system's.
+fn compiler(language: Language) -> Command {
+    let (variables, default) = match language {
+        Language::C => (["MIDFLIGHT_CC", "CC"], "cc"),
+        Language::Cpp => (["MIDFLIGHT_CXX", "CXX"], "c++"),
+    };
+    let named = variables.iter().find_map(|name| env::var(name).ok());
+    // A variable may hold arguments too, as in CC="ccache gcc".
+    let mut words = named.as_deref().unwrap_or(default).split_whitespace();
+    let mut command = Command::new(words.next().unwrap_or(default));
+    command.args(words);
+    command
+}
+
+/// A Rust compiler, for shared objects with the standard library inside, linked by the C compiler.
+fn rustc() -> Command {
+    let mut command = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+    command.args(["--edition=2024", "--crate-type=cdylib", "-Copt-level=3", "-Cstrip=symbols", "--target"]);
+    command.arg(format!("{}-unknown-linux-gnu", env::consts::ARCH));
+    let linker = compiler(Language::C);
+    command.arg("-C").arg(format!("linker={}", linker.get_program().display()));
+    for argument in linker.get_args() {
+        command.arg("-C").arg(format!("link-arg={}", argument.display()));
+    }
+    command
 }

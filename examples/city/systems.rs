@@ -33,14 +33,14 @@ midflight::module! {
     }
 }
 midflight::module! {
-    /// Wages, meals, taxes and prices (C++).
+    /// Wages, meals, taxes and prices (C++, with exceptions).
     pub mod economy {
         pub fn trade(slice: &Slice, world: &World, report: &mut StepReport);
         pub fn settle(slice: &Slice, world: &World, report: &mut StepReport);
     }
 }
 midflight::module! {
-    /// Hunger, energy, and where they send an agent (C).
+    /// Hunger, energy, and where they send an agent (Rust).
     pub mod needs {
         pub fn step(slice: &Slice, world: &World, report: &mut StepReport);
     }

@@ -1,75 +1,18 @@
 //! The city's world: every agent, street and price, owned by the host.
 //!
-//! [`World`], [`Slice`] and [`StepReport`] are the Rust twins of the structures in `modules/city.h`; the
-//! assertions under them hold the two together. The world is passed to each call, so a module has no state
-//! of its own and nothing has to be carried over when it is replaced.
+//! The world is passed to each call, so a module has no state of its own that must outlast a call, and
+//! nothing has to be carried over when it is replaced.
 
-use std::mem::{offset_of, size_of};
+use std::mem::size_of;
 use std::ops::Deref;
 
-/// Cells along one side of the map.
-pub(crate) const GRID: usize = 256;
+pub(crate) use crate::layout::{GRID, Slice, StepReport, World};
+
 /// Districts of the map.
 pub(crate) const DISTRICTS: usize = 16 * 16;
 /// Cells of border around `load`, so that the modules' stencils need no special case at the edge.
 const BORDER_ROWS: usize = 2;
 const BORDER_COLUMNS: usize = 4;
-
-/// A share of one system's work, and the lane (worker thread) that does it.
-#[repr(C)]
-pub(crate) struct Slice {
-    pub(crate) first: u32,
-    pub(crate) end: u32,
-    pub(crate) lane: u32,
-    pub(crate) tick: u32,
-}
-
-/// Where a module writes its version: the constant that its own code carries.
-#[repr(C)]
-#[derive(Default)]
-pub(crate) struct StepReport {
-    pub(crate) version: u32,
-}
-
-/// The arrays as the modules see them; `modules/city.h` says what each one holds.
-#[repr(C)]
-pub(crate) struct World {
-    counts: *mut u32,
-    load: *mut f32,
-    density: *mut f32,
-    limit: *mut f32,
-    lanes: u32,
-    pub(crate) agents: u32,
-    per_jam: f32,
-    supply: i32,
-
-    x: *mut f32,
-    y: *mut f32,
-    vx: *mut f32,
-    vy: *mut f32,
-    home: *mut u32,
-    work: *mut u32,
-    hunger: *mut f32,
-    energy: *mut f32,
-    money: *mut i32,
-    errand: *mut u32,
-
-    demand: *mut i32,
-    tax: *mut i32,
-    price: *mut i32,
-    stock: *mut i32,
-    treasury: *mut i64,
-}
-
-// The offsets that city.h gives to assembly, and the whole size as a check on the rest.
-const _: () = {
-    assert!(offset_of!(Slice, first) == 0 && offset_of!(Slice, end) == 4 && size_of::<Slice>() == 16);
-    assert!(offset_of!(StepReport, version) == 0);
-    assert!(offset_of!(World, counts) == 0 && offset_of!(World, load) == 8);
-    assert!(offset_of!(World, density) == 16 && offset_of!(World, limit) == 24);
-    assert!(offset_of!(World, lanes) == 32 && offset_of!(World, per_jam) == 40);
-    assert!(offset_of!(World, x) == 48 && size_of::<World>() == 168);
-};
 
 // SAFETY: a `World` is a description of arrays, and only the modules follow its pointers. The schedule in
 // systems.rs gives every element one writer between two barriers, and nobody else reads it meanwhile.

@@ -1,6 +1,6 @@
-//! Any bytes, as object files and archives of either machine, on systems of three page sizes. Files are separated by a line of
-//! its own, so that a seed is what `cat` makes of some files. Fails on a panic (overflow checks are on), on memory out of bounds,
-//! and on an answer that is out of range.
+//! Any bytes, as object files and archives of either machine, on systems of three page sizes. Files are separated by
+//! a line of its own, so that a seed is what `cat` makes of some files. Fails on a panic (overflow checks are on), on
+//! memory out of bounds, and on an answer that is out of range.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -40,15 +40,19 @@ fn walk(inputs: &[Input<'_>], machine: Machine, page_size: u64) {
     let found = |address| {
         move |import: &Import<'_>| {
             Some(match import.kind {
-                ImportKind::ThreadLocal => {
-                    Binding::ThreadLocal(ThreadLocal { module: 9, offset: 0x40, from_thread_pointer: Some(-0x40) })
-                }
+                ImportKind::ThreadLocal => Binding::ThreadLocal(ThreadLocal {
+                    module: 9,
+                    offset: 0x40,
+                    from_thread_pointer: Some(-0x40),
+                }),
                 _ => Binding::Address(address),
             })
         }
     };
     let mut memory = vec![0; image.span() as usize];
-    for (address, plausible) in [(0x4000, 0x1_0000), (0x7F12_3456_7890, 0x7F12_0000_0000), (8, 0x10_0000_0000)] {
+    for (address, plausible) in
+        [(0x4000, 0x1_0000), (0x7F12_3456_7890, 0x7F12_0000_0000), (8, 0x10_0000_0000)]
+    {
         let bindings: Vec<_> = image.imports().iter().map(found(address)).collect();
         let window = image.window(&bindings);
         let inside = window.as_ref().map(|window| u64::clamp(plausible, window.low, window.high));

@@ -390,8 +390,9 @@ impl Block {
         let region = self.region(part.start as u64)?;
         let within = part.end as u64 <= region.offset + region.len;
         // SAFETY: mapped readable as long as the block is there. Nothing writes to it but `amend`, before anybody reads.
-        (within && region.protection == Protection::Read)
-            .then(|| unsafe { std::slice::from_raw_parts(self.place.address().add(part.start).as_ptr(), part.len()) })
+        (within && region.protection == Protection::Read).then(|| unsafe {
+            std::slice::from_raw_parts(self.place.address().add(part.start).as_ptr(), part.len())
+        })
     }
 
     /// Writes an 8-byte word, also where the block is readable only.
@@ -408,7 +409,9 @@ impl Block {
             }
             Some(region) => {
                 // SAFETY: the caller's promise.
-                unsafe { self.place.arena.pages.amend(self.place.span(), region, offset, &word.to_le_bytes()) }
+                unsafe {
+                    self.place.arena.pages.amend(self.place.span(), region, offset, &word.to_le_bytes())
+                }
             }
             None => Err(io::ErrorKind::InvalidInput.into()),
         }

@@ -209,7 +209,13 @@ impl Memfd {
     }
 
     /// Writes what is read or executed, neighbouring regions by one call.
-    fn write(&self, span: Span, bytes: &[u8], regions: Regions<'_>, verbatim: Verbatim<'_>) -> io::Result<()> {
+    fn write(
+        &self,
+        span: Span,
+        bytes: &[u8],
+        regions: Regions<'_>,
+        verbatim: Verbatim<'_>,
+    ) -> io::Result<()> {
         let mut verbatim = verbatim.iter().map(|(at, content)| (*at as usize, *content)).peekable();
         let mut pieces: Vec<IoSlice<'_>> = Vec::new();
         let mut begin = 0;
@@ -237,7 +243,8 @@ impl Memfd {
         // pwritev takes 1024 pieces at a time (IOV_MAX), and memory takes all of them or fails.
         for pieces in pieces.chunks(1024) {
             let whole: usize = pieces.iter().map(|piece| piece.len()).sum();
-            let written = pwritev(&self.file, pieces, i64::try_from(at).map_err(|_| io::ErrorKind::InvalidInput)?)?;
+            let written =
+                pwritev(&self.file, pieces, i64::try_from(at).map_err(|_| io::ErrorKind::InvalidInput)?)?;
             if written != whole {
                 return Err(io::ErrorKind::WriteZero.into());
             }

@@ -29,7 +29,8 @@ const NOTHING: u32 = 0;
 const REGISTER: u32 = 1;
 const UNREGISTER: u32 = 2;
 
-// In assembly, because they must be weak: a program may have another library with them (LLVM's, for one), and gdb reads one list.
+// In assembly, because they must be weak: a program may have another library with them (LLVM's, for one), and gdb reads
+// one list.
 #[cfg(target_arch = "aarch64")]
 std::arch::global_asm!(include_str!("../../asm/aarch64/gdb.s"));
 #[cfg(target_arch = "x86_64")]
@@ -40,11 +41,12 @@ unsafe extern "C" {
     fn __jit_debug_register_code();
 }
 
-/// Whether a debugger waits for symbol files: then it has a breakpoint at the beginning of the function, which its manual asks it to
-/// find by name.
+/// Whether a debugger waits for symbol files: then it has a breakpoint at the beginning of the function, which its
+/// manual asks it to find by name.
 pub(crate) fn is_attached() -> bool {
     let function = __jit_debug_register_code as *const ();
-    // SAFETY: the function's first instruction, in memory that is readable and that only a debugger, which stops us, writes to.
+    // SAFETY: the function's first instruction, in memory that is readable and that only a debugger, which stops us,
+    // writes to.
     unsafe {
         if cfg!(target_arch = "x86_64") {
             function.cast::<u8>().read_volatile() == 0xcc // int3
@@ -75,7 +77,8 @@ impl Registered {
         let (next, previous) = (ptr::null_mut(), ptr::null_mut());
         let entry = Box::new(Entry { next, previous, file: file.as_ptr(), size: file.len() as u64 });
         let entry = NonNull::from(Box::leak(entry));
-        // SAFETY: the descriptor is changed under the lock, and its entries stay where they are until they are taken out.
+        // SAFETY: the descriptor is changed under the lock, and its entries stay where they are until they are taken
+        // out.
         unsafe {
             let (list, entry) = (&raw mut __jit_debug_descriptor, entry.as_ptr());
             (*entry).next = (*list).first;
@@ -115,8 +118,8 @@ impl Drop for Registered {
 ///
 /// The caller holds the lock; the list is whole; the entry is there until this returns.
 unsafe fn tell(action: u32, entry: *mut Entry) {
-    // SAFETY: the caller's promise. Volatile, because the reader is a debugger; the function's assembly is opaque, so that all
-    // is written before the call.
+    // SAFETY: the caller's promise. Volatile, because the reader is a debugger; the function's assembly is opaque, so
+    // that all is written before the call.
     unsafe {
         let list = &raw mut __jit_debug_descriptor;
         (&raw mut (*list).relevant).write_volatile(entry);

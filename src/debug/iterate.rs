@@ -1,6 +1,7 @@
-//! What is loaded, as modules find it in place of what the C library says: `dl_iterate_phdr` and `_dl_find_object` with the versions
-//! behind the process's own objects. Rust's standard library names the functions of a backtrace by the first; an unwinder that is
-//! linked into a module (`-static-libgcc`) finds a function's caller by the one or the other.
+//! What is loaded, as modules find it in place of what the C library says: `dl_iterate_phdr` and `_dl_find_object` with
+//! the versions behind the process's own objects. Rust's standard library names the functions of a backtrace by the
+//! first; an unwinder that is linked into a module (`-static-libgcc`) finds a function's caller by the one or the
+//! other.
 
 use std::ffi::{CStr, c_int, c_void};
 
@@ -97,7 +98,7 @@ unsafe extern "C-unwind" {
     fn process_dl_iterate_phdr(callback: Callback, data: *mut c_void) -> c_int;
 }
 
-/// `struct dl_find_object` of glibc 2.35 (dlfcn/bits/dl_find_object.h), on machines without the fields for i386 and 32-bit Arm.
+/// `struct dl_find_object` of glibc 2.35 (bits/dl_find_object.h), without what only i386 and 32-bit Arm have.
 #[repr(C)]
 pub(crate) struct FoundObject {
     flags: u64,
@@ -120,7 +121,8 @@ pub(crate) unsafe extern "C-unwind" fn dl_find_object(pc: *mut c_void, result: *
     };
     let end = object.regions.last().map_or(0, |region| region.offset + region.len);
     let frames = object.frames.as_ref().map_or(std::ptr::null(), |frames| &raw const *frames);
-    // SAFETY: the caller's promise. What it points to is there as long as the version, which the caller is unwinding through.
+    // SAFETY: the caller's promise. What it points to is there as long as the version, which the caller is unwinding
+    // through.
     unsafe {
         result.write(FoundObject {
             flags: 0,

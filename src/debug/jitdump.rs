@@ -52,8 +52,8 @@ impl JitDump {
         // No flags: times are of CLOCK_MONOTONIC.
         header.extend_from_slice(&0u64.to_le_bytes());
         file.write_all(&header)?;
-        // perf learns of the file by this mapping, which it records as it does all executable ones. It stays for the life of the
-        // process.
+        // perf learns of the file by this mapping, which it records as it does all executable ones. It stays for the
+        // life of the process.
         let page =
             NonZeroUsize::new(crate::os::memory::page_size()).ok_or(std::io::ErrorKind::InvalidInput)?;
         // SAFETY: a new mapping at an address of the kernel's choice, which nobody uses.

@@ -28,8 +28,8 @@ pub(crate) struct Object {
     pub(crate) file: FileOnDisk,
 }
 
-/// A header for call frame information, as PT_GNU_EH_FRAME leads to: only where the section is. The linker's own has a table of the
-/// functions as well; without one, they are gone through in order.
+/// A header for call frame information, as PT_GNU_EH_FRAME leads to: only where the section is. The linker's own has a
+/// table of the functions as well; without one, they are gone through in order.
 #[repr(C, packed)]
 pub(crate) struct FrameHeader {
     version: u8,
@@ -75,8 +75,8 @@ impl FileOnDisk {
         Self { path: std::path::absolute(path).unwrap_or_else(|_| path.into()), identity, module, version }
     }
 
-    /// The path, if the file is still the one that was loaded: another file's names would be wrong ones. Otherwise what is
-    /// no path, and not empty, which would stand for the executable.
+    /// The path, if the file is still the one that was loaded: another file's names would be wrong ones. Otherwise what
+    /// is no path, and not empty, which would stand for the executable.
     pub(super) fn name(&self) -> CString {
         let is_there =
             || std::fs::metadata(&self.path).is_ok_and(|now| Some(Identity::from(&now)) == self.identity);

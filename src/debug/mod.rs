@@ -1,12 +1,13 @@
 //! What the process is told of a version's code, and forgets before that code goes.
 //!
-//! `gdb` has its names and lines, `loaded` its place, which `iterate` tells code that looks for code by address; `perf_map` and `jitdump` are written for
-//! profilers when the configuration asks for them.
+//! `gdb` has its names and lines; `loaded` its place, which `iterate` tells code that looks for code by address; `perf_map`
+//! and `jitdump` are written for profilers when the configuration asks for them.
 
 mod gdb;
 #[cfg(target_os = "linux")]
 pub(crate) mod iterate;
 mod jitdump;
+#[cfg_attr(target_os = "macos", allow(dead_code, reason = "nobody asks on macOS yet"))]
 mod loaded;
 mod perf_map;
 
@@ -36,7 +37,8 @@ impl Observers {
         Ok(Self { gdb: config.gdb, perf_map, jitdump })
     }
 
-    /// Tells profilers of an image that is linked for `base` in `memory`, and gathers what is to be registered when it is there.
+    /// Tells profilers of an image that is linked for `base` in `memory`, and gathers what is to be registered when it
+    /// is there.
     ///
     /// `frames` is the offset of its call frame information, as [`unwind::Plan`](crate::unwind::Plan) left it.
     pub(crate) fn describe(
@@ -101,8 +103,8 @@ impl Description {
     }
 }
 
-/// All that is registered for a version. Made when its memory is sealed and before any of its code runs, and dropped before that
-/// memory goes.
+/// All that is registered for a version. Made when its memory is sealed and before any of its code runs, and dropped
+/// before that memory goes.
 pub(crate) struct Registration {
     // Dropped in this order, the reverse of that in which they were made.
     _gdb: Option<gdb::Registered>,

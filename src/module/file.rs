@@ -89,7 +89,8 @@ impl ModuleFile {
         })?;
         let inputs: Vec<_> =
             self.contents.iter().map(|(name, bytes)| Input { name: name.as_str(), bytes }).collect();
-        Image::parse_all(&inputs, host, page_size as u64, MAX_BLOCK as u64).map_err(|source| self.wrong(source))
+        Image::parse_all(&inputs, host, page_size as u64, MAX_BLOCK as u64)
+            .map_err(|source| self.wrong(source))
     }
 
     pub(crate) fn wrong(&self, source: midflight_image::Error) -> Error {

@@ -8,9 +8,9 @@ use std::sync::atomic::AtomicBool;
 
 use midflight_image::{Binding, ExportKind, Image, Import, ImportKind};
 
+use super::exports::Exports;
 use super::file::stem;
 use super::indirect::Resolvers;
-use super::exports::Exports;
 use super::{Clock, ModuleFile, Phases, Version};
 use crate::Error;
 use crate::code::{CodeMemory, Shape};
@@ -66,11 +66,8 @@ pub(crate) unsafe fn bind(
     let mut bound = Bound { bindings: Vec::new(), calls: BTreeSet::new(), libraries: Vec::new() };
     for library in needed {
         // SAFETY: the caller accepts the library's constructors.
-        let opened = unsafe { open(library, image.runpath(), file.path()) }.map_err(|reason| Error::Library {
-            path: file.path().into(),
-            library: library.into(),
-            reason,
-        })?;
+        let opened = unsafe { open(library, image.runpath(), file.path()) }
+            .map_err(|reason| Error::Library { path: file.path().into(), library: library.into(), reason })?;
         bound.libraries.push(opened);
     }
 
@@ -132,7 +129,8 @@ pub(crate) unsafe fn link(
     let window = image.window(&bound.bindings).map_err(wrong)?;
     let frames = unwind::Plan::of(image, memory.page_size());
     let regions = &frames.regions(image);
-    let shape = Shape { len: frames.len(image), align: image.align() as usize, regions, verbatim: &[], window };
+    let shape =
+        Shape { len: frames.len(image), align: image.align() as usize, regions, verbatim: &[], window };
     let tenant = Tenant::new(image.thread_locals())?;
     let mut draft = memory.draft(&shape).map_err(failed)?;
     let base = draft.base() as u64;
@@ -142,7 +140,12 @@ pub(crate) unsafe fn link(
     let constructors = image.init(base, bytes).map_err(wrong)?;
     let destructors = image.fini(base, bytes).map_err(wrong)?;
     let frames = frames.finish(base, whole).map_err(wrong)?;
-    let on_disk = FileOnDisk::new(file.path(), file.identity().filter(|_| image.bias(base).is_some()), name.clone(), number);
+    let on_disk = FileOnDisk::new(
+        file.path(),
+        file.identity().filter(|_| image.bias(base).is_some()),
+        name.clone(),
+        number,
+    );
     let description = observers.describe(image, on_disk, base, whole, frames)?;
     let debug_omitted = description.omitted();
     clock.lap(&mut phases.link);
@@ -191,7 +194,8 @@ unsafe fn open(library: &str, runpath: Option<&str>, module: &Path) -> Result<Li
     if !library.contains('/') {
         let origin = std::path::absolute(module).ok();
         let origin = origin.as_deref().and_then(Path::parent).and_then(Path::to_str).unwrap_or(".");
-        for folder in runpath.into_iter().flat_map(|path| path.split(':')).filter(|folder| !folder.is_empty()) {
+        for folder in runpath.into_iter().flat_map(|path| path.split(':')).filter(|folder| !folder.is_empty())
+        {
             let folder = folder.replace("${ORIGIN}", origin).replace("$ORIGIN", origin);
             let path = format!("{folder}/{library}");
             if Path::new(&path).exists() {

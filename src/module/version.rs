@@ -9,8 +9,8 @@ use super::exports::{Exported, Exports};
 use crate::code::Block;
 use crate::debug::Registration;
 use crate::host::Tenant;
-use crate::unwind;
 use crate::os::library::Library;
+use crate::unwind;
 
 /// The versions behind a generation, one per loaded module, by name.
 pub(crate) type Versions = Vec<Arc<Version>>;

@@ -95,7 +95,9 @@ impl State {
             && let Err(error) = synchronise_cores()
         {
             // SAFETY: nobody was told of them; the table has what they call.
-            unsafe { self.retirement.bury(versions.into_iter().filter_map(Arc::into_inner).collect(), &table) };
+            unsafe {
+                self.retirement.bury(versions.into_iter().filter_map(Arc::into_inner).collect(), &table)
+            };
             return Err(error);
         }
         clock.lap(&mut phases.initialise);
@@ -104,8 +106,7 @@ impl State {
         // From here on nothing fails.
         let begin = Instant::now();
         let names: Vec<_> = versions.iter().map(|version| version.name().clone()).collect();
-        let module_version =
-            |v: &Arc<Version>| ModuleVersion {
+        let module_version = |v: &Arc<Version>| ModuleVersion {
             name: v.name().to_string(),
             version: v.number(),
             debug_omitted: v.debug_omitted(),
@@ -156,7 +157,17 @@ impl State {
             clock.lap(&mut phases.bind);
             let number = self.modules.get(&name).map_or(0, |module| module.versions) + 1;
             // SAFETY: the caller vouches for the code.
-            let version = unsafe { link(file, image, bound, (name, number), (&mut self.memory, &mut self.observers), clock, phases) }?;
+            let version = unsafe {
+                link(
+                    file,
+                    image,
+                    bound,
+                    (name, number),
+                    (&mut self.memory, &mut self.observers),
+                    clock,
+                    phases,
+                )
+            }?;
             versions.push(Arc::new(version));
         }
         for version in &versions {
@@ -357,7 +368,10 @@ impl Neighbours for Next<'_, '_> {
     fn exporters(&self, symbol: &str, from: &str) -> Vec<Found> {
         let new = self.files.iter().filter_map(|(name, (_, image))| {
             let export = image.export(symbol)?;
-            Some(Found { module: name.clone(), function: matches!(export.kind, ExportKind::Function | ExportKind::Indirect) })
+            Some(Found {
+                module: name.clone(),
+                function: matches!(export.kind, ExportKind::Function | ExportKind::Indirect),
+            })
         });
         let staying = self.state.current().filter(|version| !self.files.contains_key(version.name()));
         let staying = staying.filter_map(|version| {

@@ -1,6 +1,7 @@
 //! Static archives: `ar` files, as GNU and BSD tools write them.
 //!
-//! The index of symbols that an archive may begin with is not read: whoever needs to know what a member defines reads the member.
+//! The index of symbols that an archive may begin with is not read: whoever needs to know what a member defines reads
+//! the member.
 
 use crate::Error;
 use alloc::vec::Vec;
@@ -38,7 +39,8 @@ pub(crate) fn members(bytes: &[u8]) -> Result<Vec<Member<'_>>, Error> {
         if names > bytes.len() {
             return Err(malformed("its names are made of one another", index));
         }
-        let name = core::str::from_utf8(member.name()).map_err(|_| malformed("a name is not UTF-8", index))?;
+        let name =
+            core::str::from_utf8(member.name()).map_err(|_| malformed("a name is not UTF-8", index))?;
         members.push(Member { name, bytes: contents });
     }
     Ok(members)

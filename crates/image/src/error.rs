@@ -267,7 +267,9 @@ impl Refusal {
                 "it has an addend, and an entry of the global offset table is for a symbol: take the address first, \
                  and add to it then"
             }
-            Refusal::NotStatic => "no compiler writes it into an object file: the file is corrupt, build it again",
+            Refusal::NotStatic => {
+                "no compiler writes it into an object file: the file is corrupt, build it again"
+            }
             Refusal::NotDynamic => {
                 "it needs code to be changed at load time: compile every object with -fPIC"
             }
@@ -280,7 +282,9 @@ impl core::error::Error for Error {}
 
 fn fixup_advice(problem: &Problem) -> &'static str {
     match problem {
-        Problem::OutOfRange { .. } => "compile with -fPIC, and keep what code branches to or names within its reach",
+        Problem::OutOfRange { .. } => {
+            "compile with -fPIC, and keep what code branches to or names within its reach"
+        }
         Problem::Misaligned { .. } => "declare the variable with the alignment that code assumes",
         Problem::Instruction { .. } | Problem::Place => "the file is corrupt, build it again",
     }

@@ -9,7 +9,9 @@ use crate::elf::object::Objects;
 use crate::elf::shared::{ExportTables, Shared};
 use crate::elf::{self, FileType};
 use crate::error::label;
-use crate::{Binding, Error, Export, Host, Import, ImportKind, Indirect, Machine, Region, ThreadLocals, Unwind, Window};
+use crate::{
+    Binding, Error, Export, Host, Import, ImportKind, Indirect, Machine, Region, ThreadLocals, Unwind, Window,
+};
 
 /// A kind of file that an image is made from. The methods are those of [`Image`], which checks what they are given.
 pub(crate) trait Source<'data> {
@@ -53,7 +55,13 @@ pub(crate) trait Source<'data> {
         Ok(Window::ANYWHERE)
     }
     /// `bindings` are those of the imports, in their order; only weak ones are missing.
-    fn link(&self, base: u64, memory: &mut [u8], host: &Host, bindings: &[Option<Binding>]) -> Result<(), Error>;
+    fn link(
+        &self,
+        base: u64,
+        memory: &mut [u8],
+        host: &Host,
+        bindings: &[Option<Binding>],
+    ) -> Result<(), Error>;
     fn init(&self, base: u64, memory: &[u8]) -> Result<Vec<u64>, Error>;
     fn fini(&self, base: u64, memory: &[u8]) -> Result<Vec<u64>, Error>;
 }
@@ -291,8 +299,12 @@ impl<'data> Image<'data> {
                 && matches!(binding, Binding::ThreadLocal(_)) != (import.kind == ImportKind::ThreadLocal)
             {
                 let problem = match binding {
-                    Binding::Address(_) => "is thread-local in the module and not where it is defined: declare it alike in both",
-                    Binding::ThreadLocal(_) => "is thread-local where it is defined and not in the module: declare it alike in both",
+                    Binding::Address(_) => {
+                        "is thread-local in the module and not where it is defined: declare it alike in both"
+                    }
+                    Binding::ThreadLocal(_) => {
+                        "is thread-local where it is defined and not in the module: declare it alike in both"
+                    }
                 };
                 return Err(Error::UnusableBinding { symbol: label(import.name), problem });
             }
@@ -306,6 +318,10 @@ impl<'data> Image<'data> {
                 }
             }
         }
-        if names.is_empty() && omitted == 0 { Ok(()) } else { Err(Error::UnresolvedImport { names, omitted }) }
+        if names.is_empty() && omitted == 0 {
+            Ok(())
+        } else {
+            Err(Error::UnresolvedImport { names, omitted })
+        }
     }
 }

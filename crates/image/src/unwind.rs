@@ -1,7 +1,8 @@
 //! Call frame information (`.eh_frame`), by which unwinders find a function's caller.
 //!
-//! The format is the LSB's (Core Specification, "Exception Frames"). libgcc goes from record to record until one of length 0,
-//! believes every word, and aborts on functions that two sections describe; so it gets only what was checked here.
+//! The format is the LSB's (Core Specification, "Exception Frames"). libgcc goes from record to record until one of
+//! length 0, believes every word, and aborts on functions that two sections describe; so it gets only what was checked
+//! here.
 
 use core::ops::Range;
 
@@ -9,8 +10,8 @@ use alloc::vec::Vec;
 
 use crate::Error;
 
-/// Checks a section as it was linked for `address`, terminator or not, and counts the functions that it describes: each is
-/// in `code`, which are addresses too.
+/// Checks a section as it was linked for `address`, terminator or not, and counts the functions that it describes: each
+/// is in `code`, which are addresses too.
 pub fn check(section: &[u8], address: u64, code: Range<u64>) -> Result<usize, Error> {
     let mut functions = 0;
     let visit = |field, place, encoding| {
@@ -142,9 +143,9 @@ fn walk(section: &[u8], mut visit: impl FnMut(Field, usize, u8) -> Result<(), Fa
         let start = at + 4;
         // 0xFFFF_FFFF would announce a 64-bit length, which libgcc does not read.
         let end = start.checked_add(length as usize).filter(|end| *end <= section.len() && length < u32::MAX);
-        let end = end.ok_or_else(|| ("a record goes past its end", at))?;
+        let end = end.ok_or(("a record goes past its end", at))?;
         let record = &section[..end];
-        let id = word(record, start).ok_or_else(|| ("a record is too short", at))?;
+        let id = word(record, start).ok_or(("a record is too short", at))?;
         if id == 0 {
             commons.push(common(record, at, &mut visit)?);
         } else {
@@ -153,7 +154,7 @@ fn walk(section: &[u8], mut visit: impl FnMut(Field, usize, u8) -> Result<(), Fa
                 Some(last) if last.place == place => Some(*last),
                 _ => commons.binary_search_by_key(&place, |common| common.place).ok().map(|at| commons[at]),
             };
-            let common = found.ok_or_else(|| ("a function refers to no common record", at))?;
+            let common = found.ok_or(("a function refers to no common record", at))?;
             function(record, start + 4, common, &mut visit)?;
         }
         at = end;
@@ -245,7 +246,7 @@ struct Bytes<'s> {
 
 impl Bytes<'_> {
     fn byte(&mut self) -> Result<u8, Fault> {
-        let byte = *self.record.get(self.at).ok_or_else(|| ("a record is too short", self.at))?;
+        let byte = *self.record.get(self.at).ok_or(("a record is too short", self.at))?;
         self.at += 1;
         Ok(byte)
     }
@@ -267,6 +268,6 @@ impl Bytes<'_> {
     fn block(&mut self) -> Result<usize, Fault> {
         let length = self.leb()?;
         let end = usize::try_from(length).ok().and_then(|length| self.at.checked_add(length));
-        end.filter(|end| *end <= self.record.len()).ok_or_else(|| ("a record is too short", self.at))
+        end.filter(|end| *end <= self.record.len()).ok_or(("a record is too short", self.at))
     }
 }

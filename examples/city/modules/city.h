@@ -3,7 +3,7 @@
  * versions: a module has no state of its own, so replacing it is replacing code and nothing else.
  *
  * The assembly modules include this file too: they see the constants and offsets, C and C++ see the
- * structures, and the assertions at the end hold the two together. `world.rs` is the Rust twin.
+ * structures, and the assertions at the end hold the two together. `layout.rs` is the Rust twin.
  */
 #ifndef CITY_H
 #define CITY_H

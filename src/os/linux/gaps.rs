@@ -40,7 +40,9 @@ pub(crate) fn reserve_within(
     }
     Err(io::Error::new(
         io::ErrorKind::OutOfMemory,
-        format!("no free address space between {low:#x} and {high:#x}, where the module's code must be: compile it with -fPIC"),
+        format!(
+            "no free address space between {low:#x} and {high:#x}, where the module's code must be: compile it with -fPIC"
+        ),
     ))
 }
 

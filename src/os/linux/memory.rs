@@ -13,11 +13,11 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, mmap};
 
-use crate::os::posix::memory::{flags, non_zero};
 pub(crate) use crate::os::linux::gaps::reserve_within;
 pub(crate) use crate::os::posix::memory::{
     discard, map_zeroed, page_size, protect, release, reserve_aligned, unreserve,
 };
+use crate::os::posix::memory::{flags, non_zero};
 
 /// Names pages in /proc/PID/maps, as `[anon:text]`. Needs Linux 5.17 with CONFIG_ANON_VMA_NAME: elsewhere the
 /// mappings stay nameless, which is all that is lost, hence no error.

@@ -43,8 +43,17 @@ pub(crate) fn punch_hole(_memory: &File, _offset: usize, _len: usize) -> io::Res
 }
 
 /// Code that must be in a window of addresses is that of x86-64 or of object files for Linux.
-pub(crate) fn reserve_within(_: usize, _: usize, _: usize, _: usize, _: usize) -> io::Result<(NonNull<u8>, usize)> {
-    Err(io::Error::new(io::ErrorKind::Unsupported, "modules that need a certain address: compile them with -fPIC"))
+pub(crate) fn reserve_within(
+    _: usize,
+    _: usize,
+    _: usize,
+    _: usize,
+    _: usize,
+) -> io::Result<(NonNull<u8>, usize)> {
+    Err(io::Error::new(
+        io::ErrorKind::Unsupported,
+        "modules that need a certain address: compile them with -fPIC",
+    ))
 }
 
 /// Linux only.

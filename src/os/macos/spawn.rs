@@ -1,5 +1,7 @@
 //! How modules start threads. They are not loaded on macOS yet, so nothing of this is called.
 
+#![allow(dead_code, reason = "there is a twin of each item of the other system")]
+
 use std::ffi::c_void;
 
 /// No code calls it.

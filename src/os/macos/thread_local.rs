@@ -1,6 +1,8 @@
 //! Mach-O has thread-local variables of another kind, which are not loaded yet; `Runtime::start` refuses macOS before
 //! anything here is used.
 
+#![allow(dead_code, reason = "there is a twin of each item of the other system")]
+
 use std::ffi::{CStr, c_void};
 use std::sync::atomic::AtomicUsize;
 

@@ -34,9 +34,8 @@ impl Library {
     pub(crate) fn loaded(name: &str) -> Option<Self> {
         let name = CString::new(name).ok()?;
         // SAFETY: RTLD_NOLOAD runs no code; the name is a C string.
-        let handle = unsafe {
-            libc::dlopen(name.as_ptr(), libc::RTLD_NOLOAD | libc::RTLD_NOW | libc::RTLD_LOCAL)
-        };
+        let handle =
+            unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOLOAD | libc::RTLD_NOW | libc::RTLD_LOCAL) };
         NonNull::new(handle).map(|handle| Self { handle })
     }
 

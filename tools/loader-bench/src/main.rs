@@ -101,7 +101,9 @@ fn measure(peer: &mut dyn Peer, module: &Module, x: u64) -> Option<Outcome> {
     let time = begin.elapsed();
     Some(match result {
         Ok(y) if y == expected(x) => Ok(time.as_secs_f64() * 1e6),
-        Ok(y) => Err(format!("call({x}) returned {y}, not {}: not freshly loaded, or wrongly linked", expected(x))),
+        Ok(y) => {
+            Err(format!("call({x}) returned {y}, not {}: not freshly loaded, or wrongly linked", expected(x)))
+        }
         Err(error) => Err(error.to_string()),
     })
 }

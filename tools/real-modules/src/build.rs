@@ -56,9 +56,9 @@ impl Case {
         self.variant.map_or("rustc --release".into(), Variant::name)
     }
 
-    /// Code for a program at a fixed address. On x86-64 it names the host's variables by 32-bit addresses.
-    pub(crate) fn is_no_pie(&self) -> bool {
-        self.variant.is_some_and(|variant| variant.flags.contains(&"-fno-pie"))
+    /// Whether it was compiled with this flag. Shared objects always are with -fPIC.
+    pub(crate) fn has(&self, flag: &str) -> bool {
+        self.variant.is_some_and(|variant| variant.flags.contains(&flag))
     }
 }
 
@@ -99,7 +99,17 @@ impl<'b> Build<'b> {
         };
         let source = home().join("work").join(library.work);
         let mut command = build.compiler(&VARIANTS[0], is_cpp(&source));
-        command.args(["-O1", "-g", "-Wall", "-shared", "-fPIC", "-Wl,--no-as-needed", "-lm", "-pthread", "-o"]);
+        command.args([
+            "-O1",
+            "-g",
+            "-Wall",
+            "-shared",
+            "-fPIC",
+            "-Wl,--no-as-needed",
+            "-lm",
+            "-pthread",
+            "-o",
+        ]);
         command.arg(&build.work).arg(&source);
         make(command, &build.work, &[&source, &home().join("work/work.h")])?;
         Ok(build)
@@ -115,9 +125,10 @@ impl<'b> Build<'b> {
             return ["shared", "objects", "archive"].map(|form| Case { form, variant: None }).into();
         }
         let present = |variant: &&Variant| variant.compiler == Compiler::Gcc || has_clang();
-        let cases = VARIANTS.iter().filter(present).flat_map(|variant| {
-            variant.forms.iter().map(move |form| Case { form, variant: Some(variant) })
-        });
+        let cases = VARIANTS
+            .iter()
+            .filter(present)
+            .flat_map(|variant| variant.forms.iter().map(move |form| Case { form, variant: Some(variant) }));
         cases.collect()
     }
 
@@ -140,7 +151,8 @@ impl<'b> Build<'b> {
         fs::create_dir_all(&folder)?;
         let mut command = Command::new(self.tool("ar"));
         run(command.current_dir(&folder).arg("x").arg(self.rust_modules.join("librust.a")))?;
-        let mut members: Vec<_> = fs::read_dir(&folder)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+        let mut members: Vec<_> =
+            fs::read_dir(&folder)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
         members.sort();
         Ok(members)
     }
@@ -172,7 +184,9 @@ impl<'b> Build<'b> {
         let jobs: Vec<_> = sources
             .iter()
             .map(|source| {
-                let path = source.strip_prefix(&self.sources).unwrap_or(source.strip_prefix(home()).unwrap_or(source));
+                let path = source
+                    .strip_prefix(&self.sources)
+                    .unwrap_or(source.strip_prefix(home()).unwrap_or(source));
                 let name = path.to_string_lossy().replace('/', "_");
                 let output = folder.join(name).with_extension("o");
                 let mut command = self.compiler(variant, is_cpp(source));
@@ -186,12 +200,15 @@ impl<'b> Build<'b> {
             })
             .collect();
         let outputs = jobs.iter().map(|(_, output, _)| output.clone()).collect();
-        in_parallel(jobs, |(command, output, source)| make(command, &output, &[source]).map_err(|e| e.to_string()))?;
+        in_parallel(jobs, |(command, output, source)| {
+            make(command, &output, &[source]).map_err(|e| e.to_string())
+        })?;
         Ok(outputs)
     }
 
     fn source_files(&self) -> Result<Vec<PathBuf>> {
-        let here = self.library.machine_sources.iter().filter(|(arch, _)| *arch == self.arch).map(|(_, path)| path);
+        let here =
+            self.library.machine_sources.iter().filter(|(arch, _)| *arch == self.arch).map(|(_, path)| path);
         let mut files = Vec::new();
         for pattern in self.library.sources.iter().chain(here) {
             files.extend(expand(&self.sources.join(pattern))?);
@@ -264,7 +281,9 @@ fn expand(pattern: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(pattern.parent().ok_or("a source is in a folder")?)? {
         let path = entry?.path();
-        let matches = |name: &str| name.len() >= before.len() + after.len() && name.starts_with(before) && name.ends_with(after);
+        let matches = |name: &str| {
+            name.len() >= before.len() + after.len() && name.starts_with(before) && name.ends_with(after)
+        };
         if path.file_name().and_then(|name| name.to_str()).is_some_and(matches) {
             found.push(path);
         }
@@ -275,7 +294,8 @@ fn expand(pattern: &Path) -> Result<Vec<PathBuf>> {
 
 /// Runs the command unless its output is there, newer than its sources and made by the same command.
 fn make(mut command: Command, output: &Path, sources: &[impl AsRef<Path>]) -> Result<()> {
-    let words: Vec<OsString> = std::iter::once(command.get_program()).chain(command.get_args()).map(Into::into).collect();
+    let words: Vec<OsString> =
+        std::iter::once(command.get_program()).chain(command.get_args()).map(Into::into).collect();
     let text = format!("{words:?}");
     let stamp = output.with_extension("command");
     let changed = |path: &Path| fs::metadata(path)?.modified();
@@ -298,7 +318,8 @@ fn make(mut command: Command, output: &Path, sources: &[impl AsRef<Path>]) -> Re
 
 fn run(command: &mut Command) -> Result<()> {
     let program = command.get_program().to_string_lossy().into_owned();
-    let output = command.output().map_err(|error| format!("{program}: {error}; scripts/setup installs it"))?;
+    let output =
+        command.output().map_err(|error| format!("{program}: {error}; scripts/setup installs it"))?;
     if !output.status.success() {
         return Err(format!("{command:?}\n{}", String::from_utf8_lossy(&output.stderr)).into());
     }
@@ -306,7 +327,10 @@ fn run(command: &mut Command) -> Result<()> {
 }
 
 /// On as many threads as there are cores. The first failure is the result.
-fn in_parallel<T: Send>(jobs: Vec<T>, work: impl Fn(T) -> std::result::Result<(), String> + Sync) -> Result<()> {
+fn in_parallel<T: Send>(
+    jobs: Vec<T>,
+    work: impl Fn(T) -> std::result::Result<(), String> + Sync,
+) -> Result<()> {
     let jobs: Vec<_> = jobs.into_iter().map(|job| Mutex::new(Some(job))).collect();
     let (next, failure) = (AtomicUsize::new(0), Mutex::new(None));
     thread::scope(|scope| {

@@ -4,6 +4,11 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use crate::build::Case;
+
+/// By machine and case.
+type Refused = fn(&str, &Case) -> Option<&'static [&'static str]>;
+
 /// A library, the sources of which are in a package, and the work that it is put to.
 #[derive(Clone, Copy)]
 pub(crate) struct Library {
@@ -25,8 +30,8 @@ pub(crate) struct Library {
     pub(crate) flags: &'static [&'static str],
     /// Of the shared object.
     pub(crate) links: &'static [&'static str],
-    /// It names variables of the C library, so that -fno-pie code of it cannot be loaded on x86-64.
-    pub(crate) names_variables: bool,
+    /// What a refusal must say, of cases that cannot be loaded.
+    pub(crate) refused: Refused,
     /// What the package's own build would write into its output folder, which is searched for headers too.
     pub(crate) generate: fn(package: &Path, output: &Path) -> io::Result<()>,
     /// In work/.
@@ -44,7 +49,7 @@ const NONE: Library = Library {
     includes: &[],
     flags: &[],
     links: &[],
-    names_variables: false,
+    refused: |_, _| None,
     generate: |_, _| Ok(()),
     work: "",
 };
@@ -54,7 +59,7 @@ pub(crate) fn all() -> impl Iterator<Item = Library> {
     NAMED.into_iter().chain(EXTRA)
 }
 
-const NAMED: [Library; 5] = [
+const NAMED: [Library; 6] = [
     Library {
         name: "zlib",
         extra: false,
@@ -74,7 +79,7 @@ const NAMED: [Library; 5] = [
         includes: &["lua-5.4.9"],
         flags: &["-DLUA_USE_LINUX"],
         links: &["-lm"],
-        names_variables: true,
+        refused: names_variables,
         work: "lua.c",
         ..NONE
     },
@@ -97,15 +102,24 @@ const NAMED: [Library; 5] = [
         ..NONE
     },
     Library {
-        name: "cpp",
+        name: "jsonnet",
         extra: false,
         package: Some("jsonnet-sys"),
         sources: &["jsonnet/core/*.cpp", "jsonnet/third_party/md5/md5.cpp"],
         except: &["lexer_test.cpp", "libjsonnet_test.cpp", "parser_test.cpp"],
-        own_sources: &["modules/throws/throws.cpp"],
-        includes: &["jsonnet/include", "jsonnet/third_party/md5", "jsonnet/third_party/json", "modules/throws"],
+        includes: &["jsonnet/include", "jsonnet/third_party/md5", "jsonnet/third_party/json"],
         generate: jsonnet_library,
-        work: "cpp.cpp",
+        work: "jsonnet.cpp",
+        ..NONE
+    },
+    Library {
+        name: "throws",
+        extra: false,
+        package: Some("jsonnet-sys"),
+        own_sources: &["modules/throws/throws.cpp"],
+        includes: &["jsonnet/third_party/json", "modules/throws"],
+        refused: |_, case| (!case.has("-fPIC")).then_some(&["local-exec", "compile with -fPIC"]),
+        work: "throws.cpp",
         ..NONE
     },
     Library { name: "rust", extra: false, work: "rust.cpp", ..NONE },
@@ -115,10 +129,16 @@ const EXTRA: [Library; 9] = [
     Library {
         name: "zstd",
         package: Some("zstd-sys"),
-        sources: &["zstd/lib/common/*.c", "zstd/lib/compress/*.c", "zstd/lib/decompress/*.c", "zstd/lib/dictBuilder/*.c"],
+        sources: &[
+            "zstd/lib/common/*.c",
+            "zstd/lib/compress/*.c",
+            "zstd/lib/decompress/*.c",
+            "zstd/lib/dictBuilder/*.c",
+        ],
         machine_sources: &[("x86_64", "zstd/lib/decompress/huf_decompress_amd64.S")],
         includes: &["zstd/lib", "zstd/lib/common"],
         flags: &["-DZSTD_MULTITHREAD"],
+        refused: names_variables,
         work: "zstd.c",
         ..NONE
     },
@@ -133,8 +153,14 @@ const EXTRA: [Library; 9] = [
     Library {
         name: "bzip2",
         package: Some("bzip2-sys"),
-        sources: &["bzip2-1.0.8/blocksort.c", "bzip2-1.0.8/huffman.c", "bzip2-1.0.8/crctable.c", "bzip2-1.0.8/randtable.c",
-            "bzip2-1.0.8/*compress.c", "bzip2-1.0.8/bzlib.c"],
+        sources: &[
+            "bzip2-1.0.8/blocksort.c",
+            "bzip2-1.0.8/huffman.c",
+            "bzip2-1.0.8/crctable.c",
+            "bzip2-1.0.8/randtable.c",
+            "bzip2-1.0.8/*compress.c",
+            "bzip2-1.0.8/bzlib.c",
+        ],
         includes: &["bzip2-1.0.8"],
         work: "bzip2.c",
         ..NONE
@@ -201,6 +227,12 @@ const EXTRA: [Library; 9] = [
     },
 ];
 
+/// It names `stdin` or `stderr`. x86-64 code that is compiled for a program at a fixed address does so by their 32-bit addresses, and a
+/// linker would move the variables into the program for it (COPY relocations). A module has nowhere to move them to.
+fn names_variables(arch: &str, case: &Case) -> Option<&'static [&'static str]> {
+    (arch == "x86_64" && case.has("-fno-pie")).then_some(&["`std", "compile with -fPIC"])
+}
+
 /// Jsonnet's standard library, as the numbers of its bytes.
 fn jsonnet_library(package: &Path, output: &Path) -> io::Result<()> {
     let text = fs::read(package.join("jsonnet/stdlib/std.jsonnet"))?;
@@ -211,7 +243,12 @@ fn jsonnet_library(package: &Path, output: &Path) -> io::Result<()> {
 /// What CMake would fill in.
 fn snappy_stubs(package: &Path, output: &Path) -> io::Result<()> {
     let mut text = fs::read_to_string(package.join("snappy/snappy-stubs-public.h.in"))?;
-    for (key, value) in [("HAVE_SYS_UIO_H_01", "1"), ("PROJECT_VERSION_MAJOR", "1"), ("PROJECT_VERSION_MINOR", "0"), ("PROJECT_VERSION_PATCH", "0")] {
+    for (key, value) in [
+        ("HAVE_SYS_UIO_H_01", "1"),
+        ("PROJECT_VERSION_MAJOR", "1"),
+        ("PROJECT_VERSION_MINOR", "0"),
+        ("PROJECT_VERSION_PATCH", "0"),
+    ] {
         text = text.replace(&format!("${{{key}}}"), value);
     }
     fs::write(output.join("snappy-stubs-public.h"), text)

@@ -100,14 +100,20 @@ fn check() -> Result<bool, Box<dyn Error>> {
         let build = Build::new(&library, &packages, &options.arch, &options.out, &options.rust_modules)?;
         for case in build.cases() {
             let mut outcome = run(&options.runner, &build, &case)?;
-            if library.names_variables && options.arch == "x86_64" && case.is_no_pie() {
-                outcome = refused(outcome);
+            if let Some(phrases) = (library.refused)(&options.arch, &case) {
+                outcome = refused(outcome, phrases);
             }
             let (word, what) = match &outcome {
                 Ok(numbers) => ("pass", numbers),
                 Err(why) => ("FAIL", why),
             };
-            println!("{word}  {:8} {:10} {:9} {:32} {what}", options.arch, library.name, case.form, case.variant());
+            println!(
+                "{word}  {:8} {:10} {:9} {:32} {what}",
+                options.arch,
+                library.name,
+                case.form,
+                case.variant()
+            );
             *if outcome.is_ok() { &mut passed } else { &mut failed } += 1;
         }
     }
@@ -115,15 +121,13 @@ fn check() -> Result<bool, Box<dyn Error>> {
     Ok(failed == 0 && passed > 0)
 }
 
-/// What cannot be: -fno-pie code, which must lie below 2 GiB, names a variable of the C library by its 32-bit address. Such a case
-/// passes if it was refused with the variable's name and what to do.
-fn refused(outcome: Result<String, String>) -> Result<String, String> {
-    let named = |why: &str| ["stdin", "stdout", "stderr"].into_iter().find(|name| why.contains(&format!("`{name}`")));
+/// A case that cannot be loaded passes if it was refused, with all that must be said.
+fn refused(outcome: Result<String, String>, phrases: &[&str]) -> Result<String, String> {
     match outcome {
-        Err(why) if why.contains("compile with -fPIC") => match named(&why) {
-            Some(name) => Ok(format!("refused by name, as it must be: `{name}`, compile with -fPIC")),
-            None => Err(why),
-        },
+        Err(why) if phrases.iter().all(|phrase| why.contains(phrase)) => {
+            let message = why.rsplit(": /").next().unwrap_or(&why);
+            Ok(format!("refused, as it must be: {}", message.rsplit('/').next().unwrap_or(message)))
+        }
         Err(why) => Err(why),
         Ok(numbers) => Err(format!("was not refused: {numbers}")),
     }
@@ -140,7 +144,11 @@ fn run(runner: &str, build: &Build, case: &Case) -> Result<Result<String, String
     let begin = Instant::now();
     // A child that hangs is ended by the kernel.
     let mut timed = Command::new("timeout");
-    timed.arg("--kill-after=5").arg(LIMIT.as_secs().to_string()).arg(command.get_program()).args(command.get_args());
+    timed
+        .arg("--kill-after=5")
+        .arg(LIMIT.as_secs().to_string())
+        .arg(command.get_program())
+        .args(command.get_args());
     let Output { status, stdout, stderr } = timed.output()?;
     let line = |bytes: &[u8]| {
         let text = String::from_utf8_lossy(bytes);
@@ -150,6 +158,10 @@ fn run(runner: &str, build: &Build, case: &Case) -> Result<Result<String, String
     if status.success() {
         return Ok(Ok(format!("{}, {:.1} s", line(&stdout), begin.elapsed().as_secs_f64())));
     }
-    let why = if status.code() == Some(124) { format!("still running after {LIMIT:?}") } else { status.to_string() };
+    let why = if status.code() == Some(124) {
+        format!("still running after {LIMIT:?}")
+    } else {
+        status.to_string()
+    };
     Ok(Err(format!("{why}: {}", line(&stderr))))
 }

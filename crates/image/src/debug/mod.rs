@@ -86,8 +86,8 @@ impl DebugInfo<'_> {
     }
 }
 
-/// The sections of debug information that are handed on. Look-up tables (`.debug_aranges`, `.debug_names`, `.gdb_index` and
-/// their like) are not: a debugger makes them itself.
+/// The sections of debug information that are handed on. Look-up tables (`.debug_aranges`, `.debug_names`, `.gdb_index`
+/// and their like) are not: a debugger makes them itself.
 pub const SECTIONS: [&str; 15] = [
     ".debug_abbrev",
     ".debug_addr",

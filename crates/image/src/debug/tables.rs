@@ -7,7 +7,7 @@ use gimli::{LittleEndian, Reader, constants};
 use super::places::{Addresses, Slice};
 use super::relocate::DAMAGED;
 
-/// `.debug_line`, of which `programs` are referred to: only what a program needs to be gone through is read, and not its names.
+/// `.debug_line`, of which `programs` are referred to. Their tables of names are not read.
 pub(super) fn lines(section: &Addresses<'_>, programs: &mut Vec<usize>) -> Result<(), &'static str> {
     programs.sort_unstable();
     programs.dedup();
@@ -88,7 +88,7 @@ fn contribution<'s>(rest: &mut Slice<'s>) -> gimli::Result<Slice<'s>> {
     Ok(words)
 }
 
-/// `.debug_frame`: the address of each function is the word behind the record's length and its reference to the common record.
+/// `.debug_frame`: a function's address is the word behind its record's length and reference to the common record.
 pub(super) fn frames(section: &Addresses<'_>) -> Result<(), &'static str> {
     let whole = Slice::new(section.bytes, LittleEndian);
     let mut rest = whole;

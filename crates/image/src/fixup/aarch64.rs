@@ -1,7 +1,7 @@
 //! AArch64 instructions: the fields that fix-ups fill, and the stub through which far code is reached.
 //!
-//! ELF for the Arm 64-bit Architecture, section "Relocation": for each field, which instructions have it, which values
-//! it takes, and which bits of them. Instruction formats: Arm Architecture Reference Manual, chapter C4.1.
+//! ELF for the Arm 64-bit Architecture, section "Relocation": for each field, which instructions have it, which
+//! values it takes, and which bits of them. Instruction formats: Arm Architecture Reference Manual, chapter C4.1.
 
 use super::Problem;
 
@@ -74,7 +74,9 @@ impl Field {
             Field::Entry => unsigned(15),
             Field::TestBranch => signed(15),
             Field::Branch => signed(27),
-            Field::Move { group: group @ 0..3, check: Check::Unsigned } => unsigned(16 * (u32::from(group) + 1)),
+            Field::Move { group: group @ 0..3, check: Check::Unsigned } => {
+                unsigned(16 * (u32::from(group) + 1))
+            }
             Field::Move { group: group @ 0..3, check: Check::Signed } => signed(16 * (u32::from(group) + 1)),
             Field::Adrp { checked: false }
             | Field::AddLow { checked: false }
@@ -131,7 +133,8 @@ impl Field {
             Field::Branch => is(0x7C00_0000, 0x1400_0000),
             Field::Move { group, check } => {
                 let opcode = (code >> 29) & 3;
-                let known = if check == Check::Signed { matches!(opcode, 0 | 2) } else { matches!(opcode, 2 | 3) };
+                let known =
+                    if check == Check::Signed { matches!(opcode, 0 | 2) } else { matches!(opcode, 2 | 3) };
                 is(0x1F80_0000, 0x1280_0000) && known && (code >> 21) & 3 == group.into()
             }
         }
@@ -187,8 +190,8 @@ fn upper(log2: u8) -> u32 {
 /// Bytes of a stub.
 pub const STUB: usize = 16;
 
-/// Code for the address `at` that jumps to the address in the word at `entry`. It changes only x16, which the procedure
-/// call standard leaves to it, and may be called through a pointer where branch targets are checked (BTI).
+/// Code for the address `at` that jumps to the address in the word at `entry`. It changes only x16, which the
+/// procedure call standard leaves to it, and may be called through a pointer where branch targets are checked (BTI).
 pub fn stub(at: u64, entry: u64) -> Result<[u8; STUB], Problem> {
     const BTI_C: u32 = 0xD503_245F;
     const ADRP_X16: u32 = 0x9000_0010;
@@ -266,7 +269,9 @@ mod tests {
     fn moves_of_both_signs() {
         let moved = |value: i64, code: u32| {
             let mut place = code.to_le_bytes();
-            Field::Move { group: 1, check: Check::Signed }.write(&mut place, value).map(|()| u32::from_le_bytes(place))
+            Field::Move { group: 1, check: Check::Signed }
+                .write(&mut place, value)
+                .map(|()| u32::from_le_bytes(place))
         };
         const MOVZ_LSL_16: u32 = 0xD2A0_0000;
         const MOVN_LSL_16: u32 = 0x92A0_0000;

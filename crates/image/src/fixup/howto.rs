@@ -1,7 +1,7 @@
 //! Fix-ups of object files: which sum, and which bits of it go where.
 //!
-//! Nearly all of the types that the processor supplements list are one thing (a symbol, an entry of the global offset table),
-//! as seen from somewhere (the place, the table), written into one field.
+//! Nearly all of the types that the processor supplements list are one thing (a symbol, an entry of the global offset
+//! table), as seen from somewhere (the place, the table), written into one field.
 
 use super::aarch64::Field;
 use core::fmt;
@@ -65,8 +65,8 @@ pub enum From {
 }
 
 impl Howto {
-    /// The value, given what `what` is, the addend, and the addresses of the place and of the global offset table. Sums
-    /// are modulo 2^64.
+    /// The value, given what `what` is, the addend, and the addresses of the place and of the global offset table.
+    /// Sums are modulo 2^64.
     #[inline]
     pub fn value(self, what: u64, addend: i64, place: u64, table: u64) -> i64 {
         let sum = what.wrapping_add_signed(addend);
@@ -177,7 +177,9 @@ impl fmt::Display for Problem {
             Problem::OutOfRange { value, low, high } => {
                 write!(f, "the value {value:#x} does not fit: {low} to {high} do")
             }
-            Problem::Misaligned { value, align } => write!(f, "the value {value:#x} is no multiple of {align}"),
+            Problem::Misaligned { value, align } => {
+                write!(f, "the value {value:#x} is no multiple of {align}")
+            }
             Problem::Instruction { found, expected } => {
                 write!(f, "the place holds the instruction {found:#010x}, and not {expected}")
             }

@@ -1,5 +1,5 @@
-//! x86-64 instructions: what a load from the global offset table becomes when the symbol turns out to be near, and the
-//! stub through which far code is reached.
+//! x86-64 instructions: what a load from the global offset table becomes when the symbol turns out to be near, and
+//! the stub through which far code is reached.
 //!
 //! System V ABI, AMD64 Architecture Processor Supplement, section B.2 "Optimize GOTPCRELX Relocations".
 
@@ -17,8 +17,8 @@ pub enum Load {
 }
 
 impl Load {
-    /// The instruction whose displacement is at `place`. Others than these three (`cmp`, `test`, ...) stay as they are:
-    /// without the table they would need an absolute address.
+    /// The instruction whose displacement is at `place`. Others than these three (`cmp`, `test`, ...) stay as they
+    /// are: without the table they would need an absolute address.
     pub fn at(code: &[u8], place: usize) -> Option<Load> {
         let before: [u8; 2] = code.get(place.checked_sub(2)?..place)?.try_into().ok()?;
         match before {
@@ -55,9 +55,9 @@ impl Load {
     }
 }
 
-/// Whether the displacement at `place` is that of a direct call or jump. Before binutils 2.31, assemblers gave them the
-/// type of any other displacement. No instruction that addresses memory has these bytes there: r/m 5 with mod 0 is none of
-/// them.
+/// Whether the displacement at `place` is that of a direct call or jump. Before binutils 2.31, assemblers gave them
+/// the type of any other displacement. No instruction that addresses memory has these bytes there: r/m 5 with mod 0
+/// is none of them.
 pub fn is_branch(code: &[u8], place: usize) -> bool {
     let before = |by: usize| place.checked_sub(by).and_then(|at| code.get(at)).copied();
     match before(1) {
@@ -106,7 +106,10 @@ mod tests {
         assert_eq!(Load::Move.relax(&mut code, 3, 0x1234), Ok(()));
         assert_eq!(code, [0x48, 0x8D, 0x05, 0x34, 0x12, 0, 0]);
         assert!(Load::Move.relax(&mut code, 3, 1 << 31).is_err());
-        assert_eq!((Load::Call.relax(&mut code, 1, 0), Load::Call.relax(&mut code, 4, 0)), (Err(Problem::Place), Err(Problem::Place)));
+        assert_eq!(
+            (Load::Call.relax(&mut code, 1, 0), Load::Call.relax(&mut code, 4, 0)),
+            (Err(Problem::Place), Err(Problem::Place))
+        );
         let mut jump = [0xFF, 0x25, 0, 0, 0, 0];
         assert_eq!(Load::Jump.relax(&mut jump, 2, -6), Ok(()));
         assert_eq!(jump, [0xE9, 0xFB, 0xFF, 0xFF, 0xFF, 0x90]);

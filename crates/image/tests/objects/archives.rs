@@ -53,8 +53,18 @@ fn exports(image: &Image<'_>) -> Vec<String> {
 fn members(machine: Machine) -> Vec<(&'static str, Vec<u8>)> {
     vec![
         ("c.o", object(machine, "int c(int x) { return x; }")),
-        ("a_name_that_is_longer_than_sixteen.o", object(machine, "extern int c(int); int b(int x) { return c(x); }")),
-        ("d.o", object(machine, "int d(int x) { return x; } int undefined_elsewhere(void); int e(void) { return undefined_elsewhere(); }")),
+        (
+            "a_name_that_is_longer_than_sixteen.o",
+            object(machine, "extern int c(int); int b(int x) { return c(x); }"),
+        ),
+        (
+            "d.o",
+            object(
+                machine,
+                "int d(int x) { return x; } int undefined_elsewhere(void);
+                int e(void) { return undefined_elsewhere(); }",
+            ),
+        ),
         ("weak.o", object(machine, "int weak(int x) { return x; }")),
         ("c2.o", object(machine, "int c(int x) { return -x; }")),
     ]
@@ -67,9 +77,13 @@ const MAIN: &str = "extern int b(int); extern int weak(int) __attribute__((weak)
 fn members_that_are_needed() {
     for machine in BOTH {
         let main = object(machine, MAIN);
-        for library in [archive(&members(machine), "rcs"), archive(&members(machine), "rcS"), bsd(&members(machine))] {
+        for library in
+            [archive(&members(machine), "rcs"), archive(&members(machine), "rcS"), bsd(&members(machine))]
+        {
             // Wherever the archive stands.
-            for files in [[("main.o", &main[..]), ("lib.a", &library)], [("lib.a", &library), ("main.o", &main)]] {
+            for files in
+                [[("main.o", &main[..]), ("lib.a", &library)], [("lib.a", &library), ("main.o", &main)]]
+            {
                 let image = parse(machine, &files).unwrap();
                 assert_eq!(exports(&image), ["a", "b", "c"], "{machine}");
                 assert_eq!(image.imports().iter().map(|import| import.name).collect::<Vec<_>>(), ["weak"]);
@@ -84,10 +98,13 @@ fn members_that_are_needed() {
 fn needs_are_met_across_archives_and_by_the_first() {
     for machine in BOTH {
         let main = object(machine, MAIN);
-        let first = archive(&[("b.o", object(machine, "extern int c(int); int b(int x) { return c(x); }"))], "rcs");
-        let second = archive(&[("c.o", object(machine, "int c(int x) { return x; } int second = 1;"))], "rcs");
+        let first =
+            archive(&[("b.o", object(machine, "extern int c(int); int b(int x) { return c(x); }"))], "rcs");
+        let second =
+            archive(&[("c.o", object(machine, "int c(int x) { return x; } int second = 1;"))], "rcs");
         let third = archive(&[("c.o", object(machine, "int c(int x) { return x; } int third = 1;"))], "rcs");
-        let image = parse(machine, &[("main.o", &main), ("3.a", &third), ("1.a", &first), ("2.a", &second)]).unwrap();
+        let image =
+            parse(machine, &[("main.o", &main), ("3.a", &third), ("1.a", &first), ("2.a", &second)]).unwrap();
         assert_eq!(exports(&image), ["a", "b", "c", "third"]);
     }
 }
@@ -95,14 +112,18 @@ fn needs_are_met_across_archives_and_by_the_first() {
 #[test]
 fn an_archive_alone_is_whole() {
     for machine in BOTH {
-        let quiet = object(machine, "static int n; __attribute__((constructor)) static void up(void) { n++; }");
+        let quiet =
+            object(machine, "static int n; __attribute__((constructor)) static void up(void) { n++; }");
         let mut all = members(machine);
         all.push(("quiet.o", quiet));
         let library = archive(&all, "rcs");
         let image = parse(machine, &[("lib.a", &library)]).unwrap();
         // But for the second definition of `c`, which would bring nothing.
         assert_eq!(exports(&image), ["b", "c", "d", "e", "weak"]);
-        assert_eq!(image.imports().iter().map(|import| import.name).collect::<Vec<_>>(), ["undefined_elsewhere"]);
+        assert_eq!(
+            image.imports().iter().map(|import| import.name).collect::<Vec<_>>(),
+            ["undefined_elsewhere"]
+        );
         let mut memory = vec![0; image.span() as usize];
         image.link(BASE, &mut memory, &HOST, &crate::bindings(&image, |_| Some(BASE))).unwrap();
         assert_eq!(image.init(BASE, &memory).unwrap().len(), 1);
@@ -140,7 +161,8 @@ fn what_is_no_archive_of_object_files() {
 #[test]
 fn many_members_of_one_long_name() {
     let mut bytes = b"!<arch>\n".to_vec();
-    let header = |name: &str, size: usize| format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{size:<10}`\n", 0, 0, 0, 644);
+    let header =
+        |name: &str, size: usize| format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{size:<10}`\n", 0, 0, 0, 644);
     bytes.extend(header("//", 1 << 20).bytes());
     bytes.extend(std::iter::repeat_n(b'x', (1 << 20) - 2).chain(*b"/\n"));
     for _ in 0..10_000 {

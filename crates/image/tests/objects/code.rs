@@ -1,4 +1,5 @@
-//! How code reaches what it names: branches, stubs, the global offset table, and the window that code without any leaves.
+//! How code reaches what it names: branches, stubs, the global offset table, and the window that code without any
+//! leaves.
 
 use crate::common::{BOTH, HOST, MAX_SPAN, bindings, compile_as};
 use crate::{BASE, assembly, host, link, link_at, object, parse};
@@ -9,7 +10,8 @@ const LOW: u64 = 0x1000_0000;
 
 #[test]
 fn near_functions_are_called_directly_and_far_ones_through_stubs() {
-    let source = "extern int near(int), far(int); int f(int x) { return near(x) + far(x) + 1; } int tail(int x) { return far(x); }";
+    let source = "extern int near(int), far(int); int f(int x) { return near(x) + far(x) + 1; }
+        int tail(int x) { return far(x); }";
     for machine in BOTH {
         let files = [compile_as(machine, source, &["-c", "-O2", "-fPIC"])];
         let linked = link(machine, &files);
@@ -27,12 +29,16 @@ fn near_functions_are_called_directly_and_far_ones_through_stubs() {
 fn the_edge_of_reach() {
     for machine in BOTH {
         let (source, reach, step) = match machine {
-            Machine::X86_64 => (".text\n.globl f\n.type f, %function\n.size f, 5\nf: call far@PLT", 1u64 << 31, 1),
+            Machine::X86_64 => {
+                (".text\n.globl f\n.type f, %function\n.size f, 5\nf: call far@PLT", 1u64 << 31, 1)
+            }
             Machine::Aarch64 => (".text\n.globl f\n.type f, %function\n.size f, 4\nf: bl far", 1 << 27, 4),
         };
         let files = [assembly(machine, source)];
         // Counted from the call, or from behind it.
-        let from = BASE + parse(machine, &files).unwrap().export("f").unwrap().offset + if step == 1 { 5 } else { 0 };
+        let from = BASE
+            + parse(machine, &files).unwrap().export("f").unwrap().offset
+            + if step == 1 { 5 } else { 0 };
         for (target, direct) in [
             (from + reach - step, true),
             (from + reach, false),
@@ -49,7 +55,8 @@ fn the_edge_of_reach() {
 
 #[test]
 fn addresses_come_from_the_table() {
-    let source = "extern int far(int), host_x; int (*f(void))(int) { return far; } int *g(void) { return &host_x; }
+    let source =
+        "extern int far(int), host_x; int (*f(void))(int) { return far; } int *g(void) { return &host_x; }
         __attribute__((visibility(\"hidden\"))) int own = 3; int h(void) { return own; }";
     for machine in BOTH {
         let files = [object(machine, source)];
@@ -60,14 +67,20 @@ fn addresses_come_from_the_table() {
             let at = BASE + 8 * words(wanted).expect("an entry") as u64;
             assert_eq!(linked.protection(at), Some(Protection::Read));
         }
-        assert_eq!(words(BASE + linked.image.symbols().symbols.iter().find(|symbol| !symbol.function).unwrap().offset), None);
+        assert_eq!(
+            words(
+                BASE + linked.image.symbols().symbols.iter().find(|symbol| !symbol.function).unwrap().offset
+            ),
+            None
+        );
     }
 }
 
 /// x86-64 code without the table: everything within the low 2 GiB.
 #[test]
 fn absolute_32_bit_addresses_need_low_memory() {
-    let source = "int x[4]; int *f(void) { return x + 1; } int g(int i) { return x[i]; } int (*h(void))(int) { return g; }";
+    let source = "int x[4]; int *f(void) { return x + 1; } int g(int i) { return x[i]; }
+        int (*h(void))(int) { return g; }";
     let file = compile_as(Machine::X86_64, source, &["-c", "-O2", "-fno-pic", "-fno-pie"]);
     let image = Image::parse(&file, Machine::X86_64, 4096, MAX_SPAN).unwrap();
     let window = image.window(&[]).unwrap();
@@ -85,8 +98,18 @@ fn absolute_32_bit_addresses_need_low_memory() {
 fn exact_windows() {
     for (machine, source, address, expected) in [
         // S + A - P is a signed number of 32 bits; the place is at 4 in the first page.
-        (Machine::X86_64, ".long 0\n.long host_x - .", 0x7F00_0000_0000u64, Some((0x7F00_0000_0000 - 4 - 0x7FFF_FFFF, 0x7F00_0000_0000 - 4 + 0x8000_0000))),
-        (Machine::Aarch64, ".word 0\n.word host_x - .", 0x7F00_0000_0000, Some((0x7F00_0000_0000 - 4 - 0x7FFF_FFFF, 0x7F00_0000_0000 - 4 + 0x8000_0000))),
+        (
+            Machine::X86_64,
+            ".long 0\n.long host_x - .",
+            0x7F00_0000_0000u64,
+            Some((0x7F00_0000_0000 - 4 - 0x7FFF_FFFF, 0x7F00_0000_0000 - 4 + 0x8000_0000)),
+        ),
+        (
+            Machine::Aarch64,
+            ".word 0\n.word host_x - .",
+            0x7F00_0000_0000,
+            Some((0x7F00_0000_0000 - 4 - 0x7FFF_FFFF, 0x7F00_0000_0000 - 4 + 0x8000_0000)),
+        ),
         // S + A is a number of 32 bits: whatever the image's address, the host's does or does not fit.
         (Machine::X86_64, ".long host_x + 8", 0xFFFF_FFF7, Some((0, u64::MAX))),
         (Machine::X86_64, ".long host_x + 8", 0xFFFF_FFF8, None),
@@ -120,7 +143,12 @@ fn adrp_reaches_4_gib_of_pages() {
     let window = image.window(&bindings(&image, |_| Some(address))).unwrap();
     let middle = (address & !0xFFF) - place;
     assert_eq!(window, Window { low: middle - 0xFFFF_FFFF, high: middle + 0x1_0000_0000 });
-    for (base, fits) in [(middle - 0xFFFF_F000, true), (middle + 0x1_0000_0000, true), (middle + 0x1_0000_1000, false), (middle - 0x1_0000_0000, false)] {
+    for (base, fits) in [
+        (middle - 0xFFFF_F000, true),
+        (middle + 0x1_0000_0000, true),
+        (middle + 0x1_0000_1000, false),
+        (middle - 0x1_0000_0000, false),
+    ] {
         let mut memory = vec![0; image.span() as usize];
         let linked = image.link(base, &mut memory, &HOST, &bindings(&image, |_| Some(address)));
         assert_eq!(linked.is_ok(), fits, "{base:#x} {linked:?}");
@@ -130,10 +158,13 @@ fn adrp_reaches_4_gib_of_pages() {
 #[test]
 fn variables_out_of_reach_are_named() {
     for (machine, flags) in [(Machine::X86_64, "-fPIE"), (Machine::Aarch64, "-fno-pic")] {
-        let source = "extern int host_x; int f(void) { return host_x; } extern int host_y; int g(void) { return host_y; }";
+        let source = "extern int host_x; int f(void) { return host_x; }
+            extern int host_y; int g(void) { return host_y; }";
         let files = [compile_as(machine, source, &["-c", flags]), object(machine, "int z;")];
         let image = parse(machine, &files).unwrap();
-        let apart = bindings(&image, |import| Some(if import.name == "host_x" { 0x7F00_0000_0000 } else { 0x5500_0000_0000 }));
+        let apart = bindings(&image, |import| {
+            Some(if import.name == "host_x" { 0x7F00_0000_0000 } else { 0x5500_0000_0000 })
+        });
         let text = image.window(&apart).unwrap_err().to_string();
         assert!(text.contains("0.o: ") && text.contains("`host_y`") && text.contains("-fPIC"), "{text}");
         let together = bindings(&image, |_| Some(0x7F00_0000_0000));
@@ -147,9 +178,12 @@ fn variables_out_of_reach_are_named() {
 fn a_stub_is_the_functions_address_where_code_reaches_no_further() {
     for machine in BOTH {
         let direct = match machine {
-            Machine::X86_64 => ".globl taken\n.text\ntaken: leaq far(%rip), %rax\ncall far@PLT\nmovq far@GOTPCREL(%rip), %rcx",
+            Machine::X86_64 => {
+                ".globl taken\n.text\ntaken: leaq far(%rip), %rax\ncall far@PLT\nmovq far@GOTPCREL(%rip), %rcx"
+            }
             Machine::Aarch64 => {
-                ".globl taken\n.text\ntaken: adrp x0, far\nadd x0, x0, :lo12:far\nbl far\nadrp x1, :got:far\nldr x1, [x1, :got_lo12:far]"
+                ".globl taken\n.text\ntaken: adrp x0, far\nadd x0, x0, :lo12:far\nbl far
+                 adrp x1, :got:far\nldr x1, [x1, :got_lo12:far]"
             }
         };
         let files = [assembly(machine, &format!("{direct}\n.data\n.globl p\np: .8byte far"))];
@@ -158,8 +192,13 @@ fn a_stub_is_the_functions_address_where_code_reaches_no_further() {
         let linked = link_at(image, BASE, host);
         let stub = linked.word("p");
         assert_eq!(linked.through_stub(machine, stub), Some(FAR), "{machine} {stub:x}");
-        let words = |wanted: u64| linked.memory.chunks(8).filter(|word| **word == wanted.to_le_bytes()).count();
-        assert_eq!((words(stub), words(FAR)), (2, 1), "the variable and the table say the stub, and the stub's entry the function");
+        let words =
+            |wanted: u64| linked.memory.chunks(8).filter(|word| **word == wanted.to_le_bytes()).count();
+        assert_eq!(
+            (words(stub), words(FAR)),
+            (2, 1),
+            "the variable and the table say the stub, and the stub's entry the function"
+        );
         // In reach, the function itself.
         let near = BASE + 0x10_0000;
         let linked = link_at(parse(machine, &files).unwrap(), BASE, |_| Some(near));
@@ -184,7 +223,8 @@ fn a_stub_stands_for_a_function_in_low_memory() {
 
 #[test]
 fn a_weak_function_that_is_not_there() {
-    let source = "extern int maybe(void) __attribute__((weak)); int f(void) { return maybe ? maybe() + 1 : 0; }
+    let source =
+        "extern int maybe(void) __attribute__((weak)); int f(void) { return maybe ? maybe() + 1 : 0; }
         int (*p)(void) = maybe;";
     for machine in BOTH {
         let files = [object(machine, source)];
@@ -207,7 +247,8 @@ fn a_weak_function_that_is_not_there() {
 #[test]
 fn short_branches_to_far_functions() {
     let machine = Machine::Aarch64;
-    let source = ".text\n.globl f\n.type f, %function\n.size f, 12\nf: cbz x0, far\ntbz x0, #3, far\nb.eq far";
+    let source =
+        ".text\n.globl f\n.type f, %function\n.size f, 12\nf: cbz x0, far\ntbz x0, #3, far\nb.eq far";
     let files = [assembly(machine, source)];
     let linked = link(machine, &files);
     let at = linked.export("f").offset as usize;
@@ -252,7 +293,8 @@ fn indirect_functions() {
 #[test]
 fn loads_from_the_table_that_need_not() {
     let machine = Machine::X86_64;
-    let source = "extern int own(int); extern int x; int (*f(void))(int) { return own; } int *g(void) { return &x; }
+    let source =
+        "extern int own(int); extern int x; int (*f(void))(int) { return own; } int *g(void) { return &x; }
         int h(int i) { return own(i); } int k(int i) { return own(i) + 1; }";
     let files = [
         compile_as(machine, source, &["-c", "-O2", "-fPIC", "-fno-plt"]),
@@ -276,7 +318,8 @@ fn loads_from_the_table_that_need_not() {
 fn the_table_by_name() {
     let machine = Machine::X86_64;
     // The large code model: everything is relative to the table.
-    let source = "extern int far(int); static int own[3] = {1, 2, 3}; extern int host_x; int f(int i) { return far(own[i]) + host_x; }";
+    let source = "extern int far(int); static int own[3] = {1, 2, 3}; extern int host_x;
+        int f(int i) { return far(own[i]) + host_x; }";
     let files = [compile_as(machine, source, &["-c", "-O2", "-fPIC", "-mcmodel=large"])];
     let linked = link(machine, &files);
     assert_eq!(linked.image.imports().len(), 2);

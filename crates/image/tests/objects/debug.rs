@@ -4,7 +4,8 @@ use crate::common::{BOTH, compile_as};
 use crate::{BASE, Linked, link, parse, u64_at};
 
 const FILES: [&str; 2] = [
-    "static int helper(int x) { return x * 3; } int first(int x) { return helper(x) + helper(x + 1); } static int count = 3; int *p = &count;",
+    "static int helper(int x) { return x * 3; } int first(int x) { return helper(x) + helper(x + 1); }
+     static int count = 3; int *p = &count;",
     "int second(int x) { return x - 1; } __thread int own = 4;",
 ];
 
@@ -46,8 +47,13 @@ fn debug_information_is_true_for_the_address() {
         let found = addresses(&linked);
         let symbols = linked.image.symbols();
         let helper = symbols.symbols.iter().find(|symbol| symbols.name(symbol) == b"helper").unwrap();
-        assert_eq!(found, [BASE + helper.offset, linked.address("second")], "{machine}: one line table for each file");
-        // Names are found at the offsets that the second file's units say: those of its own strings, behind the first's.
+        assert_eq!(
+            found,
+            [BASE + helper.offset, linked.address("second")],
+            "{machine}: one line table for each file"
+        );
+        // Names are found at the offsets that the second file's units say: those of its own strings, behind the
+        // first's.
         let debug = linked.image.debug(BASE);
         let strings = debug.section(".debug_str");
         let info = debug.section(".debug_info");

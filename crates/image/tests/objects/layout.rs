@@ -56,7 +56,8 @@ fn alignments_are_kept() {
     for machine in BOTH {
         let source = "char a = 1; __attribute__((aligned(64))) char b[64] = {1}; char c = 2;
             __attribute__((aligned(32768))) char d = 3; __attribute__((aligned(128))) char e;";
-        let sections = compile_as(machine, source, &["-c", "-fPIC", "-fdata-sections", "-ffunction-sections"]);
+        let sections =
+            compile_as(machine, source, &["-c", "-fPIC", "-fdata-sections", "-ffunction-sections"]);
         let image = Image::parse(&sections, machine, 4096, MAX_SPAN).unwrap();
         assert_eq!(image.align(), 32768);
         for (name, align) in [("b", 64), ("d", 32768), ("e", 128)] {
@@ -89,7 +90,8 @@ const CALLS: [&str; 2] = [
     "__attribute__((constructor(101))) void b_101(void) {} __attribute__((constructor)) void b_last(void) {}
      __attribute__((destructor(200))) void b_200(void) {} __attribute__((destructor(500))) void b_500(void) {}
      void c_1(void) {} void c_2(void) {} void c_3(void) {} void d_1(void) {} void d_2(void) {}
-     __asm__(\".section .ctors,\\\"aw\\\",%progbits\\n.8byte c_1, c_2\\n.section .ctors.65400,\\\"aw\\\",%progbits\\n.8byte c_3\\n\"
+     __asm__(\".section .ctors,\\\"aw\\\",%progbits\\n.8byte c_1, c_2\\n\"
+             \".section .ctors.65400,\\\"aw\\\",%progbits\\n.8byte c_3\\n\"
              \".section .dtors,\\\"aw\\\",%progbits\\n.8byte d_1, d_2\\n.text\");",
 ];
 
@@ -122,7 +124,9 @@ fn by_ld(machine: Machine, files: &[Vec<u8>], array: &str) -> Vec<String> {
     let bytes: Vec<u8> = dump
         .lines()
         .filter_map(|line| line.trim().strip_prefix("0x"))
-        .flat_map(|line| line.split_whitespace().skip(1).take(4).filter(|word| word.len() == 8).collect::<Vec<_>>())
+        .flat_map(|line| {
+            line.split_whitespace().skip(1).take(4).filter(|word| word.len() == 8).collect::<Vec<_>>()
+        })
         .flat_map(|word| (0..4).map(move |at| u8::from_str_radix(&word[2 * at..][..2], 16).unwrap()))
         .collect();
     for file in inputs.iter().chain([&output]) {
@@ -130,7 +134,12 @@ fn by_ld(machine: Machine, files: &[Vec<u8>], array: &str) -> Vec<String> {
     }
     let name = |word: &[u8]| {
         let address = u64::from_le_bytes(word.try_into().unwrap());
-        names.iter().find(|(at, name)| *at == address && name.contains('_') && !name.starts_with('_')).unwrap().1.clone()
+        names
+            .iter()
+            .find(|(at, name)| *at == address && name.contains('_') && !name.starts_with('_'))
+            .unwrap()
+            .1
+            .clone()
     };
     bytes.chunks_exact(8).map(name).collect()
 }
@@ -145,11 +154,19 @@ fn calls_are_in_the_order_of_gnu_ld() {
             exports.iter().find(|export| BASE + export.offset == *address).unwrap().name.to_string()
         };
         let init = linked.image.init(BASE, &linked.memory).unwrap();
-        assert_eq!(init.iter().map(name).collect::<Vec<_>>(), by_ld(machine, &files, ".init_array"), "{machine}");
+        assert_eq!(
+            init.iter().map(name).collect::<Vec<_>>(),
+            by_ld(machine, &files, ".init_array"),
+            "{machine}"
+        );
         assert_eq!(init.iter().map(name).take(3).collect::<Vec<_>>(), ["a_101", "b_101", "c_3"]);
         let mut fini = linked.image.fini(BASE, &linked.memory).unwrap();
         fini.reverse();
-        assert_eq!(fini.iter().map(name).collect::<Vec<_>>(), by_ld(machine, &files, ".fini_array"), "{machine}");
+        assert_eq!(
+            fini.iter().map(name).collect::<Vec<_>>(),
+            by_ld(machine, &files, ".fini_array"),
+            "{machine}"
+        );
     }
 }
 
@@ -176,7 +193,12 @@ fn call_frame_information_is_one_table() {
         let unwind = linked.image.unwind().unwrap();
         assert!(unwind.terminated);
         let section = &linked.memory[unwind.offset as usize..][..unwind.size as usize];
-        let code = linked.image.regions().iter().find(|region| region.protection == Protection::ReadExecute).unwrap();
+        let code = linked
+            .image
+            .regions()
+            .iter()
+            .find(|region| region.protection == Protection::ReadExecute)
+            .unwrap();
         let code = BASE + code.offset..BASE + code.offset + code.len;
         assert_eq!(midflight_image::unwind::check(section, BASE + unwind.offset, code), Ok(2), "{machine}");
         assert_eq!(linked.protection(BASE + unwind.offset), Some(Protection::Read));

@@ -90,7 +90,8 @@ impl Linked<'_> {
     /// Where the `n`th direct call or jump of a function goes.
     fn callee(&self, machine: Machine, function: &str, n: usize) -> u64 {
         let export = self.export(function);
-        let (start, code) = (export.offset as usize, &self.memory[export.offset as usize..][..export.size as usize]);
+        let (start, code) =
+            (export.offset as usize, &self.memory[export.offset as usize..][..export.size as usize]);
         let mut found = match machine {
             Machine::X86_64 => (0..code.len() - 4)
                 .filter(|at| matches!(code[*at], 0xE8 | 0xE9))
@@ -129,4 +130,3 @@ impl Linked<'_> {
         Some(self.word_at(entry))
     }
 }
-

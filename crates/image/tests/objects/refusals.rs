@@ -19,7 +19,10 @@ fn sections() {
             (".section .init,\"ax\",%progbits", &["`.init`", "crti.o", "constructors"]),
             (".section .fini,\"ax\",%progbits", &["`.fini`", "crti.o"]),
             (".section .odd,\"a\",%0x12345678", &["`.odd`", "type"]),
-            (".text\n.4byte 0\n.section .note.GNU-stack,\"x\",%progbits", &["executable stack", "noexecstack"]),
+            (
+                ".text\n.4byte 0\n.section .note.GNU-stack,\"x\",%progbits",
+                &["executable stack", "noexecstack"],
+            ),
         ] {
             let text = refused(machine, &assembly(machine, &format!("{section}\n.4byte 0")));
             for word in words {
@@ -32,7 +35,10 @@ fn sections() {
 #[test]
 fn empty_start_file_sections_are_nothing() {
     for machine in BOTH {
-        let files = [assembly(machine, ".section .init,\"ax\",%progbits\n.section .fini,\"ax\",%progbits\n.data\n.4byte 1")];
+        let files = [assembly(
+            machine,
+            ".section .init,\"ax\",%progbits\n.section .fini,\"ax\",%progbits\n.data\n.4byte 1",
+        )];
         assert!(parse(machine, &files).is_ok());
     }
 }
@@ -43,7 +49,8 @@ fn link_time_optimisation() {
         let slim = compile_as(machine, "int f(void) { return 1; }", &["-c", "-flto", "-fno-fat-lto-objects"]);
         let text = refused(machine, &slim);
         assert!(text.contains("link-time optimisation") && text.contains("-ffat-lto-objects"), "{text}");
-        let fat = compile_as(machine, "int f(void) { return 1; }", &["-c", "-fPIC", "-flto", "-ffat-lto-objects"]);
+        let fat =
+            compile_as(machine, "int f(void) { return 1; }", &["-c", "-fPIC", "-flto", "-ffat-lto-objects"]);
         let image = Image::parse(&fat, machine, 4096, MAX_SPAN).unwrap();
         assert_eq!(image.exports().iter().map(|export| export.name).collect::<Vec<_>>(), ["f"]);
     }
@@ -68,11 +75,31 @@ fn other_files_among_object_files() {
 #[test]
 fn relocations() {
     for (machine, source, words) in [
-        (Machine::X86_64, ".data\n.reloc ., R_X86_64_COPY, f\n.8byte 0", &["R_X86_64_COPY", "`f`", "corrupt"][..]),
-        (Machine::X86_64, ".text\nmovl %fs:v@TPOFF, %eax", &["R_X86_64_TPOFF32", "`v`", "local-exec", "-fPIC"]),
-        (Machine::Aarch64, ".text\nadd x0, x0, :tprel_hi12:v", &["R_AARCH64_TLSLE_ADD_TPREL_HI12", "`v`", "-fPIC"]),
-        (Machine::Aarch64, ".data\n.reloc ., R_AARCH64_IRELATIVE, f\n.8byte 0", &["R_AARCH64_IRELATIVE", "corrupt"]),
-        (Machine::Aarch64, ".text\nadrp x0, :got:f\n.reloc ., R_AARCH64_LD64_GOT_LO12_NC, f+8\nldr x0, [x0]", &["R_AARCH64_LD64_GOT_LO12_NC", "`f`", "addend"]),
+        (
+            Machine::X86_64,
+            ".data\n.reloc ., R_X86_64_COPY, f\n.8byte 0",
+            &["R_X86_64_COPY", "`f`", "corrupt"][..],
+        ),
+        (
+            Machine::X86_64,
+            ".text\nmovl %fs:v@TPOFF, %eax",
+            &["R_X86_64_TPOFF32", "`v`", "local-exec", "-fPIC"],
+        ),
+        (
+            Machine::Aarch64,
+            ".text\nadd x0, x0, :tprel_hi12:v",
+            &["R_AARCH64_TLSLE_ADD_TPREL_HI12", "`v`", "-fPIC"],
+        ),
+        (
+            Machine::Aarch64,
+            ".data\n.reloc ., R_AARCH64_IRELATIVE, f\n.8byte 0",
+            &["R_AARCH64_IRELATIVE", "corrupt"],
+        ),
+        (
+            Machine::Aarch64,
+            ".text\nadrp x0, :got:f\n.reloc ., R_AARCH64_LD64_GOT_LO12_NC, f+8\nldr x0, [x0]",
+            &["R_AARCH64_LD64_GOT_LO12_NC", "`f`", "addend"],
+        ),
     ] {
         let text = refused(machine, &assembly(machine, source));
         assert!(words.iter().all(|word| text.contains(word)), "{text}");
@@ -82,9 +109,21 @@ fn relocations() {
 #[test]
 fn values_that_cannot_be_written() {
     for (machine, source, words) in [
-        (Machine::Aarch64, ".text\nldr x0, [x1, :lo12:odd]\n.data\n.byte 0\nodd: .8byte 0", &["LDST64", "multiple of 8", "alignment"][..]),
-        (Machine::Aarch64, ".text\n.reloc ., R_AARCH64_CALL26, f\nnop\n.globl f\nf: nop", &["CALL26", "`f`", "B or BL", "corrupt"]),
-        (Machine::X86_64, ".text\nf: .byte 0\n.reloc ., R_X86_64_PC8, f-200\n.byte 0", &["PC8", "does not fit", "-128 to 127"]),
+        (
+            Machine::Aarch64,
+            ".text\nldr x0, [x1, :lo12:odd]\n.data\n.byte 0\nodd: .8byte 0",
+            &["LDST64", "multiple of 8", "alignment"][..],
+        ),
+        (
+            Machine::Aarch64,
+            ".text\n.reloc ., R_AARCH64_CALL26, f\nnop\n.globl f\nf: nop",
+            &["CALL26", "`f`", "B or BL", "corrupt"],
+        ),
+        (
+            Machine::X86_64,
+            ".text\nf: .byte 0\n.reloc ., R_X86_64_PC8, f-200\n.byte 0",
+            &["PC8", "does not fit", "-128 to 127"],
+        ),
     ] {
         let files = [assembly(machine, source)];
         let image = parse(machine, &files).unwrap();
@@ -100,9 +139,18 @@ fn values_that_cannot_be_written() {
 fn symbols() {
     for machine in BOTH {
         for (source, words) in [
-            (".data\n.globl x\n.type x, %object\n.size x, 100\nx: .4byte 0", ["`x`", "ends outside its section"]),
-            (".data\n.globl f\n.type f, %function\nf: .4byte 0", ["`f`", "function outside the module's code"]),
-            (".data\n.8byte inside\n.section .note.x,\"\",%note\ninside: .4byte 0", ["`.note.x`", "section that is not loaded"]),
+            (
+                ".data\n.globl x\n.type x, %object\n.size x, 100\nx: .4byte 0",
+                ["`x`", "ends outside its section"],
+            ),
+            (
+                ".data\n.globl f\n.type f, %function\nf: .4byte 0",
+                ["`f`", "function outside the module's code"],
+            ),
+            (
+                ".data\n.8byte inside\n.section .note.x,\"\",%note\ninside: .4byte 0",
+                ["`.note.x`", "section that is not loaded"],
+            ),
         ] {
             let text = refused(machine, &assembly(machine, source));
             assert!(words.iter().all(|word| text.contains(word)), "{text}");
@@ -114,7 +162,7 @@ fn symbols() {
 fn a_module_of_one_file_is_not_named_again() {
     let machine = Machine::X86_64;
     let file = assembly(machine, ".section .both,\"awx\",%progbits\n.4byte 0");
-    assert!(matches!(parse(machine, &[file.clone()]), Err(Error::UnsupportedSection { .. })));
+    assert!(matches!(parse(machine, std::slice::from_ref(&file)), Err(Error::UnsupportedSection { .. })));
     let two = [file.clone(), file];
     assert!(matches!(parse(machine, &two), Err(Error::InFile { .. })));
 }

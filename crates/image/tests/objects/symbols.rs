@@ -35,7 +35,8 @@ fn strong_before_common_before_weak() {
                 assert_eq!(export, size, "{machine} {first} {second}");
             }
         }
-        let linked_strong = [object(machine, "__attribute__((weak)) long x = 1;"), object(machine, "long x = 2;")];
+        let linked_strong =
+            [object(machine, "__attribute__((weak)) long x = 1;"), object(machine, "long x = 2;")];
         assert_eq!(link(machine, &linked_strong).word("x"), 2, "{machine}");
         let first_weak = [1, 2].map(|n| object(machine, &format!("__attribute__((weak)) long x = {n};")));
         assert_eq!(link(machine, &first_weak).word("x"), 1, "{machine}");
@@ -52,7 +53,11 @@ fn common_blocks_are_zero_and_aligned() {
         let linked = link(machine, &files);
         for (name, size, align) in [("a", 8, 8), ("b", 40, 32), ("c", 5, 4096)] {
             let export = linked.export(name);
-            assert_eq!((export.size, export.offset % align, export.kind), (size, 0, ExportKind::Data), "{name}");
+            assert_eq!(
+                (export.size, export.offset % align, export.kind),
+                (size, 0, ExportKind::Data),
+                "{name}"
+            );
             assert_eq!(linked.protection(BASE + export.offset), Some(Protection::ReadWrite));
             assert!(linked.memory[export.offset as usize..][..size as usize].iter().all(|byte| *byte == 0));
         }
@@ -121,9 +126,13 @@ fn imports_are_what_relocations_name() {
         assert!(!image.imports().iter().any(|import| import.name == "unused"));
         // Required by one file, weak for another.
         let weak = "extern int maybe(void) __attribute__((weak)); int (*q)(void) = maybe;";
-        let files = [object(machine, weak), object(machine, "extern int maybe(void); int (*r)(void) = maybe;")];
+        let files =
+            [object(machine, weak), object(machine, "extern int maybe(void); int (*r)(void) = maybe;")];
         let image = parse(machine, &files).unwrap();
-        assert_eq!(image.imports().iter().map(|import| (import.name, import.weak)).collect::<Vec<_>>(), [("maybe", false)]);
+        assert_eq!(
+            image.imports().iter().map(|import| (import.name, import.weak)).collect::<Vec<_>>(),
+            [("maybe", false)]
+        );
     }
 }
 
@@ -150,7 +159,8 @@ fn versions() {
 
 #[test]
 fn of_equal_groups_the_first() {
-    let source = "template <class T> struct Box { T value; virtual T get() { return value; } virtual ~Box() {} };
+    let source =
+        "template <class T> struct Box { T value; virtual T get() { return value; } virtual ~Box() {} };
         inline int counter() { static int n = 40; return ++n; }
         extern \"C\" int FUNCTION(int x) { Box<int> *box = new Box<int>(); return box->get() + counter(); }";
     for machine in BOTH {
@@ -158,19 +168,28 @@ fn of_equal_groups_the_first() {
             let define = format!("-DFUNCTION={function}");
             crate::common::compile_as(machine, source, &["-c", "-fPIC", "-x", "c++", &define])
         });
-        let alone: Vec<_> = files.iter().map(|file| Image::parse(file, machine, 4096, 1 << 20).unwrap().exports().len()).collect();
+        let alone: Vec<_> = files
+            .iter()
+            .map(|file| Image::parse(file, machine, 4096, 1 << 20).unwrap().exports().len())
+            .collect();
         let image = parse(machine, &files).unwrap();
         // All but the one function of its own.
         assert_eq!(image.exports().len(), alone[0] + 1, "{machine} {alone:?}");
         let frames = |image: &Image<'_>| image.unwind().unwrap().size;
         let both = frames(&image) - 4;
-        let each: u64 = files.iter().map(|file| frames(&Image::parse(file, machine, 4096, 1 << 20).unwrap()) - 4).sum();
+        let each: u64 =
+            files.iter().map(|file| frames(&Image::parse(file, machine, 4096, 1 << 20).unwrap()) - 4).sum();
         assert_eq!(both, each, "records of what was discarded stay");
         // And say that they are of nothing: checked as an unwinder reads them.
         let linked = link_at(parse(machine, &files).unwrap(), BASE, |_| Some(0x5555_0000_1000));
         let unwind = linked.image.unwind().unwrap();
         let section = &linked.memory[unwind.offset as usize..][..unwind.size as usize];
-        let code = linked.image.regions().iter().find(|region| region.protection == Protection::ReadExecute).unwrap();
+        let code = linked
+            .image
+            .regions()
+            .iter()
+            .find(|region| region.protection == Protection::ReadExecute)
+            .unwrap();
         let code = BASE + code.offset..BASE + code.offset + code.len;
         let functions = midflight_image::unwind::check(section, BASE + unwind.offset, code).unwrap();
         let kept = linked.image.symbols().functions().len();
@@ -192,7 +211,10 @@ fn code_may_not_refer_to_what_was_discarded() {
         assert_eq!(file, "1.o");
         assert!(matches!(*error, Error::BadReference { ref section, .. } if section == ".data"), "{error}");
         // By the name of the group it is the other file's.
-        let files = [assembly(machine, &group("")), assembly(machine, &refers.replace("p: .8byte .Linside", "p: .8byte f"))];
+        let files = [
+            assembly(machine, &group("")),
+            assembly(machine, &refers.replace("p: .8byte .Linside", "p: .8byte f")),
+        ];
         let linked = link(machine, &files);
         assert_eq!(linked.word("p"), linked.address("f"));
     }
@@ -206,7 +228,11 @@ fn sets_have_bounds() {
             int *none_{name} = __start_other;")
     };
     for machine in BOTH {
-        let files = [object(machine, &source(5, "a")), object(machine, "long between = 1;"), object(machine, &source(6, "b"))];
+        let files = [
+            object(machine, &source(5, "a")),
+            object(machine, "long between = 1;"),
+            object(machine, &source(6, "b")),
+        ];
         let linked = link(machine, &files);
         let start = linked.word("bounds_a");
         assert_eq!(linked.word("bounds_b"), start);
@@ -219,18 +245,52 @@ fn sets_have_bounds() {
 #[test]
 fn names_that_linkers_define() {
     for machine in BOTH {
-        let source = "extern char __dso_handle __attribute__((visibility(\"hidden\"))); extern char _end[], __bss_start[];
+        let source = "extern char __dso_handle __attribute__((visibility(\"hidden\")));
+            extern char _end[], __bss_start[];
             char *names[] = {&__dso_handle, _end, __bss_start}; int zero[99]; int one = 1;";
         let files = [object(machine, source)];
         let linked = link(machine, &files);
         assert_eq!(linked.word("names"), BASE);
         assert_eq!(linked.word_at(linked.address("names") + 8), BASE + linked.image.span());
         let zero = linked.word_at(linked.address("names") + 16);
-        assert!(zero > linked.address("one") && (zero..zero + 64).contains(&linked.address("zero")), "{zero:x}");
+        assert!(
+            zero > linked.address("one") && (zero..zero + 64).contains(&linked.address("zero")),
+            "{zero:x}"
+        );
         assert!(linked.image.imports().is_empty());
         // A file's own definition comes first.
         let files = [object(machine, "char _end[3] = {1}; char *p = _end;")];
         let linked = link(machine, &files);
         assert_eq!(linked.word("p"), linked.address("_end"));
     }
+}
+
+#[test]
+fn functions_without_code() {
+    // `__builtin_unreachable` and nothing else; a label behind the last instruction.
+    for machine in BOTH {
+        let source = ".text\n.globl f, g, end\n.type f, %function\n.type g, %function\nf: .4byte 0
+            .size f, 4\ng:\n.size g, 0\nend:
+            .data\n.globl p\np: .8byte g";
+        let files = [assembly(machine, source)];
+        let linked = link(machine, &files);
+        assert_eq!(linked.word("p"), linked.address("f") + 4);
+        assert_eq!(linked.address("end"), linked.address("g"));
+        // Where the code's last page is full, they are nowhere.
+        let files = [assembly(machine, &source.replace("f: .4byte 0", "f: .4byte 0\n.zero 4092"))];
+        let image = parse(machine, &files).unwrap();
+        assert!(image.export("g").is_none() && image.export("f").is_some());
+    }
+}
+
+#[test]
+fn large_common_blocks() {
+    let flags = ["-c", "-fPIC", "-mcmodel=medium", "-fcommon"];
+    let file = crate::common::compile_as(
+        Machine::X86_64,
+        "char large[200000]; char *f(void) { return large; }",
+        &flags,
+    );
+    let image = Image::parse(&file, Machine::X86_64, 4096, 1 << 20).unwrap();
+    assert_eq!(image.export("large").unwrap().size, 200_000);
 }

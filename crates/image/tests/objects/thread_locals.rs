@@ -4,7 +4,8 @@ use crate::common::{BOTH, HOST, compile_as};
 use crate::{BASE, Linked, link_at, object, parse};
 use midflight_image::{Binding, Error, ExportKind, ImportKind, Machine, Protection, ThreadLocal};
 
-const SOURCE: &str = "__thread long initialised = 5; __thread char zero[40]; __thread long more[3] = {1, 2, 3};
+const SOURCE: &str =
+    "__thread long initialised = 5; __thread char zero[40]; __thread long more[3] = {1, 2, 3};
     static __thread long own = 9; extern __thread long theirs; long *p = 0; __thread long **pointer = &p;
     long f(void) { return initialised + zero[3] + more[1] + theirs + own++; }";
 
@@ -17,20 +18,29 @@ fn dialects(machine: Machine) -> [(&'static str, bool); 2] {
 }
 
 fn pairs(linked: &Linked<'_>) -> Vec<(u64, u64)> {
-    let words: Vec<u64> = linked.memory.chunks(8).map(|word| u64::from_le_bytes(word.try_into().unwrap())).collect();
+    let words: Vec<u64> =
+        linked.memory.chunks(8).map(|word| u64::from_le_bytes(word.try_into().unwrap())).collect();
     words.windows(2).map(|pair| (pair[0], pair[1])).collect()
 }
 
 #[test]
 fn the_block() {
     for machine in BOTH {
-        let files = [object(machine, SOURCE), object(machine, "__thread __attribute__((aligned(64))) char wide[3] = {7};")];
+        let files = [
+            object(machine, SOURCE),
+            object(machine, "__thread __attribute__((aligned(64))) char wide[3] = {7};"),
+        ];
         let linked = link_at(parse(machine, &files).unwrap(), BASE, |_| Some(BASE));
         let block = linked.image.thread_locals().unwrap();
         assert_eq!((block.align, block.skew, block.offset % 64), (64, 0, 0));
-        assert!(block.initialised < block.size && linked.protection(BASE + block.offset) == Some(Protection::Read));
+        assert!(
+            block.initialised < block.size
+                && linked.protection(BASE + block.offset) == Some(Protection::Read)
+        );
         let template = &linked.memory[block.offset as usize..][..block.initialised as usize];
-        for (name, size, expected) in [("initialised", 8, Some(5)), ("zero", 40, None), ("more", 24, Some(1)), ("wide", 3, Some(7))] {
+        for (name, size, expected) in
+            [("initialised", 8, Some(5)), ("zero", 40, None), ("more", 24, Some(1)), ("wide", 3, Some(7))]
+        {
             let export = linked.export(name);
             assert_eq!((export.kind, export.size), (ExportKind::ThreadLocal, size), "{name}");
             let at = export.offset as usize;
@@ -59,9 +69,11 @@ fn entries_of_each_model() {
                     .imports()
                     .iter()
                     .map(|import| match import.kind {
-                        ImportKind::ThreadLocal => {
-                            Some(Binding::ThreadLocal(ThreadLocal { module: 9, offset: 0x28, from_thread_pointer: fixed }))
-                        }
+                        ImportKind::ThreadLocal => Some(Binding::ThreadLocal(ThreadLocal {
+                            module: 9,
+                            offset: 0x28,
+                            from_thread_pointer: fixed,
+                        })),
                         _ => Some(Binding::Address(BASE)),
                     })
                     .collect();
@@ -72,7 +84,9 @@ fn entries_of_each_model() {
                 let found = pairs(&linked);
                 let expected = match (descriptors, fixed) {
                     (false, _) => [(7, initialised), (9, 0x28)],
-                    (true, None) => [(HOST.tls_dynamic, 7 << 32 | initialised), (HOST.tls_dynamic, 9 << 32 | 0x28)],
+                    (true, None) => {
+                        [(HOST.tls_dynamic, 7 << 32 | initialised), (HOST.tls_dynamic, 9 << 32 | 0x28)]
+                    }
                     (true, Some(fixed)) => {
                         [(HOST.tls_dynamic, 7 << 32 | initialised), (HOST.tls_static, fixed as u64)]
                     }
@@ -103,7 +117,8 @@ fn initial_exec_of_others_needs_a_fixed_place() {
         let image = parse(machine, &files).unwrap();
         let variable = ThreadLocal { module: 9, offset: 0, from_thread_pointer: None };
         let mut memory = vec![0; image.span() as usize];
-        let error = image.link(BASE, &mut memory, &HOST, &[Some(Binding::ThreadLocal(variable))]).unwrap_err();
+        let error =
+            image.link(BASE, &mut memory, &HOST, &[Some(Binding::ThreadLocal(variable))]).unwrap_err();
         assert!(matches!(&error, Error::UnusableBinding { symbol, .. } if symbol == "theirs"), "{error}");
     }
 }
@@ -115,7 +130,10 @@ fn what_only_programs_can_do_with_their_own() {
         // Local exec, and initial exec of a variable that another file of the module has.
         let local = [compile_as(machine, source, &["-c", "-fno-pic", "-fno-section-anchors"])];
         let uses = "extern __thread int mine; int g(void) { return mine; }";
-        let initial = [object(machine, source), compile_as(machine, uses, &["-c", "-fPIC", "-ftls-model=initial-exec"])];
+        let initial = [
+            object(machine, source),
+            compile_as(machine, uses, &["-c", "-fPIC", "-ftls-model=initial-exec"]),
+        ];
         for files in [&local[..], &initial] {
             let text = parse(machine, files).unwrap_err().to_string();
             assert!(text.contains("`mine`") && text.contains("-fPIC"), "{text}");
@@ -126,7 +144,10 @@ fn what_only_programs_can_do_with_their_own() {
 #[test]
 fn a_variable_is_thread_local_in_all_files_or_in_none() {
     for machine in BOTH {
-        let files = [object(machine, "int x = 1;"), object(machine, "extern __thread int x; int f(void) { return x; }")];
+        let files = [
+            object(machine, "int x = 1;"),
+            object(machine, "extern __thread int x; int f(void) { return x; }"),
+        ];
         let text = parse(machine, &files).unwrap_err().to_string();
         assert!(text.contains("1.o: symbol `x`") && text.contains("declare it alike"), "{text}");
         let files = [object(machine, "__thread int x = 1;"), object(machine, "extern int x; int *p = &x;")];

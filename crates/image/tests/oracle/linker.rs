@@ -70,8 +70,8 @@ impl Linked {
     }
 }
 
-/// The object file with the places; the first has no relocation. `skip` are left as they are. Bytes of nothing come before
-/// each, so that no linker takes it for a part of an instruction that it knows.
+/// The object file with the places; the first has no relocation. `skip` are left as they are. Bytes of nothing come
+/// before each, so that no linker takes it for a part of an instruction that it knows.
 fn object(machine: Machine, cases: &[Case], rest: &str, skip: &BTreeSet<usize>) -> Vec<u8> {
     let any = match machine {
         Machine::X86_64 => "R_X86_64_64",

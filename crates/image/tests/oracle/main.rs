@@ -1,7 +1,8 @@
-//! What is written for each relocation type, against what GNU ld and lld write for the same object file: every supported type of
-//! both machines, at both sides of every limit and alignment.
+//! What is written for each relocation type, against what GNU ld and lld write for the same object file: every
+//! supported type of both machines, at both sides of every limit and alignment.
 //!
-//! Where the two linkers differ from each other, the ABI documents decide; [`KNOWN`] lists where a linker differs from those.
+//! Where the two linkers differ from each other, the ABI documents decide; [`KNOWN`] lists where a linker differs
+//! from those.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -34,8 +35,8 @@ use Linker::{Gnu, Lld};
 
 /// Types, who, and how. Each must occur.
 const KNOWN: &[(&str, Linker, Differs)] = &[
-    // BFD lets some fields hold what fits only after wrapping around: -256 in a byte. The AMD64 supplement says nothing
-    // of overflow here; lld refuses as we do.
+    // BFD lets some fields hold what fits only after wrapping around: -256 in a byte. The AMD64 supplement says
+    // nothing of overflow here; lld refuses as we do.
     ("R_X86_64_8", Gnu, Lenient),
     ("R_X86_64_16", Gnu, Lenient),
     ("R_X86_64_PC16", Gnu, Lenient),
@@ -78,8 +79,8 @@ const KNOWN: &[(&str, Linker, Differs)] = &[
     ("R_AARCH64_PLT32", Lld, Otherwise),
 ];
 
-/// Types that a linker does not know at all; a star stands for any end of a name. What both do not know has the sums and the
-/// fields of others that they do.
+/// Types that a linker does not know at all; a star stands for any end of a name. What both do not know has the sums
+/// and the fields of others that they do.
 const UNKNOWN: &[(&str, Linker)] = &[
     ("R_X86_64_GOTPCREL64", Lld),
     ("R_X86_64_GOTPLT64", Lld),
@@ -313,8 +314,8 @@ fn both() -> impl Iterator<Item = (Machine, Linker)> {
     BOTH.into_iter().flat_map(|machine| Linker::ALL.map(|linker| (machine, linker)))
 }
 
-/// Compares all types that are about `slot`. x86-64 reaches the edges by the addend; AArch64, which has none here, by where the text is.
-/// `symbols` are enough to fill the table to the edges of what an offset in it can be.
+/// Compares all types that are about `slot`. x86-64 reaches the edges by the addend; AArch64, which has none here, by
+/// where the text is. `symbols` are enough to fill the table to the edges of what an offset in it can be.
 fn compare_entries(
     (machine, linker): (Machine, Linker),
     slot: Slot,
@@ -379,7 +380,8 @@ fn compare_entries(
     seen.all(machine, linker, &types);
 }
 
-/// Addresses of a text that goes from one side of a limit of an AArch64 type to the other, the table being in the middle.
+/// Addresses of a text that goes from one side of a limit of an AArch64 type to the other, the table being in the
+/// middle.
 fn around_the_table() -> Vec<u64> {
     let near = [1u64 << 20, 1 << 31].into_iter().flat_map(|reach| [TABLE.wrapping_sub(reach), TABLE + reach]);
     let texts = near.chain([TABLE + (1 << 32) + 4096]).map(|text| text.wrapping_sub(64 * STEP));
@@ -389,7 +391,8 @@ fn around_the_table() -> Vec<u64> {
 #[test]
 fn entries() {
     for (machine, linker) in both() {
-        // Each symbol has an address that nothing else in the table looks like. Assemblers would put it into the addend.
+        // Each symbol has an address that nothing else in the table looks like. Assemblers would put it into the
+        // addend.
         let address = |symbol: &str| 0x1234_0000_0000 + 16 * symbol[1..].parse::<u64>().unwrap();
         let count = if machine == X86_64 { 1 } else { 4104 };
         let symbols: Vec<String> = (0..count).map(|index| format!("s{index}")).collect();
@@ -403,8 +406,8 @@ fn entries() {
     }
 }
 
-/// In a shared object, where no linker turns one thread-local model into another. What an entry is for is in its dynamic
-/// relocation.
+/// In a shared object, where no linker turns one thread-local model into another. What an entry is for is in its
+/// dynamic relocation.
 #[test]
 fn thread_locals() {
     let rest = ".section .tdata,\"awT\",%progbits\n.globl v\n.type v,%object\nv: .zero 64\n";

@@ -1,8 +1,8 @@
 //! What is called when the module comes and goes, and in which order.
 //!
-//! Entries with a number are called by number, the lowest first, then those without, each kind in the order of the files. The
-//! older `.ctors` counts down from 65535 and is called from its end; GNU ld puts it into `.init_array` that way (its default
-//! script, SORT_BY_INIT_PRIORITY), so it is done so here.
+//! Entries with a number are called by number, the lowest first, then those without, each kind in the order of the
+//! files. The older `.ctors` counts down from 65535 and is called from its end; GNU ld puts it into `.init_array`
+//! that way (its default script, SORT_BY_INIT_PRIORITY), so it is done so here.
 
 use object::elf;
 
@@ -44,7 +44,8 @@ pub(super) fn of(name: &str, sh_type: u32) -> Option<Turn> {
         let Some(rest) = name.strip_prefix(prefix) else { continue };
         let number = rest.strip_prefix('.').and_then(|digits| digits.parse::<u16>().ok()).map(u32::from);
         if rest.is_empty() || number.is_some() {
-            let priority = number.map_or(LAST, |number| if old { u32::from(u16::MAX) - number } else { number });
+            let priority =
+                number.map_or(LAST, |number| if old { u32::from(u16::MAX) - number } else { number });
             return Some(Turn { calls, priority, backwards: old });
         }
     }

@@ -1,5 +1,5 @@
-//! Names and debug information of all files, for debuggers: sections of one name put together and made true for one address.
-//! Nothing of it is needed to run the module, so what is damaged here is left out, and harms nothing else.
+//! Names and debug information of all files, for debuggers: sections of one name put together and made true for one
+//! address. Nothing of it is needed to run the module, so what is damaged here is left out, and harms nothing else.
 
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
@@ -16,6 +16,8 @@ use super::symbols::{Definition, own};
 use crate::debug::{DebugInfo, SECTIONS, Symbol, Symbols};
 use crate::fixup::What;
 use crate::machine::Static;
+
+type Sections<'data> = Vec<(&'static str, Cow<'data, [u8]>)>;
 
 const DAMAGED: &str = "it is damaged";
 const COMPRESSED: &str = "it is compressed: build the module without -gz";
@@ -67,13 +69,14 @@ impl<'data> Objects<'data> {
         }
     }
 
-    fn gather(&self, base: u64) -> Result<Vec<(&'static str, Cow<'data, [u8]>)>, &'static str> {
+    fn gather(&self, base: u64) -> Result<Sections<'data>, &'static str> {
         let mut outputs: [Vec<u8>; SECTIONS.len()] = Default::default();
         let mut pieces: Vec<Option<Piece>> = alloc::vec![None; self.sections.len()];
         for linked in &self.files {
             for (index, header) in (linked.first_section as usize..).zip(linked.file.sections) {
                 // No fix-ups for it were read; and another file has it, if it was discarded.
-                let absent = header.sh_type(LE) != elf::SHT_PROGBITS || self.sections[index].state != State::NotLoaded;
+                let absent =
+                    header.sh_type(LE) != elf::SHT_PROGBITS || self.sections[index].state != State::NotLoaded;
                 let name = linked.file.section_name(header).map_err(|_| DAMAGED)?;
                 if absent || !name.starts_with(".debug_") {
                     continue;
@@ -140,7 +143,9 @@ impl<'data> Objects<'data> {
             // Offsets in other sections of debug information, from the start of what they have been put together to.
             Definition::Gone { .. } => match linked.file.home(r_sym) {
                 Ok(Home::Section(section)) => match pieces[(linked.first_section + section) as usize] {
-                    Some(piece) => (piece.offset as u64).wrapping_add(linked.file.symbols[r_sym as usize].st_value(LE)),
+                    Some(piece) => {
+                        (piece.offset as u64).wrapping_add(linked.file.symbols[r_sym as usize].st_value(LE))
+                    }
                     None => return Ok(Some((gone, howto.encoding))),
                 },
                 _ => return Ok(Some((gone, howto.encoding))),

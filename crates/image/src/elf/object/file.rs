@@ -1,7 +1,7 @@
 //! One object file: its tables, as far as they can be checked without any other file.
 //!
-//! ELF gABI, chapter 4. Sections of a file that a compiler wrote do not overlap; here they must not, because then no table
-//! is read twice, and all work is in proportion to the size of the file.
+//! ELF gABI, chapter 4. Sections of a file that a compiler wrote do not overlap; here they must not, because then no
+//! table is read twice, and all work is in proportion to the size of the file.
 
 use super::super::strings::Strings;
 use super::super::{Header, malformed, table_of};
@@ -112,7 +112,8 @@ impl<'data> File<'data> {
             relocations: Vec::new(),
             groups: Vec::new(),
         };
-        let names = header.shstrndx(LE, bytes).map_err(|_| malformed(SECTIONS, "its names are nowhere", 0))?;
+        let names =
+            header.shstrndx(LE, bytes).map_err(|_| malformed(SECTIONS, "its names are nowhere", 0))?;
         if names != 0 {
             file.section_names = Strings::parse(file.string_table(names)?)?;
         }
@@ -146,7 +147,11 @@ impl<'data> File<'data> {
         self.symbols = self.array(section)?;
         self.first_global = section.sh_info(LE) as usize;
         if self.first_global > self.symbols.len() {
-            return Err(malformed(SYMBOLS, "its first global symbol is outside it", section.sh_info(LE).into()));
+            return Err(malformed(
+                SYMBOLS,
+                "its first global symbol is outside it",
+                section.sh_info(LE).into(),
+            ));
         }
         let names = self.string_table(section.sh_link(LE))?;
         self.names = Strings::parse(names)?;
@@ -163,7 +168,11 @@ impl<'data> File<'data> {
         }
         let table: &[Rela] = self.array(section)?;
         if Some(section.sh_link(LE)) != symbols && !table.is_empty() {
-            return Err(malformed(TABLE, "its symbols are in no table of this file", section.sh_link(LE).into()));
+            return Err(malformed(
+                TABLE,
+                "its symbols are in no table of this file",
+                section.sh_link(LE).into(),
+            ));
         }
         self.relocations.push(Relocations { section: target, table });
         Ok(())
@@ -195,7 +204,11 @@ impl<'data> File<'data> {
         };
         let signature = section.sh_info(LE);
         if signature == 0 || signature as usize >= self.symbols.len() {
-            return Err(malformed(TABLE, "the symbol that names it is outside the symbol table", signature.into()));
+            return Err(malformed(
+                TABLE,
+                "the symbol that names it is outside the symbol table",
+                signature.into(),
+            ));
         }
         if let Some(outside) = members.iter().find(|member| member.get(LE) as usize >= self.sections.len()) {
             return Err(malformed(TABLE, "a section of it is not in this file", outside.get(LE).into()));
@@ -241,7 +254,9 @@ impl<'data> File<'data> {
     pub(super) fn symbol_label(&self, index: u32) -> String {
         let Some(symbol) = self.symbols.get(index as usize) else { return String::new() };
         let name = match (symbol.st_type(), self.home(index)) {
-            (elf::STT_SECTION, Ok(Home::Section(section))) => self.section_name(&self.sections[section as usize]),
+            (elf::STT_SECTION, Ok(Home::Section(section))) => {
+                self.section_name(&self.sections[section as usize])
+            }
             _ => self.symbol_name(symbol),
         };
         name.map(crate::error::label).unwrap_or_default()
@@ -261,8 +276,8 @@ impl<'data> File<'data> {
         if section as usize >= self.sections.len() { Err(outside()) } else { Ok(Home::Section(section)) }
     }
 
-    /// The symbols that other files see, with their names. Names may share their ends, so a damaged file could have each of a
-    /// million symbols be named by the same megabyte; it is refused before they are all hashed.
+    /// The symbols that other files see, with their names. Names may share their ends, so a damaged file could have
+    /// each of a million symbols be named by the same megabyte; it is refused before they are all hashed.
     pub(super) fn globals(&self) -> impl Iterator<Item = Result<&'data str, Error>> + '_ {
         let mut budget = 8 * self.names_bytes.len();
         (self.first_global as u32..).zip(&self.symbols[self.first_global..]).map(move |(index, symbol)| {
@@ -284,8 +299,8 @@ fn headers(bytes: &[u8], machine: Machine) -> Result<(&Header, &[SectionHeader])
         (_, super::super::FileType::Shared) => {
             return Err(Error::UnsupportedFile {
                 found: "a shared object among object files",
-                advice: "a module is one shared object, or object files and archives: load the shared object as a module \
-                         of its own",
+                advice: "a module is one shared object, or object files and archives: load the shared object as \
+                         a module of its own",
             });
         }
     };

@@ -152,7 +152,8 @@ impl Layout {
         if page_size < 4096 || !page_size.is_power_of_two() {
             return Err(Error::BadPageSize { page_size });
         }
-        let mut layout = Layout { span: 0, align: page_size, regions: Vec::new(), thread_locals: None, unwind: None };
+        let mut layout =
+            Layout { span: 0, align: page_size, regions: Vec::new(), thread_locals: None, unwind: None };
         // So that no sum of two offsets overflows.
         let max_span = max_span.min(i64::MAX as u64);
         let mut cursor = Cursor { at: 0, limit: max_span };

@@ -14,9 +14,9 @@
 //!   -> debug.rs              the same of what debuggers read
 //! ```
 //!
-//! A definition of the module is bound to directly, as with `-Bsymbolic`. What is defined elsewhere is called directly where
-//! that is in reach, and otherwise through a stub; addresses of functions and of variables come from the global offset table
-//! where code was compiled for that, and limit where the image may be where it was not.
+//! A definition of the module is bound to directly, as with `-Bsymbolic`. What is defined elsewhere is called
+//! directly where that is in reach, and otherwise through a stub; addresses of functions and of variables come from
+//! the global offset table where code was compiled for that, and limit where the image may be where it was not.
 
 mod calls;
 mod debug;
@@ -36,11 +36,13 @@ use super::{Word, malformed, table_of};
 use crate::error::label;
 use crate::image::{Input, Source};
 use crate::{
-    Binding, Error, Export, ExportKind, Host, Import, Indirect, Machine, Region, ThreadLocals, Unwind, Window, archive,
+    Binding, Error, Export, ExportKind, Host, Import, Indirect, Machine, Region, ThreadLocals, Unwind,
+    Window, archive,
 };
 use ::object::LittleEndian as LE;
 use ::object::elf;
 use ::object::read::elf::Sym;
+use alloc::string::String;
 use alloc::vec::Vec;
 use calls::Array;
 use file::{File, Label};
@@ -96,12 +98,14 @@ impl<'data> Objects<'data> {
             }
         }
         let (table, direct) = (Table::new(), Vec::new());
-        let mut scan = Scan { machine, globals: &globals, sections: &sections, symbols: &mut symbols, table, direct };
+        let mut scan =
+            Scan { machine, globals: &globals, sections: &sections, symbols: &mut symbols, table, direct };
         for (number, linked) in (0..).zip(&files) {
             scan.file(number, linked).map_err(|error| linked.label().blame(error))?;
         }
         let Scan { mut table, direct, .. } = scan;
-        let imports = scan::imports(|number| names.get(number), &globals, &mut symbols, &mut table, &direct, machine);
+        let imports =
+            scan::imports(|number| names.get(number), &globals, &mut symbols, &mut table, &direct, machine);
 
         let stubs = (table.stubs.len() * stub_size(machine)) as u64;
         sections[own::STUBS as usize].append(stubs, 16);
@@ -116,7 +120,19 @@ impl<'data> Objects<'data> {
         let (init, fini) = (core::mem::take(&mut order.init), core::mem::take(&mut order.fini));
         let indirect = Vec::new();
         let mut objects = Objects {
-            machine, files, sections, names, globals, symbols, imports, table, direct, indirect, layout, init, fini,
+            machine,
+            files,
+            sections,
+            names,
+            globals,
+            symbols,
+            imports,
+            table,
+            direct,
+            indirect,
+            layout,
+            init,
+            fini,
         };
         objects.indirect = objects.find_indirect()?;
         for number in 0..objects.globals.len() as u32 {
@@ -129,12 +145,14 @@ impl<'data> Objects<'data> {
     fn find_indirect(&self) -> Result<Vec<Indirect>, Error> {
         let mut found = Vec::new();
         for stub in &self.table.stubs {
-            let Symbol { definition, indirect: true, .. } = self.symbols.all[stub.symbol as usize] else { continue };
+            let Symbol { definition, indirect: true, .. } = self.symbols.all[stub.symbol as usize] else {
+                continue;
+            };
             let Definition::Section { section, value } = definition else { continue };
             let section = &self.sections[section as usize];
             if section.part() != Some(Part::Code) || value >= section.size {
-                let symbol = if (stub.symbol as usize) < self.names.len() { label(self.names.get(stub.symbol)) } else { Default::default() };
-                return Err(Error::BadSymbol { symbol, problem: "is an indirect function outside the code", value });
+                let problem = "is an indirect function outside the code";
+                return Err(Error::BadSymbol { symbol: self.symbol_label(stub.symbol), problem, value });
             }
             let place = self.sections[own::TABLE as usize].offset + 8 * u64::from(stub.word);
             found.push(Indirect { place, resolver: section.offset + value, addend: 0 });
@@ -142,11 +160,21 @@ impl<'data> Objects<'data> {
         Ok(found)
     }
 
+    /// A symbol's name for a message.
+    fn symbol_label(&self, number: u32) -> String {
+        if (number as usize) < self.names.len() {
+            return label(self.names.get(number));
+        }
+        let (file, symbol) = self.symbols.local(number);
+        self.files.get(file).map(|linked| linked.file.symbol_label(symbol)).unwrap_or_default()
+    }
+
     /// The name as others see it, or `None` if they do not.
     fn try_export(&self, number: u32) -> Result<Option<Export<'data>>, Error> {
         let global = &self.globals[number as usize];
         let (name, version) = resolve::unversioned(self.names.get(number));
-        let Some(linked) = self.files.get(global.file as usize).filter(|_| !global.hidden() && version.is_none())
+        let Some(linked) =
+            self.files.get(global.file as usize).filter(|_| !global.hidden() && version.is_none())
         else {
             return Ok(None);
         };
@@ -194,13 +222,20 @@ impl<'data> Objects<'data> {
     }
 
     /// The addresses in the arrays of functions, as linked.
-    fn calls(&self, base: u64, memory: &[u8], arrays: &[Array], list: &'static str) -> Result<Vec<u64>, Error> {
+    fn calls(
+        &self,
+        base: u64,
+        memory: &[u8],
+        arrays: &[Array],
+        list: &'static str,
+    ) -> Result<Vec<u64>, Error> {
         let mut calls = Vec::new();
         for array in arrays {
             let section = &self.sections[array.section as usize];
             let bytes = usize::try_from(section.offset).ok();
             let bytes = bytes.and_then(|start| memory.get(start..)?.get(..section.bytes.len()));
-            let bytes = bytes.ok_or_else(|| malformed("section header table", "an array is outside the image", 0))?;
+            let bytes =
+                bytes.ok_or_else(|| malformed("section header table", "an array is outside the image", 0))?;
             let words: &[Word] = table_of(bytes, bytes.len() / 8);
             let from = calls.len();
             for address in words.iter().map(|word| word.get(LE)) {
@@ -208,7 +243,9 @@ impl<'data> Objects<'data> {
                 if array.backwards && matches!(address, 0 | u64::MAX) {
                     continue;
                 }
-                if !self.is_code(address.wrapping_sub(base)) || !address.is_multiple_of(self.machine.code_align()) {
+                if !self.is_code(address.wrapping_sub(base))
+                    || !address.is_multiple_of(self.machine.code_align())
+                {
                     return Err(Error::EntryOutsideCode { list, address });
                 }
                 calls.push(address);
@@ -221,13 +258,17 @@ impl<'data> Objects<'data> {
     }
 
     fn is_code(&self, offset: u64) -> bool {
-        let code = self.layout.regions.iter().find(|region| region.protection == crate::Protection::ReadExecute);
+        let code =
+            self.layout.regions.iter().find(|region| region.protection == crate::Protection::ReadExecute);
         code.is_some_and(|code| (code.offset..code.offset + code.len).contains(&offset))
     }
 }
 
 /// The object files, and the members of all archives.
-fn read<'data>(inputs: &[Input<'data>], machine: Machine) -> Result<(Vec<File<'data>>, Vec<File<'data>>), Error> {
+fn read<'data>(
+    inputs: &[Input<'data>],
+    machine: Machine,
+) -> Result<(Vec<File<'data>>, Vec<File<'data>>), Error> {
     let (mut objects, mut members) = (Vec::new(), Vec::new());
     for input in inputs {
         let label = Label { file: input.name, member: None, needed: inputs.len() > 1 };
@@ -293,7 +334,13 @@ impl<'data> Source<'data> for Objects<'data> {
         self.reach(bindings)
     }
 
-    fn link(&self, base: u64, memory: &mut [u8], host: &Host, bindings: &[Option<Binding>]) -> Result<(), Error> {
+    fn link(
+        &self,
+        base: u64,
+        memory: &mut [u8],
+        host: &Host,
+        bindings: &[Option<Binding>],
+    ) -> Result<(), Error> {
         Linking::new(self, base, host, bindings).write(memory)
     }
 

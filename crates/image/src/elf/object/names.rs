@@ -1,8 +1,8 @@
 //! Names and their numbers: each name of the link is hashed once, when its file is read.
 //!
-//! Open addressing with linear probing, at most half full. A table of a million names has no run of occupied places longer than
-//! about a hundred (ln n / (load - 1 - ln load)), so whoever needs a thousand steps has chosen names that collide, and is
-//! refused instead of being given quadratic time. That is also why this is not a general hash map.
+//! Open addressing with linear probing, at most half full. A table of a million names has no run of occupied places
+//! longer than about a hundred (ln n / (load - 1 - ln load)), so whoever needs a thousand steps has chosen names that
+//! collide, and is refused instead of being given quadratic time. That is also why this is not a general hash map.
 
 use crate::Error;
 use crate::elf::malformed;
@@ -86,7 +86,8 @@ impl<'data> Names<'data> {
     }
 }
 
-/// Eight bytes at a time: the two halves of a product, folded. The constant is the golden ratio's, as in many such hashes.
+/// Eight bytes at a time: the two halves of a product, folded. The constant is the golden ratio's, as in many such
+/// hashes.
 fn hash(name: &[u8]) -> u32 {
     let mix = |hash: u64, word: u64| {
         let product = u128::from(hash ^ word) * 0x9E37_79B9_7F4A_7C15;

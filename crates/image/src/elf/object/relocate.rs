@@ -8,7 +8,6 @@ use super::resolve::{Linked, Rank};
 use super::scan::{self, Direct};
 use super::symbols::{Definition, NONE, Symbol, own};
 use super::table::{Entry, stub_size};
-use crate::error::label;
 use crate::fixup::aarch64::{self, Field};
 use crate::fixup::{Encoding, Howto, Slot, What, x86_64};
 use crate::machine::{Static, ThreadKind};
@@ -25,8 +24,8 @@ pub(super) struct Linking<'a, 'data> {
     table: u64,
     host: &'a Host,
     bindings: &'a [Option<Binding>],
-    /// For each import, whether its stub stands for it, because some code does not reach the function itself. A function must
-    /// have one address in all of the module, or comparing pointers to it would fail.
+    /// For each import, whether its stub stands for it, because some code does not reach the function itself. A
+    /// function must have one address in all of the module, or comparing pointers to it would fail.
     by_stub: Vec<bool>,
 }
 
@@ -128,7 +127,9 @@ impl<'a, 'data> Linking<'a, 'data> {
                 return Ok(());
             }
             What::Address | What::Branch => match symbol.definition {
-                Definition::Import(_) | Definition::Absolute(_) if scan::is_branch(machine, section, offset, howto) => {
+                Definition::Import(_) | Definition::Absolute(_)
+                    if scan::is_branch(machine, section, offset, howto) =>
+                {
                     let target = self.target(number);
                     let near = value(target);
                     // A call of a weak function that is not there goes on behind the call: ELF for the Arm 64-bit
@@ -229,8 +230,10 @@ impl<'a, 'data> Linking<'a, 'data> {
     fn entry(&self, entry: Entry) -> Result<(u64, Option<u64>), Error> {
         let words = |kind, number| {
             let words = tls::words(kind, self.variable(number), 0, self.host);
-            let name = || label(self.objects.names.get(number));
-            words.map_err(|problem| Error::UnusableBinding { symbol: name(), problem })
+            words.map_err(|problem| Error::UnusableBinding {
+                symbol: self.objects.symbol_label(number),
+                problem,
+            })
         };
         Ok(match entry {
             Entry::Address(number) => (self.address(number), None),

@@ -1,7 +1,8 @@
 //! Which definition each name stands for, and which members of archives are needed for that.
 //!
-//! ELF gABI, chapter 4, "Symbol Table", with what GNU ld and lld agree on beyond it: a strong definition before a common block
-//! before a weak definition, of common blocks the largest; and of a group of sections (COMDAT) the first.
+//! ELF gABI, chapter 4, "Symbol Table", with what GNU ld and lld agree on beyond it: a strong definition before a
+//! common block before a weak definition, of common blocks the largest; and of a group of sections (COMDAT) the
+//! first.
 
 use super::super::malformed;
 use super::file::{File, Home, Label};
@@ -98,8 +99,9 @@ pub(super) struct Resolver<'data> {
 }
 
 impl<'data> Resolver<'data> {
-    /// Makes `objects` the files of the link, and of `members` what is needed. Where there are no object files, nothing says what
-    /// is needed: then all members are (as with `--whole-archive`), but for those that would define nothing new.
+    /// Makes `objects` the files of the link, and of `members` what is needed. Where there are no object files,
+    /// nothing says what is needed: then all members are (as with `--whole-archive`), but for those that would define
+    /// nothing new.
     pub(super) fn resolve(
         &mut self,
         objects: Vec<File<'data>>,
@@ -107,7 +109,8 @@ impl<'data> Resolver<'data> {
         machine: Machine,
     ) -> Result<(), Error> {
         let all = objects.iter().chain(&members);
-        self.names.reserve(all.map(|file| file.symbols.len() - file.first_global + file.groups.len()).sum())?;
+        self.names
+            .reserve(all.map(|file| file.symbols.len() - file.first_global + file.groups.len()).sum())?;
         let whole = objects.is_empty();
         for file in objects {
             let candidate = self.read(file)?;
@@ -227,7 +230,9 @@ impl<'data> Resolver<'data> {
             if header.sh_flags(LE) & u64::from(elf::SHF_LINK_ORDER) != 0 {
                 let about = header.sh_link(LE) as usize;
                 let about = self.sections[first..].get(about);
-                let about = about.ok_or_else(|| malformed("section header table", "a section is about none", index as u64))?;
+                let about = about.ok_or_else(|| {
+                    malformed("section header table", "a section is about none", index as u64)
+                })?;
                 if about.state == State::Discarded {
                     self.sections[first + index].state = State::Discarded;
                 }
@@ -261,7 +266,13 @@ impl<'data> Resolver<'data> {
             let weak = match symbol.st_bind() {
                 elf::STB_GLOBAL | elf::STB_GNU_UNIQUE => false,
                 elf::STB_WEAK => true,
-                _ => return Err(malformed("symbol table", "a local symbol is among the global ones", index.into())),
+                _ => {
+                    return Err(malformed(
+                        "symbol table",
+                        "a local symbol is among the global ones",
+                        index.into(),
+                    ));
+                }
             };
             let home = match file.home(index)? {
                 Home::Section(section) => {
@@ -308,7 +319,8 @@ impl<'data> Resolver<'data> {
         let global = &mut self.globals[name as usize];
         if rank == Rank::Strong && global.rank == Rank::Strong {
             let symbols = linked.file.symbols;
-            let place = |index: u32| (symbols[index as usize].st_shndx(LE), symbols[index as usize].st_value(LE));
+            let place =
+                |index: u32| (symbols[index as usize].st_shndx(LE), symbols[index as usize].st_value(LE));
             // `.symver` leaves a symbol there twice, with a version and without.
             if global.file == file && place(global.symbol) == place(index) {
                 return Ok(());
@@ -330,7 +342,11 @@ impl<'data> Resolver<'data> {
         let symbol = &linked.file.symbols[index as usize];
         let align = symbol.st_value(LE).max(1);
         if symbol.st_type() == elf::STT_TLS {
-            return Err(self.bad(name, "is a thread-local common block, which is not supported (-fno-common)", symbol));
+            return Err(self.bad(
+                name,
+                "is a thread-local common block, which is not supported (-fno-common)",
+                symbol,
+            ));
         }
         if !align.is_power_of_two() {
             return Err(self.bad(name, "is a common block whose alignment is no power of two", symbol));
@@ -369,7 +385,8 @@ fn constrained(one: u8, other: u8) -> u8 {
     }
 }
 
-/// The name that a symbol goes by: `name@@version` is the default version of `name`, and `name@version` another symbol.
+/// The name that a symbol goes by: `name@@version` is the default version of `name`, and `name@version` another
+/// symbol.
 fn key(name: &str) -> &str {
     match name.split_once('@') {
         Some((plain, version)) if version.starts_with('@') && !plain.is_empty() => plain,

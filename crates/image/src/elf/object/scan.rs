@@ -1,5 +1,5 @@
-//! Every relocation looked at once, before anything is placed: what must be imported, and what the global offset table and the
-//! stubs must hold.
+//! Every relocation looked at once, before anything is placed: what must be imported, and what the global offset
+//! table and the stubs must hold.
 
 use super::super::malformed;
 use super::resolve::{Global, Linked, unversioned};
@@ -22,7 +22,9 @@ const TABLE: &str = "relocation table";
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Direct {
     pub(super) file: u32,
+    /// Its number, and which of the file's symbols it is.
     pub(super) symbol: u32,
+    pub(super) r_sym: u32,
     /// The section of the link that the place is in, and where there.
     pub(super) section: u32,
     pub(super) place: u64,
@@ -72,7 +74,8 @@ impl<'data> Scan<'_, 'data> {
         let Reference { file, index, section, place, addend, r_type, .. } = from;
         check_place(section, place, howto)?;
         let number = self.symbols.number(file, from.linked, from.r_sym);
-        let number = number.ok_or_else(|| malformed(TABLE, "it names a symbol that is not there", from.r_sym.into()))?;
+        let number = number
+            .ok_or_else(|| malformed(TABLE, "it names a symbol that is not there", from.r_sym.into()))?;
         let symbol = &mut self.symbols.all[number as usize];
         let address = matches!(howto.what, What::Address | What::Branch);
         let limited = howto.encoding.range().is_some();
@@ -80,14 +83,17 @@ impl<'data> Scan<'_, 'data> {
             && address
             && !(symbol.indirect || symbol.thread_local || limited && howto.from == From::Zero)
         {
-            // What most are: a place in the image that is as far from the other wherever the image is, or a whole word.
+            // What most are: a place in the image that is as far from the other wherever the image is, or a whole
+            // word.
             return Ok(());
         }
         let elsewhere = symbol.definition == Definition::Elsewhere;
         match symbol.definition {
             Definition::Gone { discarded: true } if from.may_dangle() => return Ok(()),
             Definition::Gone { discarded: true } => return Err(from.bad(DISCARDED)),
-            Definition::Gone { discarded: false } => return Err(from.bad("is in a section that is not loaded")),
+            Definition::Gone { discarded: false } => {
+                return Err(from.bad("is in a section that is not loaded"));
+            }
             Definition::Elsewhere if self.globals[number as usize].hidden() => return Err(from.bad(HIDDEN)),
             _ => {}
         }
@@ -111,7 +117,8 @@ impl<'data> Scan<'_, 'data> {
                     self.table.need_stub(number, symbol);
                 }
                 if limited && !branch && limits(howto.from, symbol.definition) {
-                    self.direct.push(Direct { file, symbol: number, section: index, place, addend, r_type, howto });
+                    let (symbol, r_sym, section) = (number, from.r_sym, index);
+                    self.direct.push(Direct { file, symbol, r_sym, section, place, addend, r_type, howto });
                 }
             }
             What::Entry(slot) => {
@@ -170,8 +177,8 @@ impl Reference<'_, '_> {
         header.and_then(|header| self.linked.file.section_name(header).ok()).unwrap_or_default()
     }
 
-    /// Whether a reference to what has been discarded may stay, as 0. Readers of call frame information and of its tables skip
-    /// it.
+    /// Whether a reference to what has been discarded may stay, as 0. Readers of call frame information and of its
+    /// tables skip it.
     fn may_dangle(&self) -> bool {
         self.section.part() == Some(Part::Frames) || self.section_name().starts_with(".gcc_except_table")
     }
@@ -181,9 +188,10 @@ const DISCARDED: &str = "is in a section of which another file's is used: build 
 const HIDDEN: &str = "is hidden, and no file of the module defines it: add the one that does";
 const NO_SIZE: &str = "is used by its size, and no file of the module defines it: add the one that does";
 const NOT_THREAD_LOCAL: &str = "is used as a thread-local variable, and is none: declare it alike everywhere";
-const THREAD_LOCAL: &str = "is a thread-local variable, and is used as if it were none: declare it alike everywhere";
-const NOT_HERE: &str = "is used as a thread-local variable of the module itself, and no file of it defines it: add the one that \
-                        does, or declare it without the tls_model attribute";
+const THREAD_LOCAL: &str =
+    "is a thread-local variable, and is used as if it were none: declare it alike everywhere";
+const NOT_HERE: &str = "is used as a thread-local variable of the module itself, and no file of it defines it: add \
+                        the one that does, or declare it without the tls_model attribute";
 
 /// The instruction that need not read the global offset table after all, if it is one.
 pub(super) fn relaxed(
@@ -195,10 +203,15 @@ pub(super) fn relaxed(
 ) -> Option<Load> {
     let may = matches!(r_type, elf::R_X86_64_GOTPCRELX | elf::R_X86_64_REX_GOTPCRELX);
     let here = matches!(definition, Definition::Section { .. });
-    if may && here && addend == -4 && section.part() == Some(Part::Code) { Load::at(section.bytes, place as usize) } else { None }
+    if may && here && addend == -4 && section.part() == Some(Part::Code) {
+        Load::at(section.bytes, place as usize)
+    } else {
+        None
+    }
 }
 
-/// Whether the value is that of the symbol, and not of some place near it: only then can code that jumps there stand for it.
+/// Whether the value is that of the symbol, and not of some place near it: only then can code that jumps there stand
+/// for it.
 pub(super) fn is_whole(machine: Machine, howto: Howto, addend: i64) -> bool {
     match (machine, howto.from, howto.encoding) {
         // The processor counts from the end of the displacement, which ends the instruction.
@@ -209,9 +222,12 @@ pub(super) fn is_whole(machine: Machine, howto: Howto, addend: i64) -> bool {
 
 /// Whether it is for a call or a jump.
 pub(super) fn is_branch(machine: Machine, section: &Section<'_>, place: u64, howto: Howto) -> bool {
-    let displacement = machine == Machine::X86_64 && howto.encoding == Encoding::Signed(4) && howto.from == From::Place;
+    let displacement =
+        machine == Machine::X86_64 && howto.encoding == Encoding::Signed(4) && howto.from == From::Place;
     howto.what == What::Branch
-        || displacement && section.part() == Some(Part::Code) && x86_64::is_branch(section.bytes, place as usize)
+        || displacement
+            && section.part() == Some(Part::Code)
+            && x86_64::is_branch(section.bytes, place as usize)
 }
 
 /// Whether the value depends on where the image is, or on what an import stands for.
@@ -271,4 +287,3 @@ pub(super) fn imports<'data>(
     }
     imports
 }
-

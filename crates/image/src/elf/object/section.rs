@@ -12,9 +12,9 @@ use object::read::elf::SectionHeader as _;
 
 /// What stands together in the image, in the order in which it stands there.
 ///
-/// Code is not first, because libgcc takes a function at a multiple of 4 GiB for one that a linker has discarded, if its call
-/// frame information has 4-byte addresses (`unwind-dw2-fde.c`, "ignore link-once functions"); and such numbers are popular as
-/// addresses of images.
+/// Code is not first, because libgcc takes a function at a multiple of 4 GiB for one that a linker has discarded, if
+/// its call frame information has 4-byte addresses (`unwind-dw2-fde.c`, "ignore link-once functions"); and such
+/// numbers are popular as addresses of images.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Part {
     Constants,
@@ -137,11 +137,15 @@ pub(super) fn read<'data>(
     let unsupported = |problem| Err(Error::UnsupportedSection { section: label(name), problem });
     let unwind = header.sh_type(LE) == elf::SHT_X86_64_UNWIND && machine == Machine::X86_64;
     match header.sh_type(LE) {
-        elf::SHT_NULL | elf::SHT_SYMTAB | elf::SHT_STRTAB | elf::SHT_RELA | elf::SHT_REL => return Ok(section),
+        elf::SHT_NULL | elf::SHT_SYMTAB | elf::SHT_STRTAB | elf::SHT_RELA | elf::SHT_REL => {
+            return Ok(section);
+        }
         // What the linker makes of these concerns a whole program (branch targets, shadow stacks).
         elf::SHT_NOTE if name == ".note.gnu.property" => return Ok(section),
         elf::SHT_PREINIT_ARRAY => {
-            return unsupported("is called before any library's constructors, which only a program can ask for: use a constructor");
+            return unsupported(
+                "is called before any library's constructors, which only a program can ask for: use a constructor",
+            );
         }
         elf::SHT_PROGBITS | elf::SHT_NOTE | elf::SHT_INIT_ARRAY | elf::SHT_FINI_ARRAY => {
             section.bytes = file.contents(header)?;
@@ -154,7 +158,11 @@ pub(super) fn read<'data>(
         return Err(malformed("section header table", "an alignment is no power of two", section.align));
     }
     if has(elf::SHF_COMPRESSED) {
-        return Err(malformed("section header table", "what is to be loaded is compressed", header.sh_offset(LE)));
+        return Err(malformed(
+            "section header table",
+            "what is to be loaded is compressed",
+            header.sh_offset(LE),
+        ));
     }
     let (write, execute) = (has(elf::SHF_WRITE), has(elf::SHF_EXECINSTR));
     let zero = header.sh_type(LE) == elf::SHT_NOBITS;

@@ -133,6 +133,12 @@ impl Symbols {
             None => Some(self.first[file as usize] + symbol),
         }
     }
+
+    /// The file of a symbol that only it sees, and which of the file's symbols that is.
+    pub(super) fn local(&self, number: u32) -> (usize, u32) {
+        let file = self.first.partition_point(|first| *first <= number).saturating_sub(1);
+        (file, number.saturating_sub(self.first.get(file).copied().unwrap_or(number)))
+    }
 }
 
 fn symbol(linked: &Linked<'_>, index: u32, sections: &[Section<'_>]) -> Result<Symbol, Error> {
@@ -153,9 +159,10 @@ fn symbol(linked: &Linked<'_>, index: u32, sections: &[Section<'_>]) -> Result<S
         }
     };
     let thread_local = match definition {
-        Definition::Section { section, .. } => sections[section as usize].part().is_some_and(Part::thread_local),
+        Definition::Section { section, .. } => {
+            sections[section as usize].part().is_some_and(Part::thread_local)
+        }
         _ => false,
     };
     Ok(Symbol { thread_local, ..Symbol::new(definition, entry.st_type() == elf::STT_GNU_IFUNC) })
 }
-

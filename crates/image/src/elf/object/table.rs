@@ -79,7 +79,13 @@ impl Table {
     fn slots(&mut self, symbol: &mut Symbol) -> &mut Slots {
         if symbol.slots == NONE {
             symbol.slots = self.slots.len() as u32;
-            self.slots.push(Slots { address: NONE, general: NONE, initial: NONE, descriptor: NONE, stub: NONE });
+            self.slots.push(Slots {
+                address: NONE,
+                general: NONE,
+                initial: NONE,
+                descriptor: NONE,
+                stub: NONE,
+            });
         }
         &mut self.slots[symbol.slots as usize]
     }

@@ -3,7 +3,8 @@
 //! LSB Core, "Exception Frames". The header says where `.eh_frame` begins. Where it ends only the lengths
 //! of its records say, up to a terminator. What the records say is checked by who uses them (`unwind.rs`).
 //!
-//! A damaged header is an error, and does not make it a module without unwind tables: an exception would end the process.
+//! A damaged header is an error, and does not make it a module without unwind tables: an exception would end the
+//! process.
 
 use super::segments::Layout;
 use super::{malformed, table_of};
@@ -35,8 +36,8 @@ pub(super) fn find(layout: &Layout<'_>) -> Result<Option<Unwind>, Error> {
     let section =
         layout.file_from(start).filter(|_| layout.readable(start, 0)).ok_or_else(|| outside(start))?;
 
-    // The table has each function's record, so only what is behind the last of them must be gone through: a module of 2,000
-    // functions is parsed in 7 us instead of 12.
+    // The table has each function's record, so only what is behind the last of them must be gone through: a module
+    // of 2,000 functions is parsed in 7 us instead of 12.
     let mut last = None;
     if count_encoding != OMIT && table_encoding == DATA_RELATIVE | SIGNED_4 {
         let count = usize::try_from(reader.pointer(count_encoding)?).unwrap_or(usize::MAX);

@@ -110,7 +110,13 @@ impl<'data> GnuHash<'data> {
         let (filter, rest) = rest.split_at_checked(filter)?;
         let (buckets, hashes) = rest.split_at_checked(buckets.get(LE) as usize)?;
         let bloom = table_of::<Word>(object::pod::bytes_of_slice(filter), filter.len() / 2);
-        (!buckets.is_empty()).then_some(GnuHash { base: base.get(LE), shift: shift.get(LE), bloom, buckets, hashes })
+        (!buckets.is_empty()).then_some(GnuHash {
+            base: base.get(LE),
+            shift: shift.get(LE),
+            bloom,
+            buckets,
+            hashes,
+        })
     }
 
     /// How many hashes there are, which is written nowhere: up to the end of the last chain.

@@ -33,9 +33,12 @@ impl ExportTables {
         let (layout, dynamic) = (&image.tables.layout, &image.tables.dynamic);
         let place = |tag| layout.offset(dynamic.get(tag)?);
         let hash = place(elf::DT_GNU_HASH)?;
-        let holds = |r: &&crate::Region| r.protection == Protection::Read && (r.offset..r.offset + r.len).contains(&hash);
+        let holds = |r: &&crate::Region| {
+            r.protection == Protection::Read && (r.offset..r.offset + r.len).contains(&hash)
+        };
         let region = layout.regions().iter().find(holds)?;
-        let region = usize::try_from(region.offset).ok()?..usize::try_from(region.offset + region.len).ok()?;
+        let region =
+            usize::try_from(region.offset).ok()?..usize::try_from(region.offset + region.len).ok()?;
         // From the region's start, which is all that `find` is given.
         let within = |start: u64, len: usize| {
             let start = usize::try_from(start).ok()?.checked_sub(region.start)?;
@@ -64,7 +67,12 @@ impl ExportTables {
 
     /// What the export of this name is, and where from the start of the image. `tables` is the [`region`](Self::region) of the linked image,
     /// and `is_code` says whether an offset in the image is executable.
-    pub fn find(&self, tables: &[u8], name: &str, is_code: impl Fn(u64) -> bool) -> Option<(ExportKind, u64)> {
+    pub fn find(
+        &self,
+        tables: &[u8],
+        name: &str,
+        is_code: impl Fn(u64) -> bool,
+    ) -> Option<(ExportKind, u64)> {
         let symbols = tables.get(self.symbols.clone())?;
         let symbols: &[Symbol] = table_of(symbols, symbols.len() / size_of::<Symbol>());
         let strings = tables.get(self.strings.clone())?;
@@ -75,10 +83,14 @@ impl ExportTables {
         hash.find(name, |index| {
             let index = index as usize;
             let Some(symbol) = symbols.get(index) else { return false };
-            let hidden = versions.is_some_and(|versions| versions.get(2 * index + 1).is_none_or(|high| high & 0x80 != 0));
+            let hidden = versions
+                .is_some_and(|versions| versions.get(2 * index + 1).is_none_or(|high| high & 0x80 != 0));
             let offset = || symbol.st_value(LE).wrapping_sub(self.low);
-            let kind = kind_of(symbol, || is_code(offset())).filter(|_| !hidden && named(strings, symbol, name));
-            found = kind.map(|kind| (kind, if kind == ExportKind::ThreadLocal { symbol.st_value(LE) } else { offset() }));
+            let kind =
+                kind_of(symbol, || is_code(offset())).filter(|_| !hidden && named(strings, symbol, name));
+            found = kind.map(|kind| {
+                (kind, if kind == ExportKind::ThreadLocal { symbol.st_value(LE) } else { offset() })
+            });
             found.is_some()
         });
         found.filter(|_| !name.is_empty())

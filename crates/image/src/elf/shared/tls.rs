@@ -1,8 +1,8 @@
 //! Thread-local storage: the module's own block, and what its relocations write.
 //!
-//! Ulrich Drepper, "ELF Handling For Thread-Local Storage"; the descriptors are specified in Alexandre Oliva's and
-//! in "ELF for the Arm 64-bit Architecture". On both machines offsets count from the start of a module's block: glibc's
-//! TLS_DTV_OFFSET is 0.
+//! Ulrich Drepper, "ELF Handling For Thread-Local Storage"; for descriptors, Alexandre Oliva, "Thread-Local Storage
+//! Descriptors for IA32 and AMD64/EM64T", and "ELF for the Arm 64-bit Architecture". On both machines offsets count from
+//! the start of a module's block: glibc's TLS_DTV_OFFSET is 0.
 
 use super::malformed;
 use super::segments::Layout;
@@ -38,8 +38,8 @@ pub(super) fn block(layout: &Layout<'_>, max_span: u64) -> Result<Option<ThreadL
     Ok(Some(ThreadLocals { offset, initialised, size, align, skew: address & (align - 1) }))
 }
 
-/// What a relocation of this kind writes: a word, or two. `variable` is missing if the symbol is weak and nobody defines
-/// it; its address is then to be the addend, so that a test for its address finds 0.
+/// What a relocation of this kind writes: a word, or two. `variable` is missing if the symbol is weak and nobody
+/// defines it; its address is then to be the addend, so that a test for its address finds 0.
 pub(in crate::elf) fn words(
     kind: ThreadKind,
     variable: Option<ThreadLocal>,

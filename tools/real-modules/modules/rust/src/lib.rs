@@ -22,7 +22,8 @@ fn hash(value: impl Hash) -> u64 {
 /// Maps, strings, sorting, formatting.
 #[unsafe(no_mangle)]
 pub extern "C" fn rust_collections(seed: u64) -> u64 {
-    let numbers = std::iter::successors(Some(seed), |x| Some(x.wrapping_mul(6364136223846793005).wrapping_add(1)));
+    let numbers =
+        std::iter::successors(Some(seed), |x| Some(x.wrapping_mul(6364136223846793005).wrapping_add(1)));
     let numbers: Vec<u64> = numbers.take(5_000).collect();
     let words: HashMap<String, u64> = numbers.iter().map(|n| (format!("{:x}", n >> 44), *n)).collect();
     let mut sorted: Vec<_> = words.iter().collect();
@@ -32,8 +33,12 @@ pub extern "C" fn rust_collections(seed: u64) -> u64 {
     let mut text = String::new();
     for (i, n) in numbers.iter().enumerate().take(500) {
         let real = *n as f64 / 1e9;
-        write!(text, "{i:>6}|{n:#018x}|{real:e}|{real:.3}|{:?};", (real as f32, char::from_u32(*n as u32 % 0xd800)))
-            .expect("a string takes all");
+        write!(
+            text,
+            "{i:>6}|{n:#018x}|{real:e}|{real:.3}|{:?};",
+            (real as f32, char::from_u32(*n as u32 % 0xd800))
+        )
+        .expect("a string takes all");
     }
     hash((sorted, queue, &text, text.to_uppercase(), text.split(';').rev().collect::<Vec<_>>()))
 }
@@ -68,7 +73,8 @@ pub extern "C" fn rust_threads(count: u64) -> u64 {
         for i in 0..count {
             let (turn, changed) = (&turn, &changed);
             scope.spawn(move || {
-                let mut now = changed.wait_while(turn.lock().expect("no panic"), |now| *now != i).expect("no panic");
+                let mut now =
+                    changed.wait_while(turn.lock().expect("no panic"), |now| *now != i).expect("no panic");
                 *now += 1;
                 changed.notify_all();
             });
@@ -109,7 +115,9 @@ pub extern "C" fn rust_panics(count: u64) -> u64 {
         }));
         let payload = result.expect_err("each of them panics");
         let text = payload.downcast_ref::<String>().cloned();
-        messages.push(text.or_else(|| payload.downcast_ref::<&str>().map(|text| text.to_string())).unwrap_or_default());
+        messages.push(
+            text.or_else(|| payload.downcast_ref::<&str>().map(|text| text.to_string())).unwrap_or_default(),
+        );
     }
     let joined = thread::spawn(|| panic!("on a thread")).join();
     assert_eq!(joined.expect_err("it panicked").downcast_ref::<&str>(), Some(&"on a thread"));
@@ -196,11 +204,14 @@ pub unsafe extern "C" fn rust_crates(path: *const c_char) -> u64 {
     json["more"] = serde_json::from_str(r#"{"x": [1e3, -0.25, true], "y": "\u00e9"}"#).expect("it parses");
     let json = serde_json::to_string_pretty(&json).expect("it prints");
     let digest = ring::digest::digest(&ring::digest::SHA512, replaced.as_bytes());
-    let mac = ring::hmac::sign(&ring::hmac::Key::new(ring::hmac::HMAC_SHA256, digest.as_ref()), json.as_bytes());
+    let mac =
+        ring::hmac::sign(&ring::hmac::Key::new(ring::hmac::HMAC_SHA256, digest.as_ref()), json.as_bytes());
     use ring::aead::{AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
     let mut sealed = text.into_bytes();
     for algorithm in [&AES_256_GCM, &CHACHA20_POLY1305] {
-        let key = LessSafeKey::new(UnboundKey::new(algorithm, &digest.as_ref()[..32]).expect("a key of its length"));
+        let key = LessSafeKey::new(
+            UnboundKey::new(algorithm, &digest.as_ref()[..32]).expect("a key of its length"),
+        );
         let nonce = Nonce::assume_unique_for_key([7; 12]);
         key.seal_in_place_append_tag(nonce, Aad::from(mac.as_ref()), &mut sealed).expect("it fits");
     }
