@@ -133,7 +133,7 @@ fn a_version_that_lacks_what_another_module_calls() {
     let user = shop.module("user", 1, "extern int extra(void); int use_it(void) { return extra(); }");
     let used = shop.module("used", 1, "int helper(void) { return 1; } int extra(void) { return 5; }");
     // SAFETY: as declared.
-    unsafe { rt.load_all(&[&user, &used]) }.unwrap();
+    unsafe { rt.load_all([&user, &used]) }.unwrap();
     assert_eq!(user::use_it(&rt.frame()), 5);
     let text = refused(rt, &shop, &shop.module("used", 2, "int helper(void) { return 2; }"));
     assert!(text.contains("`extra`"), "{text}");
@@ -175,10 +175,10 @@ fn one_bad_file_of_several_moves_none() {
     let generation = rt.frame().generation();
     let bad = shop.file("bad.so", b"\x7fELF");
     // SAFETY: it is refused.
-    let error = unsafe { rt.load_all(&[&steady_two, &used, &bad]) }.unwrap_err();
+    let error = unsafe { rt.load_all([&steady_two, &used, &bad]) }.unwrap_err();
     assert!(error.to_string().contains("bad.so"), "{error}");
     // SAFETY: it is refused.
-    let error = unsafe { rt.load_all(&[&steady_two, &good]) }.unwrap_err();
+    let error = unsafe { rt.load_all([&steady_two, &good]) }.unwrap_err();
     assert!(matches!(&error, Error::DuplicateModule { module, .. } if module == "steady"), "{error}");
     assert_eq!(rt.frame().generation(), generation);
     assert_eq!(steady::value(&rt.frame()), 1);

@@ -109,12 +109,7 @@ impl<'a> Reloader<'a> {
     fn publish(&mut self, systems: &[usize], set: VersionSet) -> Result<Reload, String> {
         let file = |&system: &usize| self.modules.file(system, set[system]);
         // SAFETY: we built these modules from sources that keep to the declarations in systems.rs.
-        let published = unsafe {
-            match systems {
-                [one] => self.runtime.load(file(one)),
-                _ => self.runtime.load_all(&systems.iter().map(file).collect::<Vec<_>>()),
-            }
-        };
+        let published = unsafe { self.runtime.load_all(systems.iter().map(file)) };
         let published = published.map_err(|error| error.to_string())?;
         self.current = set;
         self.log.generations.insert(published.generation, set);
