@@ -4,7 +4,7 @@ mod support;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Barrier, mpsc};
 
 use midflight::{Error, Runtime};
@@ -38,6 +38,11 @@ fn load(rt: Runtime, path: &Path) {
 /// A module in a dialect.
 fn module(shop: &Workshop, name: &str, version: u32, source: &str, arguments: &[&str]) -> PathBuf {
     shop.module_for(std::env::consts::ARCH, name, version, source, arguments)
+}
+
+/// Whether this runs under QEMU, where things take longer.
+fn emulated() -> bool {
+    std::env::var_os("MIDFLIGHT_TEST_RUNNER").is_some()
 }
 
 /// Unloads, and has everything freed.
@@ -231,7 +236,7 @@ fn threads_come_and_go_before_and_after_an_unload() {
         unload(rt, "counter");
         unload(rt, "values");
     };
-    let cycles = if std::env::var_os("MIDFLIGHT_TEST_RUNNER").is_some() { 200 } else { 1000 };
+    let cycles = if emulated() { 200 } else { 1000 };
     (0..50).for_each(|_| cycle());
     let before = ALLOCATED.load(Ordering::Relaxed);
     (0..cycles).for_each(|_| cycle());
@@ -305,35 +310,35 @@ fn variables_are_there_while_keys_are_destroyed() {
 fn a_forked_child_has_its_own() {
     let (rt, shop, _turn) = start("forked");
     load(rt, &shop.module("counter", 12, COUNTER));
-    let stop = std::sync::atomic::AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        // Others that are in the middle of their first use when the process forks.
-        scope.spawn(|| {
-            while !stop.load(Ordering::Relaxed) {
-                std::thread::scope(|scope| drop(scope.spawn(|| counter::bump(&rt.frame()))));
+    let fork = move || {
+        // SAFETY: the child calls the module, and ends; at the latest in 20 seconds.
+        unsafe {
+            let child = libc::fork();
+            if child == 0 {
+                libc::alarm(20);
+                libc::_exit(if counter::bump(&rt.frame()) == 49 { 0 } else { 1 });
             }
-        });
-        for _ in 0..100 {
-            std::thread::scope(|scope| {
-                scope.spawn(|| {
-                    // SAFETY: the child calls the module and exits.
-                    let child = unsafe { libc::fork() };
-                    if child == 0 {
-                        // SAFETY: ends the child, at the latest in a minute.
-                        unsafe {
-                            libc::alarm(60);
-                            libc::_exit(if counter::bump(&rt.frame()) == 49 { 0 } else { 1 });
-                        }
-                    }
-                    let mut status = -1;
-                    // SAFETY: waits for the child made above.
-                    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
-                    assert_eq!(status, 0);
-                });
+            let mut status = -1;
+            libc::waitpid(child, &mut status, 0) == child && status == 0
+        }
+    };
+    let forks = if emulated() { 50 } else { 400 };
+    let stop = AtomicBool::new(false);
+    let works = std::thread::scope(|scope| {
+        // Others that are in the middle of their first use when the process forks.
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    std::thread::spawn(move || counter::bump(&rt.frame())).join().unwrap();
+                }
             });
         }
+        // From threads that have not used the module, as their children then have not.
+        let works = (0..forks).all(|_| std::thread::spawn(fork).join().unwrap());
         stop.store(true, Ordering::Relaxed);
+        works
     });
+    assert!(works);
     unload(rt, "counter");
 }
 
@@ -342,8 +347,9 @@ fn errno_is_kept() {
     let (rt, shop, _turn) = start("errno");
     // The allocator above changes it.
     let source = "#include <errno.h>
-                  static __thread char large[1000];
-                  int check(void) { errno = 77; large[5] = 1; return errno == 77; }";
+                  static __thread volatile char byte;
+                  __attribute__((noinline)) static void use(void) { byte = 1; }
+                  int check(void) { errno = 77; use(); return errno == 77; }";
     load(rt, &shop.module("aligned", 50, source));
     std::thread::spawn(move || assert_eq!(aligned::check(&rt.frame()), 1)).join().unwrap();
     unload(rt, "aligned");

@@ -27,7 +27,10 @@ pub(super) fn host(id: Option<Id>) -> Host {
 /// of an object of the C library's. Keeps errno.
 pub(crate) extern "C" fn address(module: u64, offset: u64) -> *mut c_void {
     let error = errno::get();
-    let address = if module & OURS == 0 {
+    let address = if module == 0 {
+        // A weak variable that nobody defines: the image crate leaves the address itself.
+        std::ptr::without_provenance_mut(offset as usize)
+    } else if module & OURS == 0 {
         // SAFETY: an id that the image was linked with, of a library that it keeps loaded or that the process has.
         unsafe { thread_local::address_in_process(module, offset) }
     } else {

@@ -9,7 +9,8 @@ use core::fmt;
 use object::elf;
 
 /// Why a module could not be parsed or linked. All but [`Error::UnresolvedImport`], [`Error::UnusableBinding`],
-/// [`Error::EntryOutsideCode`] and those that begin with `Wrong` and speak of what the caller gave come from parsing, before anything is written.
+/// [`Error::EntryOutsideCode`], [`Error::Fixup`], [`Error::OutOfReach`] and those that begin with `Wrong` and speak of what
+/// the caller gave come from parsing, before anything is written.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Error {

@@ -25,6 +25,7 @@ usage: real-modules --arch ARCH --runner COMMAND --rust-modules FOLDER --out FOL
   --out FOLDER           where builds are kept
   --only NAME            this library only; may be repeated
   --extra                further libraries too
+  --quick                as one compiler and one set of flags have it only
 ";
 
 struct Options {
@@ -34,6 +35,7 @@ struct Options {
     out: PathBuf,
     only: Vec<String>,
     extra: bool,
+    quick: bool,
 }
 
 fn main() -> ExitCode {
@@ -59,7 +61,7 @@ fn main() -> ExitCode {
 fn options() -> Result<Option<Options>, Box<dyn Error>> {
     use lexopt::prelude::*;
     let (mut arch, mut runner, mut rust_modules, mut out) = (None, None, None, None);
-    let (mut only, mut extra) = (Vec::new(), false);
+    let (mut only, mut extra, mut quick) = (Vec::new(), false, false);
     let mut parser = lexopt::Parser::from_env();
     while let Some(argument) = parser.next()? {
         match argument {
@@ -69,6 +71,7 @@ fn options() -> Result<Option<Options>, Box<dyn Error>> {
             Long("out") => out = Some(parser.value()?.into()),
             Long("only") => only.push(parser.value()?.string()?),
             Long("extra") => extra = true,
+            Long("quick") => quick = true,
             Short('h') | Long("help") => return Ok(None),
             other => return Err(other.unexpected().into()),
         }
@@ -81,6 +84,7 @@ fn options() -> Result<Option<Options>, Box<dyn Error>> {
         out: out.ok_or_else(missing)?,
         only,
         extra,
+        quick,
     }))
 }
 
@@ -98,7 +102,7 @@ fn check() -> Result<bool, Box<dyn Error>> {
             continue;
         }
         let build = Build::new(&library, &packages, &options.arch, &options.out, &options.rust_modules)?;
-        for case in build.cases() {
+        for case in build.cases(options.quick) {
             let mut outcome = run(&options.runner, &build, &case)?;
             if let Some(phrases) = (library.refused)(&options.arch, &case) {
                 outcome = refused(outcome, phrases);

@@ -167,30 +167,36 @@ impl<'a, 'data> Linking<'a, 'data> {
         self.bindings.get(import as usize).copied().flatten()
     }
 
+    /// What an import stands for.
+    fn bound(&self, import: u32) -> u64 {
+        match self.binding(import) {
+            Some(Binding::Address(address)) => address,
+            // `Image::link` lets no thread-local variable through to where an address is wanted.
+            Some(Binding::ThreadLocal(_)) | None => 0,
+        }
+    }
+
     /// The symbol itself.
     fn target(&self, number: u32) -> u64 {
         match self.symbol(number).definition {
-            Definition::Section { .. } => self.address(number),
-            Definition::Absolute(value) => value,
-            Definition::Import(import) => match self.binding(import) {
-                Some(Binding::Address(address)) => address,
-                // `Image::link` lets no thread-local variable through to where an address is wanted.
-                Some(Binding::ThreadLocal(_)) | None => 0,
-            },
-            Definition::Elsewhere | Definition::Gone { .. } => 0,
+            Definition::Import(import) => self.bound(import),
+            _ => self.address(number),
         }
     }
 
     /// What code of the module takes for the symbol's address.
+    #[inline]
     fn address(&self, number: u32) -> u64 {
         let symbol = self.symbol(number);
         match symbol.definition {
-            Definition::Section { .. } if symbol.indirect => self.stub(symbol),
-            Definition::Section { section, value } => {
+            Definition::Section { section, value } if !symbol.indirect => {
                 self.base.wrapping_add(self.objects.sections[section as usize].offset).wrapping_add(value)
             }
+            Definition::Section { .. } => self.stub(symbol),
             Definition::Import(import) if self.by_stub[import as usize] => self.stub(symbol),
-            _ => self.target(number),
+            Definition::Import(import) => self.bound(import),
+            Definition::Absolute(value) => value,
+            Definition::Elsewhere | Definition::Gone { .. } => 0,
         }
     }
 
