@@ -193,7 +193,16 @@ impl<'data> Tables<'data> {
         let mut nearby = self.layout.nearby();
         let mut indirect = false;
         for index in self.symbols.listed.clone() {
-            let export = self.visible(index, self.symbols.get(index)?, &mut nearby)?;
+            let symbol = self.symbols.get(index)?;
+            // Most are functions with nothing to say about: this is all that the questions below come to for one.
+            let ordinary = symbol.st_type() == elf::STT_FUNC
+                && !matches!(symbol.st_shndx(LE), elf::SHN_UNDEF | elf::SHN_LORESERVE..)
+                && nearby.is(Protection::ReadExecute, symbol.st_value(LE), symbol.st_size(LE).max(1))
+                && self.dynamic.strings.has(symbol.st_name(LE));
+            if ordinary {
+                continue;
+            }
+            let export = self.visible(index, symbol, &mut nearby)?;
             indirect |= matches!(export, Some((ExportKind::Indirect, _)));
         }
         Ok(indirect)
