@@ -15,7 +15,7 @@ namespace {
 constexpr int32_t wage = 4;             // cents a step, before tax
 constexpr float hungry = 0.5f;          // above this an agent buys a meal
 constexpr int32_t cheapest = 50, dearest = 5000;
-constexpr int32_t rush = 6;             // times the supply: more than that is no market
+constexpr int32_t rush = 4;             // times the supply: more than that is no market
 
 struct District {
     int32_t &price, &stock;

@@ -1,10 +1,11 @@
 //! Times of loading, calling once, unloading and freeing a module: midflight against dlopen and the `elf_loader` crate.
 //!
-//! Each round has every loader take every module once, one after the other, so that a drift of the machine meets all of them
-//! alike. The modules are built once and are not written again, so their files are in the page cache. See scripts/loader-bench.
+//! The loaders take turns, some loads each, so that a drift of the machine meets all of them alike. The modules are built once
+//! and are not written again, so their files are in the page cache. See scripts/loader-bench.
 
 mod loaders;
 mod modules;
+mod phases;
 mod report;
 
 use std::error::Error;
@@ -23,6 +24,10 @@ usage: loader-bench [--rounds N] [--json FILE]
   --rounds N    loads of each module by each loader (at least 200; default 1000)
   --json FILE   write the comparisons as JSON
 ";
+
+/// Loads of one module by one loader in a row. Long enough that each finds the caches as it left them itself, short enough that a
+/// drift of the machine meets all of them.
+const BLOCK: usize = 20;
 
 struct Options {
     rounds: usize,
@@ -67,24 +72,24 @@ fn run() -> Result<bool, Box<dyn Error>> {
         return Ok(true);
     };
     let modules = Modules::build()?;
-    let mut peers: [Box<dyn Peer>; 3] = [
-        Box::new(Midflight(midflight::Runtime::start()?)),
-        Box::new(DynamicLinker),
-        Box::new(ElfLoader::new()?),
-    ];
+    let rt = midflight::Runtime::start()?;
+    let mut peers: [Box<dyn Peer>; 3] =
+        [Box::new(Midflight(rt)), Box::new(DynamicLinker), Box::new(ElfLoader::new()?)];
     let mut report = Report::new(&modules.all, peers.each_ref().map(|peer| peer.name()));
-    for round in 0..options.rounds {
+    for block in 0..options.rounds.div_ceil(BLOCK) {
         for (at, module) in modules.all.iter().enumerate() {
-            // Each in turn is the first of a round.
+            // Each in turn is the first.
             for next in 0..peers.len() {
-                let peer = (round + next) % peers.len();
-                if let Some(outcome) = measure(&mut *peers[peer], module, round as u64) {
-                    report.add(at, peer, outcome);
+                let peer = (block + next) % peers.len();
+                for x in 0..BLOCK as u64 {
+                    if let Some(outcome) = measure(&mut *peers[peer], module, x) {
+                        report.add(at, peer, outcome);
+                    }
                 }
             }
         }
     }
-    print!("{report}");
+    print!("{report}{}", phases::Table::measure(rt, &modules.all, options.rounds));
     if let Some(file) = &options.json {
         std::fs::write(file, report.json()).map_err(|error| format!("{}: {error}", file.display()))?;
     }

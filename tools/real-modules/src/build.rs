@@ -125,11 +125,10 @@ impl<'b> Build<'b> {
             return ["shared", "objects", "archive"].map(|form| Case { form, variant: None }).into();
         }
         let present = |variant: &&Variant| variant.compiler == Compiler::Gcc || has_clang();
-        let cases = VARIANTS
-            .iter()
-            .take(if quick { 1 } else { VARIANTS.len() })
-            .filter(present)
-            .flat_map(|variant| variant.forms.iter().map(move |form| Case { form, variant: Some(variant) }));
+        let cases =
+            VARIANTS.iter().take(if quick { 1 } else { VARIANTS.len() }).filter(present).flat_map(
+                |variant| variant.forms.iter().map(move |form| Case { form, variant: Some(variant) }),
+            );
         cases.collect()
     }
 

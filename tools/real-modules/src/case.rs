@@ -51,6 +51,10 @@ pub(crate) fn run(mut arguments: impl Iterator<Item = String>) -> Result<String>
     };
     given.files = arguments.map(PathBuf::from).collect();
     LIBRARY.get_or_init(|| given.library.clone());
+    if given.files.iter().all(|file| file.extension().is_some_and(|extension| extension == "so")) {
+        // SAFETY: no other thread is here yet.
+        unsafe { std::env::set_var("REAL_MODULES_SHARED", "1") };
+    }
     // One heap for all threads, so that memory in use does not depend on which of them were there first.
     // SAFETY: no other thread is here yet.
     if unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) } != 1 {

@@ -108,6 +108,7 @@ const NAMED: [Library; 6] = [
         sources: &["jsonnet/core/*.cpp", "jsonnet/third_party/md5/md5.cpp"],
         except: &["lexer_test.cpp", "libjsonnet_test.cpp", "parser_test.cpp"],
         includes: &["jsonnet/include", "jsonnet/third_party/md5", "jsonnet/third_party/json"],
+        refused: names_variables,
         generate: jsonnet_library,
         work: "jsonnet.cpp",
         ..NONE
@@ -125,7 +126,7 @@ const NAMED: [Library; 6] = [
     Library { name: "rust", extra: false, work: "rust.cpp", ..NONE },
 ];
 
-const EXTRA: [Library; 9] = [
+const EXTRA: [Library; 8] = [
     Library {
         name: "zstd",
         package: Some("zstd-sys"),
@@ -162,6 +163,7 @@ const EXTRA: [Library; 9] = [
             "bzip2-1.0.8/bzlib.c",
         ],
         includes: &["bzip2-1.0.8"],
+        refused: names_variables,
         work: "bzip2.c",
         ..NONE
     },
@@ -216,21 +218,13 @@ const EXTRA: [Library; 9] = [
         work: "snappy.cpp",
         ..NONE
     },
-    Library {
-        name: "mimalloc",
-        package: Some("libmimalloc-sys"),
-        sources: &["c_src/mimalloc/v3/src/static.c"],
-        includes: &["c_src/mimalloc/v3/include", "c_src/mimalloc/v3/src"],
-        flags: &["-w"],
-        work: "mimalloc.c",
-        ..NONE
-    },
 ];
 
-/// It names `stdin` or `stderr`. x86-64 code that is compiled for a program at a fixed address does so by their 32-bit addresses, and a
+/// It names `stderr`, `std::cerr` or the like. x86-64 code that is compiled for a program at a fixed address does so by their 32-bit addresses, and a
 /// linker would move the variables into the program for it (COPY relocations). A module has nowhere to move them to.
 fn names_variables(arch: &str, case: &Case) -> Option<&'static [&'static str]> {
-    (arch == "x86_64" && case.has("-fno-pie")).then_some(&["`std", "compile with -fPIC"])
+    (arch == "x86_64" && case.has("-fno-pie"))
+        .then_some(&["of the host is out of reach", "compile with -fPIC"])
 }
 
 /// Jsonnet's standard library, as the numbers of its bytes.
