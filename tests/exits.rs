@@ -238,7 +238,11 @@ const OBJECTS: &str = "
     };
     static Named process(20);
     thread_local Named thread(10);
-    extern \"C\" word touch() { static Named local(30); thread_local Named second(50); return process.n + thread.n + local.n + second.n; }";
+    extern \"C\" word touch() {
+        static Named local(30);
+        thread_local Named second(50);
+        return process.n + thread.n + local.n + second.n;
+    }";
 
 #[test]
 fn objects_of_cpp_are_destroyed_with_their_thread_and_their_version() {
@@ -371,7 +375,8 @@ const KEYS: &str = "
     }
     int set(word value) {
         return pthread_setspecific(key, (void *)value) || pthread_setspecific(plain, (void *)value)
-            || tss_set(standard, (void *)value) || pthread_getspecific(key) != (void *)value || tss_get(standard) != (void *)value;
+            || tss_set(standard, (void *)value) || pthread_getspecific(key) != (void *)value
+            || tss_get(standard) != (void *)value;
     }";
 
 #[test]
@@ -529,114 +534,4 @@ fn every_object_is_destroyed_once() {
     collect_to_the_end(rt);
     assert!(BORN.load(Ordering::Relaxed) > count);
     assert_eq!(DEAD.load(Ordering::Relaxed), BORN.load(Ordering::Relaxed));
-}
-
-/// What the child process of the tests below does, and what it must print. The module writes to descriptor 1.
-#[test]
-fn a_process_that_exits_runs_the_functions_of_what_is_loaded() {
-    const CHILD: &str = "MIDFLIGHT_TEST_EXIT_CHILD";
-    if let Some(how) = std::env::var_os(CHILD) {
-        exit_child(how.to_str().unwrap());
-    }
-    for (how, expected) in [
-        ("loaded", "[thread][second 5][host][first][status 5]"),
-        ("unloaded", "[destructor][second 0][first][status 0][host]"),
-        ("quick", "[quick host][quick two][quick one]"),
-        ("quick unloaded", "[destructor][second 0][first][status 0][quick host]"),
-    ] {
-        let mut child = support_child();
-        let output = child
-            .env(CHILD, how)
-            .args(["a_process_that_exits", "--nocapture", "--test-threads=1"])
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&output.stdout);
-        let printed: String =
-            text.split_inclusive(']').filter_map(|part| part.find('[').map(|at| &part[at..])).collect();
-        assert_eq!(
-            printed,
-            expected,
-            "{how}: {:?} {}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr)
-        );
-        assert_eq!(output.status.code(), Some(5), "{how}");
-    }
-}
-
-fn support_child() -> Command {
-    let this = std::env::current_exe().unwrap();
-    // Under an emulator a process cannot start another of its own kind by itself.
-    match std::env::var("MIDFLIGHT_TEST_RUNNER") {
-        Ok(runner) => {
-            let mut words = runner.split_whitespace();
-            let mut command = Command::new(words.next().expect("a runner"));
-            command.args(words).arg(this);
-            command
-        }
-        Err(_) => Command::new(this),
-    }
-}
-
-unsafe extern "C" {
-    fn __cxa_atexit(
-        function: extern "C" fn(*mut libc::c_void),
-        argument: *mut libc::c_void,
-        dso: *const libc::c_void,
-    ) -> i32;
-    fn __cxa_at_quick_exit(function: extern "C" fn(*mut libc::c_void), dso: *const libc::c_void) -> i32;
-    fn quick_exit(status: i32) -> !;
-}
-
-fn exit_child(how: &str) -> ! {
-    extern "C" fn host(_: *mut libc::c_void) {
-        print("[host]");
-    }
-    extern "C" fn quick_host(_: *mut libc::c_void) {
-        print("[quick host]");
-    }
-    fn print(text: &str) {
-        // SAFETY: writes the text.
-        unsafe { libc::write(1, text.as_ptr().cast(), text.len()) };
-    }
-    let (rt, shop, _turn) = start("exit_child");
-    let source = "
-        #include <string.h>
-        #include <unistd.h>
-        static void print(const char *text) { if (write(1, text, strlen(text)) < 0) abort(); }
-        int on_exit(void (*)(int, void *), void *);
-        static void first(void) { print(\"[first]\"); }
-        static void second(int status, void *n) { print(status ? \"[second 5]\" : \"[second 0]\"); }
-        static void status(int status, void *n) { print(status ? \"[status 5]\" : \"[status 0]\"); }
-        static void thread(void *n) { print(\"[thread]\"); }
-        static void one(void) { print(\"[quick one]\"); }
-        static void two(void) { print(\"[quick two]\"); }
-        void nothing(void) {}
-        __attribute__((constructor)) static void begin(void) { on_exit(status, 0); atexit(first); at_quick_exit(one); }
-        __attribute__((destructor)) static void end(void) { print(\"[destructor]\"); }
-        int start_thread(unsigned kind) {
-            if (kind == 0) { on_exit(second, 0); at_quick_exit(two); }
-            if (kind == 1) __cxa_thread_atexit_impl(thread, 0, &__dso_handle);
-            return 0;
-        }";
-    load(rt, module(&shop, "starter", 20, source));
-    // SAFETY: functions of this program.
-    unsafe {
-        __cxa_atexit(host, std::ptr::null_mut(), std::ptr::null());
-        __cxa_at_quick_exit(quick_host, std::ptr::null());
-    }
-    starter::start_thread(&rt.frame(), 0);
-    match how {
-        "loaded" => {
-            starter::start_thread(&rt.frame(), 1);
-        }
-        "unloaded" | "quick unloaded" => unload_wholly(rt, "starter"),
-        _ => {}
-    }
-    drop(shop);
-    if how.starts_with("quick") {
-        // SAFETY: ends the process.
-        unsafe { quick_exit(5) };
-    }
-    std::process::exit(5);
 }

@@ -20,7 +20,6 @@ midflight::module! {
     mod values { fn first() -> i32; fn set(to: i32); }
     mod user { fn value() -> i32; fn is_same() -> i32; }
     mod weak { fn undefined() -> usize; }
-    mod registers { fn call(kind: u32, input: *const u8, output: *mut u8) -> usize; }
 }
 
 /// How compilers ask for thread-local variables: by function, by descriptor.
@@ -61,11 +60,8 @@ static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATED.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: this thread's own, which a function that succeeds may change; and the caller's promise.
-        unsafe {
-            *libc::__errno_location() = libc::ENOMEM;
-            System.alloc(layout)
-        }
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
@@ -206,7 +202,9 @@ fn many_modules_and_many_threads() {
 fn threads_come_and_go_before_and_after_an_unload() {
     let (rt, shop, _turn) = start("come_and_go");
     let path = shop.module("counter", 9, COUNTER);
-    let big = shop.module("values", 9, "__thread char big[300000] = { 1 }; int first(void) { return big[0]; } void set(int to) { big[1] = to; }");
+    let big = "__thread char big[300000] = { 1 };
+               int first(void) { return big[0]; } void set(int to) { big[1] = to; }";
+    let big = shop.module("values", 9, big);
     // Threads that stay over all cycles, with variables of every version that they have met.
     let (asks, threads): (Vec<_>, Vec<_>) = (0..3)
         .map(|_| {
@@ -342,19 +340,6 @@ fn a_forked_child_has_its_own() {
     unload(rt, "counter");
 }
 
-#[test]
-fn errno_is_kept() {
-    let (rt, shop, _turn) = start("errno");
-    // The allocator above changes it.
-    let source = "#include <errno.h>
-                  static __thread volatile char byte;
-                  __attribute__((noinline)) static void use(void) { byte = 1; }
-                  int check(void) { errno = 77; use(); return errno == 77; }";
-    load(rt, &shop.module("aligned", 50, source));
-    std::thread::spawn(move || assert_eq!(aligned::check(&rt.frame()), 1)).join().unwrap();
-    unload(rt, "aligned");
-}
-
 const LIBRARY: &str = "__thread int before = 1; __thread int theirs = 33;
     unsigned long address_of_theirs(void) { return (unsigned long)&theirs; }";
 
@@ -370,11 +355,7 @@ struct Library {
 
 impl Library {
     fn open(shop: &Workshop, name: &str, arguments: &[&str]) -> Self {
-        Self::open_with(shop, name, LIBRARY, arguments)
-    }
-
-    fn open_with(shop: &Workshop, name: &str, source: &str, arguments: &[&str]) -> Self {
-        let path = module(shop, name, 1, source, arguments);
+        let path = module(shop, name, 1, LIBRARY, arguments);
         let c_path = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
         // SAFETY: a library without constructors.
         let handle = unsafe { libc::dlopen(c_path.as_ptr(), libc::RTLD_NOW) };
@@ -393,8 +374,8 @@ impl Drop for Library {
 #[test]
 fn variables_of_libraries_are_the_libraries_own() {
     let (rt, shop, _turn) = start("libraries");
-    // With functions alone its storage is dynamic; glibc makes it static, if there is room, for descriptors of AArch64 and for code
-    // that reads at a fixed place.
+    // With functions alone its storage is dynamic; glibc makes it static, if there is room, for descriptors of AArch64 and
+    // for code that reads at a fixed place.
     let dynamic = Library::open(&shop, "dynamic_storage", &[DIALECTS[0]]);
     let fixed = Library::open(&shop, "static_storage", &["-ftls-model=initial-exec"]);
     let mut version = 0;
@@ -443,125 +424,4 @@ fn a_variable_of_another_module_is_refused() {
         "{error}"
     );
     unload(rt, "neighbour");
-}
-
-/// A module that calls the descriptor of a variable of its own, or of a library's.
-fn registers_module(shop: &Workshop, version: u32, library: Option<&Library>) -> PathBuf {
-    let assembly = if cfg!(target_arch = "x86_64") {
-        include_str!("support/registers/x86_64.s")
-    } else {
-        include_str!("support/registers/aarch64.s")
-    };
-    let assembly = shop.file("registers.s", assembly.as_bytes());
-    let mut arguments = vec![assembly.to_str().unwrap()];
-    if let Some(library) = library {
-        arguments.extend(["-Wa,--defsym,ELSEWHERE=1", library.path.to_str().unwrap()]);
-    }
-    module(shop, "registers", version, "", &arguments)
-}
-
-#[test]
-fn a_descriptor_changes_no_register_but_its_result() {
-    let (rt, shop, _turn) = start("registers");
-    // What the C library allocates is looked up by it each time; its own code for that takes registers too.
-    let library = Library::open_with(&shop, "registers_library", "__thread long variable;", &[DIALECTS[0]]);
-    for (version, library) in [(1, None), (2, Some(&library))] {
-        load(rt, &registers_module(&shop, version, library));
-        for kind in 0..register_kinds() {
-            std::thread::spawn(move || check_registers(rt, kind)).join().unwrap();
-        }
-    }
-    unload(rt, "registers");
-}
-
-fn check_registers(rt: Runtime, kind: u32) {
-    let mut input = [0_u8; 1 << 14];
-    // Every byte of every register tells where it is from.
-    let bytes = (1_u32..).map(|n| (n.wrapping_mul(0x9e37_79b1) >> 24) as u8);
-    input.iter_mut().zip(bytes).for_each(|(byte, n)| *byte = n);
-    control_registers(&mut input);
-    let mut places = std::collections::BTreeSet::new();
-    for time in ["the first use", "a later use"] {
-        let mut output = [0_u8; 1 << 14];
-        places.insert(registers::call(&rt.frame(), kind, input.as_ptr(), output.as_mut_ptr()));
-        for (from, len) in written(kind, &output) {
-            let (expected, found) = (&input[from..from + len], &output[from..from + len]);
-            assert_eq!(expected, found, "kind {kind}, {time}: {len} bytes at {from}");
-        }
-    }
-    assert_eq!(places.len(), 1, "the same variable");
-}
-
-#[cfg(target_arch = "x86_64")]
-midflight::module! {
-    mod misaligned { fn misaligned() -> usize; }
-}
-
-/// GCC before version 8 did not align the stack for these calls.
-#[test]
-#[cfg(target_arch = "x86_64")]
-fn a_stack_that_is_not_aligned_does() {
-    let (rt, shop, _turn) = start("misaligned");
-    let assembly = shop.file("registers.s", include_str!("support/registers/x86_64.s").as_bytes());
-    load(rt, &module(&shop, "misaligned", 1, "", &[assembly.to_str().unwrap()]));
-    let first = misaligned::misaligned(&rt.frame());
-    assert_eq!(misaligned::misaligned(&rt.frame()), first);
-    unload(rt, "misaligned");
-}
-
-/// How many kinds of vector registers this processor has.
-#[cfg(target_arch = "x86_64")]
-fn register_kinds() -> u32 {
-    1 + u32::from(is_x86_feature_detected!("avx")) + u32::from(is_x86_feature_detected!("avx512bw"))
-}
-
-/// Values that the control registers can have: rounding toward zero, and a flag.
-#[cfg(target_arch = "x86_64")]
-fn control_registers(input: &mut [u8]) {
-    input[2240..2244].copy_from_slice(&0x7fa0_u32.to_le_bytes());
-    input[2248..2256].copy_from_slice(&std::f64::consts::PI.to_le_bytes());
-    input[2256..2264].copy_from_slice(&1.0_f64.to_le_bytes());
-}
-
-/// What the module has written, as start and length.
-#[cfg(target_arch = "x86_64")]
-fn written(kind: u32, _output: &[u8]) -> Vec<(usize, usize)> {
-    let (count, width) = [(16, 16), (16, 32), (32, 64)][kind as usize];
-    let masks = if kind == 2 { 64 } else { 0 };
-    let rest = [(0, 14 * 8), (2176, masks), (2240, 4), (2248, 16)];
-    (0..count).map(|n| (128 + 64 * n, width)).chain(rest).collect()
-}
-
-#[cfg(target_arch = "aarch64")]
-fn register_kinds() -> u32 {
-    // Under QEMU the processor that it emulates by default has it.
-    1 + u32::from(std::arch::is_aarch64_feature_detected!("sve"))
-}
-
-#[cfg(target_arch = "aarch64")]
-fn control_registers(input: &mut [u8]) {
-    // N and V; the cumulative saturation flag and an exception's.
-    input[240..248].copy_from_slice(&0x9000_0000_u64.to_le_bytes());
-    input[248..256].copy_from_slice(&0x0800_0001_u64.to_le_bytes());
-    // A first-fault register has ones, then zeros.
-    input[9216..9248].fill(0);
-    input[9216] = 0x7f;
-}
-
-#[cfg(target_arch = "aarch64")]
-fn written(kind: u32, output: &[u8]) -> Vec<(usize, usize)> {
-    // The calling sequence's own x1, before and after.
-    assert_eq!(output[..8], output[8..16], "x1");
-    // Of scalable registers as much as there is was written.
-    let width = |from: usize, most: usize| {
-        let len = if kind == 0 {
-            16
-        } else {
-            output[from..from + most].iter().rposition(|b| *b != 0).map_or(0, |n| n + 1)
-        };
-        (from, len)
-    };
-    let vectors = (0..32).map(|n| width(512 + 256 * n, 256));
-    let predicates = (0..17).filter(|_| kind == 1).map(|n| width(8704 + 32 * n, 32));
-    [(16, 28 * 8), (240, 16)].into_iter().chain(vectors).chain(predicates).collect()
 }

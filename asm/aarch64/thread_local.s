@@ -64,7 +64,6 @@ midflight_begin midflight_tls_dynamic
     .cfi_rel_offset x2, 8
     .cfi_rel_offset x3, 16
     .cfi_rel_offset x4, 24
-    .cfi_remember_state
     ldr x0, [x0, #8]
     mrs x1, tpidr_el0
     midflight_word x2, x1
@@ -89,7 +88,11 @@ midflight_begin midflight_tls_dynamic
     ret
 
     // The thread's first use. What a C function may change is saved: here, and below it the vector registers.
-    .cfi_restore_state
+    .cfi_adjust_cfa_offset 32
+    .cfi_rel_offset x1, 0
+    .cfi_rel_offset x2, 8
+    .cfi_rel_offset x3, 16
+    .cfi_rel_offset x4, 24
 1:  stp x29, x30, [sp, #-144]!
     .cfi_adjust_cfa_offset 144
     .cfi_rel_offset x29, 0

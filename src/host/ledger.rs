@@ -147,7 +147,7 @@ pub(super) fn watch_forks() {
     extern "C" fn after() {
         drop(HELD.take().map(ManuallyDrop::into_inner));
     }
-    // SAFETY: the handlers take and free a lock, and stay for the life of the process. They were there before any module's: so the
-    // lock is taken after those have run, and freed before.
+    // SAFETY: the handlers take and free a lock, and stay for the life of the process. They were there before any module's:
+    // so the lock is taken after those have run, and freed before.
     unsafe { libc::pthread_atfork(Some(before), Some(after), Some(after)) };
 }

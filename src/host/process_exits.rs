@@ -70,7 +70,8 @@ unsafe extern "C" fn run(registered: *mut c_void, status: c_int) {
     // SAFETY: a module is loaded, so a generation was published.
     let frame = (!retiring).then(|| unsafe { Frame::open() });
     if takes_status {
-        // SAFETY: `on_exit` was given a function of this type. The version is there: it has an exit function that has not returned.
+        // SAFETY: `on_exit` was given a function of this type. The version is there: it has an exit function that has not
+        // returned.
         unsafe {
             let function: unsafe extern "C" fn(c_int, *mut c_void) = std::mem::transmute(call.function);
             function(status, call.argument.0);

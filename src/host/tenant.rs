@@ -15,8 +15,8 @@ use super::thread_locals;
 use crate::Error;
 use crate::os::exit;
 
-/// A version's part in threads and in the process. Dropping it takes the rest of that away: when the version's code is over, and before
-/// its memory goes.
+/// A version's part in threads and in the process. Dropping it takes the rest of that away: when the version's code is
+/// over, and before its memory goes.
 pub(crate) struct Tenant {
     id: Id,
     thread_locals: Option<ThreadLocals>,
@@ -111,8 +111,8 @@ impl Tenant {
         true
     }
 
-    /// Ends the version's part in the threads from which [`Self::evict`] took it: runs exit functions and destructors of keys on this
-    /// thread, which has the owner's thread-local variables meanwhile, and frees those.
+    /// Ends the version's part in the threads from which [`Self::evict`] took it: runs exit functions and destructors of
+    /// keys on this thread, which has the owner's thread-local variables meanwhile, and frees those.
     ///
     /// # Safety
     ///

@@ -71,10 +71,11 @@ pub(super) fn prepare() -> Result<(), Error> {
     }
 }
 
-fn set_key(value: usize) {
+/// Asks for `end`.
+fn call_end() {
     let key = KEY.get().copied().flatten().expect("prepared before any module was linked");
     // SAFETY: our own key.
-    let result = unsafe { libc::pthread_setspecific(key, ptr::without_provenance(value)) };
+    let result = unsafe { libc::pthread_setspecific(key, ptr::without_provenance(1)) };
     assert_eq!(result, 0, "no memory for the calling thread's value of a pthread key");
 }
 
@@ -91,7 +92,7 @@ pub(super) fn current() -> ThreadId {
     let thread = ledger().enter();
     CURRENT.set(Some(thread));
     call_leave(thread, 0);
-    set_key(1);
+    call_end();
     thread
 }
 
@@ -117,9 +118,9 @@ unsafe extern "C" fn leave(sequence: *mut c_void) {
 /// How often the C library calls destructors of keys: glibc's and POSIX's least PTHREAD_DESTRUCTOR_ITERATIONS.
 pub(super) const ROUNDS: u32 = 4;
 
-/// The thread exits, and its exit functions have run. Destructors of other keys may follow, and may use thread-local variables
-/// of modules, so the thread's record stays to the last round. If the first use comes only now, nobody knows which round it is: then it
-/// goes at once, and is made anew if need be.
+/// The thread exits, and its exit functions have run. Destructors of other keys may follow, and may use thread-local
+/// variables of modules, so the thread's record stays to the last round. If the first use comes only now, nobody knows which
+/// round it is: then the record goes at once, and is made anew if need be.
 unsafe extern "C" fn end(_: *mut c_void) {
     let Some(id) = CURRENT.get() else { return };
     let again = {
@@ -134,7 +135,7 @@ unsafe extern "C" fn end(_: *mut c_void) {
     // The frames that these were run in may have a record that nobody else will give back.
     frame::release_record();
     if again {
-        return set_key(1);
+        return call_end();
     }
     let mut ledger = ledger();
     let gone = ledger.threads.remove(&id).expect("the thread is there");

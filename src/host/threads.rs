@@ -71,7 +71,8 @@ pub(crate) unsafe extern "C" fn arrive(start: *mut c_void) -> Entry {
     Entry { function, argument: argument.0 }
 }
 
-/// C11's `thrd_create`, called from `caller`. In glibc its threads are POSIX's, whose result `thrd_join` takes the lower half of.
+/// C11's `thrd_create`, called from `caller`. In glibc its threads are POSIX's; of their result `thrd_join` takes the lower
+/// half.
 pub(crate) unsafe extern "C" fn thrd_create(
     thread: *mut pthread_t,
     function: usize,

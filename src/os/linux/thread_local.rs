@@ -123,9 +123,9 @@ fn blocks() -> Vec<Block> {
 
 /// Whether every thread has the block at the same distance from its thread pointer.
 ///
-/// glibc gives a thread the static blocks when it makes the thread, all others on first use (elf/dl-tls.c), and lists neither before it is
-/// there. So a thread that has used nothing of the object, and lists its block at the same distance as this one, has it
-/// in its static storage. If no such thread can be had, the answer is no, which is always right.
+/// glibc gives a thread the static blocks when it makes the thread, all others on first use (elf/dl-tls.c), and lists neither
+/// before it is there. So a thread that has used nothing of the object, and lists its block at the same distance as this one,
+/// has it in its static storage. If no such thread can be had, the answer is no, which is always right.
 fn is_static(block: &Block) -> bool {
     let Block { module, distance, .. } = *block;
     let look = move || blocks().iter().any(|other| other.module == module && other.distance == distance);

@@ -1,9 +1,9 @@
 // call(kind, input, output): fills the registers from the input, calls the descriptor of `variable`, writes the registers to
 // the output, and returns the variable's address. Kinds: 0 SIMD, 1 SVE.
 //
-// Layout: the general register n at 8 * n, from x1, which the calling sequence itself sets: its value before the call is
-// written to the output at 0. From 240 the condition flags and FPSR; 32 vectors of 256 bytes from 512; from 8704 sixteen predicates of 32 bytes; from 9216 the
-// first-fault register.
+// Layout: the general register n at 8 * n, from x2. The calling sequence itself sets x1, whose value before the call is
+// written to the output at 0. From 240 the condition flags and FPSR; from 512 32 vectors of 256 bytes; from 8704 sixteen
+// predicates of 32 bytes; from 9216 the first-fault register.
     .arch armv8-a+sve
     .macro fill_and_call scalable
     add x3, x1, #512
