@@ -75,7 +75,8 @@ impl Runtime {
     /// - that no address in it outlives the frame it was had in, or the version is still current when it is used: references
     ///   and function pointers that its functions return (a `&'static` into a module is not static), callbacks that it
     ///   leaves with the host or with libraries. What has [escaped by name](Self::symbol) is excepted;
-    /// - that threads it starts are ended by its destructor, and call what is new in this publication only after it.
+    /// - that threads it starts call what is new in this publication only after it, and no other module that is replaced while they
+    ///   are in it: a thread outside frames holds only the version that started it.
     pub unsafe fn load(&self, source: impl Into<Source>) -> Result<Publication, Error> {
         // SAFETY: the caller's promise.
         unsafe { self.load_all([source]) }
