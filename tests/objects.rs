@@ -18,6 +18,7 @@ midflight::module! {
     mod callee { fn once(x: i32) -> i32; }
     mod direct { fn where_is_environ() -> usize; }
     mod large { fn spread(i: u32) -> i32; }
+    mod atomics { fn bump(by: i64) -> i64; fn swap(to: i32) -> i32; }
 }
 
 /// What the compilers of this machine write with and without position-independent code, at every level.
@@ -126,6 +127,20 @@ fn several_objects_and_an_archive_are_one_module() {
     assert_eq!(several::order(&frame), 123);
     assert_eq!(several::answer(&frame), 41 + 123);
     assert_eq!(several::shared_counter(&frame), 77, "common blocks of two files are one");
+}
+
+/// gcc calls functions of libgcc.a for these on AArch64, which no linker adds here.
+#[test]
+fn atomics_need_no_library() {
+    let (rt, shop, _turn) = start("objects-atomics");
+    let source = "static long counter = 40; static int word = 7;
+         long bump(long by) { return __atomic_add_fetch(&counter, by, __ATOMIC_SEQ_CST); }
+         int swap(int to) { int old = 7; __atomic_compare_exchange_n(&word, &old, to, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
+                            return __atomic_exchange_n(&word, 9, __ATOMIC_RELEASE); }";
+    load(rt, shop.object("atomics.c", source, &["-O2", "-fPIC"]));
+    let frame = rt.frame();
+    assert_eq!((atomics::bump(&frame, 1), atomics::bump(&frame, 1)), (41, 42));
+    assert_eq!((atomics::swap(&frame, 8), atomics::swap(&frame, 8)), (8, 9));
 }
 
 #[test]

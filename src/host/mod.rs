@@ -12,6 +12,8 @@
 pub(crate) mod blocks;
 pub(crate) mod keys;
 mod ledger;
+#[cfg(all(target_arch = "aarch64", target_os = "linux"))]
+mod outline_atomics;
 pub(crate) mod places;
 mod process_exits;
 mod tenant;
@@ -52,6 +54,8 @@ pub(crate) fn symbol(name: &str, process: impl FnOnce() -> Option<u64>) -> Optio
         "dl_iterate_phdr" => iterate::dl_iterate_phdr as *const (),
         #[cfg(target_os = "linux")]
         "_dl_find_object" => iterate::dl_find_object as *const (),
+        #[cfg(all(target_arch = "aarch64", target_os = "linux"))]
+        name if name.starts_with("__aarch64_") => return outline_atomics::find(name),
         _ => return None,
     };
     Some(function as u64)
