@@ -33,9 +33,6 @@ pub(crate) struct Shape<'r> {
     pub(crate) align: usize,
     /// The final protections; in order, within `len`.
     pub(crate) regions: &'r [Region],
-    /// Bytes that come as they are, by their offset: in order, not overlapping, in no region that is written to. Whoever writes
-    /// to the draft leaves these out.
-    pub(crate) verbatim: &'r [(u64, &'r [u8])],
     /// Where it must be.
     pub(crate) window: Window,
 }
@@ -95,10 +92,8 @@ impl CodeMemory {
         let shape = &Shape { len, align: shape.align.max(self.page_size), ..*shape };
         let place = self.place(shape)?;
         // SAFETY: `place` took the pages off the free or the idle list, so they are in nobody's use.
-        match unsafe { place.arena.pages.open(place.span(), shape.verbatim) } {
-            Ok(view) => {
-                Ok(Draft { place: Some(place), view, regions: shape.regions, verbatim: shape.verbatim })
-            }
+        match unsafe { place.arena.pages.open(place.span()) } {
+            Ok(view) => Ok(Draft { place: Some(place), view, regions: shape.regions }),
             Err(error) => {
                 // SAFETY: as above.
                 unsafe { place.release() };
@@ -305,7 +300,6 @@ pub(crate) struct Draft<'r> {
     /// Where it is written.
     view: NonNull<u8>,
     regions: &'r [Region],
-    verbatim: &'r [(u64, &'r [u8])],
 }
 
 impl Draft<'_> {
@@ -318,7 +312,6 @@ impl Draft<'_> {
         self.place().address().addr().get()
     }
 
-    /// Zero, but for what comes verbatim: that is not there yet.
     pub(crate) fn bytes(&mut self) -> &mut [u8] {
         // SAFETY: the view is writable for the place's length, initialised, and ours alone until sealed.
         unsafe { std::slice::from_raw_parts_mut(self.view.as_ptr(), self.place().len) }
@@ -331,7 +324,7 @@ impl Draft<'_> {
         // SAFETY: `self` was the only way to write, and it is consumed; the regions lie within the image that the place was made
         // for. On error Drop releases the pages.
         unsafe {
-            place.arena.pages.seal(place.span(), self.view, self.regions, self.verbatim, place.warm)?;
+            place.arena.pages.seal(place.span(), self.view, self.regions, place.warm)?;
             place.arena.pages.close(place.span(), self.view);
         }
         let place = self.place.take().expect("sealed once");

@@ -2,14 +2,14 @@
 //! ARCHITECTURE.md has the figures behind the default.
 
 use std::fs::File;
-use std::io::{self, IoSlice};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::ptr::NonNull;
 use std::sync::{Mutex, PoisonError};
 
 use midflight_image::{Protection, Region};
 
-use crate::os::memory::{self, pwritev};
+use crate::os::memory;
 use crate::{arch, buffers};
 
 /// How code is written before it executes.
@@ -45,17 +45,14 @@ pub(crate) struct Span {
 /// What a block's pages are to be. The regions lie within the span.
 pub(crate) type Regions<'r> = &'r [Region];
 
-/// Bytes that come as they are, by their offset from the start of the block.
-pub(crate) type Verbatim<'r> = &'r [(u64, &'r [u8])];
-
 /// One arena's way.
 pub(crate) trait Pages: Send + Sync {
-    /// Memory of the span's length to write to, for what will be there: zero, but where something comes verbatim.
+    /// Zeroed memory of the span's length to write to, for what will be there.
     ///
     /// # Safety
     ///
     /// The pages lie inside the arena and are in nobody's use: new, released or retired.
-    unsafe fn open(&self, span: Span, verbatim: Verbatim<'_>) -> io::Result<NonNull<u8>>;
+    unsafe fn open(&self, span: Span) -> io::Result<NonNull<u8>>;
 
     /// Gives what was written its final protections; what is in no region becomes inaccessible.
     ///
@@ -63,14 +60,7 @@ pub(crate) trait Pages: Send + Sync {
     ///
     /// `open` returned `view` for these pages, and nobody uses it but to close it. They are inaccessible, or `warm`:
     /// [`retire`](Self::retire) left them with these regions.
-    unsafe fn seal(
-        &self,
-        span: Span,
-        view: NonNull<u8>,
-        regions: Regions<'_>,
-        verbatim: Verbatim<'_>,
-        warm: bool,
-    ) -> io::Result<()>;
+    unsafe fn seal(&self, span: Span, view: NonNull<u8>, regions: Regions<'_>, warm: bool) -> io::Result<()>;
 
     /// Frees what `open` took beside the pages. Once per `open`, after `seal` or in its stead.
     ///
@@ -129,7 +119,7 @@ fn extent(region: &Region) -> (usize, usize) {
 pub(crate) struct WriteOnce;
 
 impl Pages for WriteOnce {
-    unsafe fn open(&self, span: Span, _verbatim: Verbatim<'_>) -> io::Result<NonNull<u8>> {
+    unsafe fn open(&self, span: Span) -> io::Result<NonNull<u8>> {
         // SAFETY: inside the arena and in nobody's use, as the caller says; this way retires nothing.
         unsafe { memory::protect(span.at, span.len, Protection::ReadWrite)? };
         Ok(span.at)
@@ -140,16 +130,10 @@ impl Pages for WriteOnce {
         span: Span,
         view: NonNull<u8>,
         regions: Regions<'_>,
-        verbatim: Verbatim<'_>,
         _warm: bool,
     ) -> io::Result<()> {
         let (at, len) = (span.at, span.len);
         memory::name(view, len, CODE);
-        // SAFETY: the view is the span's, and nobody else uses it.
-        let bytes = unsafe { std::slice::from_raw_parts_mut(view.as_ptr(), len) };
-        for (start, content) in verbatim {
-            bytes[*start as usize..][..content.len()].copy_from_slice(content);
-        }
         let mut covered = 0;
         // SAFETY: inside the arena; the writes are done, as the caller says.
         unsafe {
@@ -209,48 +193,17 @@ impl Memfd {
     }
 
     /// Writes what is read or executed, neighbouring regions by one call.
-    fn write(
-        &self,
-        span: Span,
-        bytes: &[u8],
-        regions: Regions<'_>,
-        verbatim: Verbatim<'_>,
-    ) -> io::Result<()> {
-        let mut verbatim = verbatim.iter().map(|(at, content)| (*at as usize, *content)).peekable();
-        let mut pieces: Vec<IoSlice<'_>> = Vec::new();
-        let mut begin = 0;
-        let mut end = 0;
+    fn write(&self, span: Span, bytes: &[u8], regions: Regions<'_>) -> io::Result<()> {
+        let mut pending = 0..0;
         for region in regions.iter().filter(|region| region.protection != Protection::ReadWrite) {
             let (start, len) = extent(region);
-            if start != end {
-                self.write_pieces(&pieces, span.offset + begin)?;
-                pieces.clear();
-                begin = start;
+            if start != pending.end {
+                self.file.write_all_at(&bytes[pending.clone()], (span.offset + pending.start) as u64)?;
+                pending.start = start;
             }
-            let mut at = start;
-            end = start + len;
-            while let Some((from, content)) = verbatim.next_if(|(from, _)| *from < end) {
-                pieces.push(IoSlice::new(&bytes[at..from]));
-                pieces.push(IoSlice::new(content));
-                at = from + content.len();
-            }
-            pieces.push(IoSlice::new(&bytes[at..end]));
+            pending.end = start + len;
         }
-        self.write_pieces(&pieces, span.offset + begin)
-    }
-
-    fn write_pieces(&self, pieces: &[IoSlice<'_>], mut at: usize) -> io::Result<()> {
-        // pwritev takes 1024 pieces at a time (IOV_MAX), and memory takes all of them or fails.
-        for pieces in pieces.chunks(1024) {
-            let whole: usize = pieces.iter().map(|piece| piece.len()).sum();
-            let written =
-                pwritev(&self.file, pieces, i64::try_from(at).map_err(|_| io::ErrorKind::InvalidInput)?)?;
-            if written != whole {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
-            at += whole;
-        }
-        Ok(())
+        self.file.write_all_at(&bytes[pending.clone()], (span.offset + pending.start) as u64)
     }
 
     /// So that a stray call into code that was freed faults at once.
@@ -273,30 +226,18 @@ fn filled(bytes: &[u8]) -> usize {
 }
 
 impl Pages for Memfd {
-    unsafe fn open(&self, span: Span, verbatim: Verbatim<'_>) -> io::Result<NonNull<u8>> {
+    unsafe fn open(&self, span: Span) -> io::Result<NonNull<u8>> {
         let mut buffer = buffers::take(span.len)?;
-        let mut at = 0;
-        for (start, content) in verbatim {
-            buffer[at..*start as usize].fill(0);
-            at = *start as usize + content.len();
-        }
-        buffer[at..].fill(0);
+        buffer.fill(0);
         let view = NonNull::from(buffer.as_mut_slice()).cast();
         self.drafts.lock().unwrap_or_else(PoisonError::into_inner).push((span.offset, buffer));
         Ok(view)
     }
 
-    unsafe fn seal(
-        &self,
-        span: Span,
-        view: NonNull<u8>,
-        regions: Regions<'_>,
-        verbatim: Verbatim<'_>,
-        warm: bool,
-    ) -> io::Result<()> {
+    unsafe fn seal(&self, span: Span, view: NonNull<u8>, regions: Regions<'_>, warm: bool) -> io::Result<()> {
         // SAFETY: `open` made it of this length, and nobody writes to it any more.
         let bytes = unsafe { std::slice::from_raw_parts(view.as_ptr(), span.len) };
-        self.write(span, bytes, regions, verbatim)?;
+        self.write(span, bytes, regions)?;
         for region in regions {
             let (start, len) = extent(region);
             // SAFETY: the region is inside the span.

@@ -129,8 +129,7 @@ pub(crate) unsafe fn link(
     let window = image.window(&bound.bindings).map_err(wrong)?;
     let frames = unwind::Plan::of(image, memory.page_size());
     let regions = &frames.regions(image);
-    let shape =
-        Shape { len: frames.len(image), align: image.align() as usize, regions, verbatim: &[], window };
+    let shape = Shape { len: frames.len(image), align: image.align() as usize, regions, window };
     let tenant = Tenant::new(image.thread_locals())?;
     let mut draft = memory.draft(&shape).map_err(failed)?;
     let base = draft.base() as u64;

@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::io::{self, IoSlice};
+use std::io;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -84,9 +84,4 @@ pub(crate) fn punch_hole(memory: &File, offset: usize, len: usize) -> io::Result
     let range = |value| i64::try_from(value).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
     let how = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
     fallocate(memory, how, range(offset)?, range(len)?).map_err(io::Error::from)
-}
-
-/// Writes pieces one after the other, from an offset on. Returns how many bytes were written.
-pub(crate) fn pwritev(memory: &File, pieces: &[IoSlice<'_>], offset: i64) -> io::Result<usize> {
-    nix::sys::uio::pwritev(memory, pieces, offset).map_err(io::Error::from)
 }

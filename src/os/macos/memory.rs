@@ -1,7 +1,7 @@
 //! What macOS lacks of Linux: names for mappings, and executable memory behind a descriptor.
 
 use std::fs::File;
-use std::io::{self, IoSlice};
+use std::io;
 use std::ptr::NonNull;
 
 use midflight_image::Protection;
@@ -54,9 +54,4 @@ pub(crate) fn reserve_within(
         io::ErrorKind::Unsupported,
         "modules that need a certain address: compile them with -fPIC",
     ))
-}
-
-/// Linux only.
-pub(crate) fn pwritev(_memory: &File, _pieces: &[IoSlice<'_>], _offset: i64) -> io::Result<usize> {
-    no_memfd()
 }
