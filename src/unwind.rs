@@ -44,18 +44,24 @@ impl Plan {
 
     /// Checks the section in the linked memory, of that length, and makes the copy. Returns the offset of what the
     /// unwinder is to read, if it describes any function.
-    pub(crate) fn finish(&self, base: u64, memory: &mut [u8]) -> Result<Option<usize>, ImageError> {
+    pub(crate) fn finish(
+        &self,
+        image: &Image<'_>,
+        base: u64,
+        memory: &mut [u8],
+    ) -> Result<Option<usize>, ImageError> {
         let Some(Unwind { offset, size, .. }) = self.section else { return Ok(None) };
-        let from = offset as usize..(offset + size) as usize;
         let code = base..base + memory.len() as u64;
-        if unwind::check(&memory[from.clone()], base + offset, code)? == 0 {
+        let (linked, behind) = memory.split_at_mut(image.span() as usize);
+        let section = image.content(linked, offset, size);
+        if unwind::check(section, base + offset, code)? == 0 {
             return Ok(None);
         }
-        let Some(copy) = self.copy else { return Ok(Some(from.start)) };
-        let at = copy.offset as usize;
-        memory.copy_within(from.clone(), at);
-        unwind::shift(&mut memory[at..at + from.len()], copy.offset as i64 - offset as i64)?;
-        Ok(Some(at))
+        let Some(copy) = self.copy else { return Ok(Some(offset as usize)) };
+        let behind = &mut behind[..section.len()];
+        behind.copy_from_slice(section);
+        unwind::shift(behind, copy.offset as i64 - offset as i64)?;
+        Ok(Some(copy.offset as usize))
     }
 }
 

@@ -18,7 +18,14 @@ fn frames_and_publications_work_with_fences_and_mprotect() {
     config.backing = Backing::WriteOnce;
     let rt = Runtime::start_with(config).unwrap();
     assert!(!rt.is_asymmetric());
-    let versions = [0, 1].map(|n| shop.module("fenced", n, &format!("int number(void) {{ return {n}; }}")));
+    // Constants that are too long to be copied twice: they take another way into pages that are changed by mprotect.
+    let source = |n| {
+        format!(
+            "static const volatile int constants[10000] = {{ [9999] = {n} }};
+             int number(void) {{ return constants[9999]; }}"
+        )
+    };
+    let versions = [0, 1].map(|n| shop.module("fenced", n, &source(n)));
     // SAFETY: as declared.
     unsafe { rt.load(&versions[0]) }.unwrap();
     let stop = std::sync::atomic::AtomicBool::new(false);

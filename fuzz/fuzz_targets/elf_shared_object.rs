@@ -48,6 +48,13 @@ fn walk(bytes: &[u8], machine: Machine, page_size: u64) {
     let everything: Vec<_> = image.imports().iter().map(found(Some(-0x40))).collect();
     let linked = image.link(base, &mut memory, &HOST, &everything);
     assert!(linked.is_ok(), "what was accepted can be linked: {linked:?}");
+    let mut rest = vec![0; memory.len()];
+    let linked = image.link_rest(base, &mut rest, &HOST, &everything);
+    assert!(linked.is_ok(), "what was accepted can be linked: {linked:?}");
+    for part in image.verbatim() {
+        rest[part.offset as usize..][..part.bytes.len()].copy_from_slice(part.bytes);
+    }
+    assert!(rest == memory, "it is the same, whoever writes the verbatim parts");
     for indirect in image.indirect() {
         assert_eq!(word(&memory, indirect.place).to_le_bytes(), [0; 8]);
     }

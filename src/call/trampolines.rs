@@ -39,7 +39,13 @@ impl Trampolines {
         let failed = |source| Error::CodeMemory { of: "the trampolines".into(), source };
         let page_size = memory.page_size();
         let whole = [Region { offset: 0, len: page_size as u64, protection: Protection::ReadExecute }];
-        let shape = Shape { len: page_size, align: page_size, regions: &whole, window: Window::ANYWHERE };
+        let shape = Shape {
+            len: page_size,
+            align: page_size,
+            regions: &whole,
+            verbatim: &[],
+            window: Window::ANYWHERE,
+        };
         let mut draft = memory.draft(&shape).map_err(failed)?;
         let handler = unbound_handler();
         let offset = thread::table_offset();

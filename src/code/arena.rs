@@ -5,7 +5,7 @@ use std::io;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use midflight_image::{Protection, Region, Window};
+use midflight_image::{Protection, Region, Verbatim, Window};
 
 use super::Backing;
 use super::backing::{Memfd, Pages, RESERVED, Span, WriteOnce};
@@ -33,6 +33,8 @@ pub(crate) struct Shape<'r> {
     pub(crate) align: usize,
     /// The final protections; in order, within `len`.
     pub(crate) regions: &'r [Region],
+    /// What goes into it as it is: in order, each part in a region that is not writable.
+    pub(crate) verbatim: &'r [Verbatim<'r>],
     /// Where it must be.
     pub(crate) window: Window,
 }
@@ -86,14 +88,16 @@ impl CodeMemory {
         self.page_size
     }
 
-    /// Writable, zeroed memory of the shape's length.
+    /// Writable memory of the shape's length: zeros, but for the verbatim parts, which need not be written.
     pub(crate) fn draft<'r>(&mut self, shape: &Shape<'r>) -> io::Result<Draft<'r>> {
         let len = shape.len.max(1).next_multiple_of(self.page_size);
         let shape = &Shape { len, align: shape.align.max(self.page_size), ..*shape };
         let place = self.place(shape)?;
         // SAFETY: `place` took the pages off the free or the idle list, so they are in nobody's use.
-        match unsafe { place.arena.pages.open(place.span()) } {
-            Ok(view) => Ok(Draft { place: Some(place), view, regions: shape.regions }),
+        match unsafe { place.arena.pages.open(place.span(), shape.verbatim) } {
+            Ok(view) => {
+                Ok(Draft { place: Some(place), view, regions: shape.regions, verbatim: shape.verbatim })
+            }
             Err(error) => {
                 // SAFETY: as above.
                 unsafe { place.release() };
@@ -300,6 +304,7 @@ pub(crate) struct Draft<'r> {
     /// Where it is written.
     view: NonNull<u8>,
     regions: &'r [Region],
+    verbatim: &'r [Verbatim<'r>],
 }
 
 impl Draft<'_> {
@@ -324,7 +329,8 @@ impl Draft<'_> {
         // SAFETY: `self` was the only way to write, and it is consumed; the regions lie within the image that the place was made
         // for. On error Drop releases the pages.
         unsafe {
-            place.arena.pages.seal(place.span(), self.view, self.regions, place.warm)?;
+            let pages = &place.arena.pages;
+            pages.seal(place.span(), self.view, self.regions, self.verbatim, place.warm)?;
             place.arena.pages.close(place.span(), self.view);
         }
         let place = self.place.take().expect("sealed once");

@@ -2,12 +2,12 @@
 //! ARCHITECTURE.md has the figures behind the default.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::ptr::NonNull;
 use std::sync::{Mutex, PoisonError};
 
-use midflight_image::{Protection, Region};
+use midflight_image::{Protection, Region, Verbatim};
 
 use crate::os::memory;
 use crate::{arch, buffers};
@@ -45,22 +45,32 @@ pub(crate) struct Span {
 /// What a block's pages are to be. The regions lie within the span.
 pub(crate) type Regions<'r> = &'r [Region];
 
+/// What goes into a block as it is, past what is written to: in order, each part in a region that is not writable.
+pub(crate) type Parts<'r> = &'r [Verbatim<'r>];
+
 /// One arena's way.
 pub(crate) trait Pages: Send + Sync {
-    /// Zeroed memory of the span's length to write to, for what will be there.
+    /// Memory of the span's length to write to, for what will be there: zeros, but for the parts, where it is of no account.
     ///
     /// # Safety
     ///
     /// The pages lie inside the arena and are in nobody's use: new, released or retired.
-    unsafe fn open(&self, span: Span) -> io::Result<NonNull<u8>>;
+    unsafe fn open(&self, span: Span, parts: Parts<'_>) -> io::Result<NonNull<u8>>;
 
-    /// Gives what was written its final protections; what is in no region becomes inaccessible.
+    /// Gives the parts and what was written beside them its final protections; what is in no region becomes inaccessible.
     ///
     /// # Safety
     ///
     /// `open` returned `view` for these pages, and nobody uses it but to close it. They are inaccessible, or `warm`:
     /// [`retire`](Self::retire) left them with these regions.
-    unsafe fn seal(&self, span: Span, view: NonNull<u8>, regions: Regions<'_>, warm: bool) -> io::Result<()>;
+    unsafe fn seal(
+        &self,
+        span: Span,
+        view: NonNull<u8>,
+        regions: Regions<'_>,
+        parts: Parts<'_>,
+        warm: bool,
+    ) -> io::Result<()>;
 
     /// Frees what `open` took beside the pages. Once per `open`, after `seal` or in its stead.
     ///
@@ -119,7 +129,7 @@ fn extent(region: &Region) -> (usize, usize) {
 pub(crate) struct WriteOnce;
 
 impl Pages for WriteOnce {
-    unsafe fn open(&self, span: Span) -> io::Result<NonNull<u8>> {
+    unsafe fn open(&self, span: Span, _parts: Parts<'_>) -> io::Result<NonNull<u8>> {
         // SAFETY: inside the arena and in nobody's use, as the caller says; this way retires nothing.
         unsafe { memory::protect(span.at, span.len, Protection::ReadWrite)? };
         Ok(span.at)
@@ -130,10 +140,18 @@ impl Pages for WriteOnce {
         span: Span,
         view: NonNull<u8>,
         regions: Regions<'_>,
+        parts: Parts<'_>,
         _warm: bool,
     ) -> io::Result<()> {
         let (at, len) = (span.at, span.len);
         memory::name(view, len, CODE);
+        for part in parts {
+            // SAFETY: within the span, which is writable.
+            unsafe {
+                let place = view.add(part.offset as usize);
+                place.copy_from_nonoverlapping(NonNull::from(part.bytes).cast(), part.bytes.len());
+            }
+        }
         let mut covered = 0;
         // SAFETY: inside the arena; the writes are done, as the caller says.
         unsafe {
@@ -192,30 +210,37 @@ impl Memfd {
         Ok(Self { file: memory::shared_memory(arena, CODE)?, drafts: Mutex::default() })
     }
 
-    /// Writes what is read or executed, neighbouring regions by one call.
-    fn write(&self, span: Span, bytes: &[u8], regions: Regions<'_>) -> io::Result<()> {
-        let mut pending = 0..0;
-        for region in regions.iter().filter(|region| region.protection != Protection::ReadWrite) {
-            let (start, len) = extent(region);
-            if start != pending.end {
-                self.file.write_all_at(&bytes[pending.clone()], (span.offset + pending.start) as u64)?;
-                pending.start = start;
+    /// Writes what is read or executed: each part from where it is, and what is around them. Neighbouring regions are written by
+    /// one call.
+    fn write(&self, span: Span, bytes: &[u8], regions: Regions<'_>, parts: Parts<'_>) -> io::Result<()> {
+        let fixed = regions.iter().filter(|region| region.protection != Protection::ReadWrite);
+        let (mut start, mut end) = (0, 0);
+        let mut pieces = Vec::with_capacity(2 * parts.len() + 1);
+        let mut parts = parts.iter().peekable();
+        for region in fixed {
+            let (from, len) = extent(region);
+            if from != end {
+                memory::write_all_at(&self.file, &mut pieces, (span.offset + start) as u64)?;
+                pieces.clear();
+                (start, end) = (from, from);
             }
-            pending.end = start + len;
+            while let Some(part) = parts.next_if(|part| (part.offset as usize) < from + len) {
+                pieces.push(IoSlice::new(&bytes[end..part.offset as usize]));
+                pieces.push(IoSlice::new(part.bytes));
+                end = part.offset as usize + part.bytes.len();
+            }
+            pieces.push(IoSlice::new(&bytes[end..from + len]));
+            end = from + len;
         }
-        self.file.write_all_at(&bytes[pending.clone()], (span.offset + pending.start) as u64)
+        memory::write_all_at(&self.file, &mut pieces, (span.offset + start) as u64)
     }
 
     /// So that a stray call into code that was freed faults at once.
-    fn fill_with_traps(&self, mut at: usize, len: usize) -> io::Result<()> {
-        const TRAPS: [u8; 1 << 14] = [arch::TRAP; 1 << 14];
-        let end = at + len;
-        while at < end {
-            let part = TRAPS.len().min(end - at);
-            self.file.write_all_at(&TRAPS[..part], at as u64)?;
-            at += part;
-        }
-        Ok(())
+    fn fill_with_traps(&self, at: usize, len: usize) -> io::Result<()> {
+        static TRAPS: [u8; 1 << 14] = [arch::TRAP; 1 << 14];
+        let piece = |start| IoSlice::new(&TRAPS[..TRAPS.len().min(len - start)]);
+        let mut pieces: Vec<_> = (0..len).step_by(TRAPS.len()).map(piece).collect();
+        memory::write_all_at(&self.file, &mut pieces, at as u64)
     }
 }
 
@@ -226,18 +251,30 @@ fn filled(bytes: &[u8]) -> usize {
 }
 
 impl Pages for Memfd {
-    unsafe fn open(&self, span: Span) -> io::Result<NonNull<u8>> {
+    unsafe fn open(&self, span: Span, parts: Parts<'_>) -> io::Result<NonNull<u8>> {
         let mut buffer = buffers::take(span.len)?;
-        buffer.fill(0);
+        let mut zeroed = 0;
+        for part in parts {
+            buffer[zeroed..part.offset as usize].fill(0);
+            zeroed = part.offset as usize + part.bytes.len();
+        }
+        buffer[zeroed..].fill(0);
         let view = NonNull::from(buffer.as_mut_slice()).cast();
         self.drafts.lock().unwrap_or_else(PoisonError::into_inner).push((span.offset, buffer));
         Ok(view)
     }
 
-    unsafe fn seal(&self, span: Span, view: NonNull<u8>, regions: Regions<'_>, warm: bool) -> io::Result<()> {
+    unsafe fn seal(
+        &self,
+        span: Span,
+        view: NonNull<u8>,
+        regions: Regions<'_>,
+        parts: Parts<'_>,
+        warm: bool,
+    ) -> io::Result<()> {
         // SAFETY: `open` made it of this length, and nobody writes to it any more.
         let bytes = unsafe { std::slice::from_raw_parts(view.as_ptr(), span.len) };
-        self.write(span, bytes, regions)?;
+        self.write(span, bytes, regions, parts)?;
         for region in regions {
             let (start, len) = extent(region);
             // SAFETY: the region is inside the span.

@@ -37,16 +37,32 @@ impl Observers {
         Ok(Self { gdb: config.gdb, perf_map, jitdump })
     }
 
+    /// Whether somebody is there to read a module's symbols and its code. Asked once for each module: it decides what is read
+    /// of its file.
+    pub(crate) fn are_there(&self) -> bool {
+        self.perf_map.is_some() || self.jitdump.is_some() || self.tells_gdb()
+    }
+
+    fn tells_gdb(&self) -> bool {
+        match self.gdb {
+            Gdb::WhenAttached => gdb::is_attached(),
+            Gdb::Always => true,
+            Gdb::Never => false,
+        }
+    }
+
     /// Tells profilers of an image that is linked for `base` in `memory`, and gathers what is to be registered when it
     /// is there.
     ///
-    /// `frames` is the offset of its call frame information, as [`unwind::Plan`](crate::unwind::Plan) left it.
+    /// `memory` is the whole image if observers [`are_there`](Self::are_there), which is what `watched` says. `frames` is the
+    /// offset of its call frame information, as [`unwind::Plan`](crate::unwind::Plan) left it.
     pub(crate) fn describe(
         &mut self,
         image: &Image<'_>,
         file: FileOnDisk,
         base: u64,
         memory: &[u8],
+        watched: bool,
         frames: Option<usize>,
     ) -> Result<Description, Error> {
         if let Some(map) = &mut self.perf_map {
@@ -63,12 +79,7 @@ impl Observers {
             frames: frames.map(FrameHeader::new),
             file,
         };
-        let tell_gdb = match self.gdb {
-            Gdb::WhenAttached => gdb::is_attached(),
-            Gdb::Always => true,
-            Gdb::Never => false,
-        };
-        let for_gdb = tell_gdb.then(|| {
+        let for_gdb = (watched && self.tells_gdb()).then(|| {
             let buffer = buffers::take(0).unwrap_or_default();
             image.symbol_file(base, memory, buffer)
         });

@@ -49,15 +49,17 @@ pub(crate) struct ModuleFile {
     contents: Vec<(String, Vec<u8>)>,
     /// Of the first file.
     identity: Option<Identity>,
+    watched: bool,
 }
 
 impl ModuleFile {
-    pub(crate) fn read(source: Source) -> Result<Self, Error> {
+    /// `watched`: also what only debuggers and profilers read.
+    pub(crate) fn read(source: Source, watched: bool) -> Result<Self, Error> {
         if source.files.is_empty() {
             return Err(Error::NoFiles);
         }
         let mut identity = None;
-        let read = |path: &PathBuf| match read(path) {
+        let read = |path: &PathBuf| match read(path, watched) {
             Ok((bytes, of)) => {
                 identity.get_or_insert(of);
                 Ok((path.display().to_string(), bytes))
@@ -65,7 +67,12 @@ impl ModuleFile {
             Err(source) => Err(Error::Read { path: path.clone(), source }),
         };
         let contents = source.files.iter().map(read).collect::<Result<_, _>>()?;
-        Ok(Self { source, contents, identity })
+        Ok(Self { source, contents, identity, watched })
+    }
+
+    /// Whether what only debuggers and profilers read is there.
+    pub(crate) fn watched(&self) -> bool {
+        self.watched
     }
 
     /// The file, or the first of them.
@@ -113,17 +120,26 @@ impl Drop for ModuleFile {
     }
 }
 
-/// The file as long as it is now. One that shrinks meanwhile is an error; what is appended was not there.
-fn read(path: &Path) -> std::io::Result<(Vec<u8>, Identity)> {
+/// The file as long as it is now, `whole` or as much as is loaded of it. One that shrinks meanwhile is an error; what is appended
+/// was not there.
+fn read(path: &Path, whole: bool) -> std::io::Result<(Vec<u8>, Identity)> {
     let mut file = File::open(path)?;
     let metadata = file.metadata()?;
     let length = metadata.len();
     // ELF's own tables number with 32 bits.
     let length = u32::try_from(length).map_err(|_| std::io::ErrorKind::FileTooLarge)? as usize;
     let mut bytes = buffers::take(length)?;
-    file.read_exact(&mut bytes)?;
+    let start = length.min(START);
+    file.read_exact(&mut bytes[..start])?;
+    if let Some(loaded) = Image::loaded_length(&bytes[..start]).filter(|_| !whole) {
+        bytes.truncate(start.max(usize::try_from(loaded).unwrap_or(length)));
+    }
+    file.read_exact(&mut bytes[start..])?;
     Ok((bytes, Identity::from(&metadata)))
 }
+
+/// What is read of a file to see what it is.
+const START: usize = 4096;
 
 /// `libNAME.so`, `libNAME.so.1.2`, `NAME.so`, `libNAME.a` and `NAME.o` to `NAME`.
 pub(super) fn stem(file: &str) -> &str {

@@ -129,23 +129,29 @@ pub(crate) unsafe fn link(
     let window = image.window(&bound.bindings).map_err(wrong)?;
     let frames = unwind::Plan::of(image, memory.page_size());
     let regions = &frames.regions(image);
-    let shape = Shape { len: frames.len(image), align: image.align() as usize, regions, window };
+    // Observers read all of the image. Nobody else needs more than where it ends up.
+    let verbatim = if file.watched() { &[] } else { image.verbatim() };
+    let shape = Shape { len: frames.len(image), align: image.align() as usize, regions, verbatim, window };
     let tenant = Tenant::new(image.thread_locals())?;
     let mut draft = memory.draft(&shape).map_err(failed)?;
     let base = draft.base() as u64;
     let whole = draft.bytes();
     let bytes = &mut whole[..span];
-    image.link(base, bytes, &tenant.host(), &bound.bindings).map_err(wrong)?;
+    if file.watched() {
+        image.link(base, bytes, &tenant.host(), &bound.bindings).map_err(wrong)?;
+    } else {
+        image.link_rest(base, bytes, &tenant.host(), &bound.bindings).map_err(wrong)?;
+    }
     let constructors = image.init(base, bytes).map_err(wrong)?;
     let destructors = image.fini(base, bytes).map_err(wrong)?;
-    let frames = frames.finish(base, whole).map_err(wrong)?;
+    let frames = frames.finish(image, base, whole).map_err(wrong)?;
     let on_disk = FileOnDisk::new(
         file.path(),
         file.identity().filter(|_| image.bias(base).is_some()),
         name.clone(),
         number,
     );
-    let description = observers.describe(image, on_disk, base, whole, frames)?;
+    let description = observers.describe(image, on_disk, base, whole, file.watched(), frames)?;
     let debug_omitted = description.omitted();
     clock.lap(&mut phases.link);
     let block = draft.seal().map_err(failed)?;

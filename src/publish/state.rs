@@ -72,7 +72,8 @@ impl State {
     ) -> Result<Publication, Error> {
         let begin = Instant::now();
         let (mut clock, mut phases) = (Clock::start(), Phases::default());
-        let read = |source: _| ModuleFile::read(Into::into(source));
+        let watched = self.observers.are_there();
+        let read = |source: _| ModuleFile::read(Into::into(source), watched);
         let files = sources.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
         if files.is_empty() {
             return Err(Error::NoFiles);

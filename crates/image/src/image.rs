@@ -10,7 +10,8 @@ use crate::elf::shared::{ExportTables, Shared};
 use crate::elf::{self, FileType};
 use crate::error::label;
 use crate::{
-    Binding, Error, Export, Host, Import, ImportKind, Indirect, Machine, Region, ThreadLocals, Unwind, Window,
+    Binding, Error, Export, Host, Import, ImportKind, Indirect, Machine, Region, ThreadLocals, Unwind,
+    Verbatim, Window,
 };
 
 /// A kind of file that an image is made from. The methods are those of [`Image`], which checks what they are given.
@@ -27,6 +28,9 @@ pub(crate) trait Source<'data> {
     fn span(&self) -> u64;
     fn align(&self) -> u64;
     fn regions(&self) -> &[Region];
+    fn verbatim(&self) -> &[Verbatim<'data>] {
+        &[]
+    }
     fn imports(&self) -> &[Import<'data>];
     fn exports(&self) -> Vec<Export<'data>>;
     fn export(&self, name: &str) -> Option<Export<'data>>;
@@ -54,7 +58,7 @@ pub(crate) trait Source<'data> {
     fn window(&self, _bindings: &[Option<Binding>]) -> Result<Window, Error> {
         Ok(Window::ANYWHERE)
     }
-    /// `bindings` are those of the imports, in their order; only weak ones are missing.
+    /// All but the verbatim parts. `bindings` are those of the imports, in their order; only weak ones are missing.
     fn link(
         &self,
         base: u64,
@@ -121,6 +125,13 @@ impl<'data> Image<'data> {
         Ok(Self { machine, source })
     }
 
+    /// How much of a shared object's file loading it needs, given its first bytes: without the tables for linkers and debuggers,
+    /// which are a quarter of an ordinary file. [`symbols`](Self::symbols) and [`debug`](Self::debug) of so much
+    /// of it are empty. None: all of it, as of other files, or it cannot be told.
+    pub fn loaded_length(start: &[u8]) -> Option<u64> {
+        elf::shared::loaded_length(start)
+    }
+
     /// The instruction set it was parsed for.
     pub fn machine(&self) -> Machine {
         self.machine
@@ -159,6 +170,11 @@ impl<'data> Image<'data> {
     /// inaccessible. Data that is read-only after relocation counts as [`Protection::Read`](crate::Protection::Read).
     pub fn regions(&self) -> &[Region] {
         self.source.regions()
+    }
+
+    /// The long parts that linking leaves as they are in the file, in order: for [`link_rest`](Self::link_rest).
+    pub fn verbatim(&self) -> &[Verbatim<'data>] {
+        self.source.verbatim()
     }
 
     /// The undefined symbols that relocations name, each once, in the order of the symbol table.
@@ -254,11 +270,37 @@ impl<'data> Image<'data> {
         bindings: &[Option<Binding>],
     ) -> Result<(), Error> {
         self.check_memory(base, memory)?;
+        for part in self.verbatim() {
+            // In the image, as the length of the memory is.
+            memory[part.offset as usize..][..part.bytes.len()].copy_from_slice(part.bytes);
+        }
+        self.link_rest(base, memory, host, bindings)
+    }
+
+    /// As [`link`](Self::link), but for the [`verbatim`](Self::verbatim) parts: `memory` is left there as it is, whatever that
+    /// be. For who writes those to where they belong from the file, and saves a copy of most of a module.
+    pub fn link_rest(
+        &self,
+        base: u64,
+        memory: &mut [u8],
+        host: &Host,
+        bindings: &[Option<Binding>],
+    ) -> Result<(), Error> {
+        self.check_memory(base, memory)?;
         if self.thread_locals().is_some() && !(1..=u32::MAX.into()).contains(&host.tls_module) {
             return Err(Error::WrongThreadModule { given: host.tls_module });
         }
         self.check_bindings(bindings)?;
         self.source.link(base, memory, host, bindings)
+    }
+
+    /// What the linked image has from an offset on: of a verbatim part what the file has, and otherwise what is in `memory`, as
+    /// [`link_rest`](Self::link_rest) left it. No more than `len` bytes; fewer where a verbatim part ends, which zeros follow.
+    pub fn content<'m>(&self, memory: &'m [u8], offset: u64, len: u64) -> &'m [u8]
+    where
+        'data: 'm,
+    {
+        content(self.verbatim(), memory, offset, len)
     }
 
     /// The addresses to call when the module has been loaded, in that order: DT_INIT, then DT_INIT_ARRAY, as read
@@ -324,4 +366,20 @@ impl<'data> Image<'data> {
             Err(Error::UnresolvedImport { names, omitted })
         }
     }
+}
+
+/// See [`Image::content`].
+pub(crate) fn content<'m, 'data: 'm>(
+    verbatim: &[Verbatim<'data>],
+    memory: &'m [u8],
+    offset: u64,
+    len: u64,
+) -> &'m [u8] {
+    let holds = |part: &&Verbatim<'_>| (part.offset..part.offset + part.bytes.len() as u64).contains(&offset);
+    let (bytes, start) = match verbatim.iter().find(holds) {
+        Some(part) => (part.bytes, offset - part.offset),
+        None => (memory, offset),
+    };
+    let rest = usize::try_from(start).ok().and_then(|start| bytes.get(start..)).unwrap_or_default();
+    &rest[..rest.len().min(usize::try_from(len).unwrap_or(usize::MAX))]
 }

@@ -45,5 +45,5 @@ pub use image::{Image, Input};
 pub use machine::Machine;
 pub use parts::{
     Binding, Export, ExportKind, Host, Import, ImportKind, Indirect, Protection, Region, ThreadLocal,
-    ThreadLocals, Unwind, Window,
+    ThreadLocals, Unwind, Verbatim, Window,
 };

@@ -24,6 +24,15 @@ pub struct Region {
     pub protection: Protection,
 }
 
+/// A part of the finished image that is just as in the file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Verbatim<'a> {
+    /// From the start of the image.
+    pub offset: u64,
+    /// In one region that is not writable.
+    pub bytes: &'a [u8],
+}
+
 /// A symbol that the module uses and does not define.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub struct Import<'a> {

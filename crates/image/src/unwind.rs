@@ -14,9 +14,8 @@ use crate::Error;
 /// is in `code`, which are addresses too.
 pub fn check(section: &[u8], address: u64, code: Range<u64>) -> Result<usize, Error> {
     let mut functions = 0;
-    let visit = |field, place, encoding| {
+    let visit = |field, start: u64, place, encoding| {
         let Field::Function { size } = field else { return Ok(()) };
-        let start = read(section, place, encoding)?;
         // The linker's mark of a function that it has discarded.
         if start == 0 {
             return Ok(());
@@ -37,11 +36,11 @@ pub fn check(section: &[u8], address: u64, code: Range<u64>) -> Result<usize, Er
 /// Makes a copy of a section right for an address that is `by` bytes above the original's.
 pub fn shift(copy: &mut [u8], by: i64) -> Result<(), Error> {
     let mut places = Vec::new();
-    let visit = |_, place, encoding| {
+    let visit = |_, value, place, encoding| {
         match encoding & APPLICATION {
             ABSOLUTE => {}
             // Zero stands for nothing there, whatever it is relative to.
-            PC_RELATIVE if read(copy, place, encoding)? == 0 => {}
+            PC_RELATIVE if value == 0 => {}
             PC_RELATIVE => places.push((place, encoding)),
             _ => return Err(("an address is relative to what cannot be known", place)),
         }
@@ -81,6 +80,8 @@ const ABSOLUTE: u8 = 0x00;
 const PC_RELATIVE: u8 = 0x10;
 const INDIRECT: u8 = 0x80;
 const OMITTED: u8 = 0xFF;
+/// Signed, four bytes, relative to its place.
+const USUAL: u8 = PC_RELATIVE | SIGNED | 3;
 
 /// Bytes of a pointer.
 fn width(encoding: u8) -> Result<usize, Fault> {
@@ -97,7 +98,6 @@ fn width(encoding: u8) -> Result<usize, Fault> {
 fn read(section: &[u8], place: usize, encoding: u8) -> Result<u64, Fault> {
     let rest = section.get(place..).unwrap_or_default();
     let signed = encoding & SIGNED != 0;
-    // Each width by itself: there are two pointers for every function, and a copy of unknown length is a call.
     let value = match width(encoding)? {
         2 => rest
             .first_chunk()
@@ -131,12 +131,23 @@ struct Common {
     tables: Option<u8>,
 }
 
-/// Calls `visit` with each address that the section holds: what it is, where it is, how it is encoded.
-fn walk(section: &[u8], mut visit: impl FnMut(Field, usize, u8) -> Result<(), Fault>) -> Result<(), Fault> {
+/// Calls `visit` with each address that the section holds: what it is, its bare value, where it is, how it is encoded.
+fn walk(
+    section: &[u8],
+    mut visit: impl FnMut(Field, u64, usize, u8) -> Result<(), Fault>,
+) -> Result<(), Fault> {
     // Ascending by place.
     let mut commons: Vec<Common> = Vec::new();
     let mut at = 0;
     while let Some(length) = word(section, at) {
+        // Nearly all are of functions, as compilers write them, of the common record that is the last so far.
+        if let Some(last) = commons.last()
+            && let Some((function, size)) = usual(section, at, *last)
+        {
+            visit(Field::Function { size }, function, at + 8, USUAL)?;
+            at += 4 + length as usize;
+            continue;
+        }
         if length == 0 {
             return Ok(());
         }
@@ -162,22 +173,38 @@ fn walk(section: &[u8], mut visit: impl FnMut(Field, usize, u8) -> Result<(), Fa
     if at == section.len() { Ok(()) } else { Err(("a record is cut off", at)) }
 }
 
+/// The bare start and the size of the function that the record at `at` describes, if it is as compilers write nearly all: whole,
+/// of this common record, of known widths, with nothing that a language reads. (By itself, because there is one for every
+/// function: 2 ns for each, and not 5.)
+#[inline]
+fn usual(section: &[u8], at: usize, common: Common) -> Option<(u64, u64)> {
+    const LEN: usize = 17;
+    let rest = section.get(at..)?;
+    let record: &[u8; LEN] = rest.first_chunk()?;
+    let word = |at: usize| u32::from_le_bytes([record[at], record[at + 1], record[at + 2], record[at + 3]]);
+    let length = word(0) as usize;
+    let whole = length >= LEN - 4 && length <= rest.len() - 4;
+    // Its second word is how far the common record is before it. No data: the augmentation's length is 0.
+    let plain = word(4) as usize == (at + 4).wrapping_sub(common.place) && record[16] == 0;
+    let known = common.functions == USUAL && common.tables.is_some();
+    (whole && plain && known).then_some((word(8) as i32 as u64, word(12).into()))
+}
+
 /// A record that describes a function (FDE), from behind its pointer to the common record.
 fn function(
     record: &[u8],
     at: usize,
     common: Common,
-    visit: &mut impl FnMut(Field, usize, u8) -> Result<(), Fault>,
+    visit: &mut impl FnMut(Field, u64, usize, u8) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
     let wide = width(common.functions)?;
     let size = read(record, at + wide, common.functions & WIDTH)?;
-    visit(Field::Function { size }, at, common.functions)?;
+    visit(Field::Function { size }, read(record, at, common.functions)?, at, common.functions)?;
     let Some(tables) = common.tables else { return Ok(()) };
     let mut data = Bytes { record, at: at + 2 * wide };
     let end = data.block()?;
     if tables != OMITTED && data.at < end {
-        read(&record[..end], data.at, tables)?;
-        visit(Field::Language, data.at, tables)?;
+        visit(Field::Language, read(&record[..end], data.at, tables)?, data.at, tables)?;
     }
     Ok(())
 }
@@ -186,7 +213,7 @@ fn function(
 fn common(
     record: &[u8],
     place: usize,
-    visit: &mut impl FnMut(Field, usize, u8) -> Result<(), Fault>,
+    visit: &mut impl FnMut(Field, u64, usize, u8) -> Result<(), Fault>,
 ) -> Result<Common, Fault> {
     let mut data = Bytes { record, at: place + 8 };
     let version = data.byte()?;
@@ -216,8 +243,7 @@ fn common(
                     b'L' => common.tables = Some(data.byte()?),
                     b'P' => {
                         let encoding = data.byte()?;
-                        read(record, data.at, encoding)?;
-                        visit(Field::Language, data.at, encoding)?;
+                        visit(Field::Language, read(record, data.at, encoding)?, data.at, encoding)?;
                         data.at += width(encoding)?;
                     }
                     // Signal frames, and functions that sign or tag return addresses: no data.

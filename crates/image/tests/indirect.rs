@@ -112,3 +112,23 @@ fn what_chooses_must_be_a_function_of_the_module() {
         assert!(matches!(error, midflight_image::Error::TextRelocation { .. }), "{error:?}");
     }
 }
+
+/// Found by fuzzing: two relocations for one place, of which the later is an ordinary pointer.
+#[test]
+fn a_place_that_is_relocated_twice_is_still_left_to_the_code() {
+    for machine in BOTH {
+        let [relative, ..] = types(machine);
+        let source = "static int (*volatile p)(void) = chosen; static int x, *volatile q = &x; int f(void) { return p() + *q; }";
+        let mut module = one_use(machine, source);
+        let place = {
+            let image = Image::parse(&module, machine, 4096, MAX_SPAN).unwrap();
+            image.indirect()[0].place + u64_at(&module, program_headers(&module, 1)[0] + 16)
+        };
+        let at = relocation(&module, relative);
+        put64(&mut module, at, place);
+        let image = Image::parse(&module, machine, 4096, MAX_SPAN).unwrap();
+        let mut memory = vec![0; image.span() as usize];
+        link(&image, 0x10_0000, &mut memory, |_| Some(0x4000)).unwrap();
+        assert!(image.indirect().iter().all(|indirect| u64_at(&memory, indirect.place as usize) == 0));
+    }
+}

@@ -15,7 +15,7 @@ use nix::sys::mman::{MapFlags, mmap};
 
 pub(crate) use crate::os::linux::gaps::reserve_within;
 pub(crate) use crate::os::posix::memory::{
-    discard, map_zeroed, page_size, protect, release, reserve_aligned, unreserve,
+    discard, map_zeroed, page_size, protect, release, reserve_aligned, unreserve, write_all_at,
 };
 use crate::os::posix::memory::{flags, non_zero};
 

@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 use midflight_image::Protection;
 
 pub(crate) use crate::os::posix::memory::{
-    discard, map_zeroed, page_size, protect, release, reserve_aligned, unreserve,
+    discard, map_zeroed, page_size, protect, release, reserve_aligned, unreserve, write_all_at,
 };
 
 /// macOS has no names for anonymous mappings.

@@ -1,11 +1,14 @@
 //! What the systems share: reserve, protect, give back. mmap(2), mprotect(2), munmap(2).
 
-use std::io;
+use std::fs::File;
+use std::io::{self, IoSlice};
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 
 use midflight_image::Protection;
+use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, mprotect, munmap};
+use nix::sys::uio::pwritev;
 
 pub(crate) fn flags(protection: Protection) -> ProtFlags {
     match protection {
@@ -24,6 +27,24 @@ const RESERVED: MapFlags = MapFlags::MAP_PRIVATE.union(MapFlags::MAP_NORESERVE);
 /// Bytes per page: 4096, and on AArch64 also 16384 or 65536.
 pub(crate) fn page_size() -> usize {
     region::page::size()
+}
+
+/// Writes the pieces one behind the other, by as few calls as may be: a page that two pieces share is then found once.
+pub(crate) fn write_all_at(file: &File, mut pieces: &mut [IoSlice<'_>], mut offset: u64) -> io::Result<()> {
+    /// What every system takes (IOV_MAX).
+    const AT_ONCE: usize = 1024;
+    while pieces.iter().any(|piece| !piece.is_empty()) {
+        let at = i64::try_from(offset).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        match pwritev(file, &pieces[..pieces.len().min(AT_ONCE)], at) {
+            Ok(written) => {
+                IoSlice::advance_slices(&mut pieces, written);
+                offset += written as u64;
+            }
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 /// Takes `len` bytes of inaccessible address space, wherever the kernel likes.

@@ -14,9 +14,10 @@ mod versions;
 
 use super::{Half, Header, Word, malformed, strings, table_of};
 use crate::debug::{DebugInfo, Symbols as Names};
-use crate::image::Source;
+use crate::image::{self, Source};
 use crate::{
     Binding, Error, Export, Host, Import, Indirect, Machine, Protection, Region, ThreadLocals, Unwind,
+    Verbatim,
 };
 use alloc::vec::Vec;
 use debug::Sections;
@@ -25,6 +26,7 @@ pub use lookup::ExportTables;
 use object::LittleEndian as LE;
 use relocate::Linking;
 use segments::Layout;
+pub(crate) use segments::loaded_length;
 use symbols::Symbols;
 use uses::Uses;
 
@@ -63,8 +65,9 @@ impl<'data> Shared<'data> {
         let symbols = Symbols::parse(&layout, &dynamic)?;
         let tables = Tables { machine, layout, thread_locals, dynamic, symbols };
         let sections = Sections::parse(bytes, header);
-        let exports_indirect = tables.check_exports()?;
-        let image = Shared { uses: Uses::parse(&tables)?, exports_indirect, unwind, sections, tables };
+        let exported = tables.check_exports()?;
+        let uses = Uses::parse(&tables, &exported)?;
+        let image = Shared { uses, exports_indirect: exported.indirect, unwind, sections, tables };
         for (list, calls) in [("DT_INIT", image.tables.dynamic.init), ("DT_FINI", image.tables.dynamic.fini)]
         {
             if let Some(address) = calls.single {
@@ -99,10 +102,11 @@ impl<'data> Shared<'data> {
             return Ok(());
         }
         let outside = malformed("dynamic table", "an array of functions is outside the image", address);
-        let start = self.tables.layout.offset(address).and_then(|offset| usize::try_from(offset).ok());
-        let words = start.and_then(|start| memory.get(start..)).ok_or(outside.clone())?;
+        let start = self.tables.layout.offset(address).ok_or(outside.clone())?;
         let count = usize::try_from(count).map_err(|_| outside.clone())?;
-        let words = words.get(..count.saturating_mul(8)).ok_or(outside)?;
+        let len = count.saturating_mul(8);
+        let words = image::content(self.tables.layout.verbatim(), memory, start, len as u64);
+        let words = Some(words).filter(|words| words.len() == len).ok_or(outside)?;
         for word in table_of::<Word>(words, count) {
             let entry = word.get(LE);
             self.check_code(list, entry.wrapping_sub(self.tables.layout.bias(base)), entry)?;
@@ -155,6 +159,10 @@ impl<'data> Source<'data> for Shared<'data> {
 
     fn regions(&self) -> &[Region] {
         self.tables.layout.regions()
+    }
+
+    fn verbatim(&self) -> &[Verbatim<'data>] {
+        self.tables.layout.verbatim()
     }
 
     fn imports(&self) -> &[Import<'data>] {

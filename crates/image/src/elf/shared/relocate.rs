@@ -8,7 +8,7 @@
 //! calls ended in the host's or in the old version's function would be a mix of two.
 
 use super::symbols::Definition;
-use super::uses::Uses;
+use super::uses::{Own, Uses};
 use super::{Tables, Word, malformed, tls};
 use crate::error::{Refusal, label};
 use crate::fixup::{self, Kind, Operands};
@@ -67,20 +67,21 @@ impl Linking<'_, '_> {
         each_relr(self.tables.dynamic.relr, |place| {
             fixup::rebase(self.place(memory, place)?, self.bias).map_err(no_word(place))
         })?;
-        for relocation in self.tables.with_addends() {
+        for Own { offset, word } in &self.uses.own {
+            word_at(memory, *offset)?.copy_from_slice(&word.wrapping_add(self.bias).to_le_bytes());
+        }
+        for relocation in &self.uses.rest {
             let (place, index) = (relocation.r_offset(LE), relocation.r_sym(LE, false));
             let addend = relocation.r_addend(LE);
             match machine.dynamic(relocation.r_type(LE, false)) {
-                Meaning::Nothing => {}
-                Meaning::Apply(kind) => match self.address(kind, index)? {
-                    Some(symbol) => {
+                Meaning::Nothing | Meaning::Indirect => {}
+                Meaning::Apply(kind) => {
+                    if let Some(symbol) = self.address(kind, index)? {
                         let operands = Operands { bias: self.bias, symbol, addend };
                         fixup::apply(machine, kind, self.place(memory, place)?, operands)
                             .map_err(no_word(place))?;
                     }
-                    None => self.put(memory, place, 0)?,
-                },
-                Meaning::Indirect => self.put(memory, place, 0)?,
+                }
                 Meaning::ThreadLocal(kind) => {
                     let words = tls::words(kind, self.variable(index)?, addend, self.host);
                     let (first, second) = words.map_err(|problem| Error::UnusableBinding {
@@ -95,7 +96,11 @@ impl Linking<'_, '_> {
                 Meaning::Refuse(refusal) => return Err(self.tables.refused(relocation, refusal)),
             }
         }
-        Ok(())
+        // Last, whatever else a damaged file has put there.
+        self.uses.indirect.iter().try_for_each(|indirect| {
+            word_at(memory, indirect.place)?.fill(0);
+            Ok(())
+        })
     }
 
     /// What S is in this process; `None` if code of the module will say.
@@ -131,18 +136,21 @@ impl Linking<'_, '_> {
     }
 
     fn place<'m>(&self, memory: &'m mut [u8], place: u64) -> Result<&'m mut [u8], Error> {
-        self.tables
-            .layout
-            .offset(place)
-            .and_then(|offset| usize::try_from(offset).ok())
-            .and_then(|offset| memory.get_mut(offset..)?.get_mut(..Kind::SIZE as usize))
-            .ok_or_else(|| malformed(TABLE, "a place is outside the image", place))
+        word_at(memory, place.wrapping_sub(self.tables.layout.low()))
     }
 
     fn put(&self, memory: &mut [u8], place: u64, word: u64) -> Result<(), Error> {
         self.place(memory, place)?.copy_from_slice(&word.to_le_bytes());
         Ok(())
     }
+}
+
+/// The place at an offset in the image.
+fn word_at(memory: &mut [u8], offset: u64) -> Result<&mut [u8], Error> {
+    usize::try_from(offset)
+        .ok()
+        .and_then(|offset| memory.get_mut(offset..)?.get_mut(..Kind::SIZE as usize))
+        .ok_or_else(|| malformed(TABLE, "a place is outside the image", offset))
 }
 
 /// Each place of a RELR table: an even word is an address, an odd one a bitmap of the 63 words that follow the

@@ -5,13 +5,16 @@
 //! first and last page).
 
 use super::{Header, malformed};
-use crate::{Error, Protection, Region};
+use crate::{Error, Protection, Region, Verbatim};
 use alloc::vec::Vec;
 use object::LittleEndian as LE;
 use object::elf;
 use object::read::elf::{FileHeader, ProgramHeader};
 
 const TABLE: &str = "program header table";
+
+/// Segments that are shorter are sooner copied than treated apart.
+const VERBATIM: usize = 16 << 10;
 
 /// One loadable segment, in the file's own numbering of addresses.
 pub(super) struct Segment<'data> {
@@ -20,7 +23,7 @@ pub(super) struct Segment<'data> {
     size: u64,
     file: &'data [u8],
     /// `None`: no access at all.
-    pub(super) protection: Option<Protection>,
+    protection: Option<Protection>,
 }
 
 impl Segment<'_> {
@@ -44,6 +47,7 @@ pub(super) struct Layout<'data> {
     /// Ascending, not overlapping, none empty.
     segments: Vec<Segment<'data>>,
     regions: Vec<Region>,
+    verbatim: Vec<Verbatim<'data>>,
     page_size: u64,
     /// PT_DYNAMIC: address and size.
     pub(super) dynamic: (u64, u64),
@@ -111,7 +115,25 @@ impl<'data> Layout<'data> {
             return Err(Error::TooLarge { needed: span, limit: max_span });
         }
         let regions = regions(&segments, low, page_size, relro)?;
-        Ok(Layout { low, span, align, segments, regions, page_size, dynamic, eh_frame_header, thread_locals })
+        // Relocations change writable segments only (`uses.rs` sees to that).
+        let fixed = |segment: &&Segment<'_>| {
+            matches!(segment.protection, Some(Protection::Read | Protection::ReadExecute))
+                && segment.file.len() >= VERBATIM
+        };
+        let part = |segment: &Segment<'data>| Verbatim { offset: segment.address - low, bytes: segment.file };
+        let verbatim = segments.iter().filter(fixed).map(part).collect();
+        Ok(Layout {
+            low,
+            span,
+            align,
+            segments,
+            regions,
+            verbatim,
+            page_size,
+            dynamic,
+            eh_frame_header,
+            thread_locals,
+        })
     }
 
     pub(super) fn span(&self) -> u64 {
@@ -129,6 +151,10 @@ impl<'data> Layout<'data> {
 
     pub(super) fn regions(&self) -> &[Region] {
         &self.regions
+    }
+
+    pub(super) fn verbatim(&self) -> &[Verbatim<'data>] {
+        &self.verbatim
     }
 
     /// The offset in the image of an address of the file; also of the address just behind the image, which is
@@ -149,7 +175,7 @@ impl<'data> Layout<'data> {
 
     /// For questions about many addresses.
     pub(super) fn nearby(&self) -> Nearby<'_, 'data> {
-        Nearby { layout: self, last: None }
+        Nearby { layout: self, start: 0, size: 0, protection: None }
     }
 
     /// Whether all of it lies in one segment with this protection.
@@ -182,9 +208,13 @@ impl<'data> Layout<'data> {
         end - (segment.address + segment.file.len() as u64)
     }
 
-    /// Copies every segment to its place.
+    /// Copies every segment that is not verbatim to its place.
     pub(super) fn fill(&self, memory: &mut [u8]) {
-        for segment in &self.segments {
+        let is_verbatim = |segment: &Segment<'_>| {
+            let offset = segment.address - self.low;
+            self.verbatim.binary_search_by_key(&offset, |part| part.offset).is_ok()
+        };
+        for segment in self.segments.iter().filter(|segment| !is_verbatim(segment)) {
             let place = usize::try_from(segment.address - self.low)
                 .ok()
                 .and_then(|start| memory.get_mut(start..)?.get_mut(..segment.file.len()));
@@ -195,23 +225,43 @@ impl<'data> Layout<'data> {
     }
 }
 
+/// See [`Image::loaded_length`](crate::Image::loaded_length).
+pub(crate) fn loaded_length(start: &[u8]) -> Option<u64> {
+    let header = Header::parse(start).ok().filter(|header| header.e_type(LE) == elf::ET_DYN)?;
+    let headers = header.program_headers(LE, start).ok()?;
+    let loaded = headers.iter().filter(|header| header.p_type(LE) == elf::PT_LOAD);
+    loaded.map(|header| header.p_offset(LE).checked_add(header.p_filesz(LE))).try_fold(
+        // The headers, which need not be in a segment.
+        header.e_phoff(LE).checked_add(size_of_val(headers) as u64)?,
+        |length, end| Some(length.max(end?)),
+    )
+}
+
 /// Finds the segment of an address, which is often that of the address before.
 pub(super) struct Nearby<'a, 'data> {
     layout: &'a Layout<'data>,
-    last: Option<&'a Segment<'data>>,
+    /// Of the last segment: its address, its size and its protection. (Not a reference to it, which would be followed for each
+    /// of thousands of questions.)
+    start: u64,
+    size: u64,
+    protection: Option<Protection>,
 }
 
-impl<'a, 'data> Nearby<'a, 'data> {
-    /// The segment that holds all of it.
-    pub(super) fn segment(&mut self, address: u64, len: u64) -> Option<&'a Segment<'data>> {
-        if !self.last.is_some_and(|last| last.holds(address, len)) {
-            self.last = self.layout.segment(address, len);
+impl<'data> Nearby<'_, 'data> {
+    /// The protection of the segment that holds all of it, if there is one; `Some(None)` is a segment without any.
+    #[inline]
+    pub(super) fn protection(&mut self, address: u64, len: u64) -> Option<Option<Protection>> {
+        let offset = address.wrapping_sub(self.start);
+        if offset > self.size || len > self.size - offset {
+            let segment = self.layout.segment(address, len)?;
+            (self.start, self.size, self.protection) = (segment.address, segment.size, segment.protection);
         }
-        self.last
+        Some(self.protection)
     }
 
+    #[inline]
     pub(super) fn is(&mut self, protection: Protection, address: u64, len: u64) -> bool {
-        self.segment(address, len).is_some_and(|segment| segment.protection == Some(protection))
+        self.protection(address, len) == Some(Some(protection))
     }
 }
 

@@ -1,20 +1,24 @@
-//! Relocations, looked at once when a module is parsed: whether each can be applied, and what they use.
+//! Relocations, looked at once when a module is parsed: whether each can be applied, what they use, and what of
+//! them is settled already.
 
 use super::relocate::{Relocation, TABLE, each_relr};
 use super::segments::Nearby;
-use super::symbols::Definition;
+use super::symbols::{Definition, Exported};
 use super::{Tables, malformed, tls};
 use crate::error::Refusal;
 use crate::fixup::{self, Kind, Operands};
 use crate::machine::{Dynamic as Meaning, ThreadKind};
-use crate::{Binding, Error, Import, ImportKind, Indirect, Protection};
+use crate::{Binding, Error, Import, ImportKind, Indirect, Machine, Protection};
 use alloc::vec::Vec;
 use object::LittleEndian as LE;
 use object::elf;
 use object::read::elf::Rela;
 
-/// What the relocations use that is not the module's own, and what they leave to its code.
+/// What the relocations come to: pointers into the module itself, which most are and which need nothing but its address, and
+/// the rest.
 pub(super) struct Uses<'data> {
+    pub(super) own: Vec<Own>,
+    pub(super) rest: Vec<&'data Relocation>,
     /// In the order of the symbol table.
     pub(super) imports: Vec<Import<'data>>,
     /// For each symbol up to the last import, where in `imports` it is.
@@ -22,16 +26,29 @@ pub(super) struct Uses<'data> {
     pub(super) indirect: Vec<Indirect>,
 }
 
+/// A pointer into the module itself.
+#[derive(Clone, Copy)]
+pub(super) struct Own {
+    /// Of the place, in the image.
+    pub(super) offset: u64,
+    /// What the bias is added to.
+    pub(super) word: u64,
+}
+
 impl<'data> Uses<'data> {
-    pub(super) fn parse(tables: &Tables<'data>) -> Result<Self, Error> {
+    pub(super) fn parse(tables: &Tables<'data>, exported: &Exported) -> Result<Self, Error> {
         let mut check = Check {
             tables,
+            exported,
             nearby: tables.layout.nearby(),
+            own: Vec::with_capacity(tables.with_addends().count()),
+            rest: Vec::new(),
             used: alloc::vec![Use::default(); tables.symbols.count()],
             indirect: Vec::new(),
         };
+        let mut meanings = Meanings::of(tables.machine);
         for relocation in tables.with_addends() {
-            check.relocation(relocation)?;
+            check.relocation(relocation, meanings.get(relocation))?;
         }
         each_relr(tables.dynamic.relr, |place| check.place(place, Kind::SIZE, 1, 0))?;
 
@@ -44,7 +61,7 @@ impl<'data> Uses<'data> {
                 imports.push(import_of_symbol(tables, index, *used)?);
             }
         }
-        Ok(Uses { imports, import_of, indirect: check.indirect })
+        Ok(Uses { own: check.own, rest: check.rest, imports, import_of, indirect: check.indirect })
     }
 
     /// What an undefined symbol that is used stands for.
@@ -68,23 +85,56 @@ impl Use {
     }
 }
 
+/// What relocations mean, of which most are of the type of the one before.
+struct Meanings {
+    machine: Machine,
+    last: (u32, Meaning),
+}
+
+impl Meanings {
+    fn of(machine: Machine) -> Self {
+        Self { machine, last: (0, machine.dynamic(0)) }
+    }
+
+    #[inline]
+    fn get(&mut self, relocation: &Relocation) -> Meaning {
+        let r_type = relocation.r_type(LE, false);
+        if r_type != self.last.0 {
+            self.last = (r_type, self.machine.dynamic(r_type));
+        }
+        self.last.1
+    }
+}
+
 struct Check<'a, 'data> {
     tables: &'a Tables<'data>,
+    exported: &'a Exported,
     nearby: Nearby<'a, 'data>,
+    own: Vec<Own>,
+    rest: Vec<&'data Relocation>,
     /// For each symbol.
     used: Vec<Use>,
     indirect: Vec<Indirect>,
 }
 
-impl Check<'_, '_> {
-    fn relocation(&mut self, relocation: &Relocation) -> Result<(), Error> {
+impl<'data> Check<'_, 'data> {
+    #[inline]
+    fn relocation(&mut self, relocation: &'data Relocation, meaning: Meaning) -> Result<(), Error> {
         let (place, index) = (relocation.r_offset(LE), relocation.r_sym(LE, false));
-        match self.tables.machine.dynamic(relocation.r_type(LE, false)) {
-            Meaning::Nothing => Ok(()),
-            Meaning::Apply(kind) => {
-                self.place(place, Kind::SIZE, kind.place_align(), index)?;
-                if kind.uses_symbol() && index != 0 { self.symbol(relocation, kind) } else { Ok(()) }
+        if let Meaning::Apply(kind) = meaning {
+            self.place(place, Kind::SIZE, kind.place_align(), index)?;
+            if let Some(symbol) = self.own_address(kind, index)? {
+                let operands = Operands { bias: 0, symbol, addend: relocation.r_addend(LE) };
+                let word = fixup::value(self.tables.machine, kind, operands);
+                self.own.push(Own { offset: place - self.tables.layout.low(), word });
+                return Ok(());
             }
+        }
+        self.rest.push(relocation);
+        match meaning {
+            Meaning::Nothing => Ok(()),
+            Meaning::Apply(kind) if kind.uses_symbol() && index != 0 => self.symbol(relocation, kind),
+            Meaning::Apply(_) => Ok(()),
             Meaning::Indirect => {
                 self.place(place, Kind::SIZE, 1, index)?;
                 self.indirect(place, relocation.r_addend(LE) as u64, 0)
@@ -98,17 +148,34 @@ impl Check<'_, '_> {
         }
     }
 
-    fn place(&mut self, place: u64, len: u64, align: u64, symbol: u32) -> Result<(), Error> {
-        match self.nearby.segment(place, len) {
-            None => Err(malformed(TABLE, "a place is outside the segments", place)),
-            Some(segment) if segment.protection != Some(Protection::ReadWrite) => {
-                Err(Error::TextRelocation { offset: place, symbol: self.tables.label(symbol) })
-            }
-            Some(_) if !place.is_multiple_of(align) => {
-                Err(malformed(TABLE, "an entry for code to load is not aligned", place))
-            }
-            Some(_) => Ok(()),
+    /// The address in the file of what a relocation points at, if that is in the module: 0 where it has no symbol.
+    #[inline]
+    fn own_address(&self, kind: Kind, index: u32) -> Result<Option<u64>, Error> {
+        match (kind.uses_symbol(), index) {
+            (false, _) => Ok(Some(0)),
+            (true, 0) => Ok(None),
+            (true, _) => match self.exported.function(index) {
+                None => Ok(self.tables.ordinary(self.tables.symbols.get(index)?)),
+                found => Ok(found),
+            },
         }
+    }
+
+    /// `align` is a power of two.
+    #[inline]
+    fn place(&mut self, place: u64, len: u64, align: u64, symbol: u32) -> Result<(), Error> {
+        let protection = self.nearby.protection(place, len);
+        // Not by a division: there are thousands of places.
+        if protection == Some(Some(Protection::ReadWrite)) && place & (align - 1) == 0 {
+            return Ok(());
+        }
+        Err(match protection {
+            None => malformed(TABLE, "a place is outside the segments", place),
+            Some(Some(Protection::ReadWrite)) => {
+                malformed(TABLE, "an entry for code to load is not aligned", place)
+            }
+            Some(_) => Error::TextRelocation { offset: place, symbol: self.tables.label(symbol) },
+        })
     }
 
     /// The symbol of a relocation that wants its address.
