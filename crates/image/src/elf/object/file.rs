@@ -262,18 +262,23 @@ impl<'data> File<'data> {
         name.map(crate::error::label).unwrap_or_default()
     }
 
+    #[inline]
     pub(super) fn home(&self, index: u32) -> Result<Home, Error> {
-        let outside = || malformed(SYMBOLS, "a symbol is in no section of this file", index.into());
-        let symbol = self.symbols.get(index as usize).ok_or_else(outside)?;
-        let section = match symbol.st_shndx(LE) {
-            elf::SHN_UNDEF => return Ok(Home::Undefined),
-            elf::SHN_ABS => return Ok(Home::Absolute),
-            elf::SHN_COMMON | SHN_X86_64_LCOMMON => return Ok(Home::Common),
-            elf::SHN_XINDEX => self.extended.get(index as usize).ok_or_else(outside)?.get(LE),
-            reserved if reserved >= elf::SHN_LORESERVE => return Err(outside()),
+        self.find_home(index)
+            .ok_or_else(|| malformed(SYMBOLS, "a symbol is in no section of this file", index.into()))
+    }
+
+    #[inline]
+    fn find_home(&self, index: u32) -> Option<Home> {
+        let section = match self.symbols.get(index as usize)?.st_shndx(LE) {
+            elf::SHN_UNDEF => return Some(Home::Undefined),
+            elf::SHN_ABS => return Some(Home::Absolute),
+            elf::SHN_COMMON | SHN_X86_64_LCOMMON => return Some(Home::Common),
+            elf::SHN_XINDEX => self.extended.get(index as usize)?.get(LE),
+            elf::SHN_LORESERVE.. => return None,
             section => section.into(),
         };
-        if section as usize >= self.sections.len() { Err(outside()) } else { Ok(Home::Section(section)) }
+        ((section as usize) < self.sections.len()).then_some(Home::Section(section))
     }
 
     /// The symbols that other files see, with their names. Names may share their ends, so a damaged file could have

@@ -8,6 +8,7 @@ use crate::error::label;
 use crate::{Error, Protection, Region, ThreadLocals, Unwind};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 /// The sections of the link that are kept, in the order in which they will stand, each part by itself.
 #[derive(Default)]
@@ -114,6 +115,8 @@ pub(super) struct Layout {
     pub(super) span: u64,
     pub(super) align: u64,
     pub(super) regions: Vec<Region>,
+    /// Which of it is code.
+    pub(super) code: Range<u64>,
     pub(super) thread_locals: Option<ThreadLocals>,
     pub(super) unwind: Option<Unwind>,
 }
@@ -152,8 +155,14 @@ impl Layout {
         if page_size < 4096 || !page_size.is_power_of_two() {
             return Err(Error::BadPageSize { page_size });
         }
-        let mut layout =
-            Layout { span: 0, align: page_size, regions: Vec::new(), thread_locals: None, unwind: None };
+        let mut layout = Layout {
+            span: 0,
+            align: page_size,
+            regions: Vec::new(),
+            code: 0..0,
+            thread_locals: None,
+            unwind: None,
+        };
         // So that no sum of two offsets overflows.
         let max_span = max_span.min(i64::MAX as u64);
         let mut cursor = Cursor { at: 0, limit: max_span };
@@ -174,6 +183,9 @@ impl Layout {
             if cursor.at > start {
                 cursor.align(page_size)?;
                 layout.regions.push(Region { offset: start, len: cursor.at - start, protection });
+                if protection == Protection::ReadExecute {
+                    layout.code = start..cursor.at;
+                }
             }
         }
         sections[own::END as usize].offset = cursor.at;

@@ -95,9 +95,16 @@ fn hash(name: &[u8]) -> u32 {
     };
     let (words, rest) = name.as_chunks::<8>();
     let hash = words.iter().fold(name.len() as u64, |hash, word| mix(hash, u64::from_le_bytes(*word)));
-    let mut last = [0; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    let hash = mix(hash, u64::from_le_bytes(last));
+    // Some bytes may count twice: to copy what is left, however long that is, would be a call of memcpy.
+    let last = match (rest, name.last_chunk(), name.last_chunk(), name.first_chunk()) {
+        ([], ..) => 0,
+        (_, Some(last), ..) => u64::from_le_bytes(*last),
+        (_, None, Some(last), Some(first)) => {
+            u64::from(u32::from_le_bytes(*first)) << 32 | u64::from(u32::from_le_bytes(*last))
+        }
+        _ => rest.iter().fold(0, |last, byte| last << 8 | u64::from(*byte)),
+    };
+    let hash = mix(hash, last);
     (hash ^ (hash >> 32)) as u32
 }
 

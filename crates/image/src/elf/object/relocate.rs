@@ -4,12 +4,12 @@ use super::super::malformed;
 use super::super::shared::tls;
 use super::Objects;
 use super::file::Rela;
-use super::resolve::{Linked, Rank};
+use super::resolve::Linked;
 use super::scan::{self, Direct};
 use super::symbols::{Definition, NONE, Symbol, own};
 use super::table::{Entry, stub_size};
 use crate::fixup::aarch64::{self, Field};
-use crate::fixup::{Encoding, Howto, Slot, What, x86_64};
+use crate::fixup::{Encoding, From, Howto, Slot, What, x86_64};
 use crate::machine::{Static, ThreadKind};
 use crate::{Binding, Error, Host, Machine, ThreadLocal};
 use alloc::vec::Vec;
@@ -28,6 +28,18 @@ pub(super) struct Linking<'a, 'data> {
     /// function must have one address in all of the module, or comparing pointers to it would fail.
     by_stub: Vec<bool>,
 }
+
+/// What relocations are of: a file, its number, and which section of the link they are for.
+#[derive(Clone, Copy)]
+struct Of<'a, 'data> {
+    file: u32,
+    linked: &'a Linked<'data>,
+    index: u32,
+}
+
+/// What most relocations of data ask for, on both machines: a pointer, and how far away something is.
+const POINTER: Howto = Howto { what: What::Address, from: From::Zero, encoding: Encoding::Word };
+const DISTANCE: Howto = Howto { what: What::Address, from: From::Place, encoding: Encoding::Signed(4) };
 
 impl<'a, 'data> Linking<'a, 'data> {
     pub(super) fn new(
@@ -83,14 +95,16 @@ impl<'a, 'data> Linking<'a, 'data> {
         for relocations in &linked.file.relocations {
             let index = linked.first_section + relocations.section;
             if self.objects.sections[index as usize].part().is_some() {
-                let mut last = (0, Static::Nothing);
-                for relocation in relocations.table {
-                    let r_type = relocation.r_type(LE, false);
-                    if r_type != last.0 {
-                        last = (r_type, self.objects.machine.object(r_type));
-                    }
-                    if let Static::Apply(howto) = last.1 {
-                        self.relocation(number, linked, index, relocation, howto, memory)?;
+                for run in scan::runs(relocations.table) {
+                    let Static::Apply(howto) = self.objects.machine.object(run[0].r_type(LE, false)) else {
+                        continue;
+                    };
+                    let of = Of { file: number, linked, index };
+                    // 2,000 pointers and as many entries of `.eh_frame` take 14 us so, and 38 in one loop for all types.
+                    match howto {
+                        POINTER => self.run(of, run, POINTER, memory)?,
+                        DISTANCE => self.run(of, run, DISTANCE, memory)?,
+                        _ => self.run(of, run, howto, memory)?,
                     }
                 }
             }
@@ -98,16 +112,54 @@ impl<'a, 'data> Linking<'a, 'data> {
         Ok(())
     }
 
+    /// Applies relocations of one type. It is compiled for each that the caller names.
+    #[inline(always)]
+    fn run(
+        &self,
+        of: Of<'_, 'data>,
+        relocations: &[Rela],
+        howto: Howto,
+        memory: &mut [u8],
+    ) -> Result<(), Error> {
+        let section = self.objects.sections[of.index as usize].offset;
+        let address = matches!(howto.what, What::Address | What::Branch);
+        for relocation in relocations {
+            if !address || self.plain(of, section, relocation, howto, memory).is_none() {
+                self.relocation(of, relocation, howto, memory)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies what most relocations are: the address of a place in the image. Or does nothing, if it is not that or
+    /// cannot be written.
+    #[inline(always)]
+    fn plain(
+        &self,
+        of: Of<'_, 'data>,
+        section: u64,
+        relocation: &Rela,
+        howto: Howto,
+        memory: &mut [u8],
+    ) -> Option<()> {
+        let number = self.objects.symbols.number(of.file, of.linked, relocation.r_sym(LE, false))?;
+        let target = self.inside(self.symbol(number))?;
+        let offset = section + relocation.r_offset(LE);
+        let value = howto.value(target, relocation.r_addend(LE), self.base.wrapping_add(offset), self.table);
+        let bytes = memory.get_mut(usize::try_from(offset).ok()?..)?;
+        howto.encoding.write(bytes.get_mut(..howto.encoding.size())?, value).ok()
+    }
+
     /// Applies a relocation that the scan has passed.
+    #[inline(never)]
     fn relocation(
         &self,
-        file: u32,
-        linked: &Linked<'data>,
-        index: u32,
+        of: Of<'_, 'data>,
         relocation: &Rela,
         howto: Howto,
         memory: &mut [u8],
     ) -> Result<(), Error> {
+        let Of { file, linked, index } = of;
         let (r_type, r_sym) = (relocation.r_type(LE, false), relocation.r_sym(LE, false));
         let (offset, addend) = (relocation.r_offset(LE), relocation.r_addend(LE));
         let machine = self.objects.machine;
@@ -184,14 +236,25 @@ impl<'a, 'data> Linking<'a, 'data> {
         }
     }
 
-    /// What code of the module takes for the symbol's address.
+    /// The address of what is in the image and no stub stands for.
     #[inline]
-    fn address(&self, number: u32) -> u64 {
-        let symbol = self.symbol(number);
+    fn inside(&self, symbol: &Symbol) -> Option<u64> {
         match symbol.definition {
             Definition::Section { section, value } if !symbol.indirect => {
-                self.base.wrapping_add(self.objects.sections[section as usize].offset).wrapping_add(value)
+                let section = &self.objects.sections[section as usize];
+                Some(self.base.wrapping_add(section.offset).wrapping_add(value))
             }
+            _ => None,
+        }
+    }
+
+    /// What code of the module takes for the symbol's address.
+    fn address(&self, number: u32) -> u64 {
+        let symbol = self.symbol(number);
+        if let Some(address) = self.inside(symbol) {
+            return address;
+        }
+        match symbol.definition {
             Definition::Section { .. } => self.stub(symbol),
             Definition::Import(import) if self.by_stub[import as usize] => self.stub(symbol),
             Definition::Import(import) => self.bound(import),
@@ -222,14 +285,10 @@ impl<'a, 'data> Linking<'a, 'data> {
     }
 
     fn size(&self, linked: &Linked<'data>, r_sym: u32, number: u32) -> u64 {
-        let Some(global) = self.objects.globals.get(number as usize) else {
-            return linked.file.symbols.get(r_sym as usize).map_or(0, |symbol| symbol.st_size(LE));
-        };
-        match (global.rank, self.objects.files.get(global.file as usize)) {
-            (Rank::Common, _) => global.size,
-            (_, Some(linked)) => linked.file.symbols[global.symbol as usize].st_size(LE),
-            (_, None) => 0,
+        if (number as usize) < self.objects.globals.len() {
+            return self.objects.size(number);
         }
+        linked.file.symbols.get(r_sym as usize).map_or(0, |symbol| symbol.st_size(LE))
     }
 
     /// The one or two words of an entry of the global offset table.

@@ -10,6 +10,7 @@ use super::names::Names;
 use super::section::{self, Section, State};
 use crate::error::label;
 use crate::{Error, Machine};
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use object::LittleEndian as LE;
 use object::elf;
@@ -26,7 +27,7 @@ pub(super) enum Rank {
     Strong,
 }
 
-/// What is known of a name that files share.
+/// What is known of a name that files share. Kept small: a file may have many, and the memory costs more than the work.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Global {
     pub(super) rank: Rank,
@@ -39,9 +40,6 @@ pub(super) struct Global {
     pub(super) required: bool,
     /// What a file that uses it says that it is.
     pub(super) kind: u8,
-    /// Of a common block.
-    pub(super) size: u64,
-    pub(super) align: u64,
     /// Whether a file has the group of this name.
     grouped: bool,
     /// The first archive member that defines it.
@@ -56,8 +54,6 @@ impl Global {
         visibility: elf::STV_DEFAULT,
         required: false,
         kind: elf::STT_NOTYPE,
-        size: 0,
-        align: 1,
         grouped: false,
         offered: NONE,
     };
@@ -65,6 +61,13 @@ impl Global {
     pub(super) fn hidden(&self) -> bool {
         matches!(self.visibility, elf::STV_HIDDEN | elf::STV_INTERNAL)
     }
+}
+
+/// A common block, as large and as aligned as any file wants it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Common {
+    pub(super) size: u64,
+    pub(super) align: u64,
 }
 
 /// A file of the link.
@@ -92,6 +95,8 @@ struct Candidate<'data> {
 pub(super) struct Resolver<'data> {
     pub(super) names: Names<'data>,
     pub(super) globals: Vec<Global>,
+    /// By the number of the name.
+    pub(super) commons: BTreeMap<u32, Common>,
     pub(super) files: Vec<Linked<'data>>,
     pub(super) sections: Vec<Section<'data>>,
     /// Names that were needed and not defined when a file came; some have been defined since.
@@ -351,10 +356,10 @@ impl<'data> Resolver<'data> {
         if !align.is_power_of_two() {
             return Err(self.bad(name, "is a common block whose alignment is no power of two", symbol));
         }
-        let global = &mut self.globals[name as usize];
-        if global.rank < Rank::Strong {
-            global.size = global.size.max(symbol.st_size(LE));
-            global.align = global.align.max(align);
+        if self.globals[name as usize].rank < Rank::Strong {
+            let common = self.commons.entry(name).or_insert(Common { size: 0, align: 1 });
+            common.size = common.size.max(symbol.st_size(LE));
+            common.align = common.align.max(align);
         }
         self.define(linked, name, index, Rank::Common)
     }

@@ -2,9 +2,10 @@
 //! table and the stubs must hold.
 
 use super::super::malformed;
+use super::file::Rela;
 use super::resolve::{Global, Linked, unversioned};
 use super::section::{Part, Section};
-use super::symbols::{Definition, Symbols};
+use super::symbols::{Definition, Symbols, Used};
 use super::table::Table;
 use crate::error::{Refusal, label};
 use crate::fixup::x86_64::{self, Load};
@@ -51,25 +52,37 @@ impl<'data> Scan<'_, 'data> {
             if section.part().is_none() {
                 continue;
             }
-            // Relocations of one type come in runs.
-            let mut last = (0, Static::Nothing);
-            for relocation in relocations.table {
-                let (r_type, r_sym) = (relocation.r_type(LE, false), relocation.r_sym(LE, false));
-                if r_type != last.0 {
-                    last = (r_type, self.machine.object(r_type));
-                }
-                let (place, addend) = (relocation.r_offset(LE), relocation.r_addend(LE));
-                let from = Reference { file, linked, index, section, place, addend, r_type, r_sym };
-                match last.1 {
-                    Static::Nothing => {}
-                    Static::Apply(howto) => self.reference(from, howto)?,
-                    Static::Refuse(refusal) => return Err(from.refused(self.machine, refusal)),
+            for run in runs(relocations.table) {
+                let r_type = run[0].r_type(LE, false);
+                let from = |relocation: &Rela| {
+                    let (place, addend) = (relocation.r_offset(LE), relocation.r_addend(LE));
+                    let r_sym = relocation.r_sym(LE, false);
+                    Reference { file, linked, index, section, place, addend, r_type, r_sym }
+                };
+                let howto = match self.machine.object(r_type) {
+                    Static::Nothing => continue,
+                    Static::Apply(howto) => howto,
+                    Static::Refuse(refusal) => return Err(from(&run[0]).refused(self.machine, refusal)),
+                };
+                let plain = is_plain(howto);
+                for relocation in run {
+                    // Most need no other look.
+                    if plain
+                        && let Some(number) = self.symbols.number(file, linked, relocation.r_sym(LE, false))
+                        && self.symbols.all[number as usize].is_plain()
+                        && check_place(section, relocation.r_offset(LE), howto).is_ok()
+                    {
+                        continue;
+                    }
+                    self.reference(from(relocation), howto)?;
                 }
             }
         }
         Ok(())
     }
 
+    /// Looks at one that is not settled by its place.
+    #[inline(never)]
     fn reference(&mut self, from: Reference<'_, 'data>, howto: Howto) -> Result<(), Error> {
         let Reference { file, index, section, place, addend, r_type, .. } = from;
         check_place(section, place, howto)?;
@@ -77,16 +90,7 @@ impl<'data> Scan<'_, 'data> {
         let number = number
             .ok_or_else(|| malformed(TABLE, "it names a symbol that is not there", from.r_sym.into()))?;
         let symbol = &mut self.symbols.all[number as usize];
-        let address = matches!(howto.what, What::Address | What::Branch);
         let limited = howto.encoding.range().is_some();
-        if let Definition::Section { .. } = symbol.definition
-            && address
-            && !(symbol.indirect || symbol.thread_local || limited && howto.from == From::Zero)
-        {
-            // What most are: a place in the image that is as far from the other wherever the image is, or a whole
-            // word.
-            return Ok(());
-        }
         let elsewhere = symbol.definition == Definition::Elsewhere;
         match symbol.definition {
             Definition::Gone { discarded: true } if from.may_dangle() => return Ok(()),
@@ -105,13 +109,18 @@ impl<'data> Scan<'_, 'data> {
         if !either && symbol.thread_local != for_thread_local {
             return Err(from.bad(if for_thread_local { NOT_THREAD_LOCAL } else { THREAD_LOCAL }));
         }
-        symbol.used.as_thread_local |= for_thread_local;
-        symbol.used.at_all |= !matches!(howto.what, What::Size | What::Table);
+        symbol.used = symbol.used.max(match howto.what {
+            _ if for_thread_local => Used::AsThreadLocal,
+            What::Size | What::Table => Used::No,
+            _ => Used::Somehow,
+        });
         match howto.what {
             What::Address | What::Branch => {
                 let branch = is_branch(self.machine, section, place, howto);
                 // The one function that call frame information names is that which a frame's exceptions go to.
-                symbol.used.as_function |= branch || section.part() == Some(Part::Frames);
+                if branch || section.part() == Some(Part::Frames) {
+                    symbol.used = symbol.used.max(Used::AsFunction);
+                }
                 let fixed = !matches!(symbol.definition, Definition::Section { .. });
                 if symbol.indirect || (fixed && branch && limited) {
                     self.table.need_stub(number, symbol);
@@ -230,6 +239,18 @@ pub(super) fn is_branch(machine: Machine, section: &Section<'_>, place: u64, how
             && x86_64::is_branch(section.bytes, place as usize)
 }
 
+/// Relocations of one type, which come in runs.
+pub(super) fn runs(table: &[Rela]) -> impl Iterator<Item = &[Rela]> {
+    table.chunk_by(|one, next| one.r_type(LE, false) == next.r_type(LE, false))
+}
+
+/// Whether nothing but the place needs a look, if the symbol is plain too: what most ask for is a distance within the
+/// image, which is the same wherever the image is, or a whole word.
+fn is_plain(howto: Howto) -> bool {
+    matches!(howto.what, What::Address | What::Branch)
+        && (howto.from != From::Zero || howto.encoding.range().is_none())
+}
+
 /// Whether the value depends on where the image is, or on what an import stands for.
 fn limits(from: From, definition: Definition) -> bool {
     match definition {
@@ -261,16 +282,16 @@ pub(super) fn imports<'data>(
 ) -> Vec<Import<'data>> {
     let mut imports = Vec::new();
     for ((number, global), symbol) in (0..).zip(globals).zip(&mut symbols.all) {
-        if symbol.definition != Definition::Elsewhere || !symbol.used.at_all {
+        if symbol.definition != Definition::Elsewhere || symbol.used == Used::No {
             continue;
         }
         symbol.definition = Definition::Import(imports.len() as u32);
         let (name, version) = unversioned(name(number));
         let kind = match global.kind {
             elf::STT_TLS => ImportKind::ThreadLocal,
-            _ if symbol.used.as_thread_local => ImportKind::ThreadLocal,
+            _ if symbol.used == Used::AsThreadLocal => ImportKind::ThreadLocal,
             elf::STT_FUNC | elf::STT_GNU_IFUNC => ImportKind::Function,
-            _ if symbol.used.as_function => ImportKind::Function,
+            _ if symbol.used == Used::AsFunction => ImportKind::Function,
             elf::STT_OBJECT | elf::STT_COMMON => ImportKind::Data,
             _ => ImportKind::Unknown,
         };

@@ -1,9 +1,10 @@
 //! The symbols of the link: those that files share, by the number of their name, then each file's own.
 
 use super::file::Home;
-use super::resolve::{Global, Linked, Rank};
-use super::section::{Part, Section, State};
+use super::resolve::{Common, Global, Linked, Rank};
+use super::section::{Section, State};
 use crate::Error;
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use object::LittleEndian as LE;
 use object::elf;
@@ -40,17 +41,24 @@ pub(super) struct Symbol {
     pub(super) slots: u32,
 }
 
-/// How an import is used.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(super) struct Used {
-    pub(super) at_all: bool,
-    pub(super) as_function: bool,
-    pub(super) as_thread_local: bool,
+/// How an import is used; the later says more.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Used {
+    No,
+    Somehow,
+    AsFunction,
+    AsThreadLocal,
 }
 
 impl Symbol {
+    /// A place in the image, and nothing else about it.
+    #[inline]
+    pub(super) fn is_plain(&self) -> bool {
+        matches!(self.definition, Definition::Section { .. }) && !self.indirect && !self.thread_local
+    }
+
     fn new(definition: Definition, indirect: bool) -> Self {
-        Symbol { definition, indirect, thread_local: false, used: Used::default(), slots: NONE }
+        Symbol { definition, indirect, thread_local: false, used: Used::No, slots: NONE }
     }
 }
 
@@ -95,12 +103,13 @@ impl Symbols {
     /// Also makes room for the common blocks.
     pub(super) fn new(
         globals: &[Global],
+        commons: &BTreeMap<u32, Common>,
         files: &[Linked<'_>],
         sections: &mut [Section<'_>],
     ) -> Result<Self, Error> {
         let locals: usize = files.iter().map(|linked| linked.file.first_global).sum();
         let mut all = Vec::with_capacity(globals.len() + locals);
-        for global in globals {
+        for (number, global) in (0..).zip(globals) {
             let Some(linked) = files.get(global.file as usize) else {
                 // A hidden name that may stay undefined is nobody else's business.
                 let nothing = global.hidden() && !global.required;
@@ -110,7 +119,8 @@ impl Symbols {
             };
             all.push(match global.rank {
                 Rank::Common => {
-                    let value = sections[own::COMMON as usize].append(global.size, global.align);
+                    let Common { size, align } = commons[&number];
+                    let value = sections[own::COMMON as usize].append(size, align);
                     Symbol::new(Definition::Section { section: own::COMMON, value }, false)
                 }
                 _ => symbol(linked, global.symbol, sections).map_err(|error| linked.label().blame(error))?,
@@ -141,9 +151,12 @@ impl Symbols {
     }
 }
 
+/// A symbol that its file defines, or symbol 0.
+#[inline]
 fn symbol(linked: &Linked<'_>, index: u32, sections: &[Section<'_>]) -> Result<Symbol, Error> {
     let entry = &linked.file.symbols[index as usize];
     let value = entry.st_value(LE);
+    let mut thread_local = false;
     let definition = match linked.file.home(index)? {
         // Symbol 0, which stands for no symbol.
         Home::Undefined => Definition::Absolute(0),
@@ -152,17 +165,15 @@ fn symbol(linked: &Linked<'_>, index: u32, sections: &[Section<'_>]) -> Result<S
         Home::Section(section) => {
             let section = linked.first_section + section;
             match sections[section as usize].state {
-                State::Kept(_) => Definition::Section { section, value },
+                State::Kept(part) => {
+                    thread_local = part.thread_local();
+                    Definition::Section { section, value }
+                }
                 State::Discarded => Definition::Gone { discarded: true },
                 State::NotLoaded => Definition::Gone { discarded: false },
             }
         }
     };
-    let thread_local = match definition {
-        Definition::Section { section, .. } => {
-            sections[section as usize].part().is_some_and(Part::thread_local)
-        }
-        _ => false,
-    };
-    Ok(Symbol { thread_local, ..Symbol::new(definition, entry.st_type() == elf::STT_GNU_IFUNC) })
+    let indirect = entry.st_type() == elf::STT_GNU_IFUNC;
+    Ok(Symbol { thread_local, ..Symbol::new(definition, indirect) })
 }
