@@ -12,6 +12,12 @@ pub struct Config {
     pub backing: Backing,
     /// Order pins and publications by fences even where the kernel has membarrier: dearer pins, no system calls.
     pub force_fences: bool,
+    /// How many publications can be taken back: their generations can be had [again](crate::Runtime::rollback) at once, because what they
+    /// replaced is kept as it was. 0 by default: what is replaced ends when nobody is inside it any more.
+    pub history: usize,
+    /// Bytes of code memory that all versions may have, old ones included. What would go past it is refused with
+    /// [`Error::MemoryLimit`](crate::Error::MemoryLimit), after history has been forgotten as far as need be. No limit by default.
+    pub max_memory: Option<usize>,
     /// When gdb is told the names and lines of what is loaded.
     pub gdb: Gdb,
     /// Write the names of what is loaded to `/tmp/perf-PID.map`, for perf. Off by default. Code is then backed by

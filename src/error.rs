@@ -106,6 +106,32 @@ pub enum Error {
         /// The kernel's reason.
         source: io::Error,
     },
+    /// Loading would need more memory than [`Config::max_memory`](crate::Config::max_memory) allows.
+    MemoryLimit {
+        /// That limit, in bytes.
+        limit: usize,
+        /// Bytes that the new versions need.
+        needed: usize,
+        /// Bytes of the current versions.
+        current: usize,
+        /// Bytes of old versions that are still there.
+        old: usize,
+        /// Generations that frames hold.
+        held: usize,
+        /// Versions that are kept because an address of their module has escaped.
+        retained: usize,
+        /// Versions that their own threads are in.
+        busy: usize,
+    },
+    /// A generation was asked for that history has not got.
+    NotInHistory {
+        /// The generation.
+        generation: u64,
+        /// The oldest that it has; the current one if it has none.
+        oldest: u64,
+        /// The current one.
+        current: u64,
+    },
     /// The cores could not be synchronised.
     Synchronise {
         /// The kernel's reason.
@@ -186,6 +212,22 @@ impl fmt::Display for Error {
                 f,
                 "no code memory for {of}: {source}. Check the limits on address space, on mappings (vm.max_map_count) and on \
                  executable memory (SELinux execmem, noexec)"
+            ),
+            Self::MemoryLimit { limit, needed, current, old, held, retained, busy } => write!(
+                f,
+                "{needed} bytes more of code memory would go past the limit of {limit}: {current} are of current versions and \
+                 {old} of old ones, which {held} generations that frames are inside, {retained} versions that may be called \
+                 outside frames and {busy} that threads are inside keep: end those frames and threads, free with \
+                 `collect_escaped` what nobody is inside, or raise Config::max_memory"
+            ),
+            Self::NotInHistory { generation, oldest, current } if oldest < current => write!(
+                f,
+                "generation {generation} cannot be had back: those from {oldest} to {} can (Config::history says how many)",
+                current - 1
+            ),
+            Self::NotInHistory { generation, .. } => write!(
+                f,
+                "generation {generation} cannot be had back: there is no history (Config::history says how much to keep)"
             ),
             Self::Synchronise { source } => write!(f, "the cores could not be synchronised: {source}"),
             Self::ThreadLocalOutOfReach { offset } => write!(

@@ -115,6 +115,22 @@ impl Runtime {
         Ok(())
     }
 
+    /// Publishes an earlier generation's versions again, as a new generation: by one swap, with nothing loaded and no constructor run.
+    /// Versions that have come since are replaced by it like any others, and can be had back in the same way.
+    ///
+    /// How many publications can be taken back says [`Config::history`].
+    ///
+    /// # Errors
+    ///
+    /// If history has not got that generation; if a version of it lacks a function that has been
+    /// [given out](Self::symbol) since; if a version that is kept calls a module that was not loaded then.
+    pub fn rollback(&self, generation: u64) -> Result<Publication, Error> {
+        let mut state = self.lock()?;
+        let published = state.rollback(generation)?;
+        state.collect(false);
+        Ok(published)
+    }
+
     /// Opens a frame on this thread, in the current generation (or in that of the frame it is already inside).
     ///
     /// Some nanoseconds, and never waits.

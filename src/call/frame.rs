@@ -1,16 +1,19 @@
-//! Frames: a thread inside one generation.
+//! Frames: a thread inside one generation. docs/dispatch.md has the argument.
 
 use std::fmt;
 
 use midflight_dispatch::{Dispatcher, Pin, PinnedElsewhere, Share, ThreadHandle};
 
 use crate::call::slots::Slot;
-use crate::module::Versions;
+use crate::call::versions;
 use crate::os::barrier::Barrier;
 use crate::os::thread;
 
 /// The process's dispatcher. A static, because the threads' table words and the live table are.
-pub(crate) static DISPATCH: Dispatcher<Versions, Barrier> = Dispatcher::new(Barrier);
+pub(crate) static DISPATCH: Dispatcher<Made, Barrier> = Dispatcher::new(Barrier);
+
+/// How many changes a generation's table has: [`Tables`](crate::publish::Tables) knows what that says.
+pub(crate) type Made = u64;
 
 /// A thread inside one generation: every module function called with it is that generation's, and so is whatever those call in
 /// other modules. Its code stays mapped until the frame ends.
@@ -20,7 +23,7 @@ pub(crate) static DISPATCH: Dispatcher<Versions, Barrier> = Dispatcher::new(Barr
 /// that moves to another thread, or lets another fiber run on its own, must not do so inside a frame. Frames are not
 /// for signal handlers.
 pub struct Frame {
-    pin: Pin<'static, Versions>,
+    pin: Pin<'static, Made>,
     table: *const usize,
 }
 
@@ -43,9 +46,10 @@ impl Frame {
         self.pin.number()
     }
 
-    /// The version of a module in this generation, counted from 1 in the order of loading; None if it is not loaded.
+    /// The version of a module in this generation, counted from 1 in the order of loading; None if it is not loaded. Takes a lock,
+    /// for a moment: for reports, not for every call.
     pub fn version(&self, module: &str) -> Option<u64> {
-        self.pin.payload().iter().find(|v| &**v.name() == module).map(|v| v.number())
+        versions::find(module, self.generation())
     }
 
     /// Lets other threads join this frame's generation.
@@ -73,7 +77,7 @@ impl fmt::Debug for Frame {
 /// A frame's generation, for other threads to join. While one is held the generation's code stays mapped.
 #[derive(Clone)]
 pub struct SharedFrame {
-    share: Share<'static, Versions>,
+    share: Share<'static, Made>,
 }
 
 impl SharedFrame {
@@ -102,7 +106,7 @@ impl fmt::Debug for SharedFrame {
 }
 
 #[inline]
-fn this_thread() -> ThreadHandle<Versions> {
+fn this_thread() -> ThreadHandle<Made> {
     // SAFETY: the block is this thread's own.
     let record = unsafe { thread::block().as_ref() }.record.get();
     match record {
@@ -131,13 +135,13 @@ pub(crate) fn release_record() {
     if let Some(record) = unsafe { thread::block().as_ref() }.record.get() {
         // SAFETY: this thread's record of DISPATCH, which is static. A thread-local's destructor that opens a frame after
         // this registers anew, unless it does so within the open frame.
-        unsafe { ThreadHandle::<Versions>::from_raw(record).release() };
+        unsafe { ThreadHandle::<Made>::from_raw(record).release() };
     }
 }
 
 /// A thread's first frame.
 #[cold]
-fn register() -> ThreadHandle<Versions> {
+fn register() -> ThreadHandle<Made> {
     // SAFETY: the block lives as long as its thread, and after the record is given up nothing touches it.
     let handle = unsafe { DISPATCH.register(Some(thread::block())) };
     // Destroyed at the thread's end, if it is used before that. In a thread whose thread-locals are being destroyed already, the

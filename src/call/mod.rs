@@ -6,3 +6,4 @@ pub(crate) mod live;
 mod macros;
 pub(crate) mod slots;
 pub(crate) mod trampolines;
+pub(crate) mod versions;

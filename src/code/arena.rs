@@ -10,7 +10,7 @@ use midflight_image::{Protection, Region, Verbatim, Window};
 use super::Backing;
 use super::backing::{Memfd, Pages, RESERVED, Span, WriteOnce};
 use crate::arch;
-use crate::os::{fork, memory};
+use crate::os::{barrier, fork, memory};
 
 /// An arena's size: well inside the +-128 MiB of an AArch64 branch, so that a module's text, GOT and veneers reach each
 /// other wherever in the arena they are.
@@ -268,7 +268,9 @@ impl Place {
     ///
     /// Nobody uses the pages any more, and they are sealed with these regions.
     unsafe fn retire(&self, regions: Box<[Region]>) {
-        let room = self.len <= IDLE_BYTES && !self.arena.is_shared();
+        // Without membarrier only an unmapping makes the cores of x86-64 serialise before they run what comes next.
+        let forgotten = barrier::is_asymmetric() || !cfg!(target_arch = "x86_64");
+        let room = self.len <= IDLE_BYTES && !self.arena.is_shared() && forgotten;
         // SAFETY: the caller's promise.
         if !room || !unsafe { self.arena.pages.retire(self.span(), &regions) } {
             // SAFETY: the caller's promise.

@@ -314,7 +314,10 @@ impl Pages for Memfd {
             let (start, len) = extent(region);
             match region.protection {
                 Protection::Read => Ok(()),
-                Protection::ReadExecute => self.fill_with_traps(span.offset + start, len),
+                Protection::ReadExecute => self.fill_with_traps(span.offset + start, len).map(|()| {
+                    // SAFETY: mapped readable and executable. Without it a core may still have the old instructions in its cache.
+                    unsafe { arch::cache::publish_code(span.at.add(start).as_ptr(), len) }
+                }),
                 Protection::ReadWrite if len <= KEPT_DATA => Ok(()),
                 // SAFETY: nobody uses the pages.
                 Protection::ReadWrite => unsafe { memory::discard(span.at.add(start), len) },

@@ -1,5 +1,6 @@
 //! The versions there are, for code in modules that looks for code by address.
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::Metadata;
 use std::os::unix::ffi::OsStrExt;
@@ -11,12 +12,13 @@ use midflight_image::Region;
 
 /// The versions there are, and how many have come and gone: who caches what was found compares the two.
 struct Loaded {
-    objects: Vec<Arc<Object>>,
+    /// By address.
+    objects: BTreeMap<u64, Arc<Object>>,
     added: u64,
     removed: u64,
 }
 
-static LOADED: Mutex<Loaded> = Mutex::new(Loaded { objects: Vec::new(), added: 0, removed: 0 });
+static LOADED: Mutex<Loaded> = Mutex::new(Loaded { objects: BTreeMap::new(), added: 0, removed: 0 });
 
 /// A version as a loader would describe it.
 pub(crate) struct Object {
@@ -103,7 +105,7 @@ impl Registered {
     pub(crate) fn new(object: Object) -> Self {
         let object = Arc::new(object);
         let mut loaded = lock();
-        loaded.objects.push(object.clone());
+        loaded.objects.insert(object.base, object.clone());
         loaded.added += 1;
         Self { object }
     }
@@ -112,7 +114,7 @@ impl Registered {
 impl Drop for Registered {
     fn drop(&mut self) {
         let mut loaded = lock();
-        loaded.objects.retain(|object| !Arc::ptr_eq(object, &self.object));
+        loaded.objects.remove(&self.object.base);
         loaded.removed += 1;
     }
 }
@@ -120,12 +122,14 @@ impl Drop for Registered {
 /// The list as it is now. Nobody calls code of others under its lock.
 pub(super) fn snapshot() -> (Vec<Arc<Object>>, u64, u64) {
     let loaded = lock();
-    (loaded.objects.clone(), loaded.added, loaded.removed)
+    (loaded.objects.values().cloned().collect(), loaded.added, loaded.removed)
 }
 
 /// The version that an address is in.
 pub(super) fn find(address: u64) -> Option<Arc<Object>> {
-    lock().objects.iter().find(|object| object.contains(address)).cloned()
+    let loaded = lock();
+    let (_, object) = loaded.objects.range(..=address).next_back()?;
+    object.contains(address).then(|| object.clone())
 }
 
 fn lock() -> MutexGuard<'static, Loaded> {

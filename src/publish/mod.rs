@@ -1,9 +1,11 @@
-//! How code is replaced: `state` is the next generation in the making, `publication` what making it current did,
-//! `retirement` the end of what it replaced.
+//! How code is replaced: `state` is the next generation in the making, `tables` what it is made in, `publication` what making it
+//! current did, `history` how to have an earlier one back, `retirement` the end of what it replaced.
 
+mod history;
 mod publication;
 mod retirement;
 mod state;
+mod tables;
 
 pub use publication::{ModuleVersion, Phases, Publication};
 pub use retirement::Collected;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::module::Version;
+
 pub use crate::module::Phases;
 
 /// What a publication did.
@@ -30,4 +32,14 @@ pub struct ModuleVersion {
     pub version: u64,
     /// Why debuggers were not told of the module's debug information, although it has some.
     pub debug_omitted: Option<&'static str>,
+}
+
+impl ModuleVersion {
+    pub(super) fn of(version: &Version) -> Self {
+        Self {
+            name: version.name().to_string(),
+            version: version.number(),
+            debug_omitted: version.debug_omitted(),
+        }
+    }
 }

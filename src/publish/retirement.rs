@@ -1,16 +1,19 @@
 //! Freeing what was replaced.
 //!
-//! The dispatcher says which generations no thread can be inside. What they kept alive goes when the last generation
-//! that holds it goes, unless an address of its module has escaped: a trampoline given to the host may be called outside
-//! every frame, where no pin proves anything. Such versions are *retained* until the host says that nobody is inside.
+//! The dispatcher says which generations no thread can be inside. A version goes when none is left of the generations that it was
+//! current in, unless history keeps it, or an address of its module has escaped: a trampoline given to the host may be called
+//! outside every frame, where no pin proves anything. Such versions are *retained* until it is known that nobody is inside.
+//! docs/dispatch.md proves that nothing is freed which somebody is inside (theorem 2), and says on what conditions.
 
 use std::collections::HashSet;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use midflight_dispatch::Publisher;
+use midflight_dispatch::{Publisher, ThreadHandle};
 
-use crate::call::frame::DISPATCH;
-use crate::module::{Version, Versions, dependencies_first};
+use super::tables::Table;
+use crate::call::frame::{DISPATCH, Made};
+use crate::module::{Version, dependencies_first};
 use crate::os::thread;
 
 /// What a collection did, and what is left.
@@ -30,10 +33,19 @@ pub struct Collected {
     pub busy: usize,
 }
 
+/// A version that is not current any more.
+struct Replaced {
+    version: Arc<Version>,
+    /// It was current in these generations, and perhaps not in all between.
+    generations: RangeInclusive<u64>,
+}
+
 /// What is retired and not yet free.
 #[derive(Default)]
 pub(crate) struct Retirement {
-    pub(crate) publisher: Publisher<Versions>,
+    pub(crate) publisher: Publisher<Made>,
+    /// Replaced; somebody may be inside them, or history has them.
+    replaced: Vec<Replaced>,
     /// Modules of which an address has escaped, and the modules that those call.
     escaped: HashSet<Arc<str>>,
     /// Replaced and collected, but somebody may be inside.
@@ -54,18 +66,50 @@ impl Retirement {
         self.escaped.contains(module)
     }
 
-    /// Takes out the versions that no frame can be inside any more, for [`Self::bury`]. Retains what may have escaped.
-    pub(crate) fn collect(&mut self) -> Vec<Version> {
+    /// Takes a version that a publication has replaced.
+    pub(crate) fn replace(&mut self, version: Arc<Version>, generations: RangeInclusive<u64>) {
+        self.replaced.push(Replaced { version, generations });
+    }
+
+    /// A replaced version is current again. Returns the first generation that it was current in.
+    pub(crate) fn restore(&mut self, version: &Arc<Version>) -> Option<u64> {
+        let at = self.replaced.iter().position(|replaced| Arc::ptr_eq(&replaced.version, version))?;
+        Some(*self.replaced.swap_remove(at).generations.start())
+    }
+
+    /// Looks which generations nobody can be inside any more, and gives their tables to `again`. Takes out the versions that no
+    /// frame can be inside either, for [`Self::bury`]. Retains what may have escaped.
+    pub(crate) fn collect(&mut self, again: impl FnMut(Table)) -> Vec<Version> {
         // SAFETY: the process's one publisher, behind the runtime's lock.
         let generations = unsafe { DISPATCH.collect(&mut self.publisher) };
-        let versions = generations.into_iter().flat_map(|generation| generation.into_payload());
-        // Whoever else holds a version is a later generation, which will bring it here again.
-        let (retained, free) =
-            versions.filter_map(Arc::into_inner).partition(|version| self.has_escaped(version.name()));
-        let (retained, mut free): (Vec<_>, Vec<_>) = (retained, free);
+        let tables = generations.into_iter().map(|generation| generation.into_parts());
+        tables.map(|(entries, changes)| Table::of_the_past(entries, changes)).for_each(again);
+        let held: Vec<u64> = self.publisher.retired().collect();
+        let is_held = |generations: &RangeInclusive<u64>| {
+            let first = held.partition_point(|held| held < generations.start());
+            held.get(first).is_some_and(|held| held <= generations.end())
+        };
+        let gone = self.replaced.extract_if(.., |replaced| {
+            // Only history and this list have a replaced version, both behind the runtime's lock.
+            !is_held(&replaced.generations) && Arc::strong_count(&replaced.version) == 1
+        });
+        let versions: Vec<_> = gone.filter_map(|replaced| Arc::into_inner(replaced.version)).collect();
+        let (retained, mut free): (Vec<_>, Vec<_>) =
+            versions.into_iter().partition(|version| self.has_escaped(version.name()));
         self.retained.extend(retained);
         free.append(&mut self.leaving);
         free
+    }
+
+    /// The oldest generation that somebody may be inside, if it is not the current one.
+    pub(crate) fn oldest_held(&self) -> Option<u64> {
+        self.publisher.retired().next()
+    }
+
+    /// Code memory of all that is replaced and not free, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        let replaced = self.replaced.iter().map(|replaced| &*replaced.version);
+        replaced.chain(self.kept()).map(Version::bytes).sum()
     }
 
     /// The versions that are kept for whoever may be inside: they call other modules as current ones do.
@@ -88,7 +132,7 @@ impl Retirement {
     pub(crate) fn report(&self, freed: usize) -> Collected {
         Collected {
             freed,
-            held: self.publisher.retired(),
+            held: self.publisher.retired().len(),
             retained: self.retained.len(),
             retained_bytes: self.retained.iter().map(Version::bytes).sum(),
             busy: self.leaving.len() + self.lingering.len(),
@@ -123,14 +167,6 @@ impl Retirement {
 /// Runs module code that belongs to no frame: constructors and destructors. What it calls in other modules is looked up in
 /// `table`, not in whatever frame this thread may have open.
 pub(crate) fn with_table(table: &[usize], run: impl FnOnce()) {
-    struct Restore(*const usize);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            // SAFETY: the block is this thread's own.
-            unsafe { thread::block().as_ref() }.table.set(self.0);
-        }
-    }
-    // SAFETY: the block is this thread's own.
-    let _restore = Restore(unsafe { thread::block().as_ref() }.table.replace(table.as_ptr()));
-    run();
+    // SAFETY: the block is this thread's own, and its record, if it has one, is of DISPATCH; the caller's table outlives the call.
+    unsafe { ThreadHandle::<Made>::with_table(thread::block(), table.as_ptr(), run) };
 }

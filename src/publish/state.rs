@@ -6,14 +6,17 @@ use std::time::Instant;
 
 use midflight_image::{ExportKind, Image};
 
+use super::history::History;
 use super::publication::{ModuleVersion, Publication};
 use super::retirement::{Collected, Retirement, with_table};
+use super::tables::{Change, Table, Tables};
 use crate::Config;
 use crate::Error;
 use crate::call::frame::DISPATCH;
 use crate::call::live::{LIVE, MAX_SLOTS};
 use crate::call::slots::SlotTable;
 use crate::call::trampolines::Trampolines;
+use crate::call::versions;
 use crate::code::{Backing, CodeMemory};
 use crate::debug::Observers;
 use crate::module::{
@@ -28,18 +31,34 @@ pub(crate) struct State {
     slots: SlotTable,
     trampolines: Trampolines,
     modules: BTreeMap<Arc<str>, Module>,
-    /// The next generation's table. Covers whole pages of slot code.
-    table: Vec<usize>,
+    /// Of code memory that the current versions have.
+    bytes: usize,
+    /// The current one.
+    generation: u64,
+    /// Cover whole pages of slot code.
+    tables: Tables,
+    history: History,
     pub(crate) retirement: Retirement,
+    max_memory: Option<usize>,
 }
 
 /// A module that was loaded at some time.
+#[derive(Default)]
 struct Module {
     /// None after an unload.
-    current: Option<Arc<Version>>,
+    current: Option<Current>,
     /// The number of its latest version.
     versions: u64,
 }
+
+/// A version, and the first generation that it was current in.
+struct Current {
+    version: Arc<Version>,
+    since: u64,
+}
+
+/// Modules as a publication makes them; None: not loaded.
+type Next = BTreeMap<Arc<str>, Option<Arc<Version>>>;
 
 /// The files of one publication, by module.
 type Files<'f> = BTreeMap<Arc<str>, (&'f ModuleFile, Image<'f>)>;
@@ -53,11 +72,24 @@ impl State {
         let trampolines = Trampolines::new(&memory);
         let mut slots = SlotTable::new();
         slots.bind_declared()?;
-        let (modules, table) = (BTreeMap::new(), Vec::new());
-        let mut state =
-            Self { memory, observers, slots, trampolines, modules, table, retirement: Retirement::default() };
+        let mut state = Self {
+            memory,
+            observers,
+            slots,
+            trampolines,
+            modules: BTreeMap::new(),
+            bytes: 0,
+            generation: 0,
+            tables: Tables::default(),
+            history: History::new(config.history),
+            retirement: Retirement::default(),
+            max_memory: config.max_memory,
+        };
         state.cover_slots(state.slots.len())?;
-        state.publish(state.table.clone());
+        let table = state.tables.with(&[]);
+        let (entries, made) = state.tables.publish(table, &[], |_, _| {});
+        // SAFETY: the process's one publisher.
+        unsafe { DISPATCH.publish(&mut state.retirement.publisher, entries, made) };
         Ok(state)
     }
 
@@ -81,10 +113,14 @@ impl State {
         clock.lap(&mut phases.read);
         // SAFETY: the caller's promise.
         let versions = unsafe { self.stage(&files, &mut clock, &mut phases) }?;
-        let table = self.next_table(&versions);
+        let changes = self.next_bindings(&versions);
+        let table = self.tables.with(&changes);
         // Before any constructor runs or starts a thread: an address dependency orders data, not instruction fetch.
-        synchronise_cores()?;
-        with_table(&table, || {
+        if let Err(error) = synchronise_cores() {
+            self.tables.take_back(table, &changes);
+            return Err(error);
+        }
+        with_table(table.entries(), || {
             for version in dependencies_first(versions.iter().map(|version| &**version)) {
                 // SAFETY: the caller vouches for the code; staged means not yet initialised; the table has what it calls.
                 unsafe { version.initialise() };
@@ -95,10 +131,10 @@ impl State {
             && versions.iter().any(|version| version.has_constructors())
             && let Err(error) = synchronise_cores()
         {
+            let staged = versions.into_iter().filter_map(Arc::into_inner).collect();
             // SAFETY: nobody was told of them; the table has what they call.
-            unsafe {
-                self.retirement.bury(versions.into_iter().filter_map(Arc::into_inner).collect(), &table)
-            };
+            unsafe { self.retirement.bury(staged, table.entries()) };
+            self.tables.take_back(table, &changes);
             return Err(error);
         }
         clock.lap(&mut phases.initialise);
@@ -107,20 +143,42 @@ impl State {
         // From here on nothing fails.
         let begin = Instant::now();
         let names: Vec<_> = versions.iter().map(|version| version.name().clone()).collect();
-        let module_version = |v: &Arc<Version>| ModuleVersion {
-            name: v.name().to_string(),
-            version: v.number(),
-            debug_omitted: v.debug_omitted(),
-        };
-        let modules = versions.iter().map(module_version).collect();
-        for version in versions {
-            let versions = version.number();
-            self.modules.insert(version.name().clone(), Module { current: Some(version), versions });
-        }
-        let generation = self.publish(table);
+        let modules = versions.iter().map(|version| ModuleVersion::of(version)).collect();
+        let next = versions.into_iter().map(|version| (version.name().clone(), Some(version))).collect();
+        let generation = self.publish(table, &changes, next);
         let publish = begin.elapsed();
         self.follow_escapes(&names);
         Ok(Publication { generation, stage, publish, phases, modules })
+    }
+
+    /// See [`crate::Runtime::rollback`].
+    pub(crate) fn rollback(&mut self, generation: u64) -> Result<Publication, Error> {
+        let begin = Instant::now();
+        let Some(next) = self.history.modules_of(generation) else {
+            let (oldest, current) = (self.history.oldest().unwrap_or(self.generation), self.generation);
+            return Err(Error::NotInHistory { generation, oldest, current });
+        };
+        let versions = || next.values().flatten();
+        versions().try_for_each(|version| self.check_promises(version, &next))?;
+        // Those that stay have not changed since, and did not call them then.
+        let gone = next.iter().filter(|(_, version)| version.is_none()).map(|(name, _)| name);
+        for name in gone.clone() {
+            self.check_callers(name, self.retirement.kept())?;
+        }
+        let mut changes = Vec::new();
+        for (name, version) in &next {
+            self.bind_slots(name, version.as_deref(), &mut changes);
+        }
+        let table = self.tables.with(&changes);
+        let names: Vec<_> = next.keys().cloned().collect();
+        let modules = versions().map(|version| ModuleVersion::of(version)).collect();
+        let stage = begin.elapsed();
+
+        let begin = Instant::now();
+        let generation = self.publish(table, &changes, next);
+        let publish = begin.elapsed();
+        self.follow_escapes(&names);
+        Ok(Publication { generation, stage, publish, phases: Phases::default(), modules })
     }
 
     /// Links all files against each other and against the modules that stay. Nothing of them runs but what chooses their
@@ -148,13 +206,14 @@ impl State {
             next.insert(name.clone(), (file, image));
             names.push(name);
         }
+        self.make_room(next.values().map(|(_, image)| image.span() as usize).sum())?;
         clock.lap(&mut phases.parse);
 
         let mut versions = Versions::with_capacity(names.len());
         for name in names {
             let (file, image) = &next[&name];
             // SAFETY: the caller accepts the constructors of needed libraries.
-            let bound = unsafe { bind(file, image, &name, &mut Next { files: &next, state: self }) }?;
+            let bound = unsafe { bind(file, image, &name, &mut Staging { files: &next, state: self }) }?;
             clock.lap(&mut phases.bind);
             let number = self.modules.get(&name).map_or(0, |module| module.versions) + 1;
             // SAFETY: the caller vouches for the code.
@@ -171,18 +230,16 @@ impl State {
             }?;
             versions.push(Arc::new(version));
         }
-        for version in &versions {
-            self.check_promises(version, &versions)?;
-        }
+        let staged = versions.iter().map(|version| (version.name().clone(), Some(version.clone()))).collect();
+        versions.iter().try_for_each(|version| self.check_promises(version, &staged))?;
         Ok(versions)
     }
 
-    /// That the version has all that the program declares of its module, and that the next generation's modules and the retained
-    /// versions call.
-    fn check_promises(&self, version: &Version, staged: &[Arc<Version>]) -> Result<(), Error> {
-        let is_replaced = |v: &&Arc<Version>| staged.iter().any(|other| other.name() == v.name());
-        let staying = || self.current().filter(|v| !is_replaced(v)).chain(staged).map(|v| &**v);
-        let callers = || staying().chain(self.retirement.kept());
+    /// That the version has all that the program declares of its module, and that the modules of the generation which `next` leads
+    /// to and the retained versions call.
+    fn check_promises(&self, version: &Version, next: &Next) -> Result<(), Error> {
+        let staying = || self.current().filter(|version| !next.contains_key(version.name()));
+        let callers = || staying().chain(next.values().flatten()).map(|v| &**v).chain(self.retirement.kept());
         let is_called =
             |symbol| callers().flat_map(|v| v.calls()).any(|call| call == (&**version.name(), symbol));
         let mut symbols: Vec<String> = self
@@ -206,21 +263,22 @@ impl State {
 
     /// The versions that the next generation has.
     fn current(&self) -> impl Iterator<Item = &Arc<Version>> {
-        self.modules.values().filter_map(|module| module.current.as_ref())
+        self.modules.values().filter_map(|module| module.current.as_ref()).map(|current| &current.version)
     }
 
     /// Gives at least `slots` slots their code and their entries in the next table and in the live one. Whole pages of
     /// slots at a time: the entries beyond the last slot are unbound already when it comes into use.
     fn cover_slots(&mut self, slots: u32) -> Result<(), Error> {
-        if slots as usize <= self.table.len() {
+        let covered = self.tables.current().len() as u32;
+        if slots <= covered {
             return Ok(());
         }
         self.trampolines.grow(&mut self.memory, slots)?;
         synchronise_cores()?;
-        for slot in self.table.len() as u32..self.trampolines.len() {
-            let unbound = self.trampolines.unbound(slot);
-            self.table.push(unbound);
-            LIVE.set(slot as usize, unbound);
+        let unbound = |slot| self.trampolines.unbound(slot);
+        self.tables.extend((covered..self.trampolines.len()).map(unbound));
+        for slot in covered..self.trampolines.len() {
+            LIVE.set(slot as usize, unbound(slot));
         }
         Ok(())
     }
@@ -233,58 +291,100 @@ impl State {
         self.slots.insert(module, symbol, promised)
     }
 
-    /// The table of a generation in which `staged` replace what they replace: their slots, and those of the modules they
-    /// call, some of which may be new, bound to it.
-    fn next_table(&self, staged: &[Arc<Version>]) -> Vec<usize> {
-        let mut table = self.table.clone();
+    /// What is behind the slots of a generation in which `staged` replace what they replace: their own, and those of the modules they
+    /// call, some of which may be new.
+    fn next_bindings(&self, staged: &[Arc<Version>]) -> Vec<Change> {
+        let mut changes = Vec::new();
         let changed = staged.iter().map(|version| &**version.name());
         let called = staged.iter().flat_map(|version| version.calls()).map(|(module, _)| module);
         for module in changed.chain(called).collect::<BTreeSet<_>>() {
             let staged = staged.iter().find(|version| &**version.name() == module);
-            self.bind_slots(&mut table, module, staged.or_else(|| self.loaded(module).ok()).map(|v| &**v));
+            let version = staged.or_else(|| self.loaded(module).ok()).map(|version| &**version);
+            self.bind_slots(module, version, &mut changes);
         }
-        table
+        changes
     }
 
     /// Binds a module's slots to a version, or to nothing.
-    fn bind_slots(&self, table: &mut [usize], module: &str, version: Option<&Version>) {
+    fn bind_slots(&self, module: &str, version: Option<&Version>, changes: &mut Vec<Change>) {
         for (symbol, slot) in self.slots.of(module) {
             let unbound = || self.trampolines.unbound(slot.index);
-            table[slot.index as usize] =
-                version.and_then(|version| version.function(symbol)).unwrap_or_else(unbound);
+            let target = version.and_then(|version| version.function(symbol)).unwrap_or_else(unbound);
+            changes.push((slot.index, target));
         }
     }
 
-    /// Publishes the current versions of all modules, with their table.
-    fn publish(&mut self, table: Vec<usize>) -> u64 {
-        let versions: Versions = self.current().cloned().collect();
+    /// Publishes a table that was made with these changes, and the modules that they are about. Takes as long as those are many,
+    /// whatever else is loaded.
+    fn publish(&mut self, table: Table, changes: &[Change], next: Next) -> u64 {
+        let made = self.generation + 1;
+        let oldest = self.retirement.oldest_held().unwrap_or(self.generation);
+        let number = |version: &Option<Arc<Version>>| version.as_ref().map(|version| version.number());
+        versions::note(made, oldest, next.iter().map(|(name, version)| (name.clone(), number(version))));
+        let mut live = Vec::with_capacity(changes.len());
+        let (entries, position) =
+            self.tables.publish(table, changes, |slot, target| live.push((slot, target)));
         // SAFETY: the process's one publisher, behind the runtime's lock.
-        let generation =
-            unsafe { DISPATCH.publish(&mut self.retirement.publisher, table.as_slice().into(), versions) };
-        for (slot, (&before, &target)) in self.table.iter().zip(&table).enumerate() {
-            if before != target {
-                LIVE.set(slot, target);
-            }
+        self.generation = unsafe { DISPATCH.publish(&mut self.retirement.publisher, entries, position) };
+        debug_assert_eq!(self.generation, made);
+        for (slot, target) in live {
+            LIVE.set(slot as usize, target);
         }
-        self.table = table;
-        generation
+        let mut before = Vec::with_capacity(next.len());
+        for (name, version) in next {
+            let module = self.modules.entry(name.clone()).or_default();
+            let replaced = module.current.take();
+            if let Some(version) = version {
+                module.versions = module.versions.max(version.number());
+                self.bytes += version.bytes();
+                let since = self.retirement.restore(&version).unwrap_or(made);
+                module.current = Some(Current { version, since });
+            }
+            if let Some(Current { version, since }) = &replaced {
+                self.bytes -= version.bytes();
+                self.retirement.replace(version.clone(), *since..=made - 1);
+            }
+            before.push((name, replaced.map(|current| current.version)));
+        }
+        self.history.push(made, before);
+        made
+    }
+
+    /// Sees to it that so many more bytes of code memory may be used.
+    fn make_room(&mut self, more: usize) -> Result<(), Error> {
+        let Some(limit) = self.max_memory else { return Ok(()) };
+        let has_room = |state: &Self| state.bytes + state.retirement.bytes() + more <= limit;
+        if !has_room(self) {
+            self.collect(false);
+        }
+        while !has_room(self) && self.history.forget() {
+            self.collect(false);
+        }
+        if has_room(self) {
+            return Ok(());
+        }
+        let Collected { held, retained, busy, .. } = self.retirement.report(0);
+        let old = self.retirement.bytes();
+        Err(Error::MemoryLimit { limit, needed: more, current: self.bytes, old, held, retained, busy })
     }
 
     /// Frees the versions that no thread can be inside any more, and the retained ones if the caller vouches for those.
     pub(crate) fn collect(&mut self, with_retained: bool) -> Collected {
-        let mut dying = self.retirement.collect();
+        let mut dying = self.retirement.collect(|table| self.tables.keep(table));
         if with_retained {
             dying.extend(self.retirement.take_retained());
         }
         let mut freed = self.retirement.end_lingering();
         if !dying.is_empty() {
             // A destructor calls what dies with it, else what is current.
-            let mut table = self.table.clone();
+            let mut changes = Vec::new();
             for version in &dying {
-                self.bind_slots(&mut table, version.name(), Some(version));
+                self.bind_slots(version.name(), Some(version), &mut changes);
             }
+            let table = self.tables.with(&changes);
             // SAFETY: no thread is inside them; the table is whole, and its targets are of versions dying or current.
-            freed += unsafe { self.retirement.bury(dying, &table) };
+            freed += unsafe { self.retirement.bury(dying, table.entries()) };
+            self.tables.take_back(table, &changes);
         }
         self.retirement.report(freed)
     }
@@ -292,24 +392,31 @@ impl State {
     /// See [`crate::Runtime::unload`].
     pub(crate) fn unload(&mut self, module: &str) -> Result<(), Error> {
         let name = self.loaded(module)?.name().clone();
-        let calls_it = |v: &&Version| *v.name() != name && v.calls().any(|(called, _)| called == &*name);
-        let callers = self.current().map(|v| &**v).chain(self.retirement.kept()).filter(calls_it);
-        let by: BTreeSet<_> = callers.map(|version| version.name().to_string()).collect();
-        if !by.is_empty() {
-            return Err(Error::StillImported { module: name.to_string(), by: by.into_iter().collect() });
-        }
-        if let Some(module) = self.modules.get_mut(&name) {
-            module.current = None;
-        }
-        let mut table = self.table.clone();
-        self.bind_slots(&mut table, &name, None);
-        self.publish(table);
+        self.check_callers(&name, self.current().map(|version| &**version).chain(self.retirement.kept()))?;
+        let mut changes = Vec::new();
+        self.bind_slots(&name, None, &mut changes);
+        let table = self.tables.with(&changes);
+        self.publish(table, &changes, Next::from([(name, None)]));
         Ok(())
+    }
+
+    /// That none of these versions calls a module that is to go.
+    fn check_callers<'v>(
+        &self,
+        module: &str,
+        versions: impl Iterator<Item = &'v Version>,
+    ) -> Result<(), Error> {
+        let calls_it = |v: &&Version| **v.name() != *module && v.calls().any(|(called, _)| called == module);
+        let by: BTreeSet<_> = versions.filter(calls_it).map(|version| version.name().to_string()).collect();
+        match by.is_empty() {
+            true => Ok(()),
+            false => Err(Error::StillImported { module: module.into(), by: by.into_iter().collect() }),
+        }
     }
 
     fn loaded(&self, module: &str) -> Result<&Arc<Version>, Error> {
         let current = self.modules.get(module).and_then(|module| module.current.as_ref());
-        current.ok_or_else(|| Error::NotLoaded { module: module.into() })
+        current.map(|current| &current.version).ok_or_else(|| Error::NotLoaded { module: module.into() })
     }
 
     /// See [`crate::Runtime::symbol`].
@@ -320,11 +427,12 @@ impl State {
             return Err(Error::NoSuchFunction { module: module.into(), symbol: symbol.into() });
         }
         let slot = self.slot(&name, symbol, true)?;
-        let mut table = self.table.clone();
-        self.bind_slots(&mut table, &name, self.loaded(module).ok().map(|v| &**v));
+        let mut changes = Vec::new();
+        self.bind_slots(&name, self.loaded(module).ok().map(|version| &**version), &mut changes);
         // A new slot is unbound in every table so far.
-        if table != self.table {
-            self.publish(table);
+        if changes.iter().any(|(slot, target)| self.tables.current()[*slot as usize] != *target) {
+            let table = self.tables.with(&changes);
+            self.publish(table, &changes, Next::new());
         }
         self.follow(vec![name]);
         Ok(self.trampolines.trampoline(slot))
@@ -346,8 +454,8 @@ impl State {
     }
 
     fn called_by(&self, module: &str) -> Vec<Arc<str>> {
-        let version = self.modules.get(module).and_then(|module| module.current.as_ref());
-        version.into_iter().flat_map(|version| version.calls()).map(|(called, _)| called.into()).collect()
+        let version = self.loaded(module).into_iter();
+        version.flat_map(|version| version.calls()).map(|(called, _)| called.into()).collect()
     }
 }
 
@@ -356,12 +464,12 @@ fn synchronise_cores() -> Result<(), Error> {
 }
 
 /// The next generation as a module that is being linked into it sees it: the new files first, else what stays.
-struct Next<'n, 'f> {
+struct Staging<'n, 'f> {
     files: &'n Files<'f>,
     state: &'n mut State,
 }
 
-impl Neighbours for Next<'_, '_> {
+impl Neighbours for Staging<'_, '_> {
     fn is_module(&self, name: &str) -> bool {
         self.files.contains_key(name) || self.state.loaded(name).is_ok()
     }

@@ -1,4 +1,4 @@
-//! The asymmetric fence between a pin and a publication.
+//! The asymmetric fence between a pin and a publication: R2 and P2 of docs/dispatch.md.
 
 use crate::primitive::{Ordering, fence};
 
@@ -7,7 +7,8 @@ use crate::primitive::{Ordering, fence};
 /// # Safety
 ///
 /// For every pair of a thread that runs `store a; light(); load b` and one that runs `store b; heavy(); load a`,
-/// at least one of the two loads must see the other's store (if `heavy` returned true). Both halves are also compiler barriers.
+/// at least one of the two loads must see the other's store (if `heavy` returned true). A store that happens before `light` on
+/// another thread counts like the thread's own. Both halves are also compiler barriers.
 pub unsafe trait Barrier {
     /// The pinning thread's half. Runs at every pin: cheap.
     fn light(&self);

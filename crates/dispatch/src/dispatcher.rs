@@ -1,4 +1,4 @@
-//! Pin, share, publish, collect: the protocol that lib.rs argues.
+//! Pin, share, publish, collect. R1 to T4 are the steps that docs/dispatch.md argues.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -11,15 +11,15 @@ use crossbeam_utils::CachePadded;
 
 use crate::barrier::Barrier;
 use crate::generation::Generation;
-use crate::primitive::{AtomicPtr, Ordering};
+use crate::primitive::{AtomicPtr, Ordering, ordering};
 use crate::registry::{Record, Registry, ThreadBlock, ThreadHandle};
 
 /// The current generation and the threads that may be inside one.
 pub struct Dispatcher<P, B> {
     /// On a line of its own: every pin reads it, every publication writes it, nothing else shares its fate.
     current: CachePadded<AtomicPtr<Generation<P>>>,
-    threads: Registry<P>,
-    barrier: B,
+    pub(crate) threads: Registry<P>,
+    pub(crate) barrier: B,
 }
 
 // SAFETY: generations are reached from many threads (P: Sync) and dropped on the publisher's (P: Send); the records'
@@ -30,7 +30,7 @@ unsafe impl<P: Send + Sync, B: Send> Send for Dispatcher<P, B> {}
 
 /// The right to publish and collect, one per dispatcher, and the generations that are retired but not yet free.
 pub struct Publisher<P> {
-    retired: Vec<NonNull<Generation<P>>>,
+    pub(crate) retired: Vec<NonNull<Generation<P>>>,
     /// Scratch for the hazards seen by a collection.
     seen: Vec<*mut Generation<P>>,
 }
@@ -45,9 +45,10 @@ impl<P> Publisher<P> {
         Self { retired: Vec::new(), seen: Vec::new() }
     }
 
-    /// Generations retired and still held by a pin, a share, or for want of a collection.
-    pub fn retired(&self) -> usize {
-        self.retired.len()
+    /// The numbers of the generations that are retired and still held by a pin, a share, or for want of a collection; ascending.
+    pub fn retired(&self) -> impl ExactSizeIterator<Item = u64> + '_ {
+        // SAFETY: retired and not yet freed.
+        self.retired.iter().map(|generation| unsafe { generation.as_ref() }.number())
     }
 }
 
@@ -97,12 +98,12 @@ impl<P, B: Barrier> Dispatcher<P, B> {
             loop {
                 // R1. Release: partner of the acquire in P3. It keeps the *previous* pin's accesses before this store too, so
                 // that a publisher that reads this value knows the thread has left what it held before.
-                r.hazard.store(guess, Ordering::Release);
-                // R2, partner P2 (see lib.rs).
+                r.hazard.store(guess, ordering!(R1, Release));
+                // R2, partner P2: of R3 and P3 at least one sees the other side's store.
                 self.barrier.light();
                 // R3. Acquire: partner of the swap P1. Swap first: we see the table it published whole. Load first: we see
                 // the older generation, and our hazard is seen by P3.
-                let now = self.current.load(Ordering::Acquire);
+                let now = self.current.load(ordering!(R3, Acquire));
                 if now == guess {
                     break;
                 }
@@ -140,8 +141,8 @@ impl<P, B: Barrier> Dispatcher<P, B> {
             // `leave`, nested pins and `Pin::deref` read it back from, hence no barrier here.
             core::mem::forget(share.clone());
             r.joined.set(true);
-            // Release: partner of P3, for the previous pin's accesses, as in R1.
-            r.hazard.store(shared, Ordering::Release);
+            // J1. Release: partner of P3, for the previous pin's accesses, as in R1.
+            r.hazard.store(shared, ordering!(J1, Release));
             self.barrier.entered();
             // SAFETY: the share counted above keeps it alive until `leave`.
             unsafe { enter(r, shared) };
@@ -166,15 +167,21 @@ impl<P, B: Barrier> Dispatcher<P, B> {
     /// # Safety
     ///
     /// `publisher` is the only one that publishes to this dispatcher.
-    pub unsafe fn publish(&self, publisher: &mut Publisher<P>, table: Box<[usize]>, payload: P) -> u64 {
+    pub unsafe fn publish(
+        &self,
+        publisher: &mut Publisher<P>,
+        table: impl Into<Vec<usize>>,
+        payload: P,
+    ) -> u64 {
         publisher.retired.reserve(1);
         // Relaxed: the publisher is the only writer, so this is its own last store.
         let before = self.current.load(Ordering::Relaxed);
         // SAFETY: the current generation is freed only after a swap, and only we swap.
         let number = unsafe { before.as_ref() }.map_or(0, |g| g.number() + 1);
-        let new = Box::into_raw(Box::new(Generation::new(number, table, payload)));
-        // P1. Release: partner of R3. The acquire half orders the old generation's numbers behind the swap for `collect`.
-        let old = self.current.swap(new, Ordering::AcqRel);
+        let new = Box::into_raw(Box::new(Generation::new(number, table.into(), payload)));
+        // P1. Release: partner of R3. Swap first: whoever reads it has the generation whole. R3 first: its thread goes on in
+        // the old one, and shows it to P3. No acquire: what comes back is a publisher's own store.
+        let old = self.current.swap(new, ordering!(P1, Release));
         if let Some(old) = NonNull::new(old) {
             publisher.retired.push(old);
         }
@@ -192,22 +199,23 @@ impl<P, B: Barrier> Dispatcher<P, B> {
             return free;
         }
         let Publisher { retired, seen } = publisher;
-        // P2, partner R2 (see lib.rs).
+        // P2, partner R2.
         if !self.barrier.heavy() {
             return free;
         }
-        // P3. Acquire: partner of the releases in R1, `join` and `leave`. Leave first: all that the thread did inside, its
+        // P3. Acquire: partner of the releases in R1, J1 and X1. Leave first: all that the thread did inside, its
         // shares included, is visible before the count below and the free. Load first: the hazard keeps it.
+        let hazards = self.threads.iter().map(|record| record.hazard.load(ordering!(P3, Acquire)));
         seen.clear();
-        seen.extend(self.threads.iter().map(|r| r.hazard.load(Ordering::Acquire)).filter(|h| !h.is_null()));
+        seen.extend(hazards.filter(|hazard| !hazard.is_null()));
         free.reserve(retired.len());
         retired.retain(|&generation| {
-            // P4. Acquire: partner of the release that ends a share. It comes after P3 for the reason lib.rs gives.
+            // P4. Acquire: partner of S2, and after P3: only then does zero stay zero.
             // SAFETY: retired and not yet freed.
-            let shares = unsafe { generation.as_ref() }.shares.load(Ordering::Acquire);
+            let shares = unsafe { generation.as_ref() }.shares.load(ordering!(P4, Acquire));
             let held = shares != 0 || seen.contains(&generation.as_ptr());
             if !held {
-                // SAFETY: from Box::into_raw in `publish`, no longer current, and by the argument in lib.rs nobody holds it.
+                // SAFETY: from Box::into_raw in `publish`, no longer current, and nobody holds it (docs/dispatch.md, theorem 1).
                 free.push(unsafe { Box::from_raw(generation.as_ptr()) });
             }
             held
@@ -291,8 +299,8 @@ fn leave<P>(r: &Record<P>) {
     }
     // Relaxed: our own store.
     let generation = r.hazard.load(Ordering::Relaxed);
-    // Release: partner of the acquire in P3.
-    r.hazard.store(ptr::null_mut(), Ordering::Release);
+    // X1. Release: partner of P3. After the table word: whatever runs on this thread finds it valid (a signal handler).
+    r.hazard.store(ptr::null_mut(), ordering!(X1, Release));
     if r.joined.replace(false) {
         // SAFETY: the share that `join` took keeps it alive until this decrement.
         drop(Share { generation: unsafe { NonNull::new_unchecked(generation) }, _dispatcher: PhantomData });
@@ -332,10 +340,10 @@ impl<P> Clone for Share<'_, P> {
 
 impl<P> Drop for Share<'_, P> {
     fn drop(&mut self) {
-        // Release: partner of the acquire in P4. Drop first: the publisher sees zero and all that was done under the share.
+        // S2. Release: partner of P4. Drop first: the publisher sees zero and all that was done under the share.
         // Load first: it sees the count and keeps the generation.
         // SAFETY: the share keeps the generation alive up to this decrement and is not used after it.
-        unsafe { self.generation.as_ref() }.shares.fetch_sub(1, Ordering::Release);
+        unsafe { self.generation.as_ref() }.shares.fetch_sub(1, ordering!(S2, Release));
     }
 }
 

@@ -1,6 +1,6 @@
 //! An immutable table of slot targets, and what stands behind it.
 
-use alloc::boxed::Box;
+use alloc::vec::Vec;
 
 use crate::primitive::AtomicUsize;
 
@@ -8,15 +8,15 @@ use crate::primitive::AtomicUsize;
 #[derive(Debug)]
 pub struct Generation<P> {
     number: u64,
-    /// Slot index to code address. Boxed apart so that a trampoline's table pointer has entry 0 at offset 0.
-    table: Box<[usize]>,
+    /// Slot index to code address. Apart, so that a trampoline's table pointer has entry 0 at offset 0.
+    table: Vec<usize>,
     /// Shares outstanding: frames handed to other threads. See [`crate::Share`].
     pub(crate) shares: AtomicUsize,
     payload: P,
 }
 
 impl<P> Generation<P> {
-    pub(crate) fn new(number: u64, table: Box<[usize]>, payload: P) -> Self {
+    pub(crate) fn new(number: u64, table: Vec<usize>, payload: P) -> Self {
         Self { number, table, shares: AtomicUsize::new(0), payload }
     }
 
@@ -38,8 +38,8 @@ impl<P> Generation<P> {
         &self.payload
     }
 
-    /// Takes a collected generation apart.
-    pub fn into_payload(self) -> P {
-        self.payload
+    /// Takes a collected generation apart: its table, to be written anew, and what stood behind it.
+    pub fn into_parts(self) -> (Vec<usize>, P) {
+        (self.table, self.payload)
     }
 }

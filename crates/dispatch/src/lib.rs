@@ -21,17 +21,11 @@
 //!
 //! R2 and P2 are the two halves of one asymmetric fence ([`Barrier`]): at least one side sees the other.
 //! If R1 came first, P3 reads the hazard and the generation stays. If P1 came first, R3 reads the new current and
-//! the thread starts again. A thread that holds G validly therefore always shows in P3, and since G is no longer
-//! current nobody can newly obtain it by pinning.
+//! the thread starts again. A pinned thread may **share** its generation ([`Share`]), which is how worker threads join a frame.
 //!
-//! A pinned thread may **share** its generation with others ([`Share`]), which is how worker threads join a frame.
-//! Shares are counted. P3 comes before the count is read: a thread seen unpinned there has made all the shares
-//! it will ever make of a retired generation (its R-exit is a release, P3 an acquire), so from then on the count
-//! can only be raised by those who hold one already, and zero stays zero. The reverse order would be wrong: the
-//! count could be read as zero just before a pinned thread shares and unpins.
-//!
-//! The crate has no idea of memory mappings, files or threads of an operating system. `tests/loom.rs` checks
-//! the protocol exhaustively for small cases, and that the checker catches it when a barrier is left out.
+//! `docs/dispatch.md` in the repository argues every step, each ordering with its partner, and proves when memory may go.
+//! `tests/loom/` explores the protocol for small cases, and shows that each ordering is missed when it is weakened.
+//! The crate has no idea of memory mappings, files or threads of an operating system.
 
 #![no_std]
 #![warn(missing_docs)]
@@ -44,6 +38,8 @@ mod generation;
 mod live;
 mod primitive;
 mod registry;
+#[cfg(loom)]
+pub mod weaken;
 
 pub use barrier::{Barrier, SeqCstFences};
 pub use dispatcher::{Dispatcher, Pin, PinnedElsewhere, Publisher, Share};

@@ -1,22 +1,23 @@
 //! The threads that pin, each with the word in which it shows what it holds.
 
 use alloc::boxed::Box;
-use core::cell::Cell;
+use core::cell;
+use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
 
 use crossbeam_utils::CachePadded;
 
 use crate::generation::Generation;
-use crate::primitive::{AtomicBool, AtomicPtr, Ordering};
+use crate::primitive::{AtomicBool, AtomicPtr, Cell, Ordering, ordering};
 
 /// A thread's own two words, which live in its thread-local storage. Only the thread touches them.
 #[repr(C)]
 #[derive(Debug)]
 pub struct ThreadBlock {
     /// What trampolines read: entry 0 of the pinned generation's table, else of the live table.
-    pub table: Cell<*const usize>,
+    pub table: cell::Cell<*const usize>,
     /// The thread's [`ThreadHandle`] as a word; None before its first pin and after its release.
-    pub record: Cell<Option<NonNull<()>>>,
+    pub record: cell::Cell<Option<NonNull<()>>>,
 }
 
 /// A thread's record. Allocated once, reused by later threads, freed with the dispatcher: the publisher may read
@@ -34,7 +35,7 @@ pub(crate) struct Record<P> {
     pub(crate) joined: Cell<bool>,
     /// Owner only: where its thread-local words are.
     pub(crate) block: Cell<Option<NonNull<ThreadBlock>>>,
-    /// Owner only: the table word as it was before the outermost pin.
+    /// Owner only: the table word's value outside every pin.
     pub(crate) outer: Cell<*const usize>,
     /// Owner only: the thread is exiting with a pin open; the end of its last pin gives the record up.
     pub(crate) abandoned: Cell<bool>,
@@ -48,8 +49,8 @@ impl<P> Record<P> {
             unsafe { block.as_ref() }.record.set(None);
         }
         self.abandoned.set(false);
-        // Release: partner of the acquire in `Registry::reuse`.
-        self.claimed.store(false, Ordering::Release);
+        // T3. Release: partner of T4.
+        self.claimed.store(false, ordering!(T3, Release));
     }
 }
 
@@ -82,9 +83,9 @@ impl<P> Registry<P> {
 
     fn reuse(&self) -> Option<&CachePadded<Record<P>>> {
         self.iter().find(|record| {
-            // Acquire on success: partner of the release in `Record::give_up`. Release first: the owner-only
-            // cells are ours to use. Claim first: it fails and we look further.
-            record.claimed.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
+            // T4. Acquire on success: partner of T3. Release first: the owner-only cells are ours to use, and all that the last
+            // owner did comes before our first R1. Claim first: it fails and we look further.
+            record.claimed.compare_exchange(false, true, ordering!(T4, Acquire), Ordering::Relaxed).is_ok()
         })
     }
 
@@ -99,12 +100,14 @@ impl<P> Registry<P> {
             outer: Cell::new(ptr::null()),
             abandoned: Cell::new(false),
         })));
+        // Relaxed: only a guess, which T1 confirms.
         let mut head = self.head.load(Ordering::Relaxed);
         loop {
             record.next = head;
-            // Release: partner of the acquire in `iter`. Push first: the walker sees a whole record. Walk first: it
-            // does not see the record, and its thread's next validation (R3) sees the publication that walks.
-            match self.head.compare_exchange_weak(head, record, Ordering::Release, Ordering::Relaxed) {
+            // T1. Release: partner of T2. Push first: the walker sees a whole record, and by it those behind it (every change of
+            // the head is a read-modify-write, so each push goes on the releases before it). Walk first: it does not see the
+            // record, and its thread's next validation (R3) sees the publication that walks.
+            match self.head.compare_exchange_weak(head, record, ordering!(T1, Release), Ordering::Relaxed) {
                 Ok(_) => return record,
                 Err(now) => head = now,
             }
@@ -112,8 +115,8 @@ impl<P> Registry<P> {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &CachePadded<Record<P>>> {
-        // Acquire: partner of the release in `push`.
-        let mut at: *const CachePadded<Record<P>> = self.head.load(Ordering::Acquire);
+        // T2. Acquire: partner of T1.
+        let mut at: *const CachePadded<Record<P>> = self.head.load(ordering!(T2, Acquire));
         core::iter::from_fn(move || {
             // SAFETY: every pointer in the list came from Box::leak in `push`, and records are freed only by Drop, which
             // has the registry to itself.
@@ -126,6 +129,7 @@ impl<P> Registry<P> {
 
 impl<P> Drop for Registry<P> {
     fn drop(&mut self) {
+        // Relaxed: &mut self says that nobody else is here.
         let mut at = self.head.load(Ordering::Relaxed).cast_const();
         while !at.is_null() {
             // SAFETY: from Box::leak in `push`, each once in the list; &mut self says nobody walks it.
@@ -177,6 +181,54 @@ impl<P> ThreadHandle<P> {
     pub unsafe fn give_up_after_pin(&self) {
         // SAFETY: the dispatcher is alive, so its records are.
         unsafe { self.record.as_ref() }.abandoned.set(true);
+    }
+
+    /// Runs module code that belongs to no pin with a table of its own in the thread's word, whatever pin is open. Pins may begin
+    /// and end meanwhile, in any order: one that is open afterwards has its table in the word, and its end puts back what was
+    /// there before all this.
+    ///
+    /// # Safety
+    ///
+    /// `block` is the calling thread's, and its record is of a dispatcher of this `P`. The table is there until `run` returns.
+    pub unsafe fn with_table(block: NonNull<ThreadBlock>, table: *const usize, run: impl FnOnce()) {
+        struct Restore<P> {
+            block: NonNull<ThreadBlock>,
+            outside: *const usize,
+            _of: PhantomData<P>,
+        }
+        impl<P> Drop for Restore<P> {
+            fn drop(&mut self) {
+                // SAFETY: the caller's promise.
+                let (word, pinned) = unsafe { (&self.block.as_ref().table, pinned_record::<P>(self.block)) };
+                match pinned {
+                    Some(record) => {
+                        record.outer.set(self.outside);
+                        // SAFETY: the thread is inside it. Relaxed: our own store.
+                        word.set(unsafe { &*record.hazard.load(Ordering::Relaxed) }.table().as_ptr());
+                    }
+                    None => word.set(self.outside),
+                }
+            }
+        }
+        /// The block's record, if a pin is open on the thread.
+        ///
+        /// # Safety
+        ///
+        /// As for `with_table`.
+        unsafe fn pinned_record<'r, P>(block: NonNull<ThreadBlock>) -> Option<&'r Record<P>> {
+            // SAFETY: the caller's promise; records live as long as the dispatcher.
+            let record = unsafe { block.as_ref().record.get()?.cast::<CachePadded<Record<P>>>().as_ref() };
+            (record.depth.get() > 0).then_some(record)
+        }
+        // SAFETY: the caller's promise.
+        let (word, pinned) = unsafe { (&block.as_ref().table, pinned_record::<P>(block)) };
+        let outside = match pinned {
+            Some(record) => record.outer.replace(table),
+            None => word.get(),
+        };
+        let _restore = Restore::<P> { block, outside, _of: PhantomData };
+        word.set(table);
+        run();
     }
 
     #[inline]

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use midflight_dispatch::{Dispatcher, PinnedElsewhere, Publisher, SeqCstFences, ThreadBlock};
+use midflight_dispatch::{Dispatcher, PinnedElsewhere, Publisher, SeqCstFences, ThreadBlock, ThreadHandle};
 
 /// Counts the payloads that are alive.
 struct Counted<'c>(&'c AtomicUsize, usize);
@@ -24,7 +24,7 @@ fn publish<'c>(
 ) -> u64 {
     alive.fetch_add(1, Ordering::SeqCst);
     // SAFETY: each test has one publisher.
-    unsafe { d.publish(p, vec![value; 4].into(), Counted(alive, value)) }
+    unsafe { d.publish(p, vec![value; 4], Counted(alive, value)) }
 }
 
 #[test]
@@ -59,6 +59,53 @@ fn a_word_follows_the_pin_and_returns_to_the_live_table() {
         assert_eq!(d.pin(&thread).number(), 1);
         thread.release();
     }
+}
+
+/// Constructors run with a table of their own, and may call a host that opens and drops its frames as it likes.
+#[test]
+fn pins_may_begin_and_end_under_another_table() {
+    let alive = AtomicUsize::new(0);
+    let (live, other) = ([0usize; 4], [1usize; 4]);
+    let block = ThreadBlock { table: Cell::new(live.as_ptr()), record: Cell::new(None) };
+    let d = Dispatcher::new(SeqCstFences);
+    let mut p = Publisher::new();
+    publish(&d, &mut p, &alive, 7);
+    let mut kept = None;
+    // SAFETY: this thread's block, and tables that outlive the calls.
+    let under = |run: &mut dyn FnMut()| unsafe {
+        ThreadHandle::<Counted<'_>>::with_table(NonNull::from(&block), other.as_ptr(), || {
+            assert_eq!(block.table.get(), other.as_ptr());
+            run();
+        });
+    };
+    // SAFETY: the block outlives the handle; one thread; a generation is published.
+    let pin = || unsafe {
+        let thread = match block.record.get() {
+            Some(record) => ThreadHandle::from_raw(record),
+            None => d.register(Some(NonNull::from(&block))),
+        };
+        d.pin(&thread)
+    };
+    under(&mut || ());
+    assert_eq!(block.table.get(), live.as_ptr(), "in a thread that never pinned");
+    under(&mut || kept = Some(pin()));
+    assert_eq!(block.table.get(), kept.as_ref().unwrap().table().as_ptr(), "a pin that began goes on");
+    under(&mut || ());
+    assert_eq!(block.table.get(), kept.as_ref().unwrap().table().as_ptr(), "a pin that was open is");
+    under(&mut || {
+        kept = None;
+        assert_eq!(block.table.get(), other.as_ptr());
+        publish(&d, &mut p, &alive, 8);
+        kept = Some(pin());
+    });
+    assert_eq!(kept.as_ref().unwrap().number(), 1);
+    assert_eq!(block.table.get(), kept.as_ref().unwrap().table().as_ptr(), "one after the other");
+    under(&mut || kept = None);
+    assert_eq!(block.table.get(), live.as_ptr(), "a pin that ended is over");
+    under(&mut || kept = Some(pin()));
+    kept = None;
+    assert_eq!(block.table.get(), live.as_ptr(), "and the end of one that began leaves nothing behind");
+    drop(kept);
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Trampolines: stable addresses that jump to what the calling thread's table holds for a slot.
+//! Trampolines: stable addresses that jump to what the calling thread's table holds for a slot. That there is always a table,
+//! whatever the thread is doing, is the lemma of docs/dispatch.md.
 //!
 //! Only x16 and x17 are touched, which every AArch64 call may clobber (AAPCS64, "intra-procedure-call scratch
 //! registers"); arguments, the indirect result register x8 and the link register pass through. `br x16` may land on

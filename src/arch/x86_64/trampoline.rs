@@ -1,4 +1,5 @@
-//! Trampolines: stable addresses that jump to what the calling thread's table holds for a slot.
+//! Trampolines: stable addresses that jump to what the calling thread's table holds for a slot. That there is always a table,
+//! whatever the thread is doing, is the lemma of docs/dispatch.md.
 //!
 //! Only r11 is touched, which a call may clobber and which carries no argument (System V psABI for AMD64, 3.2.3: r10 is
 //! the static chain pointer, r11 is free). Each starts with `endbr64` for hosts built with -fcf-protection.

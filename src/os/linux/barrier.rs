@@ -1,4 +1,5 @@
-//! The asymmetric fence and core synchronisation, by membarrier(2) (kernel/sched/membarrier.c).
+//! The asymmetric fence (R2 and P2 of docs/dispatch.md) and core synchronisation (P0), by membarrier(2)
+//! (kernel/sched/membarrier.c).
 
 use std::io;
 use std::sync::atomic::{AtomicU8, Ordering, compiler_fence, fence};

@@ -1,0 +1,96 @@
+//! The protocol broken on purpose, one step at a time, for the loom models that must notice. Not in a build without loom.
+
+extern crate std;
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::cell::Cell;
+
+use crate::primitive::Ordering;
+use crate::{Barrier, Dispatcher, Generation, Pin, Publisher, Share, ThreadHandle};
+
+/// The steps whose orderings docs/dispatch.md argues, by their names there.
+#[expect(missing_docs, reason = "docs/dispatch.md has them")]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    R1,
+    R3,
+    J1,
+    X1,
+    S2,
+    P1,
+    P3,
+    P4,
+    T1,
+    T2,
+    T3,
+    T4,
+    L1,
+    L2,
+}
+
+// Loom runs all threads of a model on the thread of its test, and tests run side by side.
+std::thread_local! {
+    static WEAKENED: Cell<Option<(Step, Ordering)>> = const { Cell::new(None) };
+}
+
+/// Has the models that run on this thread from now on do a step with another ordering.
+pub fn weaken(step: Step, ordering: Ordering) {
+    WEAKENED.set(Some((step, ordering)));
+}
+
+pub(crate) fn ordering(step: Step, ordering: Ordering) -> Ordering {
+    match WEAKENED.get() {
+        Some((weakened, weaker)) if weakened == step => weaker,
+        _ => ordering,
+    }
+}
+
+impl<P, B: Barrier> Dispatcher<P, B> {
+    /// [`Self::collect`] with P4 before P3.
+    ///
+    /// # Safety
+    ///
+    /// None possible: it frees too early.
+    pub unsafe fn collect_counts_first(&self, publisher: &mut Publisher<P>) -> Vec<Box<Generation<P>>> {
+        self.barrier.heavy();
+        // SAFETY: retired and not yet freed.
+        let count =
+            |g: &core::ptr::NonNull<Generation<P>>| unsafe { g.as_ref() }.shares.load(Ordering::Acquire);
+        let counts: Vec<_> = publisher.retired.iter().map(count).collect();
+        let seen: Vec<_> = self.threads.iter().map(|r| r.hazard.load(Ordering::Acquire)).collect();
+        let mut counts = counts.into_iter();
+        let free = |g: &mut core::ptr::NonNull<Generation<P>>| {
+            counts.next().is_some_and(|count| count == 0) && !seen.contains(&g.as_ptr())
+        };
+        // SAFETY: from Box::into_raw in `publish`; whether somebody holds it is what the model looks at.
+        publisher.retired.extract_if(.., free).map(|g| unsafe { Box::from_raw(g.as_ptr()) }).collect()
+    }
+
+    /// [`Self::join`] without a share of the joiner's own.
+    ///
+    /// # Safety
+    ///
+    /// None possible: nothing holds the generation once the share is dropped.
+    pub unsafe fn join_uncounted(&self, thread: &ThreadHandle<P>, share: &Share<'_, P>) -> Pin<'_, P> {
+        // SAFETY: as the caller of `join` promises; the thread is in no generation.
+        unsafe {
+            let pin = self.join(thread, share).expect("outside every generation");
+            thread.record().as_ref().joined.set(false);
+            pin.shares.fetch_sub(1, Ordering::Release);
+            pin
+        }
+    }
+}
+
+impl<P> ThreadHandle<P> {
+    /// [`Self::release`] that does not wait for the end of the pin.
+    ///
+    /// # Safety
+    ///
+    /// None possible: the next thread's pin takes the place of this one's.
+    pub unsafe fn release_under_pin(&self) {
+        // SAFETY: the dispatcher is alive, so its records are.
+        unsafe { self.record().as_ref() }.give_up();
+    }
+}
