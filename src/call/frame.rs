@@ -4,7 +4,7 @@ use std::fmt;
 
 use midflight_dispatch::{Dispatcher, Pin, PinnedElsewhere, Share, ThreadHandle};
 
-use crate::call::slots::Slot;
+use crate::call::slots::{DECLARED, Slot};
 use crate::call::versions;
 use crate::os::barrier::Barrier;
 use crate::os::thread;
@@ -12,8 +12,21 @@ use crate::os::thread;
 /// The process's dispatcher. A static, because the threads' table words and the live table are.
 pub(crate) static DISPATCH: Dispatcher<Made, Barrier> = Dispatcher::new(Barrier);
 
-/// How many changes a generation's table has: [`Tables`](crate::publish::Tables) knows what that says.
-pub(crate) type Made = u64;
+/// What the dispatcher keeps with a generation's table.
+pub(crate) struct Made {
+    /// How many changes it has: [`Tables`](crate::publish::Tables) knows what that says.
+    pub(crate) changes: u64,
+    /// How far the table is from the list of declarations.
+    bias: usize,
+}
+
+impl Made {
+    /// `table` is where the generation's table is and stays.
+    pub(crate) fn new(changes: u64, table: &[usize]) -> Self {
+        let declared = DECLARED.static_slice().as_ptr().addr();
+        Self { changes, bias: table.as_ptr().expose_provenance().wrapping_sub(declared) }
+    }
+}
 
 /// A thread inside one generation: every module function called with it is that generation's, and so is whatever those call in
 /// other modules. Its code stays mapped until the frame ends.
@@ -24,7 +37,8 @@ pub(crate) type Made = u64;
 /// for signal handlers.
 pub struct Frame {
     pin: Pin<'static, Made>,
-    table: *const usize,
+    /// [`Made::bias`].
+    bias: usize,
 }
 
 impl Frame {
@@ -37,7 +51,7 @@ impl Frame {
     pub(crate) unsafe fn open() -> Self {
         // SAFETY: the handle is of this thread and of DISPATCH.
         let pin = unsafe { DISPATCH.pin(&this_thread()) };
-        Self { table: pin.table().as_ptr(), pin }
+        Self { bias: pin.payload().bias, pin }
     }
 
     /// The generation it is in. The runtime starts with the empty generation 0, and each publication makes the next.
@@ -58,13 +72,21 @@ impl Frame {
         SharedFrame { share: self.pin.share() }
     }
 
-    /// The address behind a slot in this generation.
+    /// The address behind a declared slot in this generation.
+    ///
+    /// The list of declarations has words as tables have, and the first slots in its order; so a declaration's own address says
+    /// where its slot's entry is, and this is one load.
+    ///
+    /// # Safety
+    ///
+    /// The declaration is in [`DECLARED`].
     #[doc(hidden)]
     #[inline(always)]
-    pub fn target(&self, slot: &Slot) -> *const () {
-        // SAFETY: slots have their indices before the first frame can be had, and every table covers all slots that existed
-        // when it was published, the declared ones always.
-        unsafe { *self.table.add(slot.index()) as *const () }
+    pub unsafe fn target(&self, declaration: &'static &'static Slot) -> *const () {
+        let entry = self.bias.wrapping_add((&raw const *declaration).addr());
+        // SAFETY: the entry of its slot in this generation's table, whose provenance was exposed; every table covers the declared
+        // slots, and this one is there as long as the frame.
+        unsafe { *std::ptr::with_exposed_provenance::<*const ()>(entry) }
     }
 }
 
@@ -90,7 +112,7 @@ impl SharedFrame {
     pub fn join(&self) -> Result<Frame, PinnedElsewhere> {
         // SAFETY: the handle is of this thread and of DISPATCH, as the share is.
         let pin = unsafe { DISPATCH.join(&this_thread(), &self.share) }?;
-        Ok(Frame { table: pin.table().as_ptr(), pin })
+        Ok(Frame { bias: pin.payload().bias, pin })
     }
 
     /// The shared generation's number.

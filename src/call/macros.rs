@@ -50,10 +50,10 @@ macro_rules! module {
                     #[$crate::private::linkme::distributed_slice($crate::private::DECLARED)]
                     #[linkme(crate = $crate::private::linkme)]
                     static DECLARATION: &$crate::Slot = &SLOT;
-                    // SAFETY: whoever loaded the module vouched for this type in `Runtime::load`'s contract; an unbound slot holds
-                    // a function that never returns.
+                    // SAFETY: it is declared just above. Whoever loaded the module vouched for this type in `Runtime::load`'s
+                    // contract; an unbound slot holds a function that never returns.
                     let function: extern "C-unwind" fn($($type),*) $(-> $return)? =
-                        unsafe { ::core::mem::transmute::<*const (), _>(frame.target(&SLOT)) };
+                        unsafe { ::core::mem::transmute::<*const (), _>(frame.target(&DECLARATION)) };
                     function($($argument),*)
                 }
             )*

@@ -1,7 +1,6 @@
 //! Slots: process-wide indices for (module, symbol).
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::Error;
@@ -12,29 +11,18 @@ use crate::call::live::MAX_SLOTS;
 pub struct Slot {
     module: &'static str,
     symbol: &'static str,
-    /// 0 until the runtime starts: the slot that is never bound.
-    index: AtomicU32,
 }
 
-/// All that this program declares, gathered by the linker.
+/// All that this program declares, gathered by the linker. The first slots are theirs, in this order.
 #[doc(hidden)]
 #[linkme::distributed_slice]
 pub static DECLARED: [&'static Slot];
 
 impl Slot {
-    /// A declaration. Has an index once the runtime has started.
+    /// A declaration.
     #[doc(hidden)]
     pub const fn new(module: &'static str, symbol: &'static str) -> Self {
-        Self { module: plain(module), symbol: plain(symbol), index: AtomicU32::new(0) }
-    }
-
-    /// Where it is in every table.
-    ///
-    /// Relaxed: indices are given before `Runtime::start` returns, and whoever has a frame has a Runtime by a
-    /// happens-before edge.
-    #[inline(always)]
-    pub(crate) fn index(&self) -> usize {
-        self.index.load(Ordering::Relaxed) as usize
+        Self { module: plain(module), symbol: plain(symbol) }
     }
 }
 
@@ -57,8 +45,16 @@ pub(crate) fn name(slot: u32) -> Option<String> {
 
 /// Every slot of the process. Slots are never given back: a trampoline's address is stable for the process's life.
 pub(crate) struct SlotTable {
-    modules: HashMap<Arc<str>, HashMap<Box<str>, Entry>>,
+    modules: HashMap<Arc<str>, Symbols>,
     len: u32,
+}
+
+/// A module's slots.
+#[derive(Default)]
+struct Symbols {
+    slots: HashMap<Box<str>, Entry>,
+    /// Further slots of symbols that the program declares in several places.
+    again: Vec<(Box<str>, Entry)>,
 }
 
 /// What is known of one slot.
@@ -70,42 +66,46 @@ pub(crate) struct Entry {
 }
 
 impl SlotTable {
-    /// Only slot 0, which nothing binds.
-    pub(crate) fn new() -> Self {
-        *NAMES.write().unwrap_or_else(PoisonError::into_inner) =
-            vec!["a function declared after the start".into()];
-        Self { modules: HashMap::new(), len: 1 }
-    }
-
-    /// Gives every declaration its index.
-    pub(crate) fn bind_declared(&mut self) -> Result<(), Error> {
+    /// Those of the declarations.
+    pub(crate) fn declared() -> Result<Self, Error> {
+        let mut made = Self { modules: HashMap::new(), len: 0 };
         for slot in DECLARED {
-            let index = self.insert(slot.module, slot.symbol, true)?;
-            slot.index.store(index, Ordering::Relaxed);
+            let entry = made.add(slot.module, slot.symbol, true)?;
+            let symbols = made.modules.entry(slot.module.into()).or_default();
+            if symbols.slots.contains_key(slot.symbol) {
+                symbols.again.push((slot.symbol.into(), entry));
+            } else {
+                symbols.slots.insert(slot.symbol.into(), entry);
+            }
         }
-        Ok(())
+        Ok(made)
     }
 
     /// The slot of a symbol, if it has one.
     pub(crate) fn get(&self, module: &str, symbol: &str) -> Option<Entry> {
-        self.modules.get(module)?.get(symbol).copied()
+        self.modules.get(module)?.slots.get(symbol).copied()
     }
 
     /// The slot of a symbol, made if need be. A promise once made stays.
     pub(crate) fn insert(&mut self, module: &str, symbol: &str, promised: bool) -> Result<u32, Error> {
-        if let Some(entry) = self.modules.get_mut(module).and_then(|symbols| symbols.get_mut(symbol)) {
+        if let Some(entry) = self.modules.get_mut(module).and_then(|symbols| symbols.slots.get_mut(symbol)) {
             entry.promised |= promised;
             return Ok(entry.index);
         }
+        let entry = self.add(module, symbol, promised)?;
+        self.modules.entry(module.into()).or_default().slots.insert(symbol.into(), entry);
+        Ok(entry.index)
+    }
+
+    /// The next index.
+    fn add(&mut self, module: &str, symbol: &str, promised: bool) -> Result<Entry, Error> {
         if self.len as usize >= MAX_SLOTS {
             return Err(Error::TooManySlots { limit: MAX_SLOTS });
         }
         let index = self.len;
         self.len += 1;
         NAMES.write().unwrap_or_else(PoisonError::into_inner).push(format!("{module}::{symbol}"));
-        let symbols = self.modules.entry(module.into()).or_default();
-        symbols.insert(symbol.into(), Entry { index, promised });
-        Ok(index)
+        Ok(Entry { index, promised })
     }
 
     pub(crate) fn len(&self) -> u32 {
@@ -114,6 +114,10 @@ impl SlotTable {
 
     /// The slots of a module, by symbol.
     pub(crate) fn of(&self, module: &str) -> impl Iterator<Item = (&str, Entry)> {
-        self.modules.get(module).into_iter().flatten().map(|(symbol, entry)| (&**symbol, *entry))
+        let symbols = self.modules.get(module).into_iter();
+        symbols.flat_map(|Symbols { slots, again }| {
+            let again = again.iter().map(|(symbol, entry)| (symbol, entry));
+            slots.iter().chain(again).map(|(symbol, entry)| (&**symbol, *entry))
+        })
     }
 }

@@ -83,7 +83,7 @@ impl Retirement {
         // SAFETY: the process's one publisher, behind the runtime's lock.
         let generations = unsafe { DISPATCH.collect(&mut self.publisher) };
         let tables = generations.into_iter().map(|generation| generation.into_parts());
-        tables.map(|(entries, changes)| Table::of_the_past(entries, changes)).for_each(again);
+        tables.map(|(entries, made)| Table::of_the_past(entries, made.changes)).for_each(again);
         let held: Vec<u64> = self.publisher.retired().collect();
         let is_held = |generations: &RangeInclusive<u64>| {
             let first = held.partition_point(|held| held < generations.start());

@@ -12,7 +12,7 @@ use super::retirement::{Collected, Retirement, with_table};
 use super::tables::{Change, Table, Tables};
 use crate::Config;
 use crate::Error;
-use crate::call::frame::DISPATCH;
+use crate::call::frame::{DISPATCH, Made};
 use crate::call::live::{LIVE, MAX_SLOTS};
 use crate::call::slots::SlotTable;
 use crate::call::trampolines::Trampolines;
@@ -70,8 +70,7 @@ impl State {
         let backing = if config.perf_map { Backing::WriteOnce } else { config.backing };
         let memory = CodeMemory::new(backing, memory::page_size());
         let trampolines = Trampolines::new(&memory);
-        let mut slots = SlotTable::new();
-        slots.bind_declared()?;
+        let slots = SlotTable::declared()?;
         let mut state = Self {
             memory,
             observers,
@@ -87,7 +86,8 @@ impl State {
         };
         state.cover_slots(state.slots.len())?;
         let table = state.tables.with(&[]);
-        let (entries, made) = state.tables.publish(table, &[], |_, _| {});
+        let (entries, changes) = state.tables.publish(table, &[], |_, _| {});
+        let made = Made::new(changes, &entries);
         // SAFETY: the process's one publisher.
         unsafe { DISPATCH.publish(&mut state.retirement.publisher, entries, made) };
         Ok(state)
@@ -322,10 +322,11 @@ impl State {
         let number = |version: &Option<Arc<Version>>| version.as_ref().map(|version| version.number());
         versions::note(made, oldest, next.iter().map(|(name, version)| (name.clone(), number(version))));
         let mut live = Vec::with_capacity(changes.len());
-        let (entries, position) =
+        let (entries, changes) =
             self.tables.publish(table, changes, |slot, target| live.push((slot, target)));
+        let with = Made::new(changes, &entries);
         // SAFETY: the process's one publisher, behind the runtime's lock.
-        self.generation = unsafe { DISPATCH.publish(&mut self.retirement.publisher, entries, position) };
+        self.generation = unsafe { DISPATCH.publish(&mut self.retirement.publisher, entries, with) };
         debug_assert_eq!(self.generation, made);
         for (slot, target) in live {
             LIVE.set(slot as usize, target);
