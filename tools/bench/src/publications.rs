@@ -1,0 +1,60 @@
+//! How long a publication takes, and how many reloads a core makes.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::Result;
+use crate::loaded::{load, load_all, start_with_many};
+use crate::modules::{self, MANY, m0000};
+use crate::worker::{Samples, stay_on_core, time_on_core};
+
+/// Modules that one publication has.
+pub(crate) const TOGETHER: usize = 64;
+
+/// Publications of one module and of all that are loaded, in turns: microseconds of the publication, and of the staging before it.
+pub(crate) fn measure(folder: &Path, rounds: usize) -> Result<Samples> {
+    let rt = start_with_many(folder, 1, TOGETHER)?;
+    let files = [1, 2].map(|version| [0; TOGETHER].into_iter().enumerate().map(move |(n, _)| (version, n)));
+    let files =
+        files.map(|all| all.map(|(version, n)| modules::many(folder, version, n)).collect::<Vec<_>>());
+    let mut samples = Samples::new();
+    let mut add = |name: &str, time: Duration| {
+        samples.entry(name.into()).or_default().push(time.as_secs_f64() * 1e6);
+    };
+    for round in 0..rounds {
+        let files = &files[1 - round % 2];
+        let one = load(rt, &files[round / 2 % TOGETHER])?;
+        add("one", one.publish);
+        add("stage one", one.stage);
+        let all = load_all(rt, files)?;
+        if all.modules.len() != TOGETHER || m0000::call(&rt.frame(), 0) != 2 - round as u64 % 2 {
+            return Err("not all modules were published".into());
+        }
+        add("all", all.publish);
+        add("stage all", all.stage);
+    }
+    Ok(samples)
+}
+
+/// Reloads per second on one core, a module after the other of all that are loaded; a sample for each time round. And how many
+/// it would have been had the core done nothing else, by this thread's time on it.
+pub(crate) fn throughput(folder: &Path, rounds: usize) -> Result<Samples> {
+    stay_on_core(0)?;
+    let rt = start_with_many(folder, 1, MANY)?;
+    let files = [1, 2].map(|v| (0..MANY).map(|n| modules::many(folder, v, n)).collect::<Vec<_>>());
+    let mut samples = Samples::new();
+    for round in 0..rounds {
+        let (begin, begin_on_core) = (Instant::now(), time_on_core());
+        for file in &files[1 - round % 2] {
+            load(rt, file)?;
+        }
+        let times = [("rate", begin.elapsed()), ("rate on core", time_on_core() - begin_on_core)];
+        for (name, time) in times {
+            samples.entry(name.into()).or_default().push(MANY as f64 / time.as_secs_f64());
+        }
+        if m0000::call(&rt.frame(), 0) != 2 - round as u64 % 2 {
+            return Err("a module was not reloaded".into());
+        }
+    }
+    Ok(samples)
+}
