@@ -1,6 +1,6 @@
 //! Reserved address space, handed out in blocks.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,6 +39,20 @@ pub(crate) struct Shape<'r> {
     pub(crate) window: Window,
 }
 
+/// Where a block can be.
+#[derive(Clone, Copy)]
+struct Fit {
+    len: usize,
+    align: usize,
+    window: Window,
+}
+
+impl Shape<'_> {
+    fn fit(&self) -> Fit {
+        Fit { len: self.len, align: self.align, window: self.window }
+    }
+}
+
 /// All the arenas of the process. Grows by an arena when none has room; an arena that is empty is kept.
 pub(crate) struct CodeMemory {
     backing: Backing,
@@ -64,12 +78,14 @@ struct Extents {
     /// Retired blocks, the latest last.
     idle: VecDeque<Idle>,
     idle_bytes: usize,
+    /// How many sealed blocks there are of each layout.
+    sealed: HashMap<Box<[Region]>, usize>,
 }
 
 /// The mapped pages of a block that was freed.
 struct Idle {
     offset: usize,
-    len: usize,
+    fit: Fit,
     regions: Box<[Region]>,
 }
 
@@ -112,21 +128,21 @@ impl CodeMemory {
         let windowed = shape.window != Window::ANYWHERE;
         for arena in &self.arenas {
             if let Some(offset) = arena.take_idle(shape) {
-                return Ok(Place { arena: arena.clone(), offset, len: shape.len, warm: true });
+                return Ok(Place { arena: arena.clone(), offset, fit: shape.fit(), warm: true });
             }
         }
         for arena in &self.arenas {
             if (windowed || !arena.reserved_for_windows)
                 && let Some(offset) = arena.take(shape)
             {
-                return Ok(Place { arena: arena.clone(), offset, len: shape.len, warm: false });
+                return Ok(Place { arena: arena.clone(), offset, fit: shape.fit(), warm: false });
             }
         }
         let arena = Arc::new(Arena::reserve(self.backing, shape)?);
         // A new arena has room, at any alignment up to its size, for whatever fits at all.
         let offset = arena.take(shape).ok_or(io::ErrorKind::OutOfMemory)?;
         self.arenas.push(arena.clone());
-        Ok(Place { arena, offset, len: shape.len, warm: false })
+        Ok(Place { arena, offset, fit: shape.fit(), warm: false })
     }
 }
 
@@ -178,13 +194,13 @@ impl Arena {
     fn take_idle(&self, shape: &Shape<'_>) -> Option<usize> {
         let mut extents = self.extents();
         let index = extents.idle.iter().rposition(|idle| {
-            idle.len == shape.len
+            idle.fit.len == shape.len
                 && *idle.regions == *shape.regions
                 && (self.base.addr().get() + idle.offset).is_multiple_of(shape.align)
                 && self.within(shape.window, idle.offset)
         })?;
         let idle = extents.idle.remove(index)?;
-        extents.idle_bytes -= idle.len;
+        extents.idle_bytes -= idle.fit.len;
         Some(idle.offset)
     }
 
@@ -192,13 +208,7 @@ impl Arena {
     /// keeps the page tables of the rest untouched.
     fn take(&self, shape: &Shape<'_>) -> Option<usize> {
         let mut extents = self.extents();
-        let base = self.base.addr().get();
-        let lowest = usize::try_from(shape.window.low).ok()?.saturating_sub(base);
-        let (start, size, offset) = extents.free.iter().find_map(|(&start, &size)| {
-            let offset = (base + start.max(lowest)).checked_next_multiple_of(shape.align)? - base;
-            let fits = offset + shape.len <= start + size && self.within(shape.window, offset);
-            fits.then_some((start, size, offset))
-        })?;
+        let (start, size, offset) = self.first_fit(&extents, shape.fit())?;
         extents.free.remove(&start);
         if offset > start {
             extents.free.insert(start, offset - start);
@@ -208,6 +218,17 @@ impl Arena {
             extents.free.insert(end, end_of_free - end);
         }
         Some(offset)
+    }
+
+    /// The first free extent in which there is room, its size, and where in it.
+    fn first_fit(&self, extents: &Extents, fit: Fit) -> Option<(usize, usize, usize)> {
+        let base = self.base.addr().get();
+        let lowest = usize::try_from(fit.window.low).ok()?.saturating_sub(base);
+        extents.free.iter().find_map(|(&start, &size)| {
+            let offset = (base + start.max(lowest)).checked_next_multiple_of(fit.align)? - base;
+            let fits = offset + fit.len <= start + size && self.within(fit.window, offset);
+            fits.then_some((start, size, offset))
+        })
     }
 
     fn put_back(&self, offset: usize, len: usize) {
@@ -225,17 +246,47 @@ impl Arena {
         free.insert(start, size);
     }
 
-    /// Keeps a retired block's pages, and returns those that are one too many.
+    /// Keeps a retired block's pages, and returns those that are one too many. Of a layout no more are kept than are in use, or
+    /// one, and the lowest: a reload needs one at a time, and what frames have held back for a while is not to stay mapped for ever.
     fn keep_idle(&self, idle: Idle) -> Option<Idle> {
         let mut extents = self.extents();
-        extents.idle_bytes += idle.len;
+        let sealed = extents.sealed.get(&idle.regions).copied().unwrap_or(0);
+        let alike = |other: &&Idle| other.regions == idle.regions;
+        let (count, fit) = (extents.idle.iter().filter(alike).count(), idle.fit);
+        let highest = extents.idle.iter().filter(alike).map(|other| other.offset).max().unwrap_or(0);
+        let excess = if count < sealed.max(1) {
+            let full = extents.idle.len() >= IDLE_BLOCKS || extents.idle_bytes + fit.len > IDLE_BYTES;
+            full.then_some(0)
+        } else if idle.offset > highest {
+            return Some(idle);
+        } else {
+            extents.idle.iter().position(|other| other.offset == highest)
+        };
+        let excess = excess.and_then(|at| extents.idle.remove(at));
+        extents.idle_bytes += fit.len;
+        extents.idle_bytes -= excess.as_ref().map_or(0, |excess| excess.fit.len);
         extents.idle.push_back(idle);
-        if extents.idle.len() <= IDLE_BLOCKS && extents.idle_bytes <= IDLE_BYTES {
-            return None;
+        excess
+    }
+
+    /// A block of this layout was sealed.
+    fn sealed(&self, regions: &[Region]) {
+        let sealed = &mut self.extents().sealed;
+        match sealed.get_mut(regions) {
+            Some(count) => *count += 1,
+            None => drop(sealed.insert(regions.into(), 1)),
         }
-        let oldest = extents.idle.pop_front()?;
-        extents.idle_bytes -= oldest.len;
-        Some(oldest)
+    }
+
+    /// A sealed block of this layout is no more.
+    fn dropped(&self, regions: &[Region]) {
+        let sealed = &mut self.extents().sealed;
+        if let Some(count) = sealed.get_mut(regions) {
+            *count -= 1;
+            if *count == 0 {
+                sealed.remove(regions);
+            }
+        }
     }
 }
 
@@ -249,7 +300,7 @@ impl Drop for Arena {
 struct Place {
     arena: Arc<Arena>,
     offset: usize,
-    len: usize,
+    fit: Fit,
     /// Its pages are mapped: those of a retired block with the same regions.
     warm: bool,
 }
@@ -261,25 +312,28 @@ impl Place {
     }
 
     fn span(&self) -> Span {
-        Span { at: self.address(), offset: self.offset, len: self.len }
+        Span { at: self.address(), offset: self.offset, len: self.fit.len }
     }
 
     /// # Safety
     ///
     /// Nobody uses the pages any more, and they are sealed with these regions.
     unsafe fn retire(&self, regions: Box<[Region]>) {
+        let Self { arena, offset, fit, .. } = self;
         // Without membarrier only an unmapping makes the cores of x86-64 serialise before they run what comes next.
         let forgotten = barrier::is_asymmetric() || !cfg!(target_arch = "x86_64");
-        let room = self.len <= IDLE_BYTES && !self.arena.is_shared() && forgotten;
+        // Where there is room further down it was made while frames held others back. The next one goes there: in the end
+        // there are as many mappings as there were.
+        let lowest = arena.first_fit(&arena.extents(), *fit).is_none_or(|(_, _, free)| free > *offset);
+        let keep = fit.len <= IDLE_BYTES && !arena.is_shared() && forgotten && lowest;
         // SAFETY: the caller's promise.
-        if !room || !unsafe { self.arena.pages.retire(self.span(), &regions) } {
+        if !keep || !unsafe { arena.pages.retire(self.span(), &regions) } {
             // SAFETY: the caller's promise.
             return unsafe { self.release() };
         }
-        let idle = Idle { offset: self.offset, len: self.len, regions };
-        let mut excess = self.arena.keep_idle(idle);
-        while let Some(Idle { offset, len, .. }) = excess.take() {
-            let place = Place { arena: self.arena.clone(), offset, len, warm: false };
+        let excess = arena.keep_idle(Idle { offset: *offset, fit: *fit, regions });
+        if let Some(Idle { offset, fit, .. }) = excess {
+            let place = Place { arena: arena.clone(), offset, fit, warm: false };
             // SAFETY: idle, so in nobody's use, and off the list.
             unsafe { place.release() };
         }
@@ -294,7 +348,7 @@ impl Place {
         // The kernel may refuse to split a mapping when the process has too many (ENOMEM). The pages then stay as they are and
         // are never handed out again: memory is lost, and nothing else.
         if released.is_ok() {
-            self.arena.put_back(self.offset, self.len);
+            self.arena.put_back(self.offset, self.fit.len);
         }
     }
 }
@@ -321,7 +375,7 @@ impl Draft<'_> {
 
     pub(crate) fn bytes(&mut self) -> &mut [u8] {
         // SAFETY: the view is writable for the place's length, initialised, and ours alone until sealed.
-        unsafe { std::slice::from_raw_parts_mut(self.view.as_ptr(), self.place().len) }
+        unsafe { std::slice::from_raw_parts_mut(self.view.as_ptr(), self.place().fit.len) }
     }
 
     /// Gives each region its final protection, and makes executable ones visible to instruction fetch. Other cores
@@ -337,6 +391,7 @@ impl Draft<'_> {
         }
         let place = self.place.take().expect("sealed once");
         let block = Block { place, regions: self.regions.into() };
+        block.place.arena.sealed(&block.regions);
         for region in block.regions.iter().filter(|r| r.protection == Protection::ReadExecute) {
             // SAFETY: just mapped readable and executable at this address.
             unsafe {
@@ -373,7 +428,7 @@ impl Block {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.place.len
+        self.place.fit.len
     }
 
     fn region(&self, offset: u64) -> Option<&Region> {
@@ -421,6 +476,7 @@ impl Block {
 
 impl Drop for Block {
     fn drop(&mut self) {
+        self.place.arena.dropped(&self.regions);
         // SAFETY: who drops a block says that nobody executes or reads it any more; it is sealed.
         unsafe { self.place.retire(std::mem::take(&mut self.regions)) };
     }

@@ -25,15 +25,24 @@ pub(crate) trait Neighbours {
     /// Whether a module of this name is in the next generation.
     fn is_module(&self, name: &str) -> bool;
     /// The modules of the next generation, `from` apart, that export a symbol.
-    fn exporters(&self, symbol: &str, from: &str) -> Vec<Found>;
+    fn exporters(&mut self, symbol: &str, from: &str) -> Vec<Found>;
     /// The trampoline of a neighbour's function.
     fn trampoline(&mut self, module: &str, symbol: &str) -> Result<usize, Error>;
 }
 
 /// A neighbour's export.
+#[derive(Clone)]
 pub(crate) struct Found {
     pub(crate) module: Arc<str>,
     pub(crate) function: bool,
+}
+
+impl Found {
+    /// If the version exports the symbol.
+    pub(crate) fn of(version: &Version, symbol: &str) -> Option<Self> {
+        let exported = version.exports(symbol)?;
+        Some(Self { module: version.name().clone(), function: exported.function })
+    }
 }
 
 /// What a module's imports were bound to.

@@ -12,9 +12,9 @@ pub use crate::module::Phases;
 pub struct Publication {
     /// The generation it made.
     pub generation: u64,
-    /// From the call to everything linked, visible to all cores and initialised.
+    /// From the call to everything linked, visible to all cores, initialised and prepared.
     pub stage: Duration,
-    /// From there to every thread's next frame calling the new code: the generation made, the swap, the live table.
+    /// From there to every thread's next frame, and every call outside frames, being one of the new code: the swap, the live table.
     pub publish: Duration,
     /// Where the time of staging went.
     pub phases: Phases,

@@ -101,9 +101,9 @@ impl Retirement {
         free
     }
 
-    /// The oldest generation that somebody may be inside, if it is not the current one.
-    pub(crate) fn oldest_held(&self) -> Option<u64> {
-        self.publisher.retired().next()
+    /// The generations that are replaced and that somebody may be inside, ascending.
+    pub(crate) fn held(&self) -> impl Iterator<Item = u64> + '_ {
+        self.publisher.retired()
     }
 
     /// Code memory of all that is replaced and not free, in bytes.

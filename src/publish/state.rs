@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use midflight_image::{ExportKind, Image};
 
+use super::exporters::Exporters;
 use super::history::History;
 use super::publication::{ModuleVersion, Publication};
 use super::retirement::{Collected, Retirement, with_table};
@@ -33,6 +34,7 @@ pub(crate) struct State {
     modules: BTreeMap<Arc<str>, Module>,
     /// Of code memory that the current versions have.
     bytes: usize,
+    exporters: Exporters,
     /// The current one.
     generation: u64,
     /// Cover whole pages of slot code.
@@ -57,6 +59,14 @@ struct Current {
     since: u64,
 }
 
+/// A publication that is done.
+struct Published {
+    generation: u64,
+    /// When it began to be seen, and for how long it was on its way.
+    at: Instant,
+    publish: Duration,
+}
+
 /// Modules as a publication makes them; None: not loaded.
 type Next = BTreeMap<Arc<str>, Option<Arc<Version>>>;
 
@@ -78,6 +88,7 @@ impl State {
             trampolines,
             modules: BTreeMap::new(),
             bytes: 0,
+            exporters: Exporters::default(),
             generation: 0,
             tables: Tables::default(),
             history: History::new(config.history),
@@ -138,17 +149,14 @@ impl State {
             return Err(error);
         }
         clock.lap(&mut phases.initialise);
-        let stage = begin.elapsed();
 
         // From here on nothing fails.
-        let begin = Instant::now();
         let names: Vec<_> = versions.iter().map(|version| version.name().clone()).collect();
         let modules = versions.iter().map(|version| ModuleVersion::of(version)).collect();
         let next = versions.into_iter().map(|version| (version.name().clone(), Some(version))).collect();
-        let generation = self.publish(table, &changes, next);
-        let publish = begin.elapsed();
+        let Published { generation, at, publish } = self.publish(table, &changes, next);
         self.follow_escapes(&names);
-        Ok(Publication { generation, stage, publish, phases, modules })
+        Ok(Publication { generation, stage: at - begin, publish, phases, modules })
     }
 
     /// See [`crate::Runtime::rollback`].
@@ -172,13 +180,9 @@ impl State {
         let table = self.tables.with(&changes);
         let names: Vec<_> = next.keys().cloned().collect();
         let modules = versions().map(|version| ModuleVersion::of(version)).collect();
-        let stage = begin.elapsed();
-
-        let begin = Instant::now();
-        let generation = self.publish(table, &changes, next);
-        let publish = begin.elapsed();
+        let Published { generation, at, publish } = self.publish(table, &changes, next);
         self.follow_escapes(&names);
-        Ok(Publication { generation, stage, publish, phases: Phases::default(), modules })
+        Ok(Publication { generation, stage: at - begin, publish, phases: Phases::default(), modules })
     }
 
     /// Links all files against each other and against the modules that stay. Nothing of them runs but what chooses their
@@ -263,7 +267,7 @@ impl State {
 
     /// The versions that the next generation has.
     fn current(&self) -> impl Iterator<Item = &Arc<Version>> {
-        self.modules.values().filter_map(|module| module.current.as_ref()).map(|current| &current.version)
+        current(&self.modules)
     }
 
     /// Gives at least `slots` slots their code and their entries in the next table and in the live one. Whole pages of
@@ -316,39 +320,45 @@ impl State {
 
     /// Publishes a table that was made with these changes, and the modules that they are about. Takes as long as those are many,
     /// whatever else is loaded.
-    fn publish(&mut self, table: Table, changes: &[Change], next: Next) -> u64 {
-        let made = self.generation + 1;
-        let oldest = self.retirement.oldest_held().unwrap_or(self.generation);
+    fn publish(&mut self, table: Table, changes: &[Change], next: Next) -> Published {
+        let generation = self.generation + 1;
+        let held: Vec<_> = self.retirement.held().chain([self.generation]).collect();
         let number = |version: &Option<Arc<Version>>| version.as_ref().map(|version| version.number());
-        versions::note(made, oldest, next.iter().map(|(name, version)| (name.clone(), number(version))));
+        versions::note(generation, &held, next.iter().map(|(name, version)| (name.clone(), number(version))));
         let mut live = Vec::with_capacity(changes.len());
         let (entries, changes) =
             self.tables.publish(table, changes, |slot, target| live.push((slot, target)));
-        let with = Made::new(changes, &entries);
+        let made = Made::new(changes, &entries);
+
+        // Only what has to be between the first thread that sees something of it and the last.
+        let at = Instant::now();
         // SAFETY: the process's one publisher, behind the runtime's lock.
-        self.generation = unsafe { DISPATCH.publish(&mut self.retirement.publisher, entries, with) };
-        debug_assert_eq!(self.generation, made);
+        self.generation = unsafe { DISPATCH.publish(&mut self.retirement.publisher, entries, made) };
         for (slot, target) in live {
             LIVE.set(slot as usize, target);
         }
+        let publish = at.elapsed();
+
+        debug_assert_eq!(self.generation, generation);
         let mut before = Vec::with_capacity(next.len());
         for (name, version) in next {
+            self.exporters.changed(&name, version.as_deref());
             let module = self.modules.entry(name.clone()).or_default();
             let replaced = module.current.take();
             if let Some(version) = version {
                 module.versions = module.versions.max(version.number());
                 self.bytes += version.bytes();
-                let since = self.retirement.restore(&version).unwrap_or(made);
+                let since = self.retirement.restore(&version).unwrap_or(generation);
                 module.current = Some(Current { version, since });
             }
             if let Some(Current { version, since }) = &replaced {
                 self.bytes -= version.bytes();
-                self.retirement.replace(version.clone(), *since..=made - 1);
+                self.retirement.replace(version.clone(), *since..=generation - 1);
             }
             before.push((name, replaced.map(|current| current.version)));
         }
-        self.history.push(made, before);
-        made
+        self.history.push(generation, before);
+        Published { generation, at, publish }
     }
 
     /// Sees to it that so many more bytes of code memory may be used.
@@ -460,6 +470,10 @@ impl State {
     }
 }
 
+fn current(modules: &BTreeMap<Arc<str>, Module>) -> impl Iterator<Item = &Arc<Version>> {
+    modules.values().filter_map(|module| module.current.as_ref()).map(|current| &current.version)
+}
+
 fn synchronise_cores() -> Result<(), Error> {
     barrier::synchronise_cores().map_err(|source| Error::Synchronise { source })
 }
@@ -475,7 +489,7 @@ impl Neighbours for Staging<'_, '_> {
         self.files.contains_key(name) || self.state.loaded(name).is_ok()
     }
 
-    fn exporters(&self, symbol: &str, from: &str) -> Vec<Found> {
+    fn exporters(&mut self, symbol: &str, from: &str) -> Vec<Found> {
         let new = self.files.iter().filter_map(|(name, (_, image))| {
             let export = image.export(symbol)?;
             Some(Found {
@@ -483,12 +497,11 @@ impl Neighbours for Staging<'_, '_> {
                 function: matches!(export.kind, ExportKind::Function | ExportKind::Indirect),
             })
         });
-        let staying = self.state.current().filter(|version| !self.files.contains_key(version.name()));
-        let staying = staying.filter_map(|version| {
-            let exported = version.exports(symbol)?;
-            Some(Found { module: version.name().clone(), function: exported.function })
-        });
-        new.chain(staying).filter(|found| &*found.module != from).collect()
+        let State { exporters, modules, .. } = &mut *self.state;
+        let ask = || current(modules).filter_map(|version| Found::of(version, symbol)).collect();
+        let staying =
+            exporters.of(symbol, ask).iter().filter(|found| !self.files.contains_key(&found.module));
+        new.chain(staying.cloned()).filter(|found| &*found.module != from).collect()
     }
 
     fn trampoline(&mut self, module: &str, symbol: &str) -> Result<usize, Error> {

@@ -28,8 +28,9 @@ type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 const HELP: &str = "\
 Compares midflight with its rivals, and with itself under load.
 
-usage: bench [--quick] [--soak N] [--json FILE] [--plot FILE] [--call-path FILE]
+usage: bench [--quick] [--only PART]... [--soak N] [--json FILE] [--plot FILE] [--call-path FILE]
   --quick            a soak of 20,000 reloads, and fewer blocks of frames
+  --only PART        not all, but calls, reloads, publications, throughput, scale, frames, memory or soak
   --soak N           reloads with four threads calling (at least 10,000; default 1000000)
   --json FILE        write the comparisons as JSON
   --plot FILE        draw them, as SVG
@@ -39,6 +40,7 @@ usage: bench [--quick] [--soak N] [--json FILE] [--plot FILE] [--call-path FILE]
 /// What is asked for.
 pub(crate) struct Options {
     quick: bool,
+    only: Vec<String>,
     soak: usize,
     json: Option<PathBuf>,
     plot: Option<PathBuf>,
@@ -48,10 +50,18 @@ pub(crate) struct Options {
 impl Options {
     fn parse(mut parser: lexopt::Parser) -> Result<Option<Self>> {
         use lexopt::prelude::*;
-        let mut options = Options { quick: false, soak: 0, json: None, plot: None, call_path: None };
+        let mut options =
+            Options { quick: false, only: Vec::new(), soak: 0, json: None, plot: None, call_path: None };
         while let Some(argument) = parser.next()? {
             match argument {
                 Long("quick") => options.quick = true,
+                Long("only") => {
+                    let part = parser.value()?.parse::<String>()?;
+                    if !report::SECTIONS.iter().any(|(name, _)| *name == part) {
+                        return Err(format!("--only: there is no part `{part}`").into());
+                    }
+                    options.only.push(part);
+                }
                 Long("soak") => options.soak = parser.value()?.parse()?,
                 Long("json") => options.json = Some(parser.value()?.into()),
                 Long("plot") => options.plot = Some(parser.value()?.into()),

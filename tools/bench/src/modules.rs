@@ -12,6 +12,9 @@ use crate::Result;
 
 /// How many distinct modules there are in [`many`].
 pub(crate) const MANY: usize = 1_000;
+/// Functions of [`wide`], and slots that are made of them.
+pub(crate) const WIDE: usize = 1_000;
+pub(crate) const SLOTS: usize = 100_000;
 /// Patches that one process takes.
 pub(crate) const PATCHES: usize = 64;
 
@@ -49,6 +52,11 @@ impl Folder {
                 fs::copy(&file, many(&folder.0, version, number))?;
             }
         }
+        let wide_source = folder.0.join("wide.c");
+        let functions =
+            (0..WIDE).map(|n| format!("unsigned long w{n}(unsigned long x) {{ return x + {n}; }}\n"));
+        fs::write(&wide_source, functions.collect::<String>())?;
+        compile(&wide_source, &wide(&folder.0), 1)?;
         for number in 0..PATCHES {
             fs::copy(version_file(&folder.0, patch_version(number)), patch(&folder.0, number))?;
         }
@@ -91,6 +99,11 @@ fn many_folder(folder: &Path, version: u64) -> PathBuf {
 /// A version of one of the [`MANY`] modules, which all are copies under names of their own.
 pub(crate) fn many(folder: &Path, version: u64, number: usize) -> PathBuf {
     many_folder(folder, version).join(format!("libm{number:04}.so"))
+}
+
+/// A module of [`WIDE`] functions, w0, w1, ...
+pub(crate) fn wide(folder: &Path) -> PathBuf {
+    folder.join("libwide.so")
 }
 
 /// One of the [`PATCHES`] files that `subsecond` loads: the linker gives it the same library again if it is the same file.

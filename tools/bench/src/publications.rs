@@ -3,9 +3,11 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use midflight::{Runtime, Source};
+
 use crate::Result;
 use crate::loaded::{load, load_all, start_with_many};
-use crate::modules::{self, MANY, m0000};
+use crate::modules::{self, MANY, SLOTS, WIDE, m0000};
 use crate::worker::{Samples, stay_on_core, time_on_core};
 
 /// Modules that one publication has.
@@ -56,5 +58,43 @@ pub(crate) fn throughput(folder: &Path, rounds: usize) -> Result<Samples> {
             return Err("a module was not reloaded".into());
         }
     }
+    Ok(samples)
+}
+
+/// Reloads of one module, and how long of that its publication takes, beside more and more that stays as it is: microseconds.
+pub(crate) fn scale(folder: &Path, rounds: usize) -> Result<Samples> {
+    let rt = Runtime::start()?;
+    let mut samples = Samples::new();
+    let mut measure = |beside: &str| {
+        for round in 0..rounds {
+            let begin = Instant::now();
+            let publication = load(rt, &modules::version_file(folder, 1 + round as u64 % 2))?;
+            for (what, time) in [("reload", begin.elapsed()), ("publish", publication.publish)] {
+                let name = format!("{what} {beside}");
+                samples.entry(name).or_default().push(time.as_secs_f64() * 1e6);
+            }
+        }
+        Result::Ok(())
+    };
+    measure("alone")?;
+    for number in 0..10 * MANY {
+        let source = Source::linked(format!("m{number}"), [modules::many(folder, 1, number % MANY)]);
+        // SAFETY: as for `load`.
+        unsafe { rt.load(source) }?;
+        match number + 1 {
+            MANY => measure("modules 1000")?,
+            n if n == 10 * MANY => measure("modules 10000")?,
+            _ => {}
+        }
+    }
+    for copy in 0..SLOTS / WIDE {
+        let module = format!("wide{copy}");
+        // SAFETY: as for `load`.
+        unsafe { rt.load(Source::linked(&module, [modules::wide(folder)])) }?;
+        for number in 0..WIDE {
+            rt.symbol(&module, &format!("w{number}"))?;
+        }
+    }
+    measure("slots")?;
     Ok(samples)
 }

@@ -5,7 +5,7 @@ use std::fs;
 
 use crate::frames::FRAME;
 use crate::model;
-use crate::modules::{Folder, MANY, PATCHES};
+use crate::modules::{Folder, MANY, PATCHES, SLOTS};
 use crate::publications::TOGETHER;
 use crate::results::{Comparison, Goal, median};
 use crate::worker::{Samples, run};
@@ -23,6 +23,20 @@ pub(crate) struct Report {
     pub(crate) soak: Samples,
 }
 
+type Section = fn(&mut Report, &Folder, &Options) -> Result<()>;
+
+/// The parts of the report, in order.
+pub(crate) const SECTIONS: [(&str, Section); 8] = [
+    ("calls", Report::calls),
+    ("reloads", Report::reloads),
+    ("publications", Report::publications),
+    ("throughput", Report::throughput),
+    ("scale", Report::scale),
+    ("frames", Report::frames),
+    ("memory", Report::memory),
+    ("soak", Report::soak),
+];
+
 impl Report {
     pub(crate) fn measure(folder: &Folder, options: &Options) -> Result<Self> {
         let model = model::rows(options.call_path.as_deref());
@@ -31,17 +45,8 @@ impl Report {
         if options.quick {
             report.notes.push("--quick: fewer blocks of frames; the soak is short".into());
         }
-        type Section = fn(&mut Report, &Folder, &Options) -> Result<()>;
-        let sections: [(&str, Section); 7] = [
-            ("calls and pins", Self::calls),
-            ("reloads", Self::reloads),
-            ("publications", Self::publications),
-            ("reloads per second", Self::throughput),
-            ("frames beside reloads", Self::frames),
-            ("memory of a module", Self::memory),
-            ("soak", Self::soak),
-        ];
-        for (name, section) in sections {
+        let asked = |name: &str| options.only.is_empty() || options.only.iter().any(|part| part == name);
+        for (name, section) in SECTIONS.iter().filter(|(name, _)| asked(name)) {
             eprintln!("{name} ...");
             if let Err(error) = section(&mut report, folder, options) {
                 report.comparisons.push(Comparison::failed(name));
@@ -113,6 +118,24 @@ impl Report {
         self.comparisons.push(Comparison::alone(name, "1/s", median(&samples["rate"]), AtLeast(30_000.0)));
         let on_core = median(&samples["rate on core"]);
         self.notes.push(format!("reloads per second of the time that the thread had the core: {on_core:.0}"));
+        Ok(())
+    }
+
+    /// What else is loaded is to make no difference to a reload.
+    fn scale(&mut self, folder: &Folder, _: &Options) -> Result<()> {
+        let samples = run("scale", folder.path(), 1_000)?;
+        let time = |name: &str| median(&samples[name]);
+        for (what, of) in [("reload", "reload"), ("its publication", "publish")] {
+            for (beside, name) in [
+                (format!("{} modules", MANY), "modules 1000"),
+                (format!("{} modules", 10 * MANY), "modules 10000"),
+                (format!("that and {SLOTS} slots"), "slots"),
+            ] {
+                let name = (format!("{what} beside {beside}"), format!("{of} {name}"));
+                let alone = ("beside nothing", time(&format!("{of} alone")));
+                self.comparisons.push(Comparison::new(name.0, "us", time(&name.1), alone, Goal::None));
+            }
+        }
         Ok(())
     }
 

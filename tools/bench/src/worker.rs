@@ -16,11 +16,12 @@ pub(crate) type Samples = BTreeMap<String, Vec<f64>>;
 type Measure = fn(&Path, usize) -> Result<Samples>;
 
 /// What a worker can measure.
-const TASKS: [(&str, Measure); 7] = [
+const TASKS: [(&str, Measure); 8] = [
     ("calls", calls::measure),
     ("reloads", reloads::measure),
     ("publications", publications::measure),
     ("throughput", publications::throughput),
+    ("scale", publications::scale),
     ("frames", frames::measure),
     ("soak", soak::measure),
     ("memory", memory::measure),
