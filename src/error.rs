@@ -123,6 +123,11 @@ pub enum Error {
         /// Versions that their own threads are in.
         busy: usize,
     },
+    /// The threads could not be looked at.
+    Quiescence {
+        /// Why.
+        source: io::Error,
+    },
     /// A generation was asked for that history has not got.
     NotInHistory {
         /// The generation.
@@ -220,6 +225,11 @@ impl fmt::Display for Error {
                  outside frames and {busy} that threads are inside keep: end those frames and threads, free with \
                  `collect_escaped` what nobody is inside, or raise Config::max_memory"
             ),
+            Self::Quiescence { source } => write!(
+                f,
+                "the threads could not be looked at: {source}. What is retained stays so: free it with `collect_escaped` when \
+                 nobody is inside"
+            ),
             Self::NotInHistory { generation, oldest, current } if oldest < current => write!(
                 f,
                 "generation {generation} cannot be had back: those from {oldest} to {} can (Config::history says how many)",
@@ -267,6 +277,7 @@ impl std::error::Error for Error {
             Self::Read { source, .. }
             | Self::Profile { source, .. }
             | Self::CodeMemory { source, .. }
+            | Self::Quiescence { source }
             | Self::Synchronise { source } => Some(source),
             Self::Image { source, .. } => Some(source),
             _ => None,

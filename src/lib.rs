@@ -32,6 +32,7 @@ mod host;
 mod module;
 mod os;
 mod publish;
+mod quiescence;
 mod runtime;
 mod unwind;
 
@@ -43,7 +44,7 @@ pub use error::Error;
 pub use midflight_dispatch::PinnedElsewhere;
 pub use midflight_image::{Error as ImageError, Refusal};
 pub use module::Source;
-pub use publish::{Collected, ModuleVersion, Phases, Publication};
+pub use publish::{Collected, Kept, ModuleVersion, Phases, Publication, Quiescence};
 pub use runtime::Runtime;
 
 /// What the [`module!`] macro expands to uses. Not for direct use.

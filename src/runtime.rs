@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::call::frame::Frame;
 use crate::os::{barrier, fork};
 use crate::publish::State;
-use crate::{Collected, Config, Error, Publication, Source};
+use crate::{Collected, Config, Error, Publication, Quiescence, Source, quiescence};
 
 /// The process's runtime. Slots, trampolines and the threads' table words are the process's, so every handle is
 /// the same runtime, and it stays until the process ends.
@@ -74,7 +74,8 @@ impl Runtime {
     ///   declarations and the other modules call them;
     /// - that no address in it outlives the frame it was had in, or the version is still current when it is used: references
     ///   and function pointers that its functions return (a `&'static` into a module is not static), callbacks that it
-    ///   leaves with the host or with libraries. What has [escaped by name](Self::symbol) is excepted;
+    ///   leaves with the host or with libraries. What has [escaped by name](Self::symbol) is excepted, and modules that are
+    ///   [retained](Self::retain);
     /// - that threads it starts call what is new in this publication only after it, and no other module that is replaced while they
     ///   are in it: a thread outside frames holds only the version that started it.
     pub unsafe fn load(&self, source: impl Into<Source>) -> Result<Publication, Error> {
@@ -95,12 +96,14 @@ impl Runtime {
         &self,
         sources: impl IntoIterator<Item = impl Into<Source>>,
     ) -> Result<Publication, Error> {
-        let mut state = self.lock()?;
-        // SAFETY: the caller's promise.
-        let published = unsafe { state.load(sources) };
-        // What was replaced before may be free by now.
-        state.collect(false);
-        published
+        quiescence::outside(|caller| {
+            let mut state = self.lock()?;
+            // SAFETY: the caller's promise.
+            let published = unsafe { state.load(sources, caller) };
+            // What was replaced before may be free by now.
+            state.collect(false);
+            published
+        })
     }
 
     /// Takes a module out. Calls to it from frames opened afterwards abort the process, so its callers go first.
@@ -145,7 +148,8 @@ impl Runtime {
     /// loaded, replaced or unloaded.
     ///
     /// From the first such call on, replaced versions of this module, and of the modules that it calls, are retained:
-    /// the runtime cannot know who is inside them. [`collect_escaped`](Self::collect_escaped) frees them.
+    /// no frame says who is inside them. [`collect_quiescent`](Self::collect_quiescent) finds out and frees them, and
+    /// [`collect_escaped`](Self::collect_escaped) does on the caller's word.
     ///
     /// Call it only from frames opened after this returned, or outside frames.
     ///
@@ -176,6 +180,36 @@ impl Runtime {
         Ok(self.lock()?.collect(false))
     }
 
+    /// Frees also those retained versions that no thread has an address of: looks at all threads of the process to find out.
+    ///
+    /// Each thread is stopped by a signal while it reads its registers and its stack, word by word: some microseconds
+    /// ([`Quiescence::longest_stop`] says how long). A real-time signal is used that nobody else does. System calls that a signal
+    /// interrupts whatever is asked for (`poll`, `nanosleep`, [signal(7)] has the list) fail with EINTR in the host's threads. A
+    /// thread that blocks the signal, or does not run within 20 ms, may be inside: then nothing is freed. Loading does this when
+    /// [`Config::max_memory`] is reached.
+    ///
+    /// Pointers in memory are not seen. A module that leaves addresses of its own there must be [retained](Self::retain).
+    ///
+    /// [signal(7)]: https://man7.org/linux/man-pages/man7/signal.7.html
+    ///
+    /// # Errors
+    ///
+    /// As for [`collect`](Self::collect); if the system has no means to look at threads.
+    pub fn collect_quiescent(&self) -> Result<Quiescence, Error> {
+        quiescence::outside(|caller| self.lock()?.collect_quiescent(caller))
+    }
+
+    /// Retains the versions of a module that are replaced from now on, until [`collect_escaped`](Self::collect_escaped) frees them
+    /// on the caller's word: for modules that leave addresses of their own where no frame reaches and nobody looks, as
+    /// callbacks that the host or a library keeps.
+    ///
+    /// # Errors
+    ///
+    /// If the module is not loaded.
+    pub fn retain(&self, module: &str) -> Result<(), Error> {
+        self.lock()?.retain(module)
+    }
+
     /// Frees the retained versions as well.
     ///
     /// # Errors
@@ -185,7 +219,7 @@ impl Runtime {
     /// # Safety
     ///
     /// No thread is inside, or has a return address or any other pointer into, a replaced version of a module of which
-    /// [`symbol`](Self::symbol) was taken, or of a module that such a one calls.
+    /// [`symbol`](Self::symbol) was taken, or that is [retained](Self::retain), or of a module that such a one calls.
     pub unsafe fn collect_escaped(&self) -> Result<Collected, Error> {
         Ok(self.lock()?.collect(true))
     }

@@ -14,7 +14,7 @@ pub(crate) static DISPATCH: Dispatcher<Made, Barrier> = Dispatcher::new(Barrier)
 
 /// What the dispatcher keeps with a generation's table.
 pub(crate) struct Made {
-    /// How many changes it has: [`Tables`](crate::publish::Tables) knows what that says.
+    /// How many changes it has: `publish/tables.rs` knows what that says.
     pub(crate) changes: u64,
     /// How far the table is from the list of declarations.
     bias: usize,

@@ -70,6 +70,11 @@ impl Version {
         !self.constructors.is_empty()
     }
 
+    /// Where all of it is.
+    pub(crate) fn range(&self) -> std::ops::Range<usize> {
+        self.block.base()..self.block.base() + self.block.len()
+    }
+
     /// Bytes of code memory.
     pub(crate) fn bytes(&self) -> usize {
         self.block.len()

@@ -4,10 +4,12 @@
 mod exporters;
 mod history;
 mod publication;
+mod quiescent;
 mod retirement;
 mod state;
 mod tables;
 
 pub use publication::{ModuleVersion, Phases, Publication};
+pub use quiescent::{Kept, Quiescence};
 pub use retirement::Collected;
 pub(crate) use state::State;

@@ -48,6 +48,8 @@ pub(crate) struct Retirement {
     replaced: Vec<Replaced>,
     /// Modules of which an address has escaped, and the modules that those call.
     escaped: HashSet<Arc<str>>,
+    /// Those of them whose own addresses may be where nobody looks.
+    opaque: HashSet<Arc<str>>,
     /// Replaced and collected, but somebody may be inside.
     pub(crate) retained: Vec<Version>,
     /// A thread that exits was inside when they were to be ended.
@@ -60,6 +62,15 @@ impl Retirement {
     /// Notes that a module can be called outside frames. True if that is new.
     pub(crate) fn escape(&mut self, module: Arc<str>) -> bool {
         self.escaped.insert(module)
+    }
+
+    /// Notes that a module's own addresses, not only trampolines, are outside frames.
+    pub(crate) fn make_opaque(&mut self, module: Arc<str>) {
+        self.opaque.insert(module);
+    }
+
+    pub(super) fn is_opaque(&self, module: &str) -> bool {
+        self.opaque.contains(module)
     }
 
     pub(crate) fn has_escaped(&self, module: &str) -> bool {

@@ -9,6 +9,7 @@ use midflight_image::{ExportKind, Image};
 use super::exporters::Exporters;
 use super::history::History;
 use super::publication::{ModuleVersion, Publication};
+use super::quiescent::Quiescence;
 use super::retirement::{Collected, Retirement, with_table};
 use super::tables::{Change, Table, Tables};
 use crate::Config;
@@ -24,6 +25,7 @@ use crate::module::{
     Clock, Found, ModuleFile, Neighbours, Phases, Source, Version, Versions, bind, dependencies_first, link,
 };
 use crate::os::{barrier, memory};
+use crate::quiescence::Caller;
 
 /// All that a publisher changes. One thread at a time has it.
 pub(crate) struct State {
@@ -112,6 +114,7 @@ impl State {
     pub(crate) unsafe fn load(
         &mut self,
         sources: impl IntoIterator<Item = impl Into<Source>>,
+        caller: &Caller<'_>,
     ) -> Result<Publication, Error> {
         let begin = Instant::now();
         let (mut clock, mut phases) = (Clock::start(), Phases::default());
@@ -123,7 +126,7 @@ impl State {
         }
         clock.lap(&mut phases.read);
         // SAFETY: the caller's promise.
-        let versions = unsafe { self.stage(&files, &mut clock, &mut phases) }?;
+        let versions = unsafe { self.stage(&files, caller, &mut clock, &mut phases) }?;
         let changes = self.next_bindings(&versions);
         let table = self.tables.with(&changes);
         // Before any constructor runs or starts a thread: an address dependency orders data, not instruction fetch.
@@ -194,6 +197,7 @@ impl State {
     unsafe fn stage(
         &mut self,
         files: &[ModuleFile],
+        caller: &Caller<'_>,
         clock: &mut Clock,
         phases: &mut Phases,
     ) -> Result<Versions, Error> {
@@ -210,7 +214,7 @@ impl State {
             next.insert(name.clone(), (file, image));
             names.push(name);
         }
-        self.make_room(next.values().map(|(_, image)| image.span() as usize).sum())?;
+        self.make_room(next.values().map(|(_, image)| image.span() as usize).sum(), caller)?;
         clock.lap(&mut phases.parse);
 
         let mut versions = Versions::with_capacity(names.len());
@@ -362,7 +366,7 @@ impl State {
     }
 
     /// Sees to it that so many more bytes of code memory may be used.
-    fn make_room(&mut self, more: usize) -> Result<(), Error> {
+    fn make_room(&mut self, more: usize, caller: &Caller<'_>) -> Result<(), Error> {
         let Some(limit) = self.max_memory else { return Ok(()) };
         let has_room = |state: &Self| state.bytes + state.retirement.bytes() + more <= limit;
         if !has_room(self) {
@@ -370,6 +374,9 @@ impl State {
         }
         while !has_room(self) && self.history.forget() {
             self.collect(false);
+        }
+        if !has_room(self) && self.retirement.report(0).retained > 0 {
+            self.collect_quiescent(caller)?;
         }
         if has_room(self) {
             return Ok(());
@@ -385,19 +392,40 @@ impl State {
         if with_retained {
             dying.extend(self.retirement.take_retained());
         }
-        let mut freed = self.retirement.end_lingering();
-        if !dying.is_empty() {
-            // A destructor calls what dies with it, else what is current.
-            let mut changes = Vec::new();
-            for version in &dying {
-                self.bind_slots(version.name(), Some(version), &mut changes);
-            }
-            let table = self.tables.with(&changes);
-            // SAFETY: no thread is inside them; the table is whole, and its targets are of versions dying or current.
-            freed += unsafe { self.retirement.bury(dying, table.entries()) };
-            self.tables.take_back(table, &changes);
-        }
+        // SAFETY: no thread is inside them.
+        let freed = self.retirement.end_lingering() + unsafe { self.bury(dying) };
         self.retirement.report(freed)
+    }
+
+    /// As [`collect`](Self::collect), and frees the retained versions of which no thread has an address.
+    pub(crate) fn collect_quiescent(&mut self, caller: &Caller<'_>) -> Result<Quiescence, Error> {
+        let before = self.collect(false);
+        let taken = self.retirement.take_quiescent(caller);
+        let (quiescent, mut report) = taken.map_err(|source| Error::Quiescence { source })?;
+        // SAFETY: no thread is inside them: they were replaced and collected before the threads were looked at.
+        let freed = before.freed + unsafe { self.bury(quiescent) };
+        report.collected = self.retirement.report(freed);
+        Ok(report)
+    }
+
+    /// Ends versions and frees them, and returns how many it freed. A destructor calls what dies with it, else what is current.
+    ///
+    /// # Safety
+    ///
+    /// No thread is inside them.
+    unsafe fn bury(&mut self, dying: Vec<Version>) -> usize {
+        if dying.is_empty() {
+            return 0;
+        }
+        let mut changes = Vec::new();
+        for version in &dying {
+            self.bind_slots(version.name(), Some(version), &mut changes);
+        }
+        let table = self.tables.with(&changes);
+        // SAFETY: the caller's promise; the table is whole, and its targets are of versions dying or current.
+        let freed = unsafe { self.retirement.bury(dying, table.entries()) };
+        self.tables.take_back(table, &changes);
+        freed
     }
 
     /// See [`crate::Runtime::unload`].
@@ -453,6 +481,14 @@ impl State {
     fn follow_escapes(&mut self, changed: &[Arc<str>]) {
         let escaped = changed.iter().filter(|name| self.retirement.has_escaped(name));
         self.follow(escaped.flat_map(|name| self.called_by(name)).collect());
+    }
+
+    /// See [`crate::Runtime::retain`].
+    pub(crate) fn retain(&mut self, module: &str) -> Result<(), Error> {
+        let name = self.loaded(module)?.name().clone();
+        self.retirement.make_opaque(name.clone());
+        self.follow(vec![name]);
+        Ok(())
     }
 
     /// Marks modules as escaped, with all that they call.

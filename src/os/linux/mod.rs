@@ -5,6 +5,8 @@ pub(crate) mod exit;
 mod gaps;
 pub(crate) mod memory;
 pub(crate) mod spawn;
+pub(crate) mod stop;
 pub(crate) mod symbol;
+mod tasks;
 pub(crate) mod thread;
 pub(crate) mod thread_local;

@@ -1,0 +1,470 @@
+//! Stopping each thread of this process for a moment, by a signal: rt_tgsigqueueinfo(2), signal(7).
+//!
+//! A stopped thread looks at itself: its handler calls [`Look::look`] with the place of its registers and its stack, and goes on
+//! when that returns. So how long it is stopped does not depend on when the thread that asked gets to run.
+//!
+//! The signal is a real-time one that nobody uses, searched from SIGRTMAX down. Its handler stays for the life of the process: a
+//! signal may be pending at a thread that blocks it long after the pass, and the default action would end the process. (It ends a
+//! program that such a thread executes in this one's place without a fork, if that unblocks the signal.) The handler runs on the
+//! thread's alternate stack where there is one (SA_ONSTACK), because stacks of fibers and of other languages' threads may have no
+//! room for the kernel's frame; it needs some 300 bytes itself. System calls go on afterwards (SA_RESTART), but for those that signal(7)
+//! lists: poll, select, epoll_wait, nanosleep, sigwaitinfo, System V semaphores and messages, sockets with a time-out. They fail with EINTR.
+
+use std::ffi::{c_int, c_void};
+use std::io;
+use std::mem::MaybeUninit;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+pub(crate) use super::tasks::{Condition, are_all, gettid, is_main, mappings, name, threads};
+use super::tasks::{condition_for, is_alive};
+
+/// How many threads are stopped at once.
+pub(crate) const BATCH: usize = 256;
+/// How far below its stack pointer a function may keep values (System V ABI, x86-64: 3.2.2). AArch64's ABI for Linux has none.
+const RED_ZONE: usize = if cfg!(target_arch = "x86_64") { 128 } else { 0 };
+
+/// Where the state of a thread is that does not run.
+pub(crate) struct Stopped {
+    /// Memory that has its registers.
+    pub(crate) registers: Range<usize>,
+    pub(crate) stack_pointer: usize,
+    /// So many bytes below the stack pointer are in use as well.
+    pub(crate) red_zone: usize,
+    pub(crate) thread_pointer: usize,
+    /// The thread was in a handler on its alternate stack: the frames that this interrupted are on another.
+    pub(crate) in_handler: bool,
+}
+
+/// What threads do while they are stopped.
+pub(crate) trait Look: Send + Sync + 'static {
+    /// Called on the thread that is stopped, the `index`-th of those asked for. Must be async-signal-safe, and need little stack.
+    fn look(&self, index: usize, thread: &Stopped);
+}
+
+/// What came of stopping a thread.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Answer {
+    /// It was stopped for so long, and looked.
+    Looked(Duration),
+    /// It is over.
+    Gone,
+    /// It runs no code of the process: [`Condition::NoCode`].
+    NoCode,
+    /// It could not be sent the signal: too many are pending (RLIMIT_SIGPENDING).
+    Unsent,
+    /// It did not look in time, and will not any more.
+    Silent,
+}
+
+// How it is with a slot. The number of the pass is above these two bits.
+const ABANDONED: u64 = 0;
+const WAITING: u64 = 1;
+const LOOKING: u64 = 2;
+const LOOKED: u64 = 3;
+
+/// A thread's part in a pass. Slots are never freed, so a signal that comes late finds that its pass is over.
+struct Slot {
+    word: AtomicU64,
+    pass: AtomicPtr<Pass>,
+}
+
+static SLOTS: [Slot; BATCH] =
+    [const { Slot { word: AtomicU64::new(ABANDONED), pass: AtomicPtr::new(ptr::null_mut()) } }; BATCH];
+
+impl Slot {
+    /// True if the slot was in the state, and is in the next now.
+    fn advance(&self, pass: u64, from: u64, to: u64) -> bool {
+        // WAITING to LOOKING, Acquire: sees what `stop` wrote to the slot and the pass before it stored WAITING (Release). LOOKING to
+        // LOOKED, Release: `stop` sees what the thread noted when it loads LOOKED (Acquire).
+        self.word
+            .compare_exchange(pass << 2 | from, pass << 2 | to, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
+    }
+}
+
+struct Pass {
+    look: Arc<dyn Look>,
+    /// How long each was stopped, in nanoseconds. Relaxed: written before LOOKED, and read after it.
+    stopped: Box<[AtomicU64]>,
+    /// How many are to answer yet: a futex.
+    left: AtomicU32,
+}
+
+/// What the one pass at a time needs of those before.
+struct Turn {
+    pass: u64,
+    signal: Option<c_int>,
+}
+
+static TURN: Mutex<Turn> = Mutex::new(Turn { pass: 0, signal: None });
+
+/// Stops each of these threads of the process, at most [`BATCH`], and not the calling one. Waits until all have looked, or `until`.
+pub(crate) fn stop(threads: &[i32], look: Arc<dyn Look>, until: Instant) -> io::Result<Vec<Answer>> {
+    let mut turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let signal = turn.signal()?;
+    turn.pass += 1;
+    let number = turn.pass;
+    let slots = SLOTS.get(..threads.len()).ok_or(io::ErrorKind::InvalidInput)?;
+    let pass = Box::into_raw(Box::new(Pass {
+        look,
+        stopped: threads.iter().map(|_| AtomicU64::new(0)).collect(),
+        left: AtomicU32::new(threads.len() as u32),
+    }));
+    // SAFETY: freed below, when nobody else uses it.
+    let running = unsafe { &*pass };
+    let mut answers = vec![None; threads.len()];
+    let abandon = |index: usize| {
+        let abandoned = slots[index].advance(number, WAITING, ABANDONED);
+        if abandoned {
+            running.left.fetch_sub(1, Ordering::Relaxed);
+        }
+        abandoned
+    };
+    for (index, (&thread, slot)) in threads.iter().zip(slots).enumerate() {
+        slot.pass.store(pass, Ordering::Relaxed);
+        // Release: whoever advances it has the pass.
+        slot.word.store(number << 2 | WAITING, Ordering::Release);
+        if let Err(error) = send(thread, signal, number << 16 | index as u64) {
+            // Nobody advances the slot.
+            abandon(index);
+            let gone = error.raw_os_error() == Some(libc::ESRCH);
+            answers[index] = Some(if gone { Answer::Gone } else { Answer::Unsent });
+        }
+    }
+    // A thread that is looking is done soon, unless the scheduler or a debugger keeps it: it has as much time again.
+    let limit = until.saturating_duration_since(Instant::now());
+    for patience in [until, until + limit] {
+        while running.wait(patience) {
+            for (index, &thread) in threads.iter().enumerate() {
+                if answers[index].is_some()
+                    || slots[index].word.load(Ordering::Relaxed) != number << 2 | WAITING
+                {
+                    continue;
+                }
+                let never = if !is_alive(thread) {
+                    Some(Answer::Gone)
+                } else {
+                    (condition_for(thread, Some(signal)) == Condition::NoCode).then_some(Answer::NoCode)
+                };
+                if never.is_some() && abandon(index) {
+                    answers[index] = never;
+                }
+            }
+        }
+        for (index, answer) in answers.iter_mut().enumerate() {
+            if answer.is_none() && abandon(index) {
+                *answer = Some(Answer::Silent);
+            }
+        }
+    }
+    let mut kept = false;
+    let answers = answers.into_iter().enumerate().map(|(index, answer)| {
+        answer.unwrap_or_else(|| {
+            // Acquire: sees what the thread noted before it stored LOOKED (`on_signal`).
+            if slots[index].word.load(Ordering::Acquire) == number << 2 | LOOKED {
+                return Answer::Looked(Duration::from_nanos(running.stopped[index].load(Ordering::Relaxed)));
+            }
+            kept |= slots[index].advance(number, LOOKING, ABANDONED);
+            Answer::Silent
+        })
+    });
+    let answers = answers.collect();
+    // Acquire: who looked has left the pass, but for the address that it wakes (`Pass::leave`).
+    kept |= running.left.load(Ordering::Acquire) != 0;
+    // A thread that is in the midst of looking reads the pass whenever it goes on: so that is never freed.
+    if !kept {
+        // SAFETY: from Box::into_raw. All that advanced a slot from WAITING have left, and nobody else will.
+        drop(unsafe { Box::from_raw(pass) });
+    }
+    Ok(answers)
+}
+
+impl Pass {
+    /// Waits a while for those that are left; false if there are none, or it is late.
+    fn wait(&self, until: Instant) -> bool {
+        /// After so long it is seen whether a thread has ended without an answer.
+        const WHILE: Duration = Duration::from_millis(1);
+        // Acquire: see `stop`.
+        let left = self.left.load(Ordering::Acquire);
+        let time = until.saturating_duration_since(Instant::now()).min(WHILE);
+        if left == 0 || time.is_zero() {
+            return false;
+        }
+        let time = libc::timespec { tv_sec: 0, tv_nsec: time.subsec_nanos().into() };
+        // SAFETY: the word and the time are there throughout. However it ends, the caller looks again.
+        unsafe {
+            let wait = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+            libc::syscall(libc::SYS_futex, self.left.as_ptr(), wait, left, &raw const time);
+        }
+        true
+    }
+
+    /// A thread has looked.
+    ///
+    /// # Safety
+    ///
+    /// Called once by each thread that advanced its slot to LOOKING, which does not use the pass afterwards.
+    unsafe fn leave(pass: *const Self) {
+        // SAFETY: it is there as long as this thread is counted. The address that is woken may have gone since: that wakes nobody,
+        // or somebody who looks again, as every user of a futex must.
+        unsafe {
+            let left = &raw const (*pass).left;
+            // Release: before the pass is freed (`stop`).
+            if (*left).fetch_sub(1, Ordering::Release) == 1 {
+                libc::syscall(libc::SYS_futex, left, libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 1);
+            }
+        }
+    }
+}
+
+impl Turn {
+    /// The signal. Another is taken when somebody else has put a handler in the place of ours.
+    fn signal(&mut self) -> io::Result<c_int> {
+        let ours = self.signal.filter(|&signal| {
+            action(signal, None).is_ok_and(|now| now.sa_sigaction == handler().sa_sigaction)
+        });
+        if let Some(signal) = ours {
+            return Ok(signal);
+        }
+        for signal in (libc::SIGRTMIN()..=libc::SIGRTMAX()).rev() {
+            let is_free = |action: &libc::sigaction| action.sa_sigaction == libc::SIG_DFL;
+            if !action(signal, None).is_ok_and(|now| is_free(&now)) {
+                continue;
+            }
+            let before = action(signal, Some(&handler()))?;
+            // Somebody else took it in between; or an emulator has no such signal, and says so only now.
+            let unusable = !is_free(&before)
+                || send(gettid(), signal, u64::MAX).is_err_and(|e| e.raw_os_error() == Some(libc::EINVAL));
+            if unusable {
+                action(signal, Some(&before))?;
+                continue;
+            }
+            self.signal = Some(signal);
+            return Ok(signal);
+        }
+        Err(io::Error::other(
+            "all real-time signals are in use: leave one to midflight, with its default action",
+        ))
+    }
+}
+
+/// The signal that passes use, once there was one.
+#[cfg(test)]
+pub(crate) fn signal() -> Option<c_int> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner).signal
+}
+
+fn handler() -> libc::sigaction {
+    // SAFETY: plain numbers, for which 0 is right where nothing else is said.
+    let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
+    action.sa_sigaction = on_signal as *const () as usize;
+    action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK;
+    // SAFETY: the set is writable. No other handler makes the stop longer.
+    unsafe { libc::sigfillset(&mut action.sa_mask) };
+    action
+}
+
+fn action(signal: c_int, new: Option<&libc::sigaction>) -> io::Result<libc::sigaction> {
+    let mut old = MaybeUninit::zeroed();
+    // SAFETY: null or an action, and room for one. A new one is `handler`, which may run at any time, or what was there before.
+    match unsafe { libc::sigaction(signal, new.map_or(ptr::null(), ptr::from_ref), old.as_mut_ptr()) } {
+        // SAFETY: written by the kernel.
+        0 => Ok(unsafe { old.assume_init() }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// `siginfo_t` of a queued signal: libc gives no way to fill it in.
+#[repr(C)]
+struct Queued {
+    signal: c_int,
+    errno: c_int,
+    code: c_int,
+    padding: c_int,
+    pid: i32,
+    uid: u32,
+    value: u64,
+    rest: [u64; 12],
+}
+
+const _: () = assert!(size_of::<Queued>() == size_of::<libc::siginfo_t>());
+
+fn send(thread: i32, signal: c_int, value: u64) -> io::Result<()> {
+    let (pid, code) = (std::process::id() as i32, libc::SI_QUEUE);
+    // SAFETY: takes no pointers.
+    let uid = unsafe { libc::getuid() };
+    let info = Queued { signal, errno: 0, code, padding: 0, pid, uid, value, rest: [0; 12] };
+    // SAFETY: a siginfo_t for a queued signal. It goes to a thread of this process, where `on_signal` awaits it.
+    match unsafe { libc::syscall(libc::SYS_rt_tgsigqueueinfo, pid, thread, signal, &raw const info) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The signal has come. Only what is async-signal-safe; nothing here fails, and errno is as it was.
+extern "C" fn on_signal(_: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+    let began = now();
+    // SAFETY: the calling thread's own.
+    let errno = unsafe { *libc::__errno_location() };
+    // SAFETY: the kernel's record, with sender and value if it was queued. Any number may be in there: others can send it too.
+    let (ours, value) = unsafe {
+        let queued = (*info).si_code == libc::SI_QUEUE && (*info).si_pid() == libc::getpid();
+        (queued, (*info).si_value().sival_ptr as u64)
+    };
+    let (number, index) = (value >> 16, (value & 0xFFFF) as usize);
+    // A signal of a pass that is over finds another number, or the slot abandoned.
+    if let Some(slot) = SLOTS.get(index).filter(|slot| ours && slot.advance(number, WAITING, LOOKING)) {
+        let pass = slot.pass.load(Ordering::Relaxed);
+        // SAFETY: `stop` keeps the pass until this thread has left it, once. The context is the kernel's.
+        unsafe {
+            (*pass).look.look(index, &interrupted(info as usize, context.cast()));
+            (*pass).stopped[index].store(now().saturating_sub(began).max(1), Ordering::Relaxed);
+            slot.advance(number, LOOKING, LOOKED);
+            Pass::leave(pass);
+        }
+    }
+    // SAFETY: as above.
+    unsafe { *libc::__errno_location() = errno };
+}
+
+/// Nanoseconds of a clock that only goes on.
+fn now() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: room for the time. It is async-signal-safe.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// What a handler interrupted.
+///
+/// The kernel pushes every register, general, vector and what else the processor has, onto the stack that the handler runs on
+/// (`rt_sigframe` of arch/x86/include/asm/sigframe.h and arch/arm64/kernel/signal.c). The lowest of what it pushes is the information
+/// or the context; below are the handler's own frames.
+///
+/// # Safety
+///
+/// The addresses that a handler was given.
+unsafe fn interrupted(info: usize, context: *const libc::ucontext_t) -> Stopped {
+    // SAFETY: the caller's promise.
+    let (machine, alternate) = unsafe { (&(*context).uc_mcontext, &(*context).uc_stack) };
+    #[cfg(target_arch = "x86_64")]
+    let stack_pointer = machine.gregs[libc::REG_RSP as usize] as usize;
+    #[cfg(target_arch = "aarch64")]
+    let stack_pointer = machine.sp as usize;
+    let alternate = alternate.ss_sp as usize..alternate.ss_sp as usize + alternate.ss_size;
+    let start = info.min(context as usize);
+    Stopped {
+        // The pushed frame is right below the interrupted one (and its red zone), or is all that is on the alternate stack.
+        registers: start..if alternate.contains(&start) { alternate.end } else { stack_pointer.max(start) },
+        stack_pointer,
+        red_zone: RED_ZONE,
+        thread_pointer: thread_pointer(),
+        // Stacks grow down from the end: an empty one's pointer is there.
+        in_handler: stack_pointer > alternate.start && stack_pointer <= alternate.end,
+    }
+}
+
+fn thread_pointer() -> usize {
+    let thread_pointer: usize;
+    // SAFETY: reads the thread pointer; on x86-64 the ABI keeps a copy of it at %fs:0.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        std::arch::asm!("mov {}, qword ptr fs:[0]", out(reg) thread_pointer, options(pure, readonly, nostack));
+        #[cfg(target_arch = "aarch64")]
+        std::arch::asm!("mrs {}, tpidr_el0", out(reg) thread_pointer, options(pure, nomem, nostack));
+    }
+    thread_pointer
+}
+
+/// Runs a function, with the state that the calling thread has outside it: what a caller relies on after a call is on its stack
+/// and in the registers that are preserved across calls, and those are pushed first.
+pub(crate) fn with_registers_saved<F: FnOnce(&Stopped) -> T, T>(run: F) -> T {
+    struct Call<F, T> {
+        run: Option<F>,
+        result: Option<std::thread::Result<T>>,
+    }
+    unsafe extern "C" fn enter<F: FnOnce(&Stopped) -> T, T>(call: *mut c_void, stack_pointer: usize) {
+        let mut alternate = MaybeUninit::<libc::stack_t>::zeroed();
+        // SAFETY: `call` below, which nobody else uses meanwhile. sigaltstack only writes, and not at all if it fails.
+        let (call, flags) = unsafe {
+            libc::sigaltstack(ptr::null(), alternate.as_mut_ptr());
+            (&mut *call.cast::<Call<F, T>>(), alternate.assume_init().ss_flags)
+        };
+        let stopped = Stopped {
+            registers: stack_pointer..stack_pointer,
+            stack_pointer,
+            red_zone: 0,
+            thread_pointer: thread_pointer(),
+            in_handler: flags & libc::SS_ONSTACK != 0,
+        };
+        // Nothing unwinds through `save_registers`.
+        call.result = call.run.take().map(|run| catch_unwind(AssertUnwindSafe(|| run(&stopped))));
+    }
+    let mut call = Call { run: Some(run), result: None };
+    // SAFETY: `enter` is given what it takes, and does not unwind.
+    unsafe { save_registers(enter::<F, T>, (&raw mut call).cast()) };
+    call.result.expect("it was called").unwrap_or_else(|panic| resume_unwind(panic))
+}
+
+/// Pushes the registers that are preserved across calls, and calls the function with the argument and the stack pointer.
+#[cfg(target_arch = "x86_64")]
+#[unsafe(naked)]
+unsafe extern "C" fn save_registers(
+    function: unsafe extern "C" fn(*mut c_void, usize),
+    argument: *mut c_void,
+) {
+    std::arch::naked_asm!(
+        "push rbp",
+        "push rbx",
+        "push r12",
+        "push r13",
+        "push r14",
+        "push r15",
+        "sub rsp, 8",
+        "mov rax, rdi",
+        "mov rdi, rsi",
+        "lea rsi, [rsp + 8]",
+        "call rax",
+        "add rsp, 48",
+        "pop rbp",
+        "ret",
+    )
+}
+
+/// As above.
+#[cfg(target_arch = "aarch64")]
+#[unsafe(naked)]
+unsafe extern "C" fn save_registers(
+    function: unsafe extern "C" fn(*mut c_void, usize),
+    argument: *mut c_void,
+) {
+    std::arch::naked_asm!(
+        "stp x29, x30, [sp, #-160]!",
+        "mov x29, sp",
+        "stp x19, x20, [sp, #16]",
+        "stp x21, x22, [sp, #32]",
+        "stp x23, x24, [sp, #48]",
+        "stp x25, x26, [sp, #64]",
+        "stp x27, x28, [sp, #80]",
+        "stp d8, d9, [sp, #96]",
+        "stp d10, d11, [sp, #112]",
+        "stp d12, d13, [sp, #128]",
+        "stp d14, d15, [sp, #144]",
+        "mov x9, x0",
+        "mov x0, x1",
+        "mov x1, sp",
+        "blr x9",
+        "ldp x29, x30, [sp], #160",
+        "ret",
+    )
+}
+
+/// What keeps a thread from answering, as far as can be seen.
+pub(crate) fn condition(thread: i32) -> Condition {
+    condition_for(thread, TURN.lock().unwrap_or_else(PoisonError::into_inner).signal)
+}

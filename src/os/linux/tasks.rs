@@ -1,0 +1,133 @@
+//! The threads of this process, as the kernel lists them: proc_pid_task(5), proc_pid_status(5), proc_pid_stat(5).
+
+use std::ffi::c_int;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+
+/// The calling thread.
+pub(crate) fn gettid() -> i32 {
+    // SAFETY: takes nothing.
+    unsafe { libc::gettid() }
+}
+
+/// The first thread of the process, whose stack the kernel made.
+pub(crate) fn is_main(thread: i32) -> bool {
+    thread == std::process::id() as i32
+}
+
+/// The threads of this process, or some of them: see [`are_all`].
+pub(crate) fn threads() -> io::Result<Vec<i32>> {
+    let names = fs::read_dir("/proc/self/task")?.map(|entry| Ok(entry?.file_name()));
+    let names = names.collect::<io::Result<Vec<_>>>()?;
+    Ok(names.iter().filter_map(|name| name.to_str()?.parse().ok()).collect())
+}
+
+/// Whether these are all the threads there are. The list ends early if the thread that was read last ends (fs/proc/base.c,
+/// `next_tid`). But where so many were there as the directory has links for, and each of these was still there afterwards, there was no
+/// other then: the kernel gives an id again only after all others (kernel/pid.c).
+pub(crate) fn are_all(threads: &[i32]) -> io::Result<bool> {
+    let links = fs::metadata("/proc/self/task")?.nlink();
+    Ok(links == threads.len() as u64 + 2 && threads.iter().all(|&thread| is_alive(thread)))
+}
+
+pub(super) fn is_alive(thread: i32) -> bool {
+    // SAFETY: takes no pointers, and signal 0 is none.
+    unsafe { libc::syscall(libc::SYS_tgkill, std::process::id(), thread, 0) == 0 }
+}
+
+/// The mappings of this process, as proc_pid_maps(5) has them.
+pub(crate) fn mappings() -> io::Result<String> {
+    fs::read_to_string("/proc/self/maps")
+}
+
+/// The name of a thread; empty if it is over.
+pub(crate) fn name(thread: i32) -> String {
+    read(thread, "comm").unwrap_or_default().trim_end().to_owned()
+}
+
+/// What keeps a thread from answering.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Condition {
+    /// It runs no code of the process any more, or never did (the kernel's own of io_uring).
+    NoCode,
+    BlocksSignal,
+    /// In a system call that no signal interrupts.
+    Uninterruptible,
+    /// By a debugger, or by SIGSTOP.
+    Halted,
+    /// Nothing that can be seen.
+    Unknown,
+}
+
+/// As far as can be seen, given the signal that it does not answer.
+pub(super) fn condition_for(thread: i32, signal: Option<c_int>) -> Condition {
+    match read(thread, "status") {
+        Ok(status) => condition_of(&status, &read(thread, "stat").unwrap_or_default(), signal),
+        // ESRCH: it ended after the file was opened.
+        Err(error)
+            if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH) =>
+        {
+            Condition::NoCode
+        }
+        Err(_) => Condition::Unknown,
+    }
+}
+
+fn condition_of(status: &str, stat: &str, signal: Option<c_int>) -> Condition {
+    /// include/linux/sched.h
+    const PF_IO_WORKER: u64 = 0x10;
+    /// All but SIGKILL and SIGSTOP.
+    const ALL: u64 = !(1 << (libc::SIGKILL - 1) | 1 << (libc::SIGSTOP - 1));
+    let field = |name: &str| Some(status.lines().find_map(|line| line.strip_prefix(name))?.trim());
+    let blocked = field("SigBlk:").and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or(0);
+    // The second field is the name, in parentheses, which may have some itself. The ninth is the flags.
+    let flags = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(6)?.parse::<u64>().ok());
+    let of_io_uring = field("Name:").is_some_and(|name| name.starts_with("iou-"))
+        && flags.is_some_and(|flags| flags & PF_IO_WORKER != 0)
+        && blocked == ALL;
+    match field("State:").and_then(|state| state.chars().next()) {
+        Some('Z' | 'X') => Condition::NoCode,
+        _ if of_io_uring => Condition::NoCode,
+        Some('T' | 't') => Condition::Halted,
+        _ if signal.is_some_and(|signal| blocked & 1 << (signal - 1) != 0) => Condition::BlocksSignal,
+        Some('D') => Condition::Uninterruptible,
+        _ => Condition::Unknown,
+    }
+}
+
+/// A file of a thread.
+fn read(thread: i32, file: &str) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    File::open(format!("/proc/self/task/{thread}/{file}"))?.read_to_end(&mut bytes)?;
+    // A name may be no UTF-8.
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions() {
+        const STAT: &str = "1033 (iou-sqp-1) x) S 1006 1006 22409 0 -1 4210768 0 0";
+        let of = |name: &str, state: &str, blocked: &str, stat: &str| {
+            let status =
+                format!("Name:\t{name}\nState:\t{state}\nSigBlk:\t{blocked}\nSigIgn:\tffffffffffffffff\n");
+            condition_of(&status, stat, Some(64))
+        };
+        assert_eq!(of("a", "S (sleeping)", "0000000000010000", STAT), Condition::Unknown);
+        assert_eq!(of("a", "R (running)", "8000000000000000", STAT), Condition::BlocksSignal);
+        assert_eq!(of("a", "D (disk sleep)", "7fffffffffffffff", STAT), Condition::Uninterruptible);
+        assert_eq!(of("a", "t (tracing stop)", "0000000000000000", STAT), Condition::Halted);
+        assert_eq!(of("a", "Z (zombie)", "8000000000000000", STAT), Condition::NoCode);
+        // A thread of io_uring's is named, flagged and deaf; a thread of the program's may be two of these.
+        let other = STAT.replace("4210768", "4210752");
+        assert_eq!(of("iou-sqp-1) x", "S (sleeping)", "fffffffffffbfeff", STAT), Condition::NoCode);
+        assert_eq!(of("iou-sqp-1) x", "S (sleeping)", "fffffffffffbfeff", &other), Condition::BlocksSignal);
+        assert_eq!(of("iou-sqp-1) x", "S (sleeping)", "fffffffe7ffbfeff", STAT), Condition::BlocksSignal);
+        assert_eq!(of("sqp", "S (sleeping)", "fffffffffffbfeff", STAT), Condition::BlocksSignal);
+        // What cannot be read tells nothing.
+        assert_eq!(condition_of("", "", Some(64)), Condition::Unknown);
+    }
+}
