@@ -165,7 +165,7 @@ pub(crate) fn release_record() {
 #[cold]
 fn register() -> ThreadHandle<Made> {
     // SAFETY: the block lives as long as its thread, and after the record is given up nothing touches it.
-    let handle = unsafe { DISPATCH.register(Some(thread::block())) };
+    let handle = unsafe { DISPATCH.register(thread::block()) };
     // Destroyed at the thread's end, if it is used before that. In a thread whose thread-locals are being destroyed already, the
     // caller is about to open this thread's only frame, whose end gives the record up.
     if REGISTRATION.try_with(|_| ()).is_err() {

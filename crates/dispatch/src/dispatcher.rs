@@ -11,8 +11,8 @@ use crossbeam_utils::CachePadded;
 
 use crate::barrier::Barrier;
 use crate::generation::Generation;
-use crate::primitive::{AtomicPtr, Ordering, ordering};
-use crate::registry::{Record, Registry, ThreadBlock, ThreadHandle};
+use crate::primitive::{AtomicPtr, Ordering, ordering, step_fence};
+use crate::registry::{ABANDONED, JOINED, NESTED, Record, Registry, ThreadBlock, ThreadHandle};
 
 /// The current generation and the threads that may be inside one.
 pub struct Dispatcher<P, B> {
@@ -71,13 +71,14 @@ impl<P, B: Barrier> Dispatcher<P, B> {
         Self { current: CachePadded::new(AtomicPtr::new(ptr::null_mut())), threads: Registry::new(), barrier }
     }
 
-    /// Claims a record for the calling thread. `block` is the thread's own words, if it has trampolines to steer.
+    /// Claims a record for the calling thread, which has none. `block` is the thread's own words.
     ///
     /// # Safety
     ///
     /// `block` stays valid on this thread until the record is given up.
-    pub unsafe fn register(&self, block: Option<NonNull<ThreadBlock>>) -> ThreadHandle<P> {
-        self.threads.claim(block)
+    pub unsafe fn register(&self, block: NonNull<ThreadBlock>) -> ThreadHandle<P> {
+        // SAFETY: the caller's promise.
+        unsafe { self.threads.claim(block) }
     }
 
     /// Enters the current generation, or the one that this thread is already inside.
@@ -92,29 +93,37 @@ impl<P, B: Barrier> Dispatcher<P, B> {
         let record = thread.record();
         // SAFETY: the handle is of this dispatcher, whose records live as long as it.
         let r = unsafe { record.as_ref() };
-        if r.depth.get() == 0 {
+        // Relaxed: our own store.
+        let mut generation = r.hazard.load(Ordering::Relaxed);
+        if generation.is_null() {
             // Relaxed: only a guess, never dereferenced before R3 confirms it.
-            let mut guess = self.current.load(Ordering::Relaxed);
+            generation = self.current.load(Ordering::Relaxed);
             loop {
                 // R1. Release: partner of the acquire in P3. It keeps the *previous* pin's accesses before this store too, so
                 // that a publisher that reads this value knows the thread has left what it held before.
-                r.hazard.store(guess, ordering!(R1, Release));
+                r.hazard.store(generation, ordering!(R1, Release));
                 // R2, partner P2: of R3 and P3 at least one sees the other side's store.
                 self.barrier.light();
-                // R3. Acquire: partner of the swap P1. Swap first: we see the table it published whole. Load first: we see
-                // the older generation, and our hazard is seen by P3.
-                let now = self.current.load(ordering!(R3, Acquire));
-                if now == guess {
+                // R3, partner of the swap P1. Load first: we see the older generation, and our hazard is seen by P3. Swap first: we
+                // see the newer one. Relaxed, with R4 behind it: AArch64 keeps an acquiring load (LDAR) behind the releasing store
+                // above (STLR), which is the wait that R2 is there to avoid.
+                let now = self.current.load(Ordering::Relaxed);
+                if now == generation {
                     break;
                 }
-                guess = now;
+                generation = now;
             }
+            // R4. Acquire: with R3 the partner of P1. We see the table it published whole.
+            step_fence!(R4, Acquire);
             self.barrier.entered();
             // SAFETY: validated by R3, so P4 of its retirement sees our hazard until `leave`.
-            unsafe { enter(r, guess) };
+            unsafe { enter(r, generation) };
+        } else {
+            r.extra.set(r.extra.get() + NESTED);
         }
-        r.depth.set(r.depth.get() + 1);
-        Pin { record, _dispatcher: PhantomData }
+        // SAFETY: not null: the caller says that a generation has been published.
+        let generation = unsafe { NonNull::new_unchecked(generation) };
+        Pin { record, generation, _dispatcher: PhantomData }
     }
 
     /// Enters the generation that another thread shares.
@@ -136,27 +145,27 @@ impl<P, B: Barrier> Dispatcher<P, B> {
         // SAFETY: the handle is of this dispatcher, whose records live as long as it.
         let r = unsafe { record.as_ref() };
         let shared = share.generation.as_ptr();
-        if r.depth.get() == 0 {
+        // Relaxed: our own store.
+        let inside = r.hazard.load(Ordering::Relaxed);
+        if inside.is_null() {
             // The share that we now owe is what protects the generation until `leave`; the hazard is only what
-            // `leave`, nested pins and `Pin::deref` read it back from, hence no barrier here.
+            // nested pins and the last one's end read it back from, hence no barrier here.
             core::mem::forget(share.clone());
-            r.joined.set(true);
+            // Added, not OR-ed: that is compiled to a store of one byte, for which the pin's end, which loads the whole word, waits.
+            r.extra.set(r.extra.get() + JOINED);
             // J1. Release: partner of P3, for the previous pin's accesses, as in R1.
             r.hazard.store(shared, ordering!(J1, Release));
             self.barrier.entered();
             // SAFETY: the share counted above keeps it alive until `leave`.
             unsafe { enter(r, shared) };
+        } else if inside == shared {
+            r.extra.set(r.extra.get() + NESTED);
         } else {
-            // Relaxed: our own store.
-            let inside = r.hazard.load(Ordering::Relaxed);
-            if inside != shared {
-                // SAFETY: this thread is pinned inside it.
-                let inside = unsafe { &*inside }.number();
-                return Err(PinnedElsewhere { inside, shared: share.number() });
-            }
+            // SAFETY: this thread is pinned inside it.
+            let inside = unsafe { &*inside }.number();
+            return Err(PinnedElsewhere { inside, shared: share.number() });
         }
-        r.depth.set(r.depth.get() + 1);
-        Ok(Pin { record, _dispatcher: PhantomData })
+        Ok(Pin { record, generation: share.generation, _dispatcher: PhantomData })
     }
 
     /// Makes a new generation current for all threads at once and retires the one before it. Returns its number.
@@ -242,16 +251,40 @@ impl<P, B> Drop for Dispatcher<P, B> {
 /// `generation` is alive until the matching `leave`, and `record` belongs to this thread.
 #[inline]
 unsafe fn enter<P>(record: &Record<P>, generation: *mut Generation<P>) {
-    if let Some(block) = record.block.get() {
-        // SAFETY: `register`'s caller vouched for the block; the generation is alive as our caller says.
-        let outer = unsafe { block.as_ref().table.replace((*generation).table().as_ptr()) };
-        record.outer.set(outer);
+    // SAFETY: `register`'s caller vouched for the block; the generation is alive as our caller says.
+    unsafe { record.block.get().as_ref().table.set((*generation).table().as_ptr()) };
+}
+
+/// The last pin's end, but for what it owes: out of the table, then out of the hazard.
+#[inline]
+fn leave<P>(record: &Record<P>) {
+    // SAFETY: `register`'s caller vouched for the block.
+    unsafe { record.block.get().as_ref() }.table.set(record.outer.get());
+    // X1. Release: partner of P3. After the table word: whatever runs on this thread finds it valid (a signal handler).
+    record.hazard.store(ptr::null_mut(), ordering!(X1, Release));
+}
+
+/// As [`leave`], for a pin that was a join, or of a thread that has exited meanwhile.
+#[cold]
+fn leave_and_settle<P>(record: &Record<P>) {
+    let owed = record.extra.replace(0);
+    // Relaxed: our own store.
+    let generation = record.hazard.load(Ordering::Relaxed);
+    leave(record);
+    if owed & JOINED != 0 {
+        // SAFETY: the share that `join` took keeps it alive until this decrement.
+        drop(Share { generation: unsafe { NonNull::new_unchecked(generation) }, _dispatcher: PhantomData });
+    }
+    if owed & ABANDONED != 0 {
+        record.give_up();
     }
 }
 
 /// A thread inside a generation. Ends when the last of a thread's pins is dropped, in whichever order.
 pub struct Pin<'d, P> {
     record: NonNull<CachePadded<Record<P>>>,
+    /// What the record's hazard names, for calls that do not wait for that store.
+    generation: NonNull<Generation<P>>,
     _dispatcher: PhantomData<&'d P>,
 }
 
@@ -271,9 +304,8 @@ impl<P> Deref for Pin<'_, P> {
 
     #[inline]
     fn deref(&self) -> &Generation<P> {
-        // SAFETY: while a pin is open the hazard is the generation it entered (Relaxed: our own store), which lives until
-        // `leave`; the record lives as long as the dispatcher that the pin borrows.
-        unsafe { &*self.record.as_ref().hazard.load(Ordering::Relaxed) }
+        // SAFETY: the thread is inside it until the last of its pins ends.
+        unsafe { self.generation.as_ref() }
     }
 }
 
@@ -282,31 +314,14 @@ impl<P> Drop for Pin<'_, P> {
     fn drop(&mut self) {
         // SAFETY: the record lives as long as the dispatcher that the pin borrows.
         let r = unsafe { self.record.as_ref() };
-        let depth = r.depth.get() - 1;
-        r.depth.set(depth);
-        if depth == 0 {
+        let extra = r.extra.get();
+        if extra == 0 {
             leave(r);
+        } else if extra >= NESTED {
+            r.extra.set(extra - NESTED);
+        } else {
+            leave_and_settle(r);
         }
-    }
-}
-
-/// The last pin's end: out of the table, then out of the hazard, then out of the debt.
-#[inline]
-fn leave<P>(r: &Record<P>) {
-    if let Some(block) = r.block.get() {
-        // SAFETY: `register`'s caller vouched for the block.
-        unsafe { block.as_ref() }.table.set(r.outer.get());
-    }
-    // Relaxed: our own store.
-    let generation = r.hazard.load(Ordering::Relaxed);
-    // X1. Release: partner of P3. After the table word: whatever runs on this thread finds it valid (a signal handler).
-    r.hazard.store(ptr::null_mut(), ordering!(X1, Release));
-    if r.joined.replace(false) {
-        // SAFETY: the share that `join` took keeps it alive until this decrement.
-        drop(Share { generation: unsafe { NonNull::new_unchecked(generation) }, _dispatcher: PhantomData });
-    }
-    if r.abandoned.get() {
-        r.give_up();
     }
 }
 

@@ -17,6 +17,7 @@
 //!   light barrier              R2               for each thread: read hazard      P3
 //!   current still G?           R3               old in no hazard, no share: free  P4
 //!     no: start again
+//!   acquire fence              R4
 //! ```
 //!
 //! R2 and P2 are the two halves of one asymmetric fence ([`Barrier`]): at least one side sees the other.

@@ -26,3 +26,18 @@ macro_rules! ordering {
     };
 }
 pub(crate) use ordering;
+
+/// The same for a fence, which a model can leave out ("weaken" to Relaxed).
+#[cfg(not(loom))]
+macro_rules! step_fence {
+    ($step:ident, $ordering:ident) => {
+        $crate::primitive::fence($crate::primitive::Ordering::$ordering)
+    };
+}
+#[cfg(loom)]
+macro_rules! step_fence {
+    ($step:ident, $ordering:ident) => {
+        $crate::weaken::fence($crate::weaken::Step::$step, $crate::primitive::Ordering::$ordering)
+    };
+}
+pub(crate) use step_fence;

@@ -25,30 +25,39 @@ pub struct ThreadBlock {
 pub(crate) struct Record<P> {
     /// The generation this thread may be inside, null outside every pin.
     pub(crate) hazard: AtomicPtr<Generation<P>>,
+    /// Owner only: zero while the thread has at most one pin, an ordinary one, whose end then has nothing else to look at. Else
+    /// [`NESTED`] for each pin but one, and the bits that say what the end of the last one owes.
+    pub(crate) extra: Cell<usize>,
+    /// Owner only: where its thread-local words are. Means nothing while nobody owns the record.
+    pub(crate) block: Cell<NonNull<ThreadBlock>>,
+    /// Owner only: the table word's value outside every pin.
+    pub(crate) outer: Cell<*const usize>,
     /// Whether a thread owns the record.
     claimed: AtomicBool,
     /// The list behind it; written before the record is published, constant afterwards.
     next: *const CachePadded<Record<P>>,
-    /// Owner only: pins open on this thread.
-    pub(crate) depth: Cell<usize>,
-    /// Owner only: the outermost pin was a join and owes the generation one share.
-    pub(crate) joined: Cell<bool>,
-    /// Owner only: where its thread-local words are.
-    pub(crate) block: Cell<Option<NonNull<ThreadBlock>>>,
-    /// Owner only: the table word's value outside every pin.
-    pub(crate) outer: Cell<*const usize>,
-    /// Owner only: the thread is exiting with a pin open; the end of its last pin gives the record up.
-    pub(crate) abandoned: Cell<bool>,
 }
 
+/// In [`Record::extra`]: the pin was a join, and its end gives a share back.
+pub(crate) const JOINED: usize = 1;
+/// In [`Record::extra`]: the thread is exiting, and the end of its last pin gives the record up.
+pub(crate) const ABANDONED: usize = 2;
+/// In [`Record::extra`]: one more pin than one.
+pub(crate) const NESTED: usize = 4;
+
 impl<P> Record<P> {
+    /// Whether the owner is inside a generation.
+    #[inline]
+    pub(crate) fn is_pinned(&self) -> bool {
+        // Relaxed: our own store.
+        !self.hazard.load(Ordering::Relaxed).is_null()
+    }
+
     /// Lets other threads have the record. No pin is open.
     pub(crate) fn give_up(&self) {
-        if let Some(block) = self.block.take() {
-            // SAFETY: `register`'s caller vouched for the block while the thread has the record.
-            unsafe { block.as_ref() }.record.set(None);
-        }
-        self.abandoned.set(false);
+        // SAFETY: `register`'s caller vouched for the block while the thread has the record.
+        unsafe { self.block.get().as_ref() }.record.set(None);
+        self.extra.set(0);
         // T3. Release: partner of T4.
         self.claimed.store(false, ordering!(T3, Release));
     }
@@ -70,14 +79,17 @@ impl<P> Registry<P> {
         Self { head: AtomicPtr::new(ptr::null_mut()) }
     }
 
-    pub(crate) fn claim(&self, block: Option<NonNull<ThreadBlock>>) -> ThreadHandle<P> {
+    /// # Safety
+    ///
+    /// As for [`crate::Dispatcher::register`].
+    pub(crate) unsafe fn claim(&self, block: NonNull<ThreadBlock>) -> ThreadHandle<P> {
         let record = self.reuse().unwrap_or_else(|| self.push());
-        record.block.set(block);
         let handle = ThreadHandle { record: NonNull::from(record) };
-        if let Some(block) = block {
-            // SAFETY: `register`'s caller vouched for the block.
-            unsafe { block.as_ref() }.record.set(Some(handle.record.cast()));
-        }
+        // SAFETY: the caller's promise.
+        let words = unsafe { block.as_ref() };
+        record.block.set(block);
+        record.outer.set(words.table.get());
+        words.record.set(Some(handle.record.cast()));
         handle
     }
 
@@ -92,13 +104,11 @@ impl<P> Registry<P> {
     fn push(&self) -> &CachePadded<Record<P>> {
         let record = Box::leak(Box::new(CachePadded::new(Record {
             hazard: AtomicPtr::new(ptr::null_mut()),
+            extra: Cell::new(0),
+            block: Cell::new(NonNull::dangling()),
+            outer: Cell::new(ptr::null()),
             claimed: AtomicBool::new(true),
             next: ptr::null(),
-            depth: Cell::new(0),
-            joined: Cell::new(false),
-            block: Cell::new(None),
-            outer: Cell::new(ptr::null()),
-            abandoned: Cell::new(false),
         })));
         // Relaxed: only a guess, which T1 confirms.
         let mut head = self.head.load(Ordering::Relaxed);
@@ -165,10 +175,10 @@ impl<P> ThreadHandle<P> {
     pub unsafe fn release(self) {
         // SAFETY: the dispatcher is alive, so its records are.
         let record = unsafe { self.record.as_ref() };
-        if record.depth.get() == 0 {
-            record.give_up();
+        if record.is_pinned() {
+            record.extra.set(record.extra.get() | ABANDONED);
         } else {
-            record.abandoned.set(true);
+            record.give_up();
         }
     }
 
@@ -180,7 +190,8 @@ impl<P> ThreadHandle<P> {
     /// The dispatcher is alive.
     pub unsafe fn give_up_after_pin(&self) {
         // SAFETY: the dispatcher is alive, so its records are.
-        unsafe { self.record.as_ref() }.abandoned.set(true);
+        let record = unsafe { self.record.as_ref() };
+        record.extra.set(record.extra.get() | ABANDONED);
     }
 
     /// Runs module code that belongs to no pin with a table of its own in the thread's word, whatever pin is open. Pins may begin
@@ -199,33 +210,36 @@ impl<P> ThreadHandle<P> {
         impl<P> Drop for Restore<P> {
             fn drop(&mut self) {
                 // SAFETY: the caller's promise.
-                let (word, pinned) = unsafe { (&self.block.as_ref().table, pinned_record::<P>(self.block)) };
-                match pinned {
-                    Some(record) => {
-                        record.outer.set(self.outside);
+                let (word, record) = unsafe { words::<P>(self.block) };
+                let mut table = self.outside;
+                if let Some(record) = record {
+                    record.outer.set(self.outside);
+                    if record.is_pinned() {
                         // SAFETY: the thread is inside it. Relaxed: our own store.
-                        word.set(unsafe { &*record.hazard.load(Ordering::Relaxed) }.table().as_ptr());
+                        table = unsafe { &*record.hazard.load(Ordering::Relaxed) }.table().as_ptr();
                     }
-                    None => word.set(self.outside),
                 }
+                word.set(table);
             }
         }
-        /// The block's record, if a pin is open on the thread.
+        /// The block's table word, and its record, if it has one.
         ///
         /// # Safety
         ///
         /// As for `with_table`.
-        unsafe fn pinned_record<'r, P>(block: NonNull<ThreadBlock>) -> Option<&'r Record<P>> {
+        unsafe fn words<'r, P>(
+            block: NonNull<ThreadBlock>,
+        ) -> (&'r cell::Cell<*const usize>, Option<&'r Record<P>>) {
             // SAFETY: the caller's promise; records live as long as the dispatcher.
-            let record = unsafe { block.as_ref().record.get()?.cast::<CachePadded<Record<P>>>().as_ref() };
-            (record.depth.get() > 0).then_some(record)
+            unsafe {
+                let block = block.as_ref();
+                let record = block.record.get().map(|record| &**record.cast::<CachePadded<_>>().as_ref());
+                (&block.table, record)
+            }
         }
         // SAFETY: the caller's promise.
-        let (word, pinned) = unsafe { (&block.as_ref().table, pinned_record::<P>(block)) };
-        let outside = match pinned {
-            Some(record) => record.outer.replace(table),
-            None => word.get(),
-        };
+        let (word, record) = unsafe { words::<P>(block) };
+        let outside = record.map_or(word.get(), |record| record.outer.replace(table));
         let _restore = Restore::<P> { block, outside, _of: PhantomData };
         word.set(table);
         run();

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use core::cell::Cell;
 
 use crate::primitive::Ordering;
+use crate::registry::JOINED;
 use crate::{Barrier, Dispatcher, Generation, Pin, Publisher, Share, ThreadHandle};
 
 /// The steps whose orderings docs/dispatch.md argues, by their names there.
@@ -14,7 +15,7 @@ use crate::{Barrier, Dispatcher, Generation, Pin, Publisher, Share, ThreadHandle
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
     R1,
-    R3,
+    R4,
     J1,
     X1,
     S2,
@@ -43,6 +44,13 @@ pub(crate) fn ordering(step: Step, ordering: Ordering) -> Ordering {
     match WEAKENED.get() {
         Some((weakened, weaker)) if weakened == step => weaker,
         _ => ordering,
+    }
+}
+
+pub(crate) fn fence(step: Step, ordering: Ordering) {
+    match self::ordering(step, ordering) {
+        Ordering::Relaxed => (),
+        ordering => crate::primitive::fence(ordering),
     }
 }
 
@@ -76,7 +84,8 @@ impl<P, B: Barrier> Dispatcher<P, B> {
         // SAFETY: as the caller of `join` promises; the thread is in no generation.
         unsafe {
             let pin = self.join(thread, share).expect("outside every generation");
-            thread.record().as_ref().joined.set(false);
+            let record = thread.record().as_ref();
+            record.extra.set(record.extra.get() & !JOINED);
             pin.shares.fetch_sub(1, Ordering::Release);
             pin
         }

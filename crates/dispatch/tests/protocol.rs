@@ -16,6 +16,10 @@ impl Drop for Counted<'_> {
     }
 }
 
+fn block() -> ThreadBlock {
+    ThreadBlock { table: Cell::new(std::ptr::null()), record: Cell::new(None) }
+}
+
 fn publish<'c>(
     d: &Dispatcher<Counted<'c>, SeqCstFences>,
     p: &mut Publisher<Counted<'c>>,
@@ -36,7 +40,7 @@ fn a_word_follows_the_pin_and_returns_to_the_live_table() {
     let mut p = Publisher::new();
     assert_eq!(publish(&d, &mut p, &alive, 7), 0);
     // SAFETY: the block outlives the handle; one thread.
-    let thread = unsafe { d.register(Some(NonNull::from(&block))) };
+    let thread = unsafe { d.register(NonNull::from(&block)) };
     {
         // SAFETY: this thread's handle, and a generation is published.
         let outer = unsafe { d.pin(&thread) };
@@ -82,7 +86,7 @@ fn pins_may_begin_and_end_under_another_table() {
     let pin = || unsafe {
         let thread = match block.record.get() {
             Some(record) => ThreadHandle::from_raw(record),
-            None => d.register(Some(NonNull::from(&block))),
+            None => d.register(NonNull::from(&block)),
         };
         d.pin(&thread)
     };
@@ -111,12 +115,13 @@ fn pins_may_begin_and_end_under_another_table() {
 #[test]
 fn a_share_holds_the_generation_and_a_thread_is_in_one_generation_at_a_time() {
     let alive = AtomicUsize::new(0);
+    let block = self::block();
     let d = Dispatcher::new(SeqCstFences);
     let mut p = Publisher::new();
     publish(&d, &mut p, &alive, 1);
-    // SAFETY: no word; one thread; a generation is published; one publisher; no pin is open at the release.
+    // SAFETY: the block outlives the handle; one thread; a generation is published; one publisher; no pin is open at the release.
     unsafe {
-        let thread = d.register(None);
+        let thread = d.register(NonNull::from(&block));
         let share = d.pin(&thread).share();
         publish(&d, &mut p, &alive, 2);
         assert!(d.collect(&mut p).is_empty(), "a share alone holds it");
@@ -136,13 +141,13 @@ fn a_share_holds_the_generation_and_a_thread_is_in_one_generation_at_a_time() {
 #[test]
 fn a_record_released_under_a_pin_is_given_up_when_the_pin_ends() {
     let alive = AtomicUsize::new(0);
-    let block = ThreadBlock { table: Cell::new(std::ptr::null()), record: Cell::new(None) };
+    let block = self::block();
     let d = Dispatcher::new(SeqCstFences);
     let mut p = Publisher::new();
     publish(&d, &mut p, &alive, 1);
     // SAFETY: the block outlives the handle; one thread; a generation is published; one publisher.
     unsafe {
-        let thread = d.register(Some(NonNull::from(&block)));
+        let thread = d.register(NonNull::from(&block));
         let record = block.record.get();
         let pin = d.pin(&thread);
         thread.release();
@@ -152,24 +157,60 @@ fn a_record_released_under_a_pin_is_given_up_when_the_pin_ends() {
         drop(pin);
         assert_eq!(block.record.get(), None);
         assert_eq!(d.collect(&mut p).len(), 1);
-        d.register(Some(NonNull::from(&block)));
+        d.register(NonNull::from(&block));
         assert_eq!(block.record.get(), record, "the record is used again");
+    }
+}
+
+#[test]
+fn the_end_of_the_last_pin_settles_all_that_the_thread_owes() {
+    let alive = AtomicUsize::new(0);
+    let (opener, joiner) = (block(), block());
+    let d = Dispatcher::new(SeqCstFences);
+    let mut p = Publisher::new();
+    publish(&d, &mut p, &alive, 1);
+    // SAFETY: the blocks outlive the handles; one thread, which stands for two; a generation is published; one publisher.
+    unsafe {
+        let thread = d.register(NonNull::from(&opener));
+        let share = d.pin(&thread).share();
+        thread.release();
+        publish(&d, &mut p, &alive, 2);
+        let thread = d.register(NonNull::from(&joiner));
+        // As of a thread whose exit has come too far to say so later.
+        thread.give_up_after_pin();
+        let joined = d.join(&thread, &share).unwrap();
+        drop(share);
+        let (nested, again) = (d.pin(&thread), d.pin(&thread));
+        assert_eq!((nested.number(), again.number()), (0, 0));
+        drop(joined);
+        drop(again);
+        assert!(joiner.record.get().is_some());
+        assert!(d.collect(&mut p).is_empty(), "the last pin is open");
+        drop(nested);
+        assert_eq!(d.collect(&mut p).len(), 1, "the join's share is given back");
+        assert_eq!(joiner.record.get(), None, "and the record given up");
+        let thread = d.register(NonNull::from(&joiner));
+        assert_eq!(d.pin(&thread).number(), 1);
+        assert!(joiner.record.get().is_some(), "nothing is left over for the record's next owner");
+        thread.release();
     }
 }
 
 #[test]
 fn a_forgotten_pin_holds_its_generation_for_ever_and_frees_nothing_too_early() {
     let alive = AtomicUsize::new(0);
+    let block = self::block();
     let d = Dispatcher::new(SeqCstFences);
     let mut p = Publisher::new();
     publish(&d, &mut p, &alive, 1);
-    // SAFETY: no word; each handle stays on its thread; a generation is published; one publisher.
+    // SAFETY: the blocks outlive the handles, each of which stays on its thread; a generation is published; one publisher.
     unsafe {
-        let thread = d.register(None);
+        let thread = d.register(NonNull::from(&block));
         std::mem::forget(d.pin(&thread));
         thread.release();
         publish(&d, &mut p, &alive, 2);
-        let other = d.register(None);
+        let block = self::block();
+        let other = d.register(NonNull::from(&block));
         assert_eq!(d.pin(&other).number(), 1, "the leaked record is not reused");
         assert!(d.collect(&mut p).is_empty());
         other.release();
@@ -188,9 +229,10 @@ fn readers_on_real_threads_never_see_a_freed_or_mixed_generation() {
         let readers: Vec<_> = (0..3)
             .map(|_| {
                 scope.spawn(|| {
-                    // SAFETY: no word; this thread only; a generation is published; no pin is open at the release.
+                    let block = block();
+                    // SAFETY: the block outlives the handle; this thread only; a generation is published; no pin is open at the release.
                     unsafe {
-                        let thread = d.register(None);
+                        let thread = d.register(NonNull::from(&block));
                         let mut pins = 0;
                         while !stop.load(Ordering::Relaxed) {
                             let pin = d.pin(&thread);

@@ -74,7 +74,8 @@ unsafe impl midflight_dispatch::Barrier for Barrier {
 
     #[inline]
     fn entered(&self) {
-        if !is_asymmetric() {
+        // x86-64 has nothing to run, and so nothing to ask.
+        if cfg!(target_arch = "aarch64") && !is_asymmetric() {
             arch::cache::synchronise_this_core();
         }
     }

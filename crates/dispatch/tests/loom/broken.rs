@@ -62,7 +62,7 @@ fn caught(name: &str, prepare: impl FnOnce() + Send + 'static, model: fn()) -> b
     true
 }
 
-/// R3 and P1 are looked at where the pin has no fence: a SeqCst fence after the guess makes up for either.
+/// R4 and P1 are looked at where the pin has no fence: a SeqCst fence after the guess makes up for either.
 #[test]
 fn every_weakened_ordering_is_caught() {
     use Ordering::{Acquire, Relaxed};
@@ -70,7 +70,7 @@ fn every_weakened_ordering_is_caught() {
     let two_pins = || frames::pin(SeqCstFences, 2);
     let table: [(Step, Ordering, fn()); 15] = [
         (Step::R1, Relaxed, two_pins),
-        (Step::R3, Relaxed, membarrier::pin_with_membarrier),
+        (Step::R4, Relaxed, membarrier::pin_with_membarrier),
         (Step::J1, Relaxed, frames::join_after_a_pin),
         (Step::X1, Relaxed, one_pin),
         (Step::S2, Relaxed, frames::join_and_work),

@@ -15,8 +15,13 @@ mod membarrier;
 mod publications;
 mod threads;
 
+use std::cell::Cell;
+use std::ptr::{self, NonNull};
+
 use loom::cell::UnsafeCell;
-use midflight_dispatch::{Barrier, Dispatcher, Generation, Publisher, SeqCstFences, ThreadHandle};
+use midflight_dispatch::{
+    Barrier, Dispatcher, Generation, Publisher, SeqCstFences, ThreadBlock, ThreadHandle,
+};
 
 /// Explores a model with at most so many preemptions; without a bound if there is none.
 fn explore(preemptions: Option<usize>, model: impl Fn() + Send + Sync + 'static) {
@@ -104,10 +109,14 @@ impl<B: Barrier> World<B> {
     }
 }
 
-/// Claims a record for the calling thread, which has no table word.
+loom::thread_local! {
+    static BLOCK: ThreadBlock = ThreadBlock { table: Cell::new(ptr::null()), record: Cell::new(None) };
+}
+
+/// Claims a record for the calling thread.
 fn register<B: Barrier>(dispatch: &Dispatch<B>) -> ThreadHandle<Canary> {
-    // SAFETY: no table word.
-    unsafe { dispatch.register(None) }
+    // SAFETY: the block is there as long as its thread, whose pins end before it does.
+    BLOCK.with(|block| unsafe { dispatch.register(NonNull::from(block)) })
 }
 
 fn release(thread: ThreadHandle<Canary>) {
