@@ -118,6 +118,8 @@ pub enum Error {
         old: usize,
         /// Generations that frames hold.
         held: usize,
+        /// The threads in those frames. A generation that none of them is in waits for one to join it.
+        holders: Vec<crate::Holder>,
         /// Versions that are kept because an address of their module has escaped.
         retained: usize,
         /// Versions that their own threads are in.
@@ -218,12 +220,16 @@ impl fmt::Display for Error {
                 "no code memory for {of}: {source}. Check the limits on address space, on mappings (vm.max_map_count) and on \
                  executable memory (SELinux execmem, noexec)"
             ),
-            Self::MemoryLimit { limit, needed, current, old, held, retained, busy } => write!(
+            Self::MemoryLimit { limit, needed, current, old, held, holders, retained, busy } => write!(
                 f,
                 "{needed} bytes more of code memory would go past the limit of {limit}: {current} are of current versions and \
-                 {old} of old ones, which {held} generations that frames are inside, {retained} versions that may be called \
+                 {old} of old ones, which {held} generations that frames are inside{}, {retained} versions that may be called \
                  outside frames and {busy} that threads are inside keep: end those frames and threads, free with \
-                 `collect_escaped` what nobody is inside, or raise Config::max_memory"
+                 `collect_escaped` what nobody is inside, or raise Config::max_memory",
+                match holders.iter().map(|holder| holder.to_string()).collect::<Vec<_>>() {
+                    none if none.is_empty() => String::new(),
+                    holders => format!(" ({})", holders.join(", ")),
+                }
             ),
             Self::Quiescence { source } => write!(
                 f,

@@ -44,7 +44,7 @@ pub use error::Error;
 pub use midflight_dispatch::PinnedElsewhere;
 pub use midflight_image::{Error as ImageError, Refusal};
 pub use module::Source;
-pub use publish::{Collected, Kept, ModuleVersion, Phases, Publication, Quiescence};
+pub use publish::{Collected, Holder, Kept, ModuleVersion, Phases, Publication, Quiescence};
 pub use runtime::Runtime;
 
 /// What the [`module!`] macro expands to uses. Not for direct use.

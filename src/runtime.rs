@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::call::frame::Frame;
 use crate::os::{barrier, fork};
 use crate::publish::State;
-use crate::{Collected, Config, Error, Publication, Quiescence, Source, quiescence};
+use crate::{Collected, Config, Error, Holder, Publication, Quiescence, Source, quiescence};
 
 /// The process's runtime. Slots, trampolines and the threads' table words are the process's, so every handle is
 /// the same runtime, and it stays until the process ends.
@@ -222,6 +222,16 @@ impl Runtime {
     /// [`symbol`](Self::symbol) was taken, or that is [retained](Self::retain), or of a module that such a one calls.
     pub unsafe fn collect_escaped(&self) -> Result<Collected, Error> {
         Ok(self.lock()?.collect(true))
+    }
+
+    /// The threads that are inside frames of generations that were replaced, and so keep what only those have. A thread that is
+    /// parked in a frame holds one generation, and no publication waits for it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`collect`](Self::collect).
+    pub fn holders(&self) -> Result<Vec<Holder>, Error> {
+        Ok(self.lock()?.retirement.holders())
     }
 
     /// Whether publications carry the cost of the pins' fences (membarrier), or each pin its own.

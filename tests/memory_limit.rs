@@ -51,12 +51,14 @@ fn old_versions_are_bounded_and_what_would_go_past_is_refused_by_name() {
         let refused = loop {
             let (go, wait) = std::sync::mpsc::channel::<()>();
             let parked = parked.clone();
-            scope.spawn(move || {
+            let thread = std::thread::Builder::new().name(format!("parked {}", leave.len()));
+            let park = move || {
                 let _frame = rt.frame();
                 parked.send(()).unwrap();
                 // An error says that the test is over.
                 let _ = wait.recv();
-            });
+            };
+            thread.spawn_scoped(scope, park).unwrap();
             leave.push(go);
             arrivals.recv().unwrap();
             match load(leave.len()) {
@@ -64,7 +66,7 @@ fn old_versions_are_bounded_and_what_would_go_past_is_refused_by_name() {
                 Err(error) => break error,
             }
         };
-        let Error::MemoryLimit { limit, needed, current, old, held, .. } = &refused else {
+        let Error::MemoryLimit { limit, needed, current, old, held, holders, .. } = &refused else {
             panic!("{refused}");
         };
         assert_eq!((*limit, *held), (LIMIT, leave.len() - 1), "the latest is inside the current one");
@@ -72,6 +74,11 @@ fn old_versions_are_bounded_and_what_would_go_past_is_refused_by_name() {
         assert!(current + old <= LIMIT && current + old + needed > LIMIT);
         let text = refused.to_string();
         assert!(text.contains("generations") && text.contains("max_memory"), "{text}");
+        assert_eq!(*holders, rt.holders().unwrap());
+        assert_eq!(holders.len(), *held, "{text}");
+        for number in 0..*held {
+            assert!(text.contains(&format!("`parked {number}` is in generation")), "{text}");
+        }
         let number = bounded::number(&rt.frame());
 
         // With one of them gone there is room again, and what was current has not moved.

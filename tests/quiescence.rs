@@ -4,8 +4,9 @@ mod support;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use midflight::{Config, Error, Runtime};
+use midflight::{Config, Error, Kept, Quiescence, Runtime};
 use support::Workshop;
 
 midflight::module! {
@@ -29,6 +30,28 @@ fn waiting(shop: &Workshop, version: u32) -> PathBuf {
 /// Calls a module: on a thread of its own, so that no dead return address stays on this one's stack, where every word counts.
 fn elsewhere<T: Send>(call: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| scope.spawn(call).join().unwrap())
+}
+
+/// Looks at the threads until that shows what it must in the end. A look that is late proves nothing: a loaded machine may not run
+/// all threads within its limit, nor an emulator that translates the code for the first time.
+fn look(rt: Runtime, wanted: impl Fn(&Quiescence) -> bool) -> Quiescence {
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        let looked = rt.collect_quiescent().unwrap();
+        if wanted(&looked) {
+            return looked;
+        }
+        assert!(Instant::now() < until, "{looked:?}");
+    }
+}
+
+/// Lets the waiting thread go, also when the test fails: it would wait for ever for its end.
+struct Go<'a>(&'a AtomicBool);
+
+impl Drop for Go<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 type Wait = extern "C" fn(*const AtomicBool, *const AtomicBool) -> i32;
@@ -56,24 +79,27 @@ fn a_version_is_freed_when_no_thread_is_inside_and_not_before() {
         while !inside.load(Ordering::Acquire) {
             std::thread::yield_now();
         }
+        let go = Go(&go);
         load(&waiting(&shop, 2)).unwrap();
-        let looked = rt.collect_quiescent().unwrap();
-        assert_eq!((looked.collected.retained, looked.collected.freed), (1, 0), "{looked:?}");
+        let has_address = |kept: &Kept| kept.because.iter().any(|why| why.contains("has an address"));
+        let looked = look(rt, |looked| {
+            assert_eq!((looked.collected.retained, looked.collected.freed), (1, 0), "{looked:?}");
+            looked.kept.iter().any(has_address)
+        });
         assert!(looked.threads >= 2 && !looked.longest_stop.is_zero(), "{looked:?}");
         let [kept] = &looked.kept[..] else { panic!("{looked:?}") };
         assert_eq!((&*kept.module, kept.version), ("waiting", 1));
-        let because = kept.because.join(", ");
-        assert!(because.contains("in the module") && because.contains("has an address"), "{because}");
-        go.store(true, Ordering::Release);
+        assert!(kept.because.join(", ").contains("in the module"), "{kept:?}");
+        drop(go);
         assert_eq!(called.join().unwrap(), 1, "the old version was still there");
     });
-    let looked = rt.collect_quiescent().unwrap();
     if is_emulated() {
+        // Nobody has an address, and still it cannot be known.
+        let looked = look(rt, |looked| looked.kept[0].because.iter().all(|why| why.contains("signal")));
         assert_eq!(looked.collected.retained, 1);
-        assert!(looked.kept[0].because.iter().all(|why| !why.contains("has an address")), "{looked:?}");
     } else {
+        let looked = look(rt, |looked| looked.kept.is_empty());
         assert_eq!((looked.collected.retained, looked.collected.freed), (0, 1), "{looked:?}");
-        assert!(looked.kept.is_empty());
     }
     assert_eq!(elsewhere(|| (waiting::number(&rt.frame()), wait(&go, &go))), (2, 2));
 
@@ -86,17 +112,26 @@ fn a_version_is_freed_when_no_thread_is_inside_and_not_before() {
         shop.module("waiting", number, &source)
     };
     let files = [3, 4].map(ballast);
-    let loaded = (0..20).try_for_each(|round| load(&files[round % 2]).map(|_| ()));
-    if is_emulated() {
-        assert!(matches!(loaded, Err(Error::MemoryLimit { retained: 1.., .. })), "{loaded:?}");
-        return;
+    let until = Instant::now() + Duration::from_secs(20);
+    let mut round = 0;
+    while round < 20 {
+        match load(&files[round % 2]) {
+            Ok(_) => round += 1,
+            Err(error) => {
+                assert!(matches!(error, Error::MemoryLimit { retained: 1.., .. }), "{error}");
+                if is_emulated() {
+                    return;
+                }
+                // The look was late. The next may not be.
+                assert!(Instant::now() < until, "{error}");
+            }
+        }
     }
-    loaded.unwrap();
+    assert!(!is_emulated());
     assert_eq!(elsewhere(|| waiting::number(&rt.frame())), 4);
 
     // A module that is to be retained is, whatever the threads have.
-    let looked = rt.collect_quiescent().unwrap();
-    assert_eq!(looked.collected.retained, 0, "{looked:?}");
+    look(rt, |looked| looked.collected.retained == 0);
     rt.retain("waiting").unwrap();
     load(&waiting(&shop, 5)).unwrap();
     let looked = rt.collect_quiescent().unwrap();

@@ -7,7 +7,7 @@ use midflight_dispatch::{Dispatcher, Pin, PinnedElsewhere, Share, ThreadHandle};
 use crate::call::slots::{DECLARED, Slot};
 use crate::call::versions;
 use crate::os::barrier::Barrier;
-use crate::os::thread;
+use crate::os::{stop, thread};
 
 /// The process's dispatcher. A static, because the threads' table words and the live table are.
 pub(crate) static DISPATCH: Dispatcher<Made, Barrier> = Dispatcher::new(Barrier);
@@ -165,7 +165,7 @@ pub(crate) fn release_record() {
 #[cold]
 fn register() -> ThreadHandle<Made> {
     // SAFETY: the block lives as long as its thread, and after the record is given up nothing touches it.
-    let handle = unsafe { DISPATCH.register(thread::block()) };
+    let handle = unsafe { DISPATCH.register(thread::block(), stop::gettid() as u32) };
     // Destroyed at the thread's end, if it is used before that. In a thread whose thread-locals are being destroyed already, the
     // caller is about to open this thread's only frame, whose end gives the record up.
     if REGISTRATION.try_with(|_| ()).is_err() {

@@ -11,5 +11,5 @@ mod tables;
 
 pub use publication::{ModuleVersion, Phases, Publication};
 pub use quiescent::{Kept, Quiescence};
-pub use retirement::Collected;
+pub use retirement::{Collected, Holder};
 pub(crate) use state::State;

@@ -6,6 +6,7 @@
 //! docs/dispatch.md proves that nothing is freed which somebody is inside (theorem 2), and says on what conditions.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use super::tables::Table;
 use crate::call::frame::{DISPATCH, Made};
 use crate::module::{Version, dependencies_first};
 use crate::os::thread;
+use crate::quiescence::Thread;
 
 /// What a collection did, and what is left.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -31,6 +33,22 @@ pub struct Collected {
     /// Versions that no frame holds, but threads do: one that the version started goes on, or one is running the version's
     /// exit functions. The next collection looks again.
     pub busy: usize,
+}
+
+/// A thread that holds a generation which was replaced, and what only that has: it is inside a frame.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Holder {
+    /// The thread: the kernel's number and the name that it was given.
+    pub thread: String,
+    /// The generation.
+    pub generation: u64,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is in generation {}", self.thread, self.generation)
+    }
 }
 
 /// A version that is not current any more.
@@ -110,6 +128,12 @@ impl Retirement {
         self.retained.extend(retained);
         free.append(&mut self.leaving);
         free
+    }
+
+    /// The threads that may be inside replaced generations.
+    pub(crate) fn holders(&self) -> Vec<Holder> {
+        let holder = |(id, generation)| Holder { thread: Thread::new(id as i32).to_string(), generation };
+        DISPATCH.holders(&self.publisher).into_iter().map(holder).collect()
     }
 
     /// The generations that are replaced and that somebody may be inside, ascending.

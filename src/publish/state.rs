@@ -102,7 +102,11 @@ impl State {
         let (entries, changes) = state.tables.publish(table, &[], |_, _| {});
         let made = Made::new(changes, &entries);
         // SAFETY: the process's one publisher.
-        unsafe { DISPATCH.publish(&mut state.retirement.publisher, entries, made) };
+        unsafe {
+            let publisher = &mut state.retirement.publisher;
+            let first = DISPATCH.prepare(publisher, entries, made);
+            DISPATCH.publish(publisher, first)
+        };
         Ok(state)
     }
 
@@ -333,11 +337,14 @@ impl State {
         let (entries, changes) =
             self.tables.publish(table, changes, |slot, target| live.push((slot, target)));
         let made = Made::new(changes, &entries);
+        let publisher = &mut self.retirement.publisher;
+        // SAFETY: the process's one publisher, behind the runtime's lock.
+        let new = unsafe { DISPATCH.prepare(publisher, entries, made) };
 
         // Only what has to be between the first thread that sees something of it and the last.
         let at = Instant::now();
-        // SAFETY: the process's one publisher, behind the runtime's lock.
-        self.generation = unsafe { DISPATCH.publish(&mut self.retirement.publisher, entries, made) };
+        // SAFETY: as above, and this is the next.
+        self.generation = unsafe { DISPATCH.publish(publisher, new) };
         for (slot, target) in live {
             LIVE.set(slot as usize, target);
         }
@@ -382,8 +389,9 @@ impl State {
             return Ok(());
         }
         let Collected { held, retained, busy, .. } = self.retirement.report(0);
-        let old = self.retirement.bytes();
-        Err(Error::MemoryLimit { limit, needed: more, current: self.bytes, old, held, retained, busy })
+        let (old, holders) = (self.retirement.bytes(), self.retirement.holders());
+        let current = self.bytes;
+        Err(Error::MemoryLimit { limit, needed: more, current, old, held, holders, retained, busy })
     }
 
     /// Frees the versions that no thread can be inside any more, and the retained ones if the caller vouches for those.

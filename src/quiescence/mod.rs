@@ -242,7 +242,7 @@ fn why_silent(id: i32) -> Option<Why> {
 }
 
 impl Thread {
-    fn new(id: i32) -> Self {
+    pub(crate) fn new(id: i32) -> Self {
         Self { id, name: stop::name(id) }
     }
 }

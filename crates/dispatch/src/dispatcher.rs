@@ -71,14 +71,15 @@ impl<P, B: Barrier> Dispatcher<P, B> {
         Self { current: CachePadded::new(AtomicPtr::new(ptr::null_mut())), threads: Registry::new(), barrier }
     }
 
-    /// Claims a record for the calling thread, which has none. `block` is the thread's own words.
+    /// Claims a record for the calling thread, which has none. `block` is the thread's own words, `owner` the number that
+    /// [`Self::holders`] calls it by.
     ///
     /// # Safety
     ///
     /// `block` stays valid on this thread until the record is given up.
-    pub unsafe fn register(&self, block: NonNull<ThreadBlock>) -> ThreadHandle<P> {
+    pub unsafe fn register(&self, block: NonNull<ThreadBlock>, owner: u32) -> ThreadHandle<P> {
         // SAFETY: the caller's promise.
-        unsafe { self.threads.claim(block) }
+        unsafe { self.threads.claim(block, owner) }
     }
 
     /// Enters the current generation, or the one that this thread is already inside.
@@ -168,6 +169,25 @@ impl<P, B: Barrier> Dispatcher<P, B> {
         Ok(Pin { record, generation: share.generation, _dispatcher: PhantomData })
     }
 
+    /// The generation after the current one, for [`Self::publish`].
+    ///
+    /// # Safety
+    ///
+    /// `publisher` is the only one that publishes to this dispatcher.
+    pub unsafe fn prepare(
+        &self,
+        publisher: &mut Publisher<P>,
+        table: Vec<usize>,
+        payload: P,
+    ) -> Box<Generation<P>> {
+        publisher.retired.reserve(1);
+        // Relaxed: the publisher is the only writer, so this is its own last store.
+        let before = self.current.load(Ordering::Relaxed);
+        // SAFETY: the current generation is freed only after a swap, and only the publisher swaps.
+        let number = unsafe { before.as_ref() }.map_or(0, |g| g.number() + 1);
+        Box::new(Generation::new(number, table, payload))
+    }
+
     /// Makes a new generation current for all threads at once and retires the one before it. Returns its number.
     ///
     /// What the table's addresses point at must be visible to every core's instruction fetch *before* this is called.
@@ -175,19 +195,9 @@ impl<P, B: Barrier> Dispatcher<P, B> {
     ///
     /// # Safety
     ///
-    /// `publisher` is the only one that publishes to this dispatcher.
-    pub unsafe fn publish(
-        &self,
-        publisher: &mut Publisher<P>,
-        table: impl Into<Vec<usize>>,
-        payload: P,
-    ) -> u64 {
-        publisher.retired.reserve(1);
-        // Relaxed: the publisher is the only writer, so this is its own last store.
-        let before = self.current.load(Ordering::Relaxed);
-        // SAFETY: the current generation is freed only after a swap, and only we swap.
-        let number = unsafe { before.as_ref() }.map_or(0, |g| g.number() + 1);
-        let new = Box::into_raw(Box::new(Generation::new(number, table.into(), payload)));
+    /// `publisher` is the only one that publishes to this dispatcher, and nothing was published since `new` was prepared.
+    pub unsafe fn publish(&self, publisher: &mut Publisher<P>, new: Box<Generation<P>>) -> u64 {
+        let (number, new) = (new.number(), Box::into_raw(new));
         // P1. Release: partner of R3. Swap first: whoever reads it has the generation whole. R3 first: its thread goes on in
         // the old one, and shows it to P3. No acquire: what comes back is a publisher's own store.
         let old = self.current.swap(new, ordering!(P1, Release));
@@ -230,6 +240,21 @@ impl<P, B: Barrier> Dispatcher<P, B> {
             held
         });
         free
+    }
+}
+
+impl<P, B> Dispatcher<P, B> {
+    /// The threads that may be inside retired generations, by their owners' numbers, and the generations'. For reports: a
+    /// thread may have left, or not entered yet. A generation without one is held by a share.
+    pub fn holders(&self, publisher: &Publisher<P>) -> Vec<(u32, u64)> {
+        // Relaxed: nothing is done with what the answer names.
+        let records = self.threads.iter().map(|r| (&r.owner, r.hazard.load(Ordering::Relaxed)));
+        let holders = records.filter_map(|(owner, hazard)| {
+            let retired = publisher.retired.iter().find(|retired| retired.as_ptr() == hazard)?;
+            // SAFETY: retired and not yet freed.
+            Some((owner.load(Ordering::Relaxed), unsafe { retired.as_ref() }.number()))
+        });
+        holders.collect()
     }
 }
 

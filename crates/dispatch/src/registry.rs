@@ -8,7 +8,7 @@ use core::ptr::{self, NonNull};
 use crossbeam_utils::CachePadded;
 
 use crate::generation::Generation;
-use crate::primitive::{AtomicBool, AtomicPtr, Cell, Ordering, ordering};
+use crate::primitive::{AtomicBool, AtomicPtr, AtomicU32, Cell, Ordering, ordering};
 
 /// A thread's own two words, which live in its thread-local storage. Only the thread touches them.
 #[repr(C)]
@@ -32,6 +32,8 @@ pub(crate) struct Record<P> {
     pub(crate) block: Cell<NonNull<ThreadBlock>>,
     /// Owner only: the table word's value outside every pin.
     pub(crate) outer: Cell<*const usize>,
+    /// What reports call the thread by that owns the record.
+    pub(crate) owner: AtomicU32,
     /// Whether a thread owns the record.
     claimed: AtomicBool,
     /// The list behind it; written before the record is published, constant afterwards.
@@ -82,8 +84,10 @@ impl<P> Registry<P> {
     /// # Safety
     ///
     /// As for [`crate::Dispatcher::register`].
-    pub(crate) unsafe fn claim(&self, block: NonNull<ThreadBlock>) -> ThreadHandle<P> {
+    pub(crate) unsafe fn claim(&self, block: NonNull<ThreadBlock>, owner: u32) -> ThreadHandle<P> {
         let record = self.reuse().unwrap_or_else(|| self.push());
+        // Relaxed: for reports.
+        record.owner.store(owner, Ordering::Relaxed);
         let handle = ThreadHandle { record: NonNull::from(record) };
         // SAFETY: the caller's promise.
         let words = unsafe { block.as_ref() };
@@ -107,6 +111,7 @@ impl<P> Registry<P> {
             extra: Cell::new(0),
             block: Cell::new(NonNull::dangling()),
             outer: Cell::new(ptr::null()),
+            owner: AtomicU32::new(0),
             claimed: AtomicBool::new(true),
             next: ptr::null(),
         })));

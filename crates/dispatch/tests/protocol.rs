@@ -28,7 +28,10 @@ fn publish<'c>(
 ) -> u64 {
     alive.fetch_add(1, Ordering::SeqCst);
     // SAFETY: each test has one publisher.
-    unsafe { d.publish(p, vec![value; 4], Counted(alive, value)) }
+    unsafe {
+        let new = d.prepare(p, vec![value; 4], Counted(alive, value));
+        d.publish(p, new)
+    }
 }
 
 #[test]
@@ -40,7 +43,7 @@ fn a_word_follows_the_pin_and_returns_to_the_live_table() {
     let mut p = Publisher::new();
     assert_eq!(publish(&d, &mut p, &alive, 7), 0);
     // SAFETY: the block outlives the handle; one thread.
-    let thread = unsafe { d.register(NonNull::from(&block)) };
+    let thread = unsafe { d.register(NonNull::from(&block), 0) };
     {
         // SAFETY: this thread's handle, and a generation is published.
         let outer = unsafe { d.pin(&thread) };
@@ -86,7 +89,7 @@ fn pins_may_begin_and_end_under_another_table() {
     let pin = || unsafe {
         let thread = match block.record.get() {
             Some(record) => ThreadHandle::from_raw(record),
-            None => d.register(NonNull::from(&block)),
+            None => d.register(NonNull::from(&block), 0),
         };
         d.pin(&thread)
     };
@@ -121,7 +124,7 @@ fn a_share_holds_the_generation_and_a_thread_is_in_one_generation_at_a_time() {
     publish(&d, &mut p, &alive, 1);
     // SAFETY: the block outlives the handle; one thread; a generation is published; one publisher; no pin is open at the release.
     unsafe {
-        let thread = d.register(NonNull::from(&block));
+        let thread = d.register(NonNull::from(&block), 0);
         let share = d.pin(&thread).share();
         publish(&d, &mut p, &alive, 2);
         assert!(d.collect(&mut p).is_empty(), "a share alone holds it");
@@ -147,7 +150,7 @@ fn a_record_released_under_a_pin_is_given_up_when_the_pin_ends() {
     publish(&d, &mut p, &alive, 1);
     // SAFETY: the block outlives the handle; one thread; a generation is published; one publisher.
     unsafe {
-        let thread = d.register(NonNull::from(&block));
+        let thread = d.register(NonNull::from(&block), 0);
         let record = block.record.get();
         let pin = d.pin(&thread);
         thread.release();
@@ -157,7 +160,7 @@ fn a_record_released_under_a_pin_is_given_up_when_the_pin_ends() {
         drop(pin);
         assert_eq!(block.record.get(), None);
         assert_eq!(d.collect(&mut p).len(), 1);
-        d.register(NonNull::from(&block));
+        d.register(NonNull::from(&block), 0);
         assert_eq!(block.record.get(), record, "the record is used again");
     }
 }
@@ -171,11 +174,11 @@ fn the_end_of_the_last_pin_settles_all_that_the_thread_owes() {
     publish(&d, &mut p, &alive, 1);
     // SAFETY: the blocks outlive the handles; one thread, which stands for two; a generation is published; one publisher.
     unsafe {
-        let thread = d.register(NonNull::from(&opener));
+        let thread = d.register(NonNull::from(&opener), 0);
         let share = d.pin(&thread).share();
         thread.release();
         publish(&d, &mut p, &alive, 2);
-        let thread = d.register(NonNull::from(&joiner));
+        let thread = d.register(NonNull::from(&joiner), 0);
         // As of a thread whose exit has come too far to say so later.
         thread.give_up_after_pin();
         let joined = d.join(&thread, &share).unwrap();
@@ -189,7 +192,7 @@ fn the_end_of_the_last_pin_settles_all_that_the_thread_owes() {
         drop(nested);
         assert_eq!(d.collect(&mut p).len(), 1, "the join's share is given back");
         assert_eq!(joiner.record.get(), None, "and the record given up");
-        let thread = d.register(NonNull::from(&joiner));
+        let thread = d.register(NonNull::from(&joiner), 0);
         assert_eq!(d.pin(&thread).number(), 1);
         assert!(joiner.record.get().is_some(), "nothing is left over for the record's next owner");
         thread.release();
@@ -205,12 +208,12 @@ fn a_forgotten_pin_holds_its_generation_for_ever_and_frees_nothing_too_early() {
     publish(&d, &mut p, &alive, 1);
     // SAFETY: the blocks outlive the handles, each of which stays on its thread; a generation is published; one publisher.
     unsafe {
-        let thread = d.register(NonNull::from(&block));
+        let thread = d.register(NonNull::from(&block), 0);
         std::mem::forget(d.pin(&thread));
         thread.release();
         publish(&d, &mut p, &alive, 2);
         let block = self::block();
-        let other = d.register(NonNull::from(&block));
+        let other = d.register(NonNull::from(&block), 0);
         assert_eq!(d.pin(&other).number(), 1, "the leaked record is not reused");
         assert!(d.collect(&mut p).is_empty());
         other.release();
@@ -232,7 +235,7 @@ fn readers_on_real_threads_never_see_a_freed_or_mixed_generation() {
                     let block = block();
                     // SAFETY: the block outlives the handle; this thread only; a generation is published; no pin is open at the release.
                     unsafe {
-                        let thread = d.register(NonNull::from(&block));
+                        let thread = d.register(NonNull::from(&block), 0);
                         let mut pins = 0;
                         while !stop.load(Ordering::Relaxed) {
                             let pin = d.pin(&thread);

@@ -82,7 +82,11 @@ impl<B: Barrier> World<B> {
         let canary = Canary { number, dead: UnsafeCell::new(true) };
         canary.set_dead(false);
         // SAFETY: one publisher per model, or several that take turns.
-        let counted = unsafe { self.dispatch.publish(&mut self.publisher, vec![number; number + 1], canary) };
+        let counted = unsafe {
+            let table = vec![number; number + 1];
+            let new = self.dispatch.prepare(&mut self.publisher, table, canary);
+            self.dispatch.publish(&mut self.publisher, new)
+        };
         assert_eq!(counted, number as u64);
         number
     }
@@ -116,7 +120,7 @@ loom::thread_local! {
 /// Claims a record for the calling thread.
 fn register<B: Barrier>(dispatch: &Dispatch<B>) -> ThreadHandle<Canary> {
     // SAFETY: the block is there as long as its thread, whose pins end before it does.
-    BLOCK.with(|block| unsafe { dispatch.register(NonNull::from(block)) })
+    BLOCK.with(|block| unsafe { dispatch.register(NonNull::from(block), 0) })
 }
 
 fn release(thread: ThreadHandle<Canary>) {

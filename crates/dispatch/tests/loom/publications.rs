@@ -56,7 +56,7 @@ fn tables_grow() {
         let live = 0usize;
         let block = ThreadBlock { table: Cell::new(&raw const live), record: Cell::new(None) };
         // SAFETY: the block outlives the handle.
-        let thread = unsafe { dispatch.register(NonNull::from(&block)) };
+        let thread = unsafe { dispatch.register(NonNull::from(&block), 0) };
         for _ in 0..2 {
             // SAFETY: this thread's handle; a generation is published.
             let pin = unsafe { dispatch.pin(&thread) };
