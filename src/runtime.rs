@@ -101,7 +101,7 @@ impl Runtime {
             // SAFETY: the caller's promise.
             let published = unsafe { state.load(sources, caller) };
             // What was replaced before may be free by now.
-            state.collect(false);
+            state.tidy();
             published
         })
     }
@@ -114,7 +114,7 @@ impl Runtime {
     pub fn unload(&self, module: &str) -> Result<(), Error> {
         let mut state = self.lock()?;
         state.unload(module)?;
-        state.collect(false);
+        state.tidy();
         Ok(())
     }
 
@@ -130,7 +130,7 @@ impl Runtime {
     pub fn rollback(&self, generation: u64) -> Result<Publication, Error> {
         let mut state = self.lock()?;
         let published = state.rollback(generation)?;
-        state.collect(false);
+        state.tidy();
         Ok(published)
     }
 
@@ -166,7 +166,7 @@ impl Runtime {
         }
         let mut state = self.lock()?;
         let trampoline = state.symbol(module, symbol)?;
-        state.collect(false);
+        state.tidy();
         Ok(NonNull::new(trampoline as *mut ()).expect("code is not at address 0"))
     }
 

@@ -138,8 +138,8 @@ fn read(path: &Path, whole: bool) -> std::io::Result<(Vec<u8>, Identity)> {
     Ok((bytes, Identity::from(&metadata)))
 }
 
-/// What is read of a file to see what it is.
-const START: usize = 4096;
+/// What is read of a file to see what it is: all of a small one.
+const START: usize = 16 << 10;
 
 /// `libNAME.so`, `libNAME.so.1.2`, `NAME.so`, `libNAME.a` and `NAME.o` to `NAME`.
 pub(super) fn stem(file: &str) -> &str {

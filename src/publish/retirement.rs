@@ -130,6 +130,13 @@ impl Retirement {
         free
     }
 
+    /// Whether there may be more to free than the tables of some generations.
+    pub(crate) fn is_worth_collecting(&self) -> bool {
+        const TABLES: usize = 4;
+        let versions = self.replaced.len() + self.leaving.len() + self.lingering.len();
+        versions > 0 || self.publisher.retired().len() > TABLES
+    }
+
     /// The threads that may be inside replaced generations.
     pub(crate) fn holders(&self) -> Vec<Holder> {
         let holder = |(id, generation)| Holder { thread: Thread::new(id as i32).to_string(), generation };

@@ -405,6 +405,13 @@ impl State {
         self.retirement.report(freed)
     }
 
+    /// Frees what no thread can be inside any more, if that is worth the barrier that it takes.
+    pub(crate) fn tidy(&mut self) {
+        if self.retirement.is_worth_collecting() {
+            self.collect(false);
+        }
+    }
+
     /// As [`collect`](Self::collect), and frees the retained versions of which no thread has an address.
     pub(crate) fn collect_quiescent(&mut self, caller: &Caller<'_>) -> Result<Quiescence, Error> {
         let before = self.collect(false);

@@ -153,7 +153,7 @@ pub(crate) fn scan(caller: &Caller<'_>, ranges: &[Range<usize>], limit: Duration
 
     let this = stop::gettid();
     let search = Arc::new(Search::new(ranges, &[this])?);
-    search.look(0, caller.0);
+    search.look(0, &Stopped { in_handler: stop::is_in_handler(), ..caller.0.clone() });
     scan.note(&[this], &search, |_| Answer::Looked(Duration::ZERO), silent);
     let mut done = HashSet::from([this]);
     loop {

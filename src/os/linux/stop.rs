@@ -29,6 +29,7 @@ pub(crate) const BATCH: usize = 256;
 const RED_ZONE: usize = if cfg!(target_arch = "x86_64") { 128 } else { 0 };
 
 /// Where the state of a thread is that does not run.
+#[derive(Clone)]
 pub(crate) struct Stopped {
     /// Memory that has its registers.
     pub(crate) registers: Range<usize>,
@@ -389,18 +390,15 @@ pub(crate) fn with_registers_saved<F: FnOnce(&Stopped) -> T, T>(run: F) -> T {
         result: Option<std::thread::Result<T>>,
     }
     unsafe extern "C" fn enter<F: FnOnce(&Stopped) -> T, T>(call: *mut c_void, stack_pointer: usize) {
-        let mut alternate = MaybeUninit::<libc::stack_t>::zeroed();
-        // SAFETY: `call` below, which nobody else uses meanwhile. sigaltstack only writes, and not at all if it fails.
-        let (call, flags) = unsafe {
-            libc::sigaltstack(ptr::null(), alternate.as_mut_ptr());
-            (&mut *call.cast::<Call<F, T>>(), alternate.assume_init().ss_flags)
-        };
+        // SAFETY: `call` below, which nobody else uses meanwhile.
+        let call = unsafe { &mut *call.cast::<Call<F, T>>() };
         let stopped = Stopped {
             registers: stack_pointer..stack_pointer,
             stack_pointer,
             red_zone: 0,
             thread_pointer: thread_pointer(),
-            in_handler: flags & libc::SS_ONSTACK != 0,
+            // Who wants to know asks `is_in_handler`: most loads never do.
+            in_handler: false,
         };
         // Nothing unwinds through `save_registers`.
         call.result = call.run.take().map(|run| catch_unwind(AssertUnwindSafe(|| run(&stopped))));
@@ -409,6 +407,17 @@ pub(crate) fn with_registers_saved<F: FnOnce(&Stopped) -> T, T>(run: F) -> T {
     // SAFETY: `enter` is given what it takes, and does not unwind.
     unsafe { save_registers(enter::<F, T>, (&raw mut call).cast()) };
     call.result.expect("it was called").unwrap_or_else(|panic| resume_unwind(panic))
+}
+
+/// Whether the calling thread is in a handler on its alternate stack.
+pub(crate) fn is_in_handler() -> bool {
+    let mut alternate = MaybeUninit::<libc::stack_t>::zeroed();
+    // SAFETY: sigaltstack only writes, and not at all if it fails.
+    let alternate = unsafe {
+        libc::sigaltstack(ptr::null(), alternate.as_mut_ptr());
+        alternate.assume_init()
+    };
+    alternate.ss_flags & libc::SS_ONSTACK != 0
 }
 
 /// Pushes the registers that are preserved across calls, and calls the function with the argument and the stack pointer.

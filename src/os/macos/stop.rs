@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 pub(crate) const BATCH: usize = 256;
 
 /// Where the state of a thread is that does not run.
+#[derive(Clone)]
 pub(crate) struct Stopped {
     pub(crate) registers: Range<usize>,
     pub(crate) stack_pointer: usize,
@@ -58,6 +59,11 @@ pub(crate) fn stop(_threads: &[i32], _look: Arc<dyn Look>, _until: Instant) -> i
 /// Its registers are not needed: no pass comes to look at them.
 pub(crate) fn with_registers_saved<T>(run: impl FnOnce(&Stopped) -> T) -> T {
     run(&Stopped { registers: 0..0, stack_pointer: 0, red_zone: 0, thread_pointer: 0, in_handler: false })
+}
+
+/// Nobody is asked for it.
+pub(crate) fn is_in_handler() -> bool {
+    false
 }
 
 /// No thread is known by a number.
