@@ -13,54 +13,18 @@
 use std::ffi::{c_int, c_void};
 use std::io;
 use std::mem::MaybeUninit;
-use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-pub(crate) use super::tasks::{Condition, are_all, gettid, is_main, mappings, name, threads};
+pub(crate) use super::tasks::{are_all, gettid, is_main, mappings, name, threads};
 use super::tasks::{condition_for, is_alive};
+pub(crate) use crate::os::posix::stop::{Answer, BATCH, Condition, Look, Stopped};
 
-/// How many threads are stopped at once.
-pub(crate) const BATCH: usize = 256;
 /// How far below its stack pointer a function may keep values (System V ABI, x86-64: 3.2.2). AArch64's ABI for Linux has none.
 const RED_ZONE: usize = if cfg!(target_arch = "x86_64") { 128 } else { 0 };
-
-/// Where the state of a thread is that does not run.
-#[derive(Clone)]
-pub(crate) struct Stopped {
-    /// Memory that has its registers.
-    pub(crate) registers: Range<usize>,
-    pub(crate) stack_pointer: usize,
-    /// So many bytes below the stack pointer are in use as well.
-    pub(crate) red_zone: usize,
-    pub(crate) thread_pointer: usize,
-    /// The thread was in a handler on its alternate stack: the frames that this interrupted are on another.
-    pub(crate) in_handler: bool,
-}
-
-/// What threads do while they are stopped.
-pub(crate) trait Look: Send + Sync + 'static {
-    /// Called on the thread that is stopped, the `index`-th of those asked for. Must be async-signal-safe, and need little stack.
-    fn look(&self, index: usize, thread: &Stopped);
-}
-
-/// What came of stopping a thread.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Answer {
-    /// It was stopped for so long, and looked.
-    Looked(Duration),
-    /// It is over.
-    Gone,
-    /// It runs no code of the process: [`Condition::NoCode`].
-    NoCode,
-    /// It could not be sent the signal: too many are pending (RLIMIT_SIGPENDING).
-    Unsent,
-    /// It did not look in time, and will not any more.
-    Silent,
-}
 
 // How it is with a slot. The number of the pass is above these two bits.
 const ABANDONED: u64 = 0;

@@ -5,6 +5,8 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 
+use crate::os::posix::stop::Condition;
+
 /// The calling thread.
 pub(crate) fn gettid() -> i32 {
     // SAFETY: takes nothing.
@@ -44,20 +46,6 @@ pub(crate) fn mappings() -> io::Result<String> {
 /// The name of a thread; empty if it is over.
 pub(crate) fn name(thread: i32) -> String {
     read(thread, "comm").unwrap_or_default().trim_end().to_owned()
-}
-
-/// What keeps a thread from answering.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Condition {
-    /// It runs no code of the process any more, or never did (the kernel's own of io_uring).
-    NoCode,
-    BlocksSignal,
-    /// In a system call that no signal interrupts.
-    Uninterruptible,
-    /// By a debugger, or by SIGSTOP.
-    Halted,
-    /// Nothing that can be seen.
-    Unknown,
 }
 
 /// As far as can be seen, given the signal that it does not answer.

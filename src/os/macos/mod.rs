@@ -4,7 +4,6 @@ pub(crate) mod barrier;
 pub(crate) mod exit;
 pub(crate) mod memory;
 pub(crate) mod spawn;
-#[allow(dead_code, reason = "it refuses, and so answers nothing")]
 pub(crate) mod stop;
 pub(crate) mod symbol;
 pub(crate) mod thread;

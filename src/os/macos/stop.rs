@@ -2,47 +2,10 @@
 //! loader; until then it refuses.
 
 use std::io;
-use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// How many threads are stopped at once.
-pub(crate) const BATCH: usize = 256;
-
-/// Where the state of a thread is that does not run.
-#[derive(Clone)]
-pub(crate) struct Stopped {
-    pub(crate) registers: Range<usize>,
-    pub(crate) stack_pointer: usize,
-    pub(crate) red_zone: usize,
-    pub(crate) thread_pointer: usize,
-    pub(crate) in_handler: bool,
-}
-
-/// What threads do while they are stopped.
-pub(crate) trait Look: Send + Sync + 'static {
-    fn look(&self, index: usize, thread: &Stopped);
-}
-
-/// What came of stopping a thread.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Answer {
-    Looked(Duration),
-    Gone,
-    NoCode,
-    Unsent,
-    Silent,
-}
-
-/// What keeps a thread from answering.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Condition {
-    NoCode,
-    BlocksSignal,
-    Uninterruptible,
-    Halted,
-    Unknown,
-}
+pub(crate) use crate::os::posix::stop::{Answer, BATCH, Condition, Look, Stopped};
 
 fn refused<T>() -> io::Result<T> {
     Err(io::Error::new(
