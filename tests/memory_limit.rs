@@ -42,6 +42,8 @@ fn old_versions_are_bounded_and_what_would_go_past_is_refused_by_name() {
         load(number).unwrap();
     }
     assert_eq!(bounded::number(&frame), 2);
+    let kept = rt.collect().unwrap().old_bytes;
+    assert!(kept > MODULE && kept < LIMIT, "history, and what the frame holds: {kept}");
     drop(frame);
 
     // A thread parked in each of the latest generations: then there is no room for another.

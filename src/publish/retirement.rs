@@ -33,6 +33,8 @@ pub struct Collected {
     /// Versions that no frame holds, but threads do: one that the version started goes on, or one is running the version's
     /// exit functions. The next collection looks again.
     pub busy: usize,
+    /// Code memory of all versions that were replaced and are not free, whoever keeps them, in bytes.
+    pub old_bytes: usize,
 }
 
 /// A thread that holds a generation which was replaced, and what only that has: it is inside a frame.
@@ -178,6 +180,7 @@ impl Retirement {
             retained: self.retained.len(),
             retained_bytes: self.retained.iter().map(Version::bytes).sum(),
             busy: self.leaving.len() + self.lingering.len(),
+            old_bytes: self.bytes(),
         }
     }
 

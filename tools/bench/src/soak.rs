@@ -89,7 +89,9 @@ fn publish(rt: Runtime, files: &[&Path; 2], reloads: usize, gate: &Gate) -> Resu
         let seconds = begin.elapsed().as_secs_f64();
         let held = left.held + left.retained + left.busy;
         eprintln!(
-            "{number} reloads, {seconds:.0} s: RSS {resident} KiB, {mappings} mappings, {held} generations or versions not free"
+            "{number} reloads, {seconds:.0} s: RSS {resident} KiB, {mappings} mappings, {} bytes retired, {held} generations or \
+             versions not free",
+            left.old_bytes
         );
         for (name, value) in
             [("reloads", number), ("resident", resident as usize), ("mappings", mappings), ("held", held)]
