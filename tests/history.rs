@@ -183,3 +183,23 @@ fn modules_go_back_together_with_those_that_call_them() {
     rt.unload("caller").unwrap();
     rt.unload("guest").unwrap();
 }
+
+#[test]
+fn what_is_back_already_is_not_kept_twice() {
+    let (rt, shop, _turn) = start("twice");
+    let first = load(rt, &counted(&shop, 20));
+    load(rt, &counted(&shop, 21));
+    rt.rollback(first).unwrap();
+    let again = rt.rollback(first).unwrap();
+    assert!(again.modules.is_empty(), "nothing was to be changed: {again:?}");
+    assert_eq!(counted::number(&rt.frame()), 20);
+    // When both are replaced, and history has forgotten them, they end.
+    rt.unload("counted").unwrap();
+    let guest = shop.module("guest", 1, "int number(void) { return 7; }");
+    for _ in 0..=HISTORY {
+        load(rt, &guest);
+    }
+    rt.collect().unwrap();
+    assert_eq!(ended_versions() >> 20 & 0b11, 0b11);
+    rt.unload("guest").unwrap();
+}

@@ -169,10 +169,14 @@ impl State {
     /// See [`crate::Runtime::rollback`].
     pub(crate) fn rollback(&mut self, generation: u64) -> Result<Publication, Error> {
         let begin = Instant::now();
-        let Some(next) = self.history.modules_of(generation) else {
+        let Some(mut next) = self.history.modules_of(generation) else {
             let (oldest, current) = (self.history.oldest().unwrap_or(self.generation), self.generation);
             return Err(Error::NotInHistory { generation, oldest, current });
         };
+        // What has come back already stays: it is not replaced by itself.
+        next.retain(|name, version| {
+            self.loaded(name).ok().map(Arc::as_ptr) != version.as_ref().map(Arc::as_ptr)
+        });
         let versions = || next.values().flatten();
         versions().try_for_each(|version| self.check_promises(version, &next))?;
         // Those that stay have not changed since, and did not call them then.
