@@ -21,6 +21,13 @@ int step(int x) { return host_add(x, counter) + own_add(x, host_value) + (maybe 
 __attribute__((constructor)) void up(void) { counter++; }
 __attribute__((destructor)) void down(void) { counter--; }
 C
+cat > "$work/notes.c" <<'C'
+#include "runtime_module.h"
+RUNTIME_MODULE("notes", "1.2")
+RUNTIME_MODULE_NEEDS("other")
+int module_init(void) { return 0; }
+void module_shutdown(void) {}
+C
 cat > "$work/libc.c" <<'C'
 #include <stdio.h>
 #include <math.h>
@@ -73,6 +80,7 @@ for machine in x86_64 aarch64; do
     build wide "$work/rich.c" -nostdlib -Wl,-z,max-page-size=65536
     build relr "$work/rich.c" -nostdlib -Wl,-z,pack-relative-relocs # kept as it is where ld cannot pack
     build libc "$work/libc.c" -lm
+    build notes "$work/notes.c" -nostdlib -I../include -Wl,--build-id
     build versions "$work/versions.c" -Wl,--version-script="$work/versions.map"
     case $machine in
         x86_64) dialects="gnu gnu2" ;;
@@ -111,12 +119,12 @@ for machine in x86_64 aarch64; do
     for how in "O0 -fno-pic" "O2 -fPIC -ffunction-sections -g" "O1 -fpic -fno-plt -mcmodel=large"; do
         name=$machine-$(echo "$how" | tr -d ' =-')
         case $machine$how in aarch64*large) how="O1 -fpic" ;; esac
-        for source in rich libc tls theirs ifunc set cxx; do
+        for source in rich notes libc tls theirs ifunc set cxx; do
             file=$work/$source.c
             compiler=gcc
             [ -f "$file" ] || { file=$work/$source.cpp && compiler=g++; }
             # shellcheck disable=SC2086
-            "$machine-linux-gnu-$compiler" -w -$how -c "$file" -o "$work/$source.o"
+            "$machine-linux-gnu-$compiler" -w -$how -I../include -c "$file" -o "$work/$source.o"
             cp "$work/$source.o" "$objects/$name-$source.o"
         done
         separated "$work/rich.o" "$work/set.o" "$work/cxx.o" > "$objects/$name-three"

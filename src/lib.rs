@@ -29,23 +29,32 @@ mod config;
 mod debug;
 mod error;
 mod host;
+mod load;
 mod module;
+mod options;
 mod os;
+mod process;
 mod publish;
 mod quiescence;
 mod runtime;
+mod statistics;
 mod unwind;
+mod watch;
 
 pub use call::frame::{Frame, SharedFrame};
 pub use call::slots::Slot;
 pub use code::Backing;
 pub use config::{Config, Gdb};
-pub use error::Error;
+pub use error::{Error, ErrorKind};
 pub use midflight_dispatch::PinnedElsewhere;
 pub use midflight_image::{Error as ImageError, Refusal};
+pub use midflight_interface as interface;
 pub use module::Source;
-pub use publish::{Collected, Holder, Kept, ModuleVersion, Phases, Publication, Quiescence};
+pub use options::{LoadOptions, Progress};
+pub use process::ProcessUsage;
+pub use publish::{Collected, Compatibility, Holder, Kept, ModuleVersion, Phases, Publication, Quiescence};
 pub use runtime::Runtime;
+pub use statistics::{Statistics, Times};
 
 /// What the [`module!`] macro expands to uses. Not for direct use.
 #[doc(hidden)]

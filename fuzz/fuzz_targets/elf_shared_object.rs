@@ -109,6 +109,8 @@ fn ask(image: &Image<'_>, page_size: u64) {
         }
     }
     assert!(image.export("no such symbol").is_none());
+    assert!(image.declared_name().into_iter().chain(image.needs()).all(|name| !name.is_empty()));
+    let _ = image.declared_version();
     for indirect in image.indirect().iter().take(256) {
         assert_eq!(protection(indirect.resolver), Some(Protection::ReadExecute));
         assert!(indirect.place + 8 <= span && protection(indirect.place).is_some());

@@ -26,7 +26,7 @@ const IDLE_BYTES: usize = 4 << 20;
 const IDLE_BLOCKS: usize = 64;
 
 /// What a block is to be.
-pub(crate) struct Shape<'r> {
+pub(crate) struct Shape<'r, 'v> {
     /// In bytes, at most [`MAX_BLOCK`].
     pub(crate) len: usize,
     /// A power of two.
@@ -34,7 +34,7 @@ pub(crate) struct Shape<'r> {
     /// The final protections; in order, within `len`.
     pub(crate) regions: &'r [Region],
     /// What goes into it as it is: in order, each part in a region that is not writable.
-    pub(crate) verbatim: &'r [Verbatim<'r>],
+    pub(crate) verbatim: &'v [Verbatim<'v>],
     /// Where it must be.
     pub(crate) window: Window,
 }
@@ -47,7 +47,7 @@ struct Fit {
     window: Window,
 }
 
-impl Shape<'_> {
+impl Shape<'_, '_> {
     fn fit(&self) -> Fit {
         Fit { len: self.len, align: self.align, window: self.window }
     }
@@ -105,14 +105,15 @@ impl CodeMemory {
     }
 
     /// Writable memory of the shape's length: zeros, but for the verbatim parts, which need not be written.
-    pub(crate) fn draft<'r>(&mut self, shape: &Shape<'r>) -> io::Result<Draft<'r>> {
+    pub(crate) fn draft<'v>(&mut self, shape: &Shape<'_, 'v>) -> io::Result<Draft<'v>> {
         let len = shape.len.max(1).next_multiple_of(self.page_size);
         let shape = &Shape { len, align: shape.align.max(self.page_size), ..*shape };
         let place = self.place(shape)?;
         // SAFETY: `place` took the pages off the free or the idle list, so they are in nobody's use.
         match unsafe { place.arena.pages.open(place.span(), shape.verbatim) } {
             Ok(view) => {
-                Ok(Draft { place: Some(place), view, regions: shape.regions, verbatim: shape.verbatim })
+                let regions = shape.regions.into();
+                Ok(Draft { place: Some(place), view, regions, verbatim: shape.verbatim })
             }
             Err(error) => {
                 // SAFETY: as above.
@@ -122,7 +123,7 @@ impl CodeMemory {
         }
     }
 
-    fn place(&mut self, shape: &Shape<'_>) -> io::Result<Place> {
+    fn place(&mut self, shape: &Shape<'_, '_>) -> io::Result<Place> {
         // What a forked child shares is neither reused nor kept: it goes with the last of its blocks.
         self.arenas.retain(|arena| !arena.is_shared());
         let windowed = shape.window != Window::ANYWHERE;
@@ -147,7 +148,7 @@ impl CodeMemory {
 }
 
 impl Arena {
-    fn reserve(backing: Backing, shape: &Shape<'_>) -> io::Result<Self> {
+    fn reserve(backing: Backing, shape: &Shape<'_, '_>) -> io::Result<Self> {
         let reserved_for_windows = shape.window != Window::ANYWHERE;
         // Aligned to its own size, so that a block of any alignment up to that fits a new arena.
         let (base, len) = if reserved_for_windows {
@@ -191,7 +192,7 @@ impl Arena {
     }
 
     /// The latest retired block of the same shape: its pages are the likeliest to be in a cache.
-    fn take_idle(&self, shape: &Shape<'_>) -> Option<usize> {
+    fn take_idle(&self, shape: &Shape<'_, '_>) -> Option<usize> {
         let mut extents = self.extents();
         let index = extents.idle.iter().rposition(|idle| {
             idle.fit.len == shape.len
@@ -206,7 +207,7 @@ impl Arena {
 
     /// First fit: modules of one process are of similar sizes and short lives, and low offsets are reused first, which
     /// keeps the page tables of the rest untouched.
-    fn take(&self, shape: &Shape<'_>) -> Option<usize> {
+    fn take(&self, shape: &Shape<'_, '_>) -> Option<usize> {
         let mut extents = self.extents();
         let (start, size, offset) = self.first_fit(&extents, shape.fit())?;
         extents.free.remove(&start);
@@ -354,14 +355,17 @@ impl Place {
 }
 
 /// Memory that is being written and cannot be executed yet.
-pub(crate) struct Draft<'r> {
+pub(crate) struct Draft<'v> {
     /// None once sealed.
     place: Option<Place>,
     /// Where it is written.
     view: NonNull<u8>,
-    regions: &'r [Region],
-    verbatim: &'r [Verbatim<'r>],
+    regions: Box<[Region]>,
+    verbatim: &'v [Verbatim<'v>],
 }
+
+// SAFETY: the view is the draft's alone, wherever the draft is.
+unsafe impl Send for Draft<'_> {}
 
 impl Draft<'_> {
     fn place(&self) -> &Place {
@@ -386,11 +390,11 @@ impl Draft<'_> {
         // for. On error Drop releases the pages.
         unsafe {
             let pages = &place.arena.pages;
-            pages.seal(place.span(), self.view, self.regions, self.verbatim, place.warm)?;
+            pages.seal(place.span(), self.view, &self.regions, self.verbatim, place.warm)?;
             place.arena.pages.close(place.span(), self.view);
         }
         let place = self.place.take().expect("sealed once");
-        let block = Block { place, regions: self.regions.into() };
+        let block = Block { place, regions: std::mem::take(&mut self.regions) };
         block.place.arena.sealed(&block.regions);
         for region in block.regions.iter().filter(|r| r.protection == Protection::ReadExecute) {
             // SAFETY: just mapped readable and executable at this address.
@@ -448,6 +452,18 @@ impl Block {
         // SAFETY: mapped readable as long as the block is there. Nothing writes to it but `amend`, before anybody reads.
         (within && region.protection == Protection::Read).then(|| unsafe {
             std::slice::from_raw_parts(self.place.address().add(part.start).as_ptr(), part.len())
+        })
+    }
+
+    /// The first place where the block's code is not `expected`: the bytes from an offset on. Bytes that the block does not
+    /// have are not compared.
+    pub(crate) fn differs(&self, offset: usize, expected: &[u8]) -> Option<usize> {
+        let expected = &expected[..expected.len().min(self.len().saturating_sub(offset))];
+        expected.iter().zip(offset..).find_map(|(byte, at)| {
+            // SAFETY: within the block, in a region that is mapped readable as long as the block is there. Volatile: that something
+            // wrote to it is what is looked for.
+            let there = unsafe { self.place.address().add(at).read_volatile() };
+            (there != *byte).then_some(at)
         })
     }
 

@@ -3,8 +3,10 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use midflight_image::{Image, Input, Machine};
+use midflight_interface::Interface;
 
 use crate::code::MAX_BLOCK;
 use crate::debug::Identity;
@@ -18,6 +20,8 @@ pub struct Source {
     name: Option<String>,
     files: Vec<PathBuf>,
     libraries: Vec<String>,
+    /// What its one file holds, if that was read already.
+    content: Option<Vec<u8>>,
 }
 
 impl Source {
@@ -25,7 +29,17 @@ impl Source {
     /// the archives the members that define what is still missing. Archives alone are taken whole.
     pub fn linked(name: impl Into<String>, files: impl IntoIterator<Item = impl Into<PathBuf>>) -> Self {
         let files = files.into_iter().map(Into::into).collect();
-        Self { name: Some(name.into()), files, libraries: Vec::new() }
+        Self { name: Some(name.into()), files, libraries: Vec::new(), content: None }
+    }
+
+    /// The file, or the first of them.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        self.files.first().map(PathBuf::as_path)
+    }
+
+    /// A file that was read already.
+    pub(crate) fn read(path: &Path, content: Vec<u8>) -> Self {
+        Self { content: Some(content), ..Self::from(path) }
     }
 
     /// A library of the system that the module needs, such as `libstdc++.so.6`, or another module. Shared objects name theirs
@@ -38,7 +52,7 @@ impl Source {
 
 impl<P: AsRef<Path>> From<P> for Source {
     fn from(path: P) -> Self {
-        Self { name: None, files: vec![path.as_ref().into()], libraries: Vec::new() }
+        Self { name: None, files: vec![path.as_ref().into()], libraries: Vec::new(), content: None }
     }
 }
 
@@ -49,17 +63,33 @@ pub(crate) struct ModuleFile {
     contents: Vec<(String, Vec<u8>)>,
     /// Of the first file.
     identity: Option<Identity>,
-    watched: bool,
+    extent: Extent,
+    /// What it says of itself, once somebody has asked.
+    interface: OnceLock<Arc<Interface>>,
+}
+
+/// How much of a module's files is read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Extent {
+    /// What is loaded.
+    Loaded,
+    /// Everything, debug information included.
+    Whole,
+    /// Everything, because debuggers or profilers read it.
+    Observed,
 }
 
 impl ModuleFile {
-    /// `watched`: also what only debuggers and profilers read.
-    pub(crate) fn read(source: Source, watched: bool) -> Result<Self, Error> {
+    pub(crate) fn read(mut source: Source, extent: Extent) -> Result<Self, Error> {
         if source.files.is_empty() {
             return Err(Error::NoFiles);
         }
+        if let Some(content) = source.content.take() {
+            let contents = vec![(source.files[0].display().to_string(), content)];
+            return Ok(Self { source, contents, identity: None, extent, interface: OnceLock::new() });
+        }
         let mut identity = None;
-        let read = |path: &PathBuf| match read(path, watched) {
+        let read = |path: &PathBuf| match read(path, extent != Extent::Loaded) {
             Ok((bytes, of)) => {
                 identity.get_or_insert(of);
                 Ok((path.display().to_string(), bytes))
@@ -67,12 +97,33 @@ impl ModuleFile {
             Err(source) => Err(Error::Read { path: path.clone(), source }),
         };
         let contents = source.files.iter().map(read).collect::<Result<_, _>>()?;
-        Ok(Self { source, contents, identity, watched })
+        Ok(Self { source, contents, identity, extent, interface: OnceLock::new() })
     }
 
-    /// Whether what only debuggers and profilers read is there.
-    pub(crate) fn watched(&self) -> bool {
-        self.watched
+    /// Whether debuggers and profilers are to be told of it.
+    pub(crate) fn observed(&self) -> bool {
+        self.extent == Extent::Observed
+    }
+
+    /// Its files, as the readers of images take them.
+    pub(crate) fn inputs(&self) -> Vec<Input<'_>> {
+        self.contents.iter().map(|(name, bytes)| Input { name: name.as_str(), bytes }).collect()
+    }
+
+    /// Notes what it says of itself.
+    pub(crate) fn set_interface(&self, interface: Arc<Interface>) {
+        // Whoever was first has noted the same.
+        let _ = self.interface.set(interface);
+    }
+
+    /// Takes out what it says of itself, if that was noted.
+    pub(crate) fn take_interface(&mut self) -> Option<Arc<Interface>> {
+        self.interface.take()
+    }
+
+    /// Takes out what the files hold, each with its name.
+    pub(crate) fn take_contents(&mut self) -> Vec<(String, Vec<u8>)> {
+        std::mem::take(&mut self.contents)
     }
 
     /// The file, or the first of them.
@@ -94,9 +145,7 @@ impl ModuleFile {
         let host = Machine::HOST.ok_or_else(|| Error::Unsupported {
             what: "midflight loads modules on x86-64 and AArch64".into(),
         })?;
-        let inputs: Vec<_> =
-            self.contents.iter().map(|(name, bytes)| Input { name: name.as_str(), bytes }).collect();
-        Image::parse_all(&inputs, host, page_size as u64, MAX_BLOCK as u64)
+        Image::parse_all(&self.inputs(), host, page_size as u64, MAX_BLOCK as u64)
             .map_err(|source| self.wrong(source))
     }
 
@@ -104,12 +153,14 @@ impl ModuleFile {
         Error::Image { path: self.path().into(), source }
     }
 
-    /// The module's name: the one it was given, else its SONAME's stem, else its file's. `libmovement.so.2` is `movement`.
+    /// The module's name: the one it was given, else the one in its note, else its SONAME's stem, else its file's. `libmovement.so.2` is
+    /// `movement`.
     pub(crate) fn name(&self, image: &Image<'_>) -> Result<String, Error> {
         let file = || self.path().file_name()?.to_str();
         let soname = image.soname().filter(|soname| !soname.is_empty());
         let stem = || soname.or_else(file).map(stem).map(str::to_owned);
-        let name = self.source.name.clone().or_else(stem);
+        let note = || image.declared_name().map(str::to_owned);
+        let name = self.source.name.clone().or_else(note).or_else(stem);
         name.filter(|name| !name.is_empty()).ok_or_else(|| Error::NoName { path: self.path().into() })
     }
 }

@@ -4,14 +4,15 @@
 
 mod exports;
 mod file;
+mod hooks;
 mod indirect;
 mod phases;
 mod stage;
 mod version;
 
-pub(crate) use file::ModuleFile;
 pub use file::Source;
+pub(crate) use file::{Extent, ModuleFile};
 pub(crate) use phases::Clock;
 pub use phases::Phases;
-pub(crate) use stage::{Found, Neighbours, bind, link};
+pub(crate) use stage::{Code, Found, Libraries, Linked, Neighbours, Placed, bind, place};
 pub(crate) use version::{Version, Versions, dependencies_first};

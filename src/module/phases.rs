@@ -36,4 +36,9 @@ impl Clock {
         *phase += now - self.0;
         self.0 = now;
     }
+
+    /// Adds the time since the last call to none.
+    pub(crate) fn skip(&mut self) {
+        self.0 = Instant::now();
+    }
 }

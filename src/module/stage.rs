@@ -1,20 +1,23 @@
-//! Staging: a parsed image placed, bound to its neighbours and to the process, and sealed. Nothing of it runs here.
+//! Staging: a parsed image bound to its neighbours and to the process ([`bind`]), placed ([`place`]), linked and sealed ([`Placed::link`]), and
+//! made known ([`Linked::finish`]). Nothing of it runs here.
 
 use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 
-use midflight_image::{Binding, ExportKind, Image, Import, ImportKind};
+use midflight_image::{Binding, ExportKind, Image, Import, ImportKind, Protection, Region};
+use parking_lot::Mutex;
 
 use super::exports::Exports;
 use super::file::stem;
+use super::hooks::Hooks;
 use super::indirect::Resolvers;
 use super::{Clock, ModuleFile, Phases, Version};
 use crate::Error;
-use crate::code::{CodeMemory, Shape};
-use crate::debug::{FileOnDisk, Observers};
+use crate::code::{Block, CodeMemory, Draft, Shape};
+use crate::debug::{Description, FileOnDisk, Observers};
 use crate::host::{self, Tenant};
 use crate::os::library::{self, Library};
 use crate::os::thread_local;
@@ -52,6 +55,21 @@ pub(crate) struct Bound {
     /// The neighbours' functions among them: (module, symbol).
     calls: BTreeSet<(Arc<str>, Box<str>)>,
     libraries: Vec<Library>,
+    /// Libraries that it needs and that are not in the process. Empty unless only [`Libraries::Loaded`] are used.
+    pub(crate) absent: Vec<String>,
+}
+
+impl Bound {
+    /// The imports that nobody defines and that must be there.
+    pub(crate) fn missing<'i>(&'i self, image: &'i Image<'_>) -> impl Iterator<Item = &'i Import<'i>> {
+        let unbound = self.bindings.iter().zip(image.imports()).filter(|(binding, _)| binding.is_none());
+        unbound.map(|(_, import)| import).filter(|import| !import.weak)
+    }
+
+    /// The neighbours' functions that it calls: (module, symbol).
+    pub(crate) fn calls(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.calls.iter().map(|(module, symbol)| (&**module, &**symbol))
+    }
 }
 
 /// Finds what the module's imports stand for.
@@ -62,18 +80,27 @@ pub(crate) struct Bound {
 ///
 /// # Safety
 ///
-/// The libraries that it needs are loaded into the process if they are not there, and their constructors run.
+/// With [`Libraries::Load`] the libraries that it needs are loaded into the process if they are not there, and their constructors run.
 pub(crate) unsafe fn bind(
     file: &ModuleFile,
     image: &Image<'_>,
     name: &str,
+    libraries: Libraries,
     neighbours: &mut impl Neighbours,
 ) -> Result<Bound, Error> {
     let (modules, needed): (Vec<&str>, Vec<&str>) =
         file.needed(image).partition(|library| neighbours.is_module(stem(library)));
     let modules: Vec<&str> = modules.into_iter().map(stem).collect();
-    let mut bound = Bound { bindings: Vec::new(), calls: BTreeSet::new(), libraries: Vec::new() };
+    let mut bound =
+        Bound { bindings: Vec::new(), calls: BTreeSet::new(), libraries: Vec::new(), absent: Vec::new() };
     for library in needed {
+        if libraries == Libraries::Loaded {
+            match Library::loaded(library) {
+                Some(loaded) => bound.libraries.push(loaded),
+                None => bound.absent.push(library.to_owned()),
+            }
+            continue;
+        }
         // SAFETY: the caller accepts the library's constructors.
         let opened = unsafe { open(library, image.runpath(), file.path()) }
             .map_err(|reason| Error::Library { path: file.path().into(), library: library.into(), reason })?;
@@ -118,81 +145,173 @@ pub(crate) unsafe fn bind(
     Ok(bound)
 }
 
-/// Places, relocates and seals the module. Other cores are not yet synchronised.
-///
-/// # Safety
-///
-/// Of the module's code, only what chooses its indirect functions runs; the caller vouches for it.
-pub(crate) unsafe fn link(
-    file: &ModuleFile,
-    image: &Image<'_>,
+/// What of the libraries that a module needs may be used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Libraries {
+    /// All: those that are not in the process are loaded.
+    Load,
+    /// Those that are in the process already.
+    Loaded,
+}
+
+/// A module that has its place in code memory.
+pub(crate) struct Placed<'i, 'f> {
+    file: &'i ModuleFile,
+    image: &'i Image<'f>,
     bound: Bound,
-    (name, number): (Arc<str>, u64),
-    (memory, observers): (&mut CodeMemory, &mut Observers),
-    clock: &mut Clock,
-    phases: &mut Phases,
-) -> Result<Version, Error> {
-    let failed = |source| Error::CodeMemory { of: file.path().display().to_string(), source };
-    let wrong = |source| file.wrong(source);
-    let span = image.span() as usize;
-    let window = image.window(&bound.bindings).map_err(wrong)?;
+    tenant: Tenant,
+    frames: unwind::Plan,
+    draft: Draft<'i>,
+    /// Written by nobody but [`Placed::link`]: all of it, not only what the file does not have as it is.
+    whole: bool,
+}
+
+/// Finds a place for the module. One at a time; what is behind it can be done for several modules at once.
+///
+/// `whole`: the code is to be compared with what was linked.
+pub(crate) fn place<'i, 'f>(
+    file: &'i ModuleFile,
+    image: &'i Image<'f>,
+    bound: Bound,
+    memory: &mut CodeMemory,
+    whole: bool,
+) -> Result<Placed<'i, 'f>, Error> {
+    let window = image.window(&bound.bindings).map_err(|source| file.wrong(source))?;
     let frames = unwind::Plan::of(image, memory.page_size());
     let regions = &frames.regions(image);
-    // Observers read all of the image. Nobody else needs more than where it ends up.
-    let verbatim = if file.watched() { &[] } else { image.verbatim() };
+    // Observers and who compares read all of the image. Nobody else needs more than where it ends up.
+    let whole = whole || file.observed();
+    let verbatim = if whole { &[] } else { image.verbatim() };
     let shape = Shape { len: frames.len(image), align: image.align() as usize, regions, verbatim, window };
     let tenant = Tenant::new(image.thread_locals())?;
-    let mut draft = memory.draft(&shape).map_err(failed)?;
-    let base = draft.base() as u64;
-    let whole = draft.bytes();
-    let bytes = &mut whole[..span];
-    if file.watched() {
-        image.link(base, bytes, &tenant.host(), &bound.bindings).map_err(wrong)?;
-    } else {
-        image.link_rest(base, bytes, &tenant.host(), &bound.bindings).map_err(wrong)?;
-    }
-    let constructors = image.init(base, bytes).map_err(wrong)?;
-    let destructors = image.fini(base, bytes).map_err(wrong)?;
-    let frames = frames.finish(image, base, whole).map_err(wrong)?;
-    let on_disk = FileOnDisk::new(
-        file.path(),
-        file.identity().filter(|_| image.bias(base).is_some()),
-        name.clone(),
-        number,
-    );
-    let description = observers.describe(image, on_disk, base, whole, file.watched(), frames)?;
-    let debug_omitted = description.omitted();
-    clock.lap(&mut phases.link);
-    let block = draft.seal().map_err(failed)?;
-    tenant.settle(block.base(), block.len());
-    clock.lap(&mut phases.seal);
+    let draft = memory.draft(&shape).map_err(|source| no_memory(file, source))?;
+    Ok(Placed { file, image, bound, tenant, frames, draft, whole })
+}
 
-    // SAFETY: at the address that was described, and the version drops the registration before the block.
-    let registration = unsafe { description.register() };
-    let mut resolvers = Resolvers::new(&block);
-    // SAFETY: linked and sealed, known to nobody; the caller vouches for the code.
-    unsafe { resolvers.fill(image) }.map_err(failed)?;
-    let exports = Exports::new(image, |export| match export.kind {
-        // SAFETY: as above; the image says that a resolver is there.
-        ExportKind::Indirect => unsafe { resolvers.ask(export.offset) },
-        _ => base + export.offset,
-    });
-    clock.lap(&mut phases.register);
-    Ok(Version {
-        exports,
-        name,
-        number,
-        path: file.path().into(),
-        debug_omitted,
-        calls: bound.calls,
-        constructors,
-        destructors,
-        initialised: AtomicBool::new(false),
-        _registration: registration,
-        tenant,
-        block,
-        _libraries: bound.libraries,
-    })
+fn no_memory(file: &ModuleFile, source: std::io::Error) -> Error {
+    Error::CodeMemory { of: file.path().display().to_string(), source }
+}
+
+/// A module that is linked and sealed. Other cores are not yet synchronised.
+pub(crate) struct Linked<'i, 'f> {
+    file: &'i ModuleFile,
+    image: &'i Image<'f>,
+    bound: Bound,
+    name: Arc<str>,
+    number: u64,
+    tenant: Tenant,
+    constructors: Vec<u64>,
+    destructors: Vec<u64>,
+    description: Description,
+    block: Block,
+    pub(crate) code: Code,
+    pub(crate) phases: Phases,
+}
+
+/// The executable bytes of an image as they were linked, each run with its offset. Empty unless they are to be compared.
+pub(crate) type Code = Vec<(usize, Box<[u8]>)>;
+
+impl<'i, 'f> Placed<'i, 'f> {
+    /// Relocates and seals the module. Nothing of it runs. `compare`: notes its code.
+    pub(crate) fn link(
+        self,
+        name: Arc<str>,
+        number: u64,
+        observers: &Mutex<Observers>,
+        compare: bool,
+    ) -> Result<Linked<'i, 'f>, Error> {
+        let Self { file, image, bound, tenant, frames, mut draft, whole } = self;
+        let (mut clock, mut phases) = (Clock::start(), Phases::default());
+        let wrong = |source| file.wrong(source);
+        let base = draft.base() as u64;
+        let memory = draft.bytes();
+        let bytes = &mut memory[..image.span() as usize];
+        if whole {
+            image.link(base, bytes, &tenant.host(), &bound.bindings).map_err(wrong)?;
+        } else {
+            image.link_rest(base, bytes, &tenant.host(), &bound.bindings).map_err(wrong)?;
+        }
+        let constructors = image.init(base, bytes).map_err(wrong)?;
+        let destructors = image.fini(base, bytes).map_err(wrong)?;
+        let code = if compare { code(image, bytes) } else { Code::new() };
+        let frames = frames.finish(image, base, memory).map_err(wrong)?;
+        let on_disk = FileOnDisk::new(
+            file.path(),
+            file.identity().filter(|_| image.bias(base).is_some()),
+            name.clone(),
+            number,
+        );
+        let description = observers.lock().describe(image, on_disk, base, memory, file.observed(), frames)?;
+        clock.lap(&mut phases.link);
+        let block = draft.seal().map_err(|source| no_memory(file, source))?;
+        tenant.settle(block.base(), block.len());
+        clock.lap(&mut phases.seal);
+        Ok(Linked {
+            file,
+            image,
+            bound,
+            name,
+            number,
+            tenant,
+            constructors,
+            destructors,
+            description,
+            block,
+            code,
+            phases,
+        })
+    }
+}
+
+fn code(image: &Image<'_>, bytes: &[u8]) -> Code {
+    let executable = image.regions().iter().filter(|region| region.protection == Protection::ReadExecute);
+    let run = |region: &Region| {
+        let (start, end) = (region.offset as usize, (region.offset + region.len) as usize);
+        Some((start, bytes.get(start..end.min(bytes.len()))?.into()))
+    };
+    executable.filter_map(run).collect()
+}
+
+impl Linked<'_, '_> {
+    /// Registers it with who must know of it.
+    ///
+    /// # Safety
+    ///
+    /// Of the module's code, only what chooses its indirect functions runs; the caller vouches for it.
+    pub(crate) unsafe fn finish(self) -> Result<Version, Error> {
+        let Self { file, image, block, .. } = self;
+        let base = block.base() as u64;
+        let debug_omitted = self.description.omitted();
+        // SAFETY: at the address that was described, and the version drops the registration before the block.
+        let registration = unsafe { self.description.register() };
+        let mut resolvers = Resolvers::new(&block);
+        // SAFETY: linked and sealed, known to nobody; the caller vouches for the code.
+        unsafe { resolvers.fill(image) }.map_err(|source| no_memory(file, source))?;
+        let exports = Exports::new(image, |export| match export.kind {
+            // SAFETY: as above; the image says that a resolver is there.
+            ExportKind::Indirect => unsafe { resolvers.ask(export.offset) },
+            _ => base + export.offset,
+        });
+        Ok(Version {
+            hooks: Hooks::of(&exports, &block),
+            declared: image.declared_version().map(Into::into),
+            needs: image.needs().map(Into::into).collect(),
+            exports,
+            name: self.name,
+            number: self.number,
+            path: file.path().into(),
+            debug_omitted,
+            calls: self.bound.calls,
+            constructors: self.constructors,
+            destructors: self.destructors,
+            initialised: AtomicBool::new(false),
+            origin: OnceLock::new(),
+            _registration: registration,
+            tenant: self.tenant,
+            block,
+            _libraries: self.bound.libraries,
+        })
+    }
 }
 
 /// Opens a library as ld.so would for the module: what the process has already, then what is in the module's own search

@@ -2,13 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use super::exports::{Exported, Exports};
+use super::hooks::Hooks;
+use super::stage::Code;
 use crate::code::Block;
 use crate::debug::Registration;
 use crate::host::Tenant;
+use crate::load::Origin;
 use crate::os::library::Library;
 use crate::unwind;
 
@@ -28,8 +31,15 @@ pub(crate) struct Version {
     pub(super) calls: BTreeSet<(Arc<str>, Box<str>)>,
     pub(super) constructors: Vec<u64>,
     pub(super) destructors: Vec<u64>,
+    pub(super) hooks: Hooks,
     /// Its constructors have run, so its destructors must.
     pub(super) initialised: AtomicBool,
+    /// The version that it says it is, in its note.
+    pub(super) declared: Option<Box<str>>,
+    /// The modules that it says it needs.
+    pub(super) needs: Box<[Box<str>]>,
+    /// What later versions are compared with, if that was kept.
+    pub(super) origin: OnceLock<Arc<Origin>>,
     // Dropped in this order.
     pub(super) _registration: Registration,
     pub(super) tenant: Tenant,
@@ -66,8 +76,39 @@ impl Version {
         self.calls.iter().map(|(module, symbol)| (&**module, &**symbol))
     }
 
-    pub(crate) fn has_constructors(&self) -> bool {
-        !self.constructors.is_empty()
+    /// The version that it says it is.
+    pub(crate) fn declared(&self) -> Option<&str> {
+        self.declared.as_deref()
+    }
+
+    /// Whether it depends on a module: calls it, or says that it needs it.
+    pub(crate) fn depends_on(&self, module: &str) -> bool {
+        self.dependencies().any(|on| on == module)
+    }
+
+    /// The modules that it calls and those that it says it needs; some more than once.
+    fn dependencies(&self) -> impl Iterator<Item = &str> {
+        self.calls().map(|(module, _)| module).chain(self.needs.iter().map(|module| &**module))
+    }
+
+    /// Whether [`Self::initialise`] runs code of it.
+    pub(crate) fn is_initialised_by_code(&self) -> bool {
+        !self.constructors.is_empty() || self.hooks.has_init()
+    }
+
+    /// What it was made of, if that was kept.
+    pub(crate) fn origin(&self) -> Option<&Arc<Origin>> {
+        self.origin.get()
+    }
+
+    /// Notes what it was made of, once.
+    pub(crate) fn set_origin(&self, origin: Arc<Origin>) {
+        self.origin.set(origin).unwrap_or_else(|_| unreachable!("set once, by the load that made it"));
+    }
+
+    /// The first byte of its code that is not as it was linked.
+    pub(crate) fn differs(&self, code: &Code) -> Option<usize> {
+        code.iter().find_map(|(offset, bytes)| self.block.differs(*offset, bytes))
     }
 
     /// Where all of it is.
@@ -80,14 +121,18 @@ impl Version {
         self.block.len()
     }
 
-    /// Runs the constructors, in the order of the gABI ("Initialization and Termination Functions"). An exception that leaves
-    /// one ends the process.
+    /// Runs the constructors, in the order of the gABI ("Initialization and Termination Functions"), then `module_init`. An exception
+    /// that leaves one ends the process.
+    ///
+    /// # Errors
+    ///
+    /// What `module_init` returned, if that is not 0: then the version is only to be [finalised](Self::finalise).
     ///
     /// # Safety
     ///
     /// The module is sound, its code was made visible to this core, its calls to other modules have somewhere to go, and
     /// this is called once.
-    pub(crate) unsafe fn initialise(&self) {
+    pub(crate) unsafe fn initialise(&self) -> Result<(), i32> {
         // Relaxed: who finalises has the version from this thread, by a lock.
         self.initialised.store(true, Ordering::Relaxed);
         // SAFETY: on all our systems environ points at the environment.
@@ -100,6 +145,8 @@ impl Version {
                 unwind::contain("a constructor", || constructor(0, NO_ARGUMENTS.0.as_ptr(), environment));
             }
         }
+        // SAFETY: the constructors have run; the caller's promise.
+        unsafe { self.hooks.init() }
     }
 
     /// Takes what it left in threads out of them, for [`Self::finalise`]. No frame is inside it any more. False if a thread
@@ -113,7 +160,8 @@ impl Version {
         self.tenant.is_busy()
     }
 
-    /// Runs the destructors, if the constructors ran: of thread-local variables, its own, then what it registered.
+    /// If the constructors ran, runs `module_shutdown` (if the version had not refused), then the destructors: of thread-local variables, its
+    /// own, then what it registered.
     ///
     /// # Safety
     ///
@@ -123,6 +171,8 @@ impl Version {
             return;
         }
         // SAFETY: initialised, evicted, and the caller's promise.
+        unsafe { self.hooks.shutdown() };
+        // SAFETY: as above.
         unsafe { self.tenant.retire_threads() };
         for &destructor in &self.destructors {
             // SAFETY: the image checked that it lies in its code, which is mapped as long as the version is there.
@@ -151,16 +201,16 @@ unsafe extern "C" {
     static environ: Strings;
 }
 
-/// The versions in an order in which each comes after those of them that it calls; in a cycle, as given. Constructors run
+/// The versions in an order in which each comes after those of them that it calls or needs; in a cycle, as given. Constructors run
 /// in this order, destructors in its reverse.
 pub(crate) fn dependencies_first<'v>(versions: impl IntoIterator<Item = &'v Version>) -> Vec<&'v Version> {
     fn visit<'v>(at: usize, all: &[&'v Version], seen: &mut [bool], order: &mut Vec<&'v Version>) {
         if std::mem::replace(&mut seen[at], true) {
             return;
         }
-        for (called, _) in all[at].calls() {
+        for dependency in all[at].dependencies() {
             // Of two versions of a module that die together, either will do.
-            if let Some(next) = all.iter().position(|version| &**version.name() == called) {
+            if let Some(next) = all.iter().position(|version| &**version.name() == dependency) {
                 visit(next, all, seen, order);
             }
         }

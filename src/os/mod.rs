@@ -8,12 +8,16 @@ pub(crate) use posix::{fork, library};
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
-pub(crate) use linux::{barrier, exit, memory, spawn, stop, symbol, thread, thread_local};
+pub(crate) use linux::{
+    barrier, changes, exit, lease, memory, spawn, stop, symbol, thread, thread_local, usage,
+};
 
 #[cfg(target_os = "macos")]
 mod macos;
 #[cfg(target_os = "macos")]
-pub(crate) use macos::{barrier, exit, memory, spawn, stop, symbol, thread, thread_local};
+pub(crate) use macos::{
+    barrier, changes, exit, lease, memory, spawn, stop, symbol, thread, thread_local, usage,
+};
 
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]
 compile_error!("midflight runs on Linux and macOS");

@@ -27,14 +27,14 @@ impl History {
     }
 
     /// Remembers a publication. What it forgets for that may be free.
-    pub(crate) fn push(&mut self, made: u64, before: Vec<(Arc<str>, Option<Arc<Version>>)>) {
+    pub(crate) fn push(&mut self, made: u64, before: &[(Arc<str>, Option<Arc<Version>>)]) {
         if self.limit == 0 {
             return;
         }
         if self.steps.len() == self.limit {
             self.steps.pop_front();
         }
-        self.steps.push_back(Step { made, before });
+        self.steps.push_back(Step { made, before: before.to_vec() });
     }
 
     /// Forgets the oldest publication. False if there is none.

@@ -26,10 +26,12 @@ pub struct Publication {
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct ModuleVersion {
-    /// The module's name: its SONAME without `lib` and `.so`, else its file's.
+    /// The module's name: that in its note (`runtime_module.h`), else its SONAME without `lib` and `.so`, else its file's.
     pub name: String,
     /// Counts the loads of this module that succeeded, from 1.
     pub version: u64,
+    /// The version that the module says it is (`runtime_module.h`). Nothing is read out of it.
+    pub declared: Option<String>,
     /// Why debuggers were not told of the module's debug information, although it has some.
     pub debug_omitted: Option<&'static str>,
 }
@@ -39,6 +41,7 @@ impl ModuleVersion {
         Self {
             name: version.name().to_string(),
             version: version.number(),
+            declared: version.declared().map(str::to_owned),
             debug_omitted: version.debug_omitted(),
         }
     }

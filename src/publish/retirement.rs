@@ -121,7 +121,7 @@ impl Retirement {
             held.get(first).is_some_and(|held| held <= generations.end())
         };
         let gone = self.replaced.extract_if(.., |replaced| {
-            // Only history and this list have a replaced version, both behind the runtime's lock.
+            // Only history, a module that keeps its previous version, and this list have a replaced version, all behind the runtime's lock.
             !is_held(&replaced.generations) && Arc::strong_count(&replaced.version) == 1
         });
         let versions: Vec<_> = gone.filter_map(|replaced| Arc::into_inner(replaced.version)).collect();

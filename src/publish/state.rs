@@ -1,46 +1,41 @@
 //! The publisher's state: what is loaded, and the next generation in the making.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-use midflight_image::{ExportKind, Image};
 
 use super::exporters::Exporters;
 use super::history::History;
 use super::publication::{ModuleVersion, Publication};
 use super::quiescent::Quiescence;
-use super::retirement::{Collected, Retirement, with_table};
+use super::retirement::{Collected, Retirement};
 use super::tables::{Change, Table, Tables};
-use crate::Config;
-use crate::Error;
 use crate::call::frame::{DISPATCH, Made};
 use crate::call::live::{LIVE, MAX_SLOTS};
 use crate::call::slots::SlotTable;
 use crate::call::trampolines::Trampolines;
 use crate::call::versions;
 use crate::code::{Backing, CodeMemory};
-use crate::debug::Observers;
-use crate::module::{
-    Clock, Found, ModuleFile, Neighbours, Phases, Source, Version, Versions, bind, dependencies_first, link,
-};
+use crate::load::Origin;
+use crate::module::{Phases, Version};
 use crate::os::{barrier, memory};
 use crate::quiescence::Caller;
+use crate::{Config, Error, Statistics};
 
 /// All that a publisher changes. One thread at a time has it.
 pub(crate) struct State {
-    memory: CodeMemory,
-    observers: Observers,
+    pub(super) memory: CodeMemory,
     slots: SlotTable,
-    trampolines: Trampolines,
-    modules: BTreeMap<Arc<str>, Module>,
+    pub(super) trampolines: Trampolines,
+    pub(super) modules: BTreeMap<Arc<str>, Module>,
     /// Of code memory that the current versions have.
     bytes: usize,
-    exporters: Exporters,
+    pub(super) exporters: Exporters,
     /// The current one.
     generation: u64,
     /// Cover whole pages of slot code.
-    tables: Tables,
+    pub(super) tables: Tables,
     history: History,
     pub(crate) retirement: Retirement,
     max_memory: Option<usize>,
@@ -48,11 +43,19 @@ pub(crate) struct State {
 
 /// A module that was loaded at some time.
 #[derive(Default)]
-struct Module {
+pub(super) struct Module {
     /// None after an unload.
     current: Option<Current>,
     /// The number of its latest version.
     versions: u64,
+    /// The version before, if it was asked to be kept.
+    previous: Option<Arc<Version>>,
+}
+
+impl Module {
+    pub(super) fn versions(&self) -> u64 {
+        self.versions
+    }
 }
 
 /// A version, and the first generation that it was current in.
@@ -62,30 +65,29 @@ struct Current {
 }
 
 /// A publication that is done.
-struct Published {
-    generation: u64,
+pub(super) struct Published {
+    pub(super) generation: u64,
     /// When it began to be seen, and for how long it was on its way.
-    at: Instant,
-    publish: Duration,
+    pub(super) at: Instant,
+    pub(super) publish: Duration,
+    pub(super) before: Before,
 }
 
 /// Modules as a publication makes them; None: not loaded.
-type Next = BTreeMap<Arc<str>, Option<Arc<Version>>>;
+pub(super) type Next = BTreeMap<Arc<str>, Option<Arc<Version>>>;
 
-/// The files of one publication, by module.
-type Files<'f> = BTreeMap<Arc<str>, (&'f ModuleFile, Image<'f>)>;
+/// Modules as they were before a publication that changed them.
+pub(super) type Before = Vec<(Arc<str>, Option<Arc<Version>>)>;
 
 impl State {
     /// Publishes the empty generation, number 0.
-    pub(crate) fn new(config: Config) -> Result<Self, Error> {
-        let observers = Observers::new(&config)?;
+    pub(crate) fn new(config: &Config) -> Result<Self, Error> {
         let backing = if config.perf_map { Backing::WriteOnce } else { config.backing };
         let memory = CodeMemory::new(backing, memory::page_size());
         let trampolines = Trampolines::new(&memory);
         let slots = SlotTable::declared()?;
         let mut state = Self {
             memory,
-            observers,
             slots,
             trampolines,
             modules: BTreeMap::new(),
@@ -110,75 +112,40 @@ impl State {
         Ok(state)
     }
 
-    /// Stages, initialises, publishes. On any error nothing has been published and what was staged is gone.
-    ///
-    /// # Safety
-    ///
-    /// As for [`crate::Runtime::load`], of each file.
-    pub(crate) unsafe fn load(
-        &mut self,
-        sources: impl IntoIterator<Item = impl Into<Source>>,
-        caller: &Caller<'_>,
-    ) -> Result<Publication, Error> {
-        let begin = Instant::now();
-        let (mut clock, mut phases) = (Clock::start(), Phases::default());
-        let watched = self.observers.are_there();
-        let read = |source: _| ModuleFile::read(Into::into(source), watched);
-        let files = sources.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
-        if files.is_empty() {
-            return Err(Error::NoFiles);
-        }
-        clock.lap(&mut phases.read);
-        // SAFETY: the caller's promise.
-        let versions = unsafe { self.stage(&files, caller, &mut clock, &mut phases) }?;
-        let changes = self.next_bindings(&versions);
-        let table = self.tables.with(&changes);
-        // Before any constructor runs or starts a thread: an address dependency orders data, not instruction fetch.
-        if let Err(error) = synchronise_cores() {
-            self.tables.take_back(table, &changes);
-            return Err(error);
-        }
-        with_table(table.entries(), || {
-            for version in dependencies_first(versions.iter().map(|version| &**version)) {
-                // SAFETY: the caller vouches for the code; staged means not yet initialised; the table has what it calls.
-                unsafe { version.initialise() };
-            }
-        });
-        // Again, for what the constructors wrote: a thread outside frames reaches it by a branch, which on AArch64 orders nothing.
-        if cfg!(target_arch = "aarch64")
-            && versions.iter().any(|version| version.has_constructors())
-            && let Err(error) = synchronise_cores()
-        {
-            let staged = versions.into_iter().filter_map(Arc::into_inner).collect();
-            // SAFETY: nobody was told of them; the table has what they call.
-            unsafe { self.retirement.bury(staged, table.entries()) };
-            self.tables.take_back(table, &changes);
-            return Err(error);
-        }
-        clock.lap(&mut phases.initialise);
-
-        // From here on nothing fails.
-        let names: Vec<_> = versions.iter().map(|version| version.name().clone()).collect();
-        let modules = versions.iter().map(|version| ModuleVersion::of(version)).collect();
-        let next = versions.into_iter().map(|version| (version.name().clone(), Some(version))).collect();
-        let Published { generation, at, publish } = self.publish(table, &changes, next);
-        self.follow_escapes(&names);
-        Ok(Publication { generation, stage: at - begin, publish, phases, modules })
-    }
-
     /// See [`crate::Runtime::rollback`].
     pub(crate) fn rollback(&mut self, generation: u64) -> Result<Publication, Error> {
         let begin = Instant::now();
-        let Some(mut next) = self.history.modules_of(generation) else {
+        let Some(next) = self.history.modules_of(generation) else {
             let (oldest, current) = (self.history.oldest().unwrap_or(self.generation), self.generation);
             return Err(Error::NotInHistory { generation, oldest, current });
         };
+        self.republish(next, begin).map(|(publication, _)| publication)
+    }
+
+    /// See [`crate::Runtime::rollback_module`].
+    pub(crate) fn rollback_module(&mut self, module: &str) -> Result<Publication, Error> {
+        let begin = Instant::now();
+        let name = self.loaded(module)?.name().clone();
+        let previous = self.modules.get(module).and_then(|module| module.previous.clone());
+        let previous = previous.ok_or_else(|| Error::NoPreviousVersion { module: module.into() })?;
+        let (publication, before) = self.republish(Next::from([(name, Some(previous))]), begin)?;
+        self.keep_previous(before);
+        Ok(publication)
+    }
+
+    /// Publishes versions again that were current once. Returns what they replaced, too.
+    pub(super) fn republish(
+        &mut self,
+        mut next: Next,
+        begin: Instant,
+    ) -> Result<(Publication, Before), Error> {
         // What has come back already stays: it is not replaced by itself.
         next.retain(|name, version| {
             self.loaded(name).ok().map(Arc::as_ptr) != version.as_ref().map(Arc::as_ptr)
         });
         let versions = || next.values().flatten();
-        versions().try_for_each(|version| self.check_promises(version, &next))?;
+        versions().try_for_each(|version| self.check_version(version, &next))?;
+        versions().try_for_each(|version| self.check_calls(version, &next))?;
         // Those that stay have not changed since, and did not call them then.
         let gone = next.iter().filter(|(_, version)| version.is_none()).map(|(name, _)| name);
         for name in gone.clone() {
@@ -191,94 +158,70 @@ impl State {
         let table = self.tables.with(&changes);
         let names: Vec<_> = next.keys().cloned().collect();
         let modules = versions().map(|version| ModuleVersion::of(version)).collect();
-        let Published { generation, at, publish } = self.publish(table, &changes, next);
+        let Published { generation, at, publish, before } = self.publish(table, &changes, next);
         self.follow_escapes(&names);
-        Ok(Publication { generation, stage: at - begin, publish, phases: Phases::default(), modules })
+        let publication =
+            Publication { generation, stage: at - begin, publish, phases: Phases::default(), modules };
+        Ok((publication, before))
     }
 
-    /// Links all files against each other and against the modules that stay. Nothing of them runs but what chooses their
-    /// indirect functions.
-    ///
-    /// # Safety
-    ///
-    /// As for [`bind`] and [`link`].
-    unsafe fn stage(
-        &mut self,
-        files: &[ModuleFile],
-        caller: &Caller<'_>,
-        clock: &mut Clock,
-        phases: &mut Phases,
-    ) -> Result<Versions, Error> {
-        let page_size = self.memory.page_size();
-        let mut next = Files::new();
-        let mut names: Vec<Arc<str>> = Vec::with_capacity(files.len());
-        for file in files {
-            let image = file.parse(page_size)?;
-            let name: Arc<str> = file.name(&image)?.into();
-            if let Some((first, _)) = next.get(&name) {
-                let paths = [first.path().into(), file.path().into()];
-                return Err(Error::DuplicateModule { module: name.to_string(), paths });
-            }
-            next.insert(name.clone(), (file, image));
-            names.push(name);
+    /// Keeps what was replaced for [`rollback_module`](Self::rollback_module).
+    pub(super) fn keep_previous(&mut self, before: Before) {
+        for (name, replaced) in before {
+            let module = self.modules.get_mut(&name).expect("it was published");
+            module.previous = replaced.or(module.previous.take());
         }
-        self.make_room(next.values().map(|(_, image)| image.span() as usize).sum(), caller)?;
-        clock.lap(&mut phases.parse);
-
-        let mut versions = Versions::with_capacity(names.len());
-        for name in names {
-            let (file, image) = &next[&name];
-            // SAFETY: the caller accepts the constructors of needed libraries.
-            let bound = unsafe { bind(file, image, &name, &mut Staging { files: &next, state: self }) }?;
-            clock.lap(&mut phases.bind);
-            let number = self.modules.get(&name).map_or(0, |module| module.versions) + 1;
-            // SAFETY: the caller vouches for the code.
-            let version = unsafe {
-                link(
-                    file,
-                    image,
-                    bound,
-                    (name, number),
-                    (&mut self.memory, &mut self.observers),
-                    clock,
-                    phases,
-                )
-            }?;
-            versions.push(Arc::new(version));
-        }
-        let staged = versions.iter().map(|version| (version.name().clone(), Some(version.clone()))).collect();
-        versions.iter().try_for_each(|version| self.check_promises(version, &staged))?;
-        Ok(versions)
     }
 
     /// That the version has all that the program declares of its module, and that the modules of the generation which `next` leads
     /// to and the retained versions call.
-    fn check_promises(&self, version: &Version, next: &Next) -> Result<(), Error> {
+    pub(super) fn check_version(&self, version: &Version, next: &Next) -> Result<(), Error> {
         let staying = || self.current().filter(|version| !next.contains_key(version.name()));
         let callers = || staying().chain(next.values().flatten()).map(|v| &**v).chain(self.retirement.kept());
         let is_called =
-            |symbol| callers().flat_map(|v| v.calls()).any(|call| call == (&**version.name(), symbol));
+            |symbol: &str| callers().flat_map(|v| v.calls()).any(|call| call == (&**version.name(), symbol));
+        let has = |symbol: &str| version.function(symbol).is_some();
+        self.check_promises(version.name(), version.path(), has, is_called)
+    }
+
+    /// As [`check_version`](Self::check_version), of whatever `has` functions.
+    pub(super) fn check_promises(
+        &self,
+        module: &str,
+        path: &Path,
+        has: impl Fn(&str) -> bool,
+        is_called: impl Fn(&str) -> bool,
+    ) -> Result<(), Error> {
         let mut symbols: Vec<String> = self
             .slots
-            .of(version.name())
-            .filter(|(symbol, slot)| {
-                version.function(symbol).is_none() && (slot.promised || is_called(symbol))
-            })
+            .of(module)
+            .filter(|(symbol, slot)| !has(symbol) && (slot.promised || is_called(symbol)))
             .map(|(symbol, _)| symbol.to_owned())
             .collect();
         if symbols.is_empty() {
             return Ok(());
         }
         symbols.sort();
-        Err(Error::MissingFunctions {
-            path: version.path().into(),
-            module: version.name().to_string(),
-            symbols,
-        })
+        Err(Error::MissingFunctions { path: path.into(), module: module.into(), symbols })
+    }
+
+    /// That what the version calls is there in the generation that `next` leads to.
+    fn check_calls(&self, version: &Version, next: &Next) -> Result<(), Error> {
+        for (module, symbol) in version.calls() {
+            let called = match next.get(module) {
+                Some(called) => called.as_ref(),
+                None => self.loaded(module).ok(),
+            };
+            let called = called.ok_or_else(|| Error::NotLoaded { module: module.into() })?;
+            if called.function(symbol).is_none() {
+                return Err(Error::NoSuchFunction { module: module.into(), symbol: symbol.into() });
+            }
+        }
+        Ok(())
     }
 
     /// The versions that the next generation has.
-    fn current(&self) -> impl Iterator<Item = &Arc<Version>> {
+    pub(super) fn current(&self) -> impl Iterator<Item = &Arc<Version>> {
         current(&self.modules)
     }
 
@@ -300,7 +243,7 @@ impl State {
     }
 
     /// The index of a slot, which has its code.
-    fn slot(&mut self, module: &str, symbol: &str, promised: bool) -> Result<u32, Error> {
+    pub(super) fn slot(&mut self, module: &str, symbol: &str, promised: bool) -> Result<u32, Error> {
         if self.slots.get(module, symbol).is_none() {
             self.cover_slots((self.slots.len() + 1).min(MAX_SLOTS as u32))?;
         }
@@ -309,7 +252,7 @@ impl State {
 
     /// What is behind the slots of a generation in which `staged` replace what they replace: their own, and those of the modules they
     /// call, some of which may be new.
-    fn next_bindings(&self, staged: &[Arc<Version>]) -> Vec<Change> {
+    pub(super) fn next_bindings(&self, staged: &[Arc<Version>]) -> Vec<Change> {
         let mut changes = Vec::new();
         let changed = staged.iter().map(|version| &**version.name());
         let called = staged.iter().flat_map(|version| version.calls()).map(|(module, _)| module);
@@ -332,7 +275,7 @@ impl State {
 
     /// Publishes a table that was made with these changes, and the modules that they are about. Takes as long as those are many,
     /// whatever else is loaded.
-    fn publish(&mut self, table: Table, changes: &[Change], next: Next) -> Published {
+    pub(super) fn publish(&mut self, table: Table, changes: &[Change], next: Next) -> Published {
         let generation = self.generation + 1;
         let held: Vec<_> = self.retirement.held().chain([self.generation]).collect();
         let number = |version: &Option<Arc<Version>>| version.as_ref().map(|version| version.number());
@@ -372,12 +315,12 @@ impl State {
             }
             before.push((name, replaced.map(|current| current.version)));
         }
-        self.history.push(generation, before);
-        Published { generation, at, publish }
+        self.history.push(generation, &before);
+        Published { generation, at, publish, before }
     }
 
     /// Sees to it that so many more bytes of code memory may be used.
-    fn make_room(&mut self, more: usize, caller: &Caller<'_>) -> Result<(), Error> {
+    pub(super) fn make_room(&mut self, more: usize, caller: &Caller<'_>) -> Result<(), Error> {
         let Some(limit) = self.max_memory else { return Ok(()) };
         let has_room = |state: &Self| state.bytes + state.retirement.bytes() + more <= limit;
         if !has_room(self) {
@@ -386,16 +329,78 @@ impl State {
         while !has_room(self) && self.history.forget() {
             self.collect(false);
         }
+        if !has_room(self) && self.forget_previous() {
+            self.collect(false);
+        }
         if !has_room(self) && self.retirement.report(0).retained > 0 {
             self.collect_quiescent(caller)?;
         }
-        if has_room(self) {
-            return Ok(());
+        match has_room(self) {
+            true => Ok(()),
+            false => Err(self.no_room(limit, more)),
         }
+    }
+
+    /// That so many more bytes may be used once all is freed that is not current.
+    pub(super) fn check_room(&self, more: usize) -> Result<(), Error> {
+        match self.max_memory {
+            Some(limit) if self.bytes + more > limit => Err(self.no_room(limit, more)),
+            _ => Ok(()),
+        }
+    }
+
+    fn no_room(&self, limit: usize, needed: usize) -> Error {
         let Collected { held, retained, busy, .. } = self.retirement.report(0);
         let (old, holders) = (self.retirement.bytes(), self.retirement.holders());
-        let current = self.bytes;
-        Err(Error::MemoryLimit { limit, needed: more, current, old, held, holders, retained, busy })
+        Error::MemoryLimit { limit, needed, current: self.bytes, old, held, holders, retained, busy }
+    }
+
+    /// Forgets what was kept for [`rollback_module`](Self::rollback_module). False if nothing was.
+    fn forget_previous(&mut self) -> bool {
+        let modules = self.modules.values_mut();
+        modules.filter_map(|module| module.previous.take()).count() > 0
+    }
+
+    /// See [`crate::Runtime::set_max_memory`].
+    pub(crate) fn set_max_memory(&mut self, bytes: Option<usize>) {
+        self.max_memory = bytes;
+    }
+
+    /// Whether code memory is at nine tenths of its limit.
+    pub(crate) fn is_nearly_full(&self) -> bool {
+        self.max_memory.is_some_and(|limit| self.bytes + self.retirement.bytes() > limit / 10 * 9)
+    }
+
+    /// What it knows of itself.
+    pub(crate) fn add_to(&self, statistics: &mut Statistics) {
+        statistics.generation = self.generation;
+        statistics.modules = self.current().count();
+        statistics.current_bytes = self.bytes;
+        let left = self.retirement.report(0);
+        (statistics.old_bytes, statistics.retained_bytes) = (left.old_bytes, left.retained_bytes);
+    }
+
+    /// The current versions.
+    pub(crate) fn loaded_modules(&self) -> Vec<ModuleVersion> {
+        self.current().map(|version| ModuleVersion::of(version)).collect()
+    }
+
+    /// The size of the pages of code memory.
+    pub(crate) fn page_size(&self) -> usize {
+        self.memory.page_size()
+    }
+
+    /// Notes what a module's current version was made of.
+    pub(crate) fn set_origin(&self, module: &str, origin: Arc<Origin>) {
+        if let Ok(version) = self.loaded(module) {
+            version.set_origin(origin);
+        }
+    }
+
+    /// The number of a module's current version, and what it was made of if that was kept. None if it is not loaded.
+    pub(crate) fn origin(&self, module: &str) -> Option<(u64, Option<Arc<Origin>>)> {
+        let version = self.loaded(module).ok()?;
+        Some((version.number(), version.origin().cloned()))
     }
 
     /// Frees the versions that no thread can be inside any more, and the retained ones if the caller vouches for those.
@@ -447,38 +452,49 @@ impl State {
         freed
     }
 
-    /// See [`crate::Runtime::unload`].
-    pub(crate) fn unload(&mut self, module: &str) -> Result<(), Error> {
-        let name = self.loaded(module)?.name().clone();
-        self.check_callers(&name, self.current().map(|version| &**version).chain(self.retirement.kept()))?;
+    /// See [`crate::Runtime::unload_all`].
+    pub(crate) fn unload<'n>(&mut self, modules: impl IntoIterator<Item = &'n str>) -> Result<(), Error> {
+        let name = |module| self.loaded(module).map(|version| version.name().clone());
+        let names = modules.into_iter().map(name).collect::<Result<BTreeSet<_>, _>>()?;
+        if names.is_empty() {
+            return Ok(());
+        }
+        let staying =
+            || self.current().map(|version| &**version).filter(|version| !names.contains(version.name()));
+        for name in &names {
+            self.check_callers(name, staying().chain(self.retirement.kept()))?;
+        }
         let mut changes = Vec::new();
-        self.bind_slots(&name, None, &mut changes);
+        names.iter().for_each(|name| self.bind_slots(name, None, &mut changes));
         let table = self.tables.with(&changes);
-        self.publish(table, &changes, Next::from([(name, None)]));
+        for name in &names {
+            self.modules.get_mut(name).expect("it is loaded").previous = None;
+        }
+        self.publish(table, &changes, names.into_iter().map(|name| (name, None)).collect());
         Ok(())
     }
 
-    /// That none of these versions calls a module that is to go.
+    /// That none of these versions depends on a module that is to go.
     fn check_callers<'v>(
         &self,
         module: &str,
         versions: impl Iterator<Item = &'v Version>,
     ) -> Result<(), Error> {
-        let calls_it = |v: &&Version| **v.name() != *module && v.calls().any(|(called, _)| called == module);
-        let by: BTreeSet<_> = versions.filter(calls_it).map(|version| version.name().to_string()).collect();
+        let depends = |v: &&Version| **v.name() != *module && v.depends_on(module);
+        let by: BTreeSet<_> = versions.filter(depends).map(|version| version.name().to_string()).collect();
         match by.is_empty() {
             true => Ok(()),
             false => Err(Error::StillImported { module: module.into(), by: by.into_iter().collect() }),
         }
     }
 
-    fn loaded(&self, module: &str) -> Result<&Arc<Version>, Error> {
+    pub(super) fn loaded(&self, module: &str) -> Result<&Arc<Version>, Error> {
         let current = self.modules.get(module).and_then(|module| module.current.as_ref());
         current.map(|current| &current.version).ok_or_else(|| Error::NotLoaded { module: module.into() })
     }
 
-    /// See [`crate::Runtime::symbol`].
-    pub(crate) fn symbol(&mut self, module: &str, symbol: &str) -> Result<usize, Error> {
+    /// See [`crate::Runtime::symbol`] and [`crate::Runtime::frame_symbol`], of which the latter does not let it escape.
+    pub(crate) fn symbol(&mut self, module: &str, symbol: &str, escapes: bool) -> Result<usize, Error> {
         let version = self.loaded(module)?;
         let name = version.name().clone();
         if version.function(symbol).is_none() {
@@ -492,12 +508,14 @@ impl State {
             let table = self.tables.with(&changes);
             self.publish(table, &changes, Next::new());
         }
-        self.follow(vec![name]);
+        if escapes {
+            self.follow(vec![name]);
+        }
         Ok(self.trampolines.trampoline(slot))
     }
 
     /// A new version of an escaped module may call modules that the old one did not.
-    fn follow_escapes(&mut self, changed: &[Arc<str>]) {
+    pub(super) fn follow_escapes(&mut self, changed: &[Arc<str>]) {
         let escaped = changed.iter().filter(|name| self.retirement.has_escaped(name));
         self.follow(escaped.flat_map(|name| self.called_by(name)).collect());
     }
@@ -525,42 +543,10 @@ impl State {
     }
 }
 
-fn current(modules: &BTreeMap<Arc<str>, Module>) -> impl Iterator<Item = &Arc<Version>> {
+pub(super) fn current(modules: &BTreeMap<Arc<str>, Module>) -> impl Iterator<Item = &Arc<Version>> {
     modules.values().filter_map(|module| module.current.as_ref()).map(|current| &current.version)
 }
 
-fn synchronise_cores() -> Result<(), Error> {
+pub(super) fn synchronise_cores() -> Result<(), Error> {
     barrier::synchronise_cores().map_err(|source| Error::Synchronise { source })
-}
-
-/// The next generation as a module that is being linked into it sees it: the new files first, else what stays.
-struct Staging<'n, 'f> {
-    files: &'n Files<'f>,
-    state: &'n mut State,
-}
-
-impl Neighbours for Staging<'_, '_> {
-    fn is_module(&self, name: &str) -> bool {
-        self.files.contains_key(name) || self.state.loaded(name).is_ok()
-    }
-
-    fn exporters(&mut self, symbol: &str, from: &str) -> Vec<Found> {
-        let new = self.files.iter().filter_map(|(name, (_, image))| {
-            let export = image.export(symbol)?;
-            Some(Found {
-                module: name.clone(),
-                function: matches!(export.kind, ExportKind::Function | ExportKind::Indirect),
-            })
-        });
-        let State { exporters, modules, .. } = &mut *self.state;
-        let ask = || current(modules).filter_map(|version| Found::of(version, symbol)).collect();
-        let staying =
-            exporters.of(symbol, ask).iter().filter(|found| !self.files.contains_key(&found.module));
-        new.chain(staying.cloned()).filter(|found| &*found.module != from).collect()
-    }
-
-    fn trampoline(&mut self, module: &str, symbol: &str) -> Result<usize, Error> {
-        let slot = self.state.slot(module, symbol, false)?;
-        Ok(self.state.trampolines.trampoline(slot))
-    }
 }

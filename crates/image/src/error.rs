@@ -174,6 +174,13 @@ pub enum Error {
         /// Whether the module itself defines it.
         here: bool,
     },
+    /// What the module says of itself (`runtime_module.h`) cannot be used.
+    BadNote {
+        /// The note's type: 1 the module's name, 2 its version, 3 a module that it needs.
+        n_type: u32,
+        /// What is wrong with it.
+        problem: NoteProblem,
+    },
     /// A symbol whose definition cannot be used.
     BadSymbol {
         /// The symbol.
@@ -275,6 +282,45 @@ impl Refusal {
                 "it needs code to be changed at load time: compile every object with -fPIC"
             }
             Refusal::Unknown => "no such type is known: link for this machine with a linker of this platform",
+        }
+    }
+}
+
+/// What is wrong with a note of a module's about itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[non_exhaustive]
+pub enum NoteProblem {
+    /// It goes past the end of its segment or section.
+    CutOff,
+    /// The text does not end with a zero.
+    NoEnd,
+    /// The text has a zero inside.
+    SeveralEnds,
+    /// The text is not UTF-8.
+    NotUtf8,
+    /// It is the name of a module, and empty.
+    Empty,
+    /// The module has another such note.
+    Twice,
+    /// It is of a type that is not known here.
+    Unknown,
+}
+
+impl NoteProblem {
+    /// What it is, and what to do.
+    fn text(self) -> &'static str {
+        match self {
+            NoteProblem::CutOff => "goes past the end of its section: the file is corrupt, build it again",
+            NoteProblem::NoEnd => "does not end with a zero: write it with the macros of runtime_module.h",
+            NoteProblem::SeveralEnds => "has a zero inside: leave it out of the text",
+            NoteProblem::NotUtf8 => "is not UTF-8: save the source as UTF-8",
+            NoteProblem::Empty => "is empty: give the module's name",
+            NoteProblem::Twice => {
+                "is there twice: write RUNTIME_MODULE in one source file of the module only"
+            }
+            NoteProblem::Unknown => {
+                "is not known here: the module was built for a later midflight, so load it with that one"
+            }
         }
     }
 }
@@ -423,6 +469,15 @@ impl fmt::Display for Error {
                 let kind = if *here { "the module" } else { "the host" };
                 let name = machine.relocation_name(*r_type).unwrap_or("its relocation");
                 write!(f, "`{symbol}` of {kind} is out of reach of code that names it directly ({name}): compile with -fPIC")
+            }
+            Error::BadNote { n_type, problem } => {
+                match n_type {
+                    1 => f.write_str("the note with the module's name")?,
+                    2 => f.write_str("the note with the module's version")?,
+                    3 => f.write_str("a note of a module that is needed")?,
+                    _ => write!(f, "a note of type {n_type}")?,
+                }
+                write!(f, " (.note.midflight) {}", problem.text())
             }
             Error::BadSymbol { symbol, problem, value } => {
                 write!(f, "symbol `{symbol}` (value {value:#x}) {problem}: the file is corrupt, build it again")

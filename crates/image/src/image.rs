@@ -5,6 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::debug::{DebugInfo, SymbolContents, SymbolFile, Symbols};
+use crate::elf::note::Declared;
 use crate::elf::object::Objects;
 use crate::elf::shared::{ExportTables, Shared};
 use crate::elf::{self, FileType};
@@ -25,6 +26,7 @@ pub(crate) trait Source<'data> {
     fn runpath(&self) -> Option<&'data str> {
         None
     }
+    fn declared(&self) -> &Declared<'data>;
     fn span(&self) -> u64;
     fn align(&self) -> u64;
     fn regions(&self) -> &[Region];
@@ -82,7 +84,7 @@ pub struct Input<'data> {
 /// A module that has been read and checked. It borrows its tables from the bytes of its files.
 pub struct Image<'data> {
     machine: Machine,
-    source: Box<dyn Source<'data> + 'data>,
+    source: Box<dyn Source<'data> + Send + Sync + 'data>,
 }
 
 impl core::fmt::Debug for Image<'_> {
@@ -113,7 +115,7 @@ impl<'data> Image<'data> {
         page_size: u64,
         max_span: u64,
     ) -> Result<Self, Error> {
-        let source: Box<dyn Source<'data> + 'data> = match inputs {
+        let source: Box<dyn Source<'data> + Send + Sync + 'data> = match inputs {
             [one] if !crate::archive::is_archive(one.bytes) => match elf::identify(one.bytes, machine)? {
                 (header, FileType::Shared) => {
                     Box::new(Shared::parse(one.bytes, header, machine, page_size, max_span)?)
@@ -151,6 +153,21 @@ impl<'data> Image<'data> {
     /// which `$ORIGIN` is the module's own.
     pub fn runpath(&self) -> Option<&'data str> {
         self.source.runpath()
+    }
+
+    /// The name that the module gives itself in a note (`include/runtime_module.h`); never empty.
+    pub fn declared_name(&self) -> Option<&'data str> {
+        self.source.declared().name
+    }
+
+    /// The version that the module says it is, in the same way. Any text.
+    pub fn declared_version(&self) -> Option<&'data str> {
+        self.source.declared().version
+    }
+
+    /// The modules that it says it needs, in the same way: names, none empty, some perhaps twice.
+    pub fn needs(&self) -> impl Iterator<Item = &'data str> {
+        self.source.declared().needs.iter().copied()
     }
 
     /// Bytes of memory the image takes, a multiple of the page size.

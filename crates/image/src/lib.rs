@@ -40,7 +40,7 @@ mod parts;
 pub mod unwind;
 
 pub use elf::shared::ExportTables;
-pub use error::{Error, Refusal};
+pub use error::{Error, NoteProblem, Refusal};
 pub use image::{Image, Input};
 pub use machine::Machine;
 pub use parts::{

@@ -54,6 +54,8 @@ fn walk(bytes: &[u8], machine: Machine, page_size: u64) -> bool {
     }
     assert!(image.export("no such symbol").is_none());
     let _ = (image.soname(), image.needed().len(), image.runpath(), format!("{image:?}"));
+    assert!(image.declared_name().into_iter().chain(image.needs()).all(|name| !name.is_empty()));
+    let _ = image.declared_version();
 
     for base in [0, image.align() * 5, 0x7F00_0000_0000 & !(image.align() - 1)] {
         let mut memory = vec![0; image.span() as usize];
@@ -80,6 +82,10 @@ const TINY: &str = "extern int e(int); int d = 3; int *p = &d; int f(int x) { re
 const THREADS: &str = "__thread int mine = 3, zeros[9]; extern __thread int theirs, maybe __attribute__((weak)); \
     static __thread int one = 1; int *f(void) { return &mine; } int g(void) { return theirs + zeros[3] + one++; } \
     int h(void) { return &maybe ? maybe : -1; } int plain; __thread int *p = &plain;";
+
+const INCLUDE: &str = concat!("-I", env!("CARGO_MANIFEST_DIR"), "/../../include");
+
+const NOTES: &str = "#include \"runtime_module.h\"\nRUNTIME_MODULE(\"name\", \"1\") RUNTIME_MODULE_NEEDS(\"other\") int x = 1;";
 
 const CHOICES: &str = "#include <stdio.h>\n static int one(void) { return 1; } static void *pick(void) { return one; } \
     int chosen(void) __attribute__((ifunc(\"pick\"))); static int own(void) __attribute__((ifunc(\"pick\"))); \
@@ -109,6 +115,7 @@ fn seeds() -> &'static [(Machine, Vec<u8>)] {
             for dialect in dialects {
                 seeds.push((machine, compile(machine, THREADS, &["-s", dialect])));
             }
+            seeds.push((machine, compile(machine, NOTES, &["-s", "-Wl,--build-id", INCLUDE])));
             let script = version_script("V1 { global: f; old; local: *; }; V2 { global: chosen; p; } V1;");
             seeds.push((machine, compile_as(machine, CHOICES, &["-shared", "-fPIC", "-s", &script])));
         }
@@ -138,7 +145,8 @@ fn interesting(bytes: &[u8]) -> Vec<usize> {
             }
         }
     }
-    for header in program_headers(bytes, 0x6474_E550) {
+    // The table of functions for unwinders, and notes.
+    for header in [0x6474_E550, 4].into_iter().flat_map(|kind| program_headers(bytes, kind)) {
         let start = u64_at(bytes, header + 8) as usize;
         let fields = start..start + u64_at(bytes, header + 32) as usize;
         places.extend(fields.step_by(2).filter(|at| at + 8 <= bytes.len()));

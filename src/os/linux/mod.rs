@@ -1,8 +1,10 @@
 //! Linux. Kernel files are named where a fact rests on one.
 
 pub(crate) mod barrier;
+pub(crate) mod changes;
 pub(crate) mod exit;
 mod gaps;
+pub(crate) mod lease;
 pub(crate) mod memory;
 pub(crate) mod spawn;
 pub(crate) mod stop;
@@ -10,3 +12,4 @@ pub(crate) mod symbol;
 mod tasks;
 pub(crate) mod thread;
 pub(crate) mod thread_local;
+pub(crate) mod usage;

@@ -1,5 +1,6 @@
 //! ELF64, little-endian: shared objects, and object files linked here.
 
+pub(crate) mod note;
 pub(crate) mod object;
 pub(crate) mod shared;
 mod strings;

@@ -35,11 +35,16 @@ fn run(command: &mut Command) -> Vec<u8> {
     output.stdout
 }
 
-/// Compiles C (or, with `-x assembler`, assembly) with exactly these flags.
+/// Compiles C (or, with `-x assembler`, assembly) with exactly these flags, and no warnings.
 pub fn compile_as(machine: Machine, source: &str, flags: &[&str]) -> Vec<u8> {
+    compile_with(machine, source, &[&["-w"], flags].concat())
+}
+
+/// As [`compile_as`], with the compiler's warnings.
+pub fn compile_with(machine: Machine, source: &str, flags: &[&str]) -> Vec<u8> {
     let (input, output) = (scratch("module.c"), scratch("module.so"));
     std::fs::write(&input, source).unwrap();
-    run(Command::new(compiler(machine)).args(["-O1", "-w", "-o"]).arg(&output).args(flags).arg(&input));
+    run(Command::new(compiler(machine)).args(["-O1", "-o"]).arg(&output).args(flags).arg(&input));
     let bytes = std::fs::read(&output).unwrap();
     let _ = (std::fs::remove_file(input), std::fs::remove_file(output));
     bytes

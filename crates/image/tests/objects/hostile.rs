@@ -36,6 +36,8 @@ fn walk(files: &[&[u8]], machine: Machine, page_size: u64) -> bool {
         assert_eq!(image.export(export.name), Some(export));
     }
     assert!(image.export("no such symbol").is_none());
+    assert!(image.declared_name().into_iter().chain(image.needs()).all(|name| !name.is_empty()));
+    let _ = image.declared_version();
     let mut memory = vec![0; image.span() as usize];
     for address in [0x4000, 0x7F12_3456_7890] {
         let bindings = bindings(&image, |_| Some(address));
@@ -56,7 +58,10 @@ fn walk(files: &[&[u8]], machine: Machine, page_size: u64) -> bool {
     true
 }
 
-const RICH: &str = "extern int far(int), host_x; extern int maybe(void) __attribute__((weak)); int common[9];
+const INCLUDE: &str = concat!("-I", env!("CARGO_MANIFEST_DIR"), "/../../include");
+
+const RICH: &str = "#include \"runtime_module.h\"
+    RUNTIME_MODULE(\"rich\", \"1\") RUNTIME_MODULE_NEEDS(\"other\") extern int far(int), host_x; extern int maybe(void) __attribute__((weak)); int common[9];
     static __thread int t = 3; int d = 3; int *p = &d, *q = &host_x; extern char __start_set[];
     __attribute__((section(\"set\"))) int m = 1; static int r(void) { return 1; }
     static void *pick(void) { return r; }
@@ -72,7 +77,9 @@ fn seeds() -> &'static [(Machine, Vec<u8>)] {
             &["-c", "-O2", "-fPIC", "-fno-plt"],
             &["-c", "-fPIC", "-ffunction-sections", "-fdata-sections"],
         ];
-        let each = |machine| flags.map(|flags| (machine, compile_as(machine, RICH, flags)));
+        let of =
+            |machine, flags: &[&str]| (machine, compile_as(machine, RICH, &[flags, &[INCLUDE]].concat()));
+        let each = |machine| flags.map(|flags| of(machine, flags));
         BOTH.into_iter().flat_map(each).collect()
     })
 }
@@ -83,8 +90,8 @@ fn interesting(bytes: &[u8]) -> Vec<usize> {
     let mut places: Vec<usize> = (0..64).step_by(2).collect();
     for header in (0..usize::from(u16_at(bytes, 60))).map(|index| table + 64 * index) {
         places.extend((header..header + 64).step_by(4));
-        // Groups, symbols, relocations, and what has a format of its own.
-        if matches!(u32_at(bytes, header + 4), 1 | 2 | 4 | 17) {
+        // Groups, symbols, relocations, notes, and what has a format of its own.
+        if matches!(u32_at(bytes, header + 4), 1 | 2 | 4 | 7 | 17) {
             let (start, size) = (u64_at(bytes, header + 24) as usize, u64_at(bytes, header + 32) as usize);
             places.extend((start..start + size.min(240)).step_by(4));
         }

@@ -32,6 +32,7 @@ mod symbols;
 mod table;
 mod window;
 
+use super::note::{self, Declared};
 use super::{Word, malformed, table_of};
 use crate::error::label;
 use crate::image::{Input, Source};
@@ -41,7 +42,7 @@ use crate::{
 };
 use ::object::LittleEndian as LE;
 use ::object::elf;
-use ::object::read::elf::Sym;
+use ::object::read::elf::{SectionHeader as _, Sym};
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -60,6 +61,7 @@ use table::{Table, stub_size};
 pub(crate) struct Objects<'data> {
     machine: Machine,
     files: Vec<Linked<'data>>,
+    declared: Declared<'data>,
     /// Our own, then those of each file.
     sections: Vec<Section<'data>>,
     names: Names<'data>,
@@ -90,6 +92,7 @@ impl<'data> Objects<'data> {
         resolver.resolve(objects, members, machine)?;
         let Resolver { names, globals, commons, files, mut sections, .. } = resolver;
 
+        let declared = declared(&files, &sections)?;
         let mut order = Order::new(&files, &mut sections)?;
         let mut symbols = Symbols::new(&globals, &commons, &files, &mut sections)?;
         for ((number, global), symbol) in (0..).zip(&globals).zip(&mut symbols.all) {
@@ -124,6 +127,7 @@ impl<'data> Objects<'data> {
         let mut objects = Objects {
             machine,
             files,
+            declared,
             sections,
             names,
             globals,
@@ -304,7 +308,30 @@ fn read<'data>(
     Ok((objects, members))
 }
 
+/// What the notes of the files that the module is made of say. Sections of one file do not overlap: no note is read twice.
+fn declared<'data>(files: &[Linked<'data>], sections: &[Section<'data>]) -> Result<Declared<'data>, Error> {
+    let mut declared = Declared::default();
+    for linked in files {
+        let own = &sections[linked.first_section as usize..][..linked.file.sections.len()];
+        for (header, section) in linked.file.sections.iter().zip(own) {
+            if header.sh_type(LE) == elf::SHT_NOTE
+                && section.part().is_some()
+                && linked.file.section_name(header).is_ok_and(|name| name == note::SECTION)
+            {
+                declared
+                    .read(section.bytes, header.sh_addralign(LE))
+                    .map_err(|error| linked.label().blame(error))?;
+            }
+        }
+    }
+    Ok(declared)
+}
+
 impl<'data> Source<'data> for Objects<'data> {
+    fn declared(&self) -> &Declared<'data> {
+        &self.declared
+    }
+
     fn span(&self) -> u64 {
         self.layout.span
     }

@@ -5,6 +5,7 @@ mod dynamic;
 mod eh_frame;
 mod hash;
 mod lookup;
+mod notes;
 mod relocate;
 mod segments;
 mod symbols;
@@ -12,6 +13,7 @@ pub(super) mod tls;
 mod uses;
 mod versions;
 
+use super::note::Declared;
 use super::{Half, Header, Word, malformed, strings, table_of};
 use crate::debug::{DebugInfo, Symbols as Names};
 use crate::image::{self, Source};
@@ -34,6 +36,7 @@ use uses::Uses;
 pub(crate) struct Shared<'data> {
     tables: Tables<'data>,
     uses: Uses<'data>,
+    declared: Declared<'data>,
     /// The address of an export is chosen by code.
     exports_indirect: bool,
     unwind: Option<Unwind>,
@@ -59,6 +62,7 @@ impl<'data> Shared<'data> {
         max_span: u64,
     ) -> Result<Self, Error> {
         let layout = Layout::parse(bytes, header, page_size, max_span)?;
+        let declared = notes::find(&layout, bytes.len() as u64)?;
         let thread_locals = tls::block(&layout, max_span)?;
         let unwind = eh_frame::find(&layout)?;
         let dynamic = Dynamic::parse(&layout)?;
@@ -67,7 +71,7 @@ impl<'data> Shared<'data> {
         let sections = Sections::parse(bytes, header);
         let exported = tables.check_exports()?;
         let uses = Uses::parse(&tables, &exported)?;
-        let image = Shared { uses, exports_indirect: exported.indirect, unwind, sections, tables };
+        let image = Shared { uses, declared, exports_indirect: exported.indirect, unwind, sections, tables };
         for (list, calls) in [("DT_INIT", image.tables.dynamic.init), ("DT_FINI", image.tables.dynamic.fini)]
         {
             if let Some(address) = calls.single {
@@ -135,6 +139,10 @@ impl<'data> Source<'data> for Shared<'data> {
 
     fn runpath(&self) -> Option<&'data str> {
         self.tables.dynamic.runpath
+    }
+
+    fn declared(&self) -> &Declared<'data> {
+        &self.declared
     }
 
     fn bias(&self, base: u64) -> Option<u64> {

@@ -49,6 +49,7 @@ pub(super) struct Layout<'data> {
     regions: Vec<Region>,
     verbatim: Vec<Verbatim<'data>>,
     page_size: u64,
+    pub(super) headers: &'data [elf::ProgramHeader64<LE>],
     /// PT_DYNAMIC: address and size.
     pub(super) dynamic: (u64, u64),
     /// PT_GNU_EH_FRAME: address and size.
@@ -130,6 +131,7 @@ impl<'data> Layout<'data> {
             regions,
             verbatim,
             page_size,
+            headers,
             dynamic,
             eh_frame_header,
             thread_locals,

@@ -1,26 +1,45 @@
-//! The runtime: load, publish, look up, free.
+//! The runtime: everything that an engine asks of it. `loading` is how modules come and go, `watching` what does so by itself.
+
+mod loading;
+mod watching;
 
 use std::cell::Cell;
 use std::fmt;
+use std::marker::PhantomData;
 use std::ptr::NonNull;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::call::frame::Frame;
+use crate::debug::Observers;
+use crate::load::Loader;
 use crate::os::{barrier, fork};
 use crate::publish::State;
-use crate::{Collected, Config, Error, Holder, Publication, Quiescence, Source, quiescence};
+use crate::statistics::Recorder;
+use crate::{Collected, Config, Error, Holder, ModuleVersion, Quiescence, Statistics, quiescence};
+use watching::Watches;
 
 /// The process's runtime. Slots, trampolines and the threads' table words are the process's, so every handle is
 /// the same runtime, and it stays until the process ends.
 #[derive(Clone, Copy)]
 pub struct Runtime {
-    state: &'static Mutex<State>,
+    pub(crate) shared: &'static Shared,
+}
+
+/// What all handles and threads share.
+pub(crate) struct Shared {
+    state: Mutex<State>,
+    pub(crate) loader: Loader,
+    pub(crate) watches: Watches,
+    page_size: usize,
 }
 
 static STARTED: Mutex<Option<Runtime>> = Mutex::new(None);
 
 thread_local! {
-    /// This thread holds the state: a constructor, a destructor or a library's initialiser may be running on it.
+    /// This thread is in the midst of a load or holds the state: a constructor, a destructor, a library's initialiser or a progress
+    /// callback may be running on it.
     static BUSY: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -40,7 +59,7 @@ impl Runtime {
     ///
     /// As for [`start`](Self::start).
     pub fn start_with(config: Config) -> Result<Self, Error> {
-        let mut started = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut started = STARTED.lock();
         if let Some(runtime) = *started {
             return Ok(runtime);
         }
@@ -51,87 +70,13 @@ impl Runtime {
         }
         fork::watch();
         barrier::start(config.force_fences);
-        let state = State::new(config)?;
-        let runtime = Self { state: Box::leak(Box::new(Mutex::new(state))) };
+        let loader = Loader::new(Observers::new(&config)?);
+        let state = State::new(&config)?;
+        let page_size = state.page_size();
+        let shared = Shared { state: Mutex::new(state), loader, watches: Watches::new(), page_size };
+        let runtime = Self { shared: Box::leak(Box::new(shared)) };
         *started = Some(runtime);
         Ok(runtime)
-    }
-
-    /// Loads a module, or replaces the version that is loaded, for every frame opened from now on.
-    ///
-    /// Whatever is wrong with the file is an error, and then the old version goes on serving untouched.
-    ///
-    /// # Errors
-    ///
-    /// Says what is wrong with which file, and what to do.
-    ///
-    /// # Safety
-    ///
-    /// The module's native code runs in this process: its constructors in this call, its functions when called. The caller
-    /// vouches for this version, as for those before,
-    ///
-    /// - that its code is sound, and its functions have the types with which the program's [`module!`](crate::module!)
-    ///   declarations and the other modules call them;
-    /// - that no address in it outlives the frame it was had in, or the version is still current when it is used: references
-    ///   and function pointers that its functions return (a `&'static` into a module is not static), callbacks that it
-    ///   leaves with the host or with libraries. What has [escaped by name](Self::symbol) is excepted, and modules that are
-    ///   [retained](Self::retain);
-    /// - that threads it starts call what is new in this publication only after it, and no other module that is replaced while they
-    ///   are in it: a thread outside frames holds only the version that started it.
-    pub unsafe fn load(&self, source: impl Into<Source>) -> Result<Publication, Error> {
-        // SAFETY: the caller's promise.
-        unsafe { self.load_all([source]) }
-    }
-
-    /// Loads or replaces several modules in one publication: every frame sees all of them or none. They may call each other.
-    ///
-    /// # Errors
-    ///
-    /// As for [`load`](Self::load); if one file is wrong, nothing is published.
-    ///
-    /// # Safety
-    ///
-    /// As for [`load`](Self::load), of each.
-    pub unsafe fn load_all(
-        &self,
-        sources: impl IntoIterator<Item = impl Into<Source>>,
-    ) -> Result<Publication, Error> {
-        quiescence::outside(|caller| {
-            let mut state = self.lock()?;
-            // SAFETY: the caller's promise.
-            let published = unsafe { state.load(sources, caller) };
-            // What was replaced before may be free by now.
-            state.tidy();
-            published
-        })
-    }
-
-    /// Takes a module out. Calls to it from frames opened afterwards abort the process, so its callers go first.
-    ///
-    /// # Errors
-    ///
-    /// If it is not loaded, or another loaded module calls it.
-    pub fn unload(&self, module: &str) -> Result<(), Error> {
-        let mut state = self.lock()?;
-        state.unload(module)?;
-        state.tidy();
-        Ok(())
-    }
-
-    /// Publishes an earlier generation's versions again, as a new generation: by one swap, with nothing loaded and no constructor run.
-    /// Versions that have come since are replaced by it like any others, and can be had back in the same way.
-    ///
-    /// How many publications can be taken back says [`Config::history`].
-    ///
-    /// # Errors
-    ///
-    /// If history has not got that generation; if a version of it lacks a function that has been
-    /// [given out](Self::symbol) since; if a version that is kept calls a module that was not loaded then.
-    pub fn rollback(&self, generation: u64) -> Result<Publication, Error> {
-        let mut state = self.lock()?;
-        let published = state.rollback(generation)?;
-        state.tidy();
-        Ok(published)
     }
 
     /// Opens a frame on this thread, in the current generation (or in that of the frame it is already inside).
@@ -164,8 +109,22 @@ impl Runtime {
                     .into(),
             });
         }
+        self.trampoline(module, symbol, true)
+    }
+
+    /// As [`symbol`](Self::symbol), with the caller's word that the address is called only by threads that are inside a frame. Old versions are
+    /// then freed as those of modules are that never gave out an address.
+    ///
+    /// # Errors
+    ///
+    /// If the module is not loaded or has no such function.
+    pub fn frame_symbol(&self, module: &str, symbol: &str) -> Result<NonNull<()>, Error> {
+        self.trampoline(module, symbol, false)
+    }
+
+    fn trampoline(&self, module: &str, symbol: &str, escapes: bool) -> Result<NonNull<()>, Error> {
         let mut state = self.lock()?;
-        let trampoline = state.symbol(module, symbol)?;
+        let trampoline = state.symbol(module, symbol, escapes)?;
         state.tidy();
         Ok(NonNull::new(trampoline as *mut ()).expect("code is not at address 0"))
     }
@@ -239,16 +198,94 @@ impl Runtime {
         barrier::is_asymmetric()
     }
 
+    /// The modules that are loaded, by name.
+    ///
+    /// # Errors
+    ///
+    /// As for [`collect`](Self::collect).
+    pub fn modules(&self) -> Result<Vec<ModuleVersion>, Error> {
+        Ok(self.lock()?.loaded_modules())
+    }
+
+    /// How the loads since the start, or the last [`shutdown`](Self::shutdown), went.
+    ///
+    /// # Errors
+    ///
+    /// As for [`collect`](Self::collect).
+    pub fn statistics(&self) -> Result<Statistics, Error> {
+        let loader = &self.shared.loader;
+        let mut statistics = loader.recorder.lock().statistics();
+        (statistics.cache_hits, statistics.cache_misses) = loader.interfaces.counts();
+        statistics.watched = self.shared.watches.len();
+        self.lock()?.add_to(&mut statistics);
+        Ok(statistics)
+    }
+
+    /// Changes [`Config::max_memory`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`collect`](Self::collect).
+    pub fn set_max_memory(&self, bytes: Option<usize>) -> Result<(), Error> {
+        self.lock()?.set_max_memory(bytes);
+        Ok(())
+    }
+
+    /// How many threads stage loads with [`LoadOptions::threads`](crate::LoadOptions::threads): they are started at the first such load. 0: as many as
+    /// there are cores, at most 4, which is the default.
+    pub fn set_threads(&self, threads: usize) {
+        self.shared.loader.crew.set_threads(threads);
+    }
+
+    /// How many loads may be under way at once: others wait, within their time-out. None, the default: any number.
+    pub fn set_concurrency(&self, loads: Option<usize>) {
+        self.shared.loader.gate.set_limit(loads);
+    }
+
+    /// Whether to look for old versions that nobody is inside after each load, as [`collect_quiescent`](Self::collect_quiescent) does. Off
+    /// by default.
+    pub fn set_eager_collection(&self, eager: bool) {
+        self.shared.loader.eager.store(eager, Ordering::Relaxed);
+    }
+
+    /// Whether to keep of each version that is loaded from now on what [`compatibility`](Self::compatibility) needs: a copy of its file, until it is
+    /// asked for the first time. Off by default: then the verdicts on calls and state are unknown. Loads that are validated keep it in any case.
+    pub fn set_keep_files(&self, keep: bool) {
+        self.shared.loader.keep_files.store(keep, Ordering::Relaxed);
+    }
+
+    /// Ends all watches, joins the runtime's threads, unloads all modules, frees what nobody is inside, and forgets the statistics. The runtime can be
+    /// used again.
+    ///
+    /// # Errors
+    ///
+    /// As for [`collect`](Self::collect). If an old version that cannot be freed still calls a module, that module stays with all others, and the error names
+    /// it.
+    pub fn shutdown(&self) -> Result<(), Error> {
+        drop(Busy::enter()?);
+        self.shared.watches.stop();
+        self.shared.loader.crew.stop();
+        let unloaded = quiescence::outside(|caller| {
+            let mut state = self.lock()?;
+            // Old versions that are retained may call modules that are to go.
+            state.collect_quiescent(caller)?;
+            let names: Vec<String> = state.loaded_modules().into_iter().map(|module| module.name).collect();
+            let unloaded = state.unload(names.iter().map(String::as_str));
+            state.collect_quiescent(caller)?;
+            unloaded
+        });
+        *self.shared.loader.recorder.lock() = Recorder::default();
+        self.shared.loader.interfaces.clear();
+        match &unloaded {
+            Ok(()) => tracing::info!("stopped"),
+            Err(error) => tracing::error!(%error, "stopped, but modules stay loaded"),
+        }
+        unloaded
+    }
+
     fn lock(&self) -> Result<Guard, Error> {
-        // Another thread may have held the lock when the process was forked, and its frames are here without it.
-        if fork::is_child() {
-            return Err(Error::Forked);
-        }
-        if BUSY.replace(true) {
-            return Err(Error::Reentered);
-        }
-        // The state is changed only once nothing can fail any more, so a panic before leaves it as it was.
-        Ok(Guard { state: self.state.lock().unwrap_or_else(PoisonError::into_inner) })
+        let busy = Busy::enter()?;
+        Ok(Guard { state: self.shared.state.lock(), _busy: busy })
     }
 }
 
@@ -260,7 +297,9 @@ impl fmt::Debug for Runtime {
 
 /// The state, and the mark on this thread that it has it.
 struct Guard {
+    // Dropped in this order.
     state: MutexGuard<'static, State>,
+    _busy: Busy,
 }
 
 impl std::ops::Deref for Guard {
@@ -276,7 +315,23 @@ impl std::ops::DerefMut for Guard {
     }
 }
 
-impl Drop for Guard {
+/// The mark on a thread that it is in the midst of something of the runtime's.
+struct Busy(PhantomData<*const ()>);
+
+impl Busy {
+    fn enter() -> Result<Self, Error> {
+        // Another thread may have held the lock when the process was forked, and its frames are here without it.
+        if fork::is_child() {
+            return Err(Error::Forked);
+        }
+        match BUSY.replace(true) {
+            true => Err(Error::Reentered),
+            false => Ok(Self(PhantomData)),
+        }
+    }
+}
+
+impl Drop for Busy {
     fn drop(&mut self) {
         BUSY.set(false);
     }

@@ -1,7 +1,12 @@
 //! What can go wrong, each with what to do about it.
 
-use std::path::PathBuf;
+mod kind;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 use std::{fmt, io};
+
+pub use kind::ErrorKind;
 
 /// Why a call of the runtime changed nothing. After any error the old versions go on serving.
 #[non_exhaustive]
@@ -154,12 +159,94 @@ pub enum Error {
         /// How many there are.
         limit: usize,
     },
-    /// A module's constructor or destructor called back into the runtime that is running it.
+    /// A module that this one says it needs (runtime_module.h) is not loaded.
+    MissingModule {
+        /// The file.
+        path: PathBuf,
+        /// The module that it needs.
+        needs: String,
+    },
+    /// The version does not fit to the one that is loaded ([`LoadOptions::validate`](crate::LoadOptions::validate)).
+    Incompatible {
+        /// The file.
+        path: PathBuf,
+        /// How they differ.
+        report: Box<midflight_interface::Report>,
+    },
+    /// The version's own `module_init` refused.
+    Refused {
+        /// The file.
+        path: PathBuf,
+        /// What it returned.
+        code: i32,
+    },
+    /// A load took longer than it was given. Nothing was published.
+    Timeout {
+        /// What it was given.
+        limit: Duration,
+    },
+    /// What is in memory is not what was linked ([`LoadOptions::verify`](crate::LoadOptions::verify)).
+    Integrity {
+        /// The file.
+        path: PathBuf,
+        /// The module.
+        module: String,
+        /// The first byte that differs, from the beginning of the image.
+        offset: usize,
+        /// Whether the versions that were replaced were published again.
+        rolled_back: bool,
+    },
+    /// No earlier version of the module was kept ([`LoadOptions::keep_previous`](crate::LoadOptions::keep_previous)).
+    NoPreviousVersion {
+        /// The module.
+        module: String,
+    },
+    /// A file cannot be watched.
+    Watch {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file is not watched.
+    NotWatched {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Threads for staging could not be started.
+    Threads {
+        /// Why.
+        source: io::Error,
+    },
+    /// The runtime was called from where it is busy: a module's constructor or destructor, or a load's progress callback.
     Reentered,
     /// This process was forked from the one in which the runtime was started.
     Forked,
     /// There was nothing to load.
     NoFiles,
+}
+
+impl Error {
+    /// The file that is to blame, if it is one.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Read { path, .. }
+            | Self::Image { path, .. }
+            | Self::NoName { path }
+            | Self::Library { path, .. }
+            | Self::DataImport { path, .. }
+            | Self::Ambiguous { path, .. }
+            | Self::MissingFunctions { path, .. }
+            | Self::MissingModule { path, .. }
+            | Self::Incompatible { path, .. }
+            | Self::Refused { path, .. }
+            | Self::Integrity { path, .. }
+            | Self::Watch { path, .. }
+            | Self::NotWatched { path } => Some(path),
+            Self::DuplicateModule { paths: [_, second], .. } => Some(second),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Error {
@@ -254,13 +341,48 @@ impl fmt::Display for Error {
             Self::TooManySlots { limit } => {
                 write!(f, "all {limit} slots are in use: a process can call at most that many functions of modules")
             }
+            Self::MissingModule { path, needs } => write!(
+                f,
+                "{}: needs the module `{needs}`, which is not loaded: load it before, or with this one",
+                path.display()
+            ),
+            Self::Incompatible { path, report } => write!(
+                f,
+                "{}: does not fit to the version that is loaded: {report}. Restore what changed, or load it without validation if \
+                 nothing depends on that",
+                path.display()
+            ),
+            Self::Refused { path, code } => {
+                write!(f, "{}: its module_init() returned {code}: it does not want to be loaded", path.display())
+            }
+            Self::Timeout { limit } => write!(f, "Hot-reload timeout after {}ms", limit.as_millis()),
+            Self::Integrity { path, module, offset, rolled_back } => write!(
+                f,
+                "{}: the code of `{module}` in memory is not what was linked, from byte {offset:#x} on: something in this process has \
+                 written to it. {}",
+                path.display(),
+                match rolled_back {
+                    true => "The version before it is current again",
+                    false => "It is current nevertheless: roll it back, or load it again",
+                }
+            ),
+            Self::NoPreviousVersion { module } => write!(
+                f,
+                "no earlier version of `{module}` was kept: reload it with backup_current_state (LoadOptions::keep_previous)"
+            ),
+            Self::Watch { path, source } => write!(f, "{}: cannot be watched: {source}", path.display()),
+            Self::NotWatched { path } => write!(f, "{}: is not watched", path.display()),
+            Self::Threads { source } => {
+                write!(f, "threads to stage modules on could not be started: {source}. Stage on the calling thread, or raise the limit")
+            }
             Self::Forked => f.write_str(
                 "the runtime was started by this process's parent: code can be called here, but not loaded or freed; \
                  start the runtime after the fork, or exec",
             ),
             Self::NoFiles => f.write_str("no files were given to load"),
             Self::Reentered => f.write_str(
-                "the runtime was called from a module's constructor or destructor: it is busy with that module; call it later",
+                "the runtime was called from a module's constructor or destructor, or from the progress callback of a load: it is busy \
+                 with that module; call it later",
             ),
         }
     }
@@ -284,6 +406,8 @@ impl std::error::Error for Error {
             | Self::Profile { source, .. }
             | Self::CodeMemory { source, .. }
             | Self::Quiescence { source }
+            | Self::Watch { source, .. }
+            | Self::Threads { source }
             | Self::Synchronise { source } => Some(source),
             Self::Image { source, .. } => Some(source),
             _ => None,

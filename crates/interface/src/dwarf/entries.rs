@@ -1,0 +1,382 @@
+//! All entries that types, functions and variables are described by, from the first to the last.
+
+use std::collections::HashMap;
+
+use gimli::{DwTag, UnitType, constants};
+
+use super::attributes::{Attributes, Link, Number, Place};
+use super::units::{File, Unit, Units};
+use super::{DAMAGED, Reason, Sections, reason};
+use crate::types::PartKind;
+use midflight_image::debug::DebugInfo;
+
+/// A namespace, class or function that names are in: its number in [`Raw::scopes`]. 0 is none.
+pub(super) type Scope = u32;
+
+/// A type, a function or a variable, as it is described.
+pub(super) struct Entry<'d> {
+    /// Counted over `.debug_info` and `.debug_types`, one after the other.
+    pub(super) offset: usize,
+    pub(super) tag: DwTag,
+    pub(super) unit: u32,
+    pub(super) scope: Scope,
+    pub(super) name: &'d [u8],
+    pub(super) target: Link,
+    pub(super) origin: Link,
+    pub(super) class: Link,
+    pub(super) signature: Option<u64>,
+    pub(super) size: Option<u64>,
+    pub(super) encoding: u8,
+    pub(super) file: File,
+    /// It is in the source that was compiled, and in no header.
+    pub(super) in_source: bool,
+    pub(super) declaration: bool,
+    pub(super) external: bool,
+    pub(super) vector: bool,
+    pub(super) parts: Vec<RawPart<'d>>,
+}
+
+/// A part of a type: see [`PartKind`].
+pub(super) struct RawPart<'d> {
+    pub(super) kind: PartKind,
+    pub(super) name: &'d [u8],
+    pub(super) value: i64,
+    pub(super) bits: u32,
+    pub(super) target: Link,
+}
+
+/// A function with code, or a variable with memory.
+pub(super) struct Defined<'d> {
+    /// In [`Raw::entries`].
+    pub(super) entry: u32,
+    pub(super) place: Place,
+    pub(super) linkage: &'d [u8],
+}
+
+/// What the debug information says, not yet joined.
+#[derive(Default)]
+pub(crate) struct Raw<'d> {
+    /// By offset.
+    pub(super) entries: Vec<Entry<'d>>,
+    pub(super) functions: Vec<Defined<'d>>,
+    pub(super) variables: Vec<Defined<'d>>,
+    /// The scope that each is in, and its name.
+    pub(super) scopes: Vec<(Scope, &'d [u8])>,
+    /// The types that units stand for, by signature.
+    pub(super) signatures: HashMap<u64, usize>,
+    /// Of each unit: the name of its source, and whether it leaves types undefined that its source defines.
+    pub(super) units: Vec<(&'d [u8], bool)>,
+    scope_numbers: HashMap<(Scope, &'d [u8]), Scope>,
+}
+
+/// An entry that others are in.
+struct Frame {
+    depth: isize,
+    scope: Scope,
+    in_function: bool,
+    role: Role,
+}
+
+/// Where an entry is.
+struct At {
+    offset: usize,
+    tag: DwTag,
+    scope: Scope,
+    in_function: bool,
+    parent: Role,
+}
+
+#[derive(Clone, Copy)]
+enum Role {
+    Other,
+    Aggregate(usize),
+    Function(usize),
+    /// Of an aggregate: it has one variant of several, chosen by a number.
+    Variant(usize, i64),
+    /// What is in it describes one use of a function.
+    Inlined,
+}
+
+impl<'d> Raw<'d> {
+    pub(crate) fn read(debug: &'d DebugInfo<'_>) -> Result<Self, Reason> {
+        let sections = Sections::of(debug);
+        let units = Units::read(sections)?;
+        let mut raw = Raw { scopes: vec![(0, &[])], ..Raw::default() };
+        // Several attributes may take no byte.
+        let mut left = (sections.info.len() + sections.types.len()).saturating_mul(16);
+        for unit in &units.units {
+            if let UnitType::Type { type_signature, type_offset } = unit.header.type_() {
+                let at = unit.start.checked_add(type_offset.0).ok_or(DAMAGED)?;
+                raw.signatures.entry(type_signature.0).or_insert(at);
+            }
+            raw.units.push((unit.name, unit.of_type || unit.sparse));
+            raw.unit(&units, unit, &mut left)?;
+        }
+        Ok(raw)
+    }
+
+    /// The entry that a link leads to.
+    pub(super) fn find(&self, link: Link) -> Option<u32> {
+        let offset = match link {
+            Link::None => return None,
+            Link::At(offset) => offset,
+            Link::Type(signature) => *self.signatures.get(&signature)?,
+        };
+        let at = self.entries.binary_search_by_key(&offset, |entry| entry.offset);
+        at.ok().map(|at| at as u32)
+    }
+
+    fn scope(&mut self, parent: Scope, name: &'d [u8]) -> Scope {
+        let next = self.scopes.len() as Scope;
+        let number = *self.scope_numbers.entry((parent, name)).or_insert(next);
+        if number == next {
+            self.scopes.push((parent, name));
+        }
+        number
+    }
+
+    fn unit(&mut self, units: &Units<'d>, unit: &Unit<'d>, left: &mut usize) -> Result<(), Reason> {
+        let abbreviations = units.abbreviations(unit)?;
+        let mut entries = unit.header.entries_raw(abbreviations, None).map_err(reason)?;
+        let mut frames: Vec<Frame> = Vec::new();
+        while !entries.is_empty() {
+            let (offset, depth) = (unit.start + entries.next_offset().0, entries.next_depth());
+            let Some(abbreviation) = entries.read_abbreviation().map_err(reason)? else { continue };
+            while frames.last().is_some_and(|frame| frame.depth >= depth) {
+                frames.pop();
+            }
+            let (mut scope, mut in_function, parent) = frames
+                .last()
+                .map_or((0, false, Role::Other), |frame| (frame.scope, frame.in_function, frame.role));
+            let (tag, specifications) = (abbreviation.tag(), abbreviation.attributes());
+            *left = left.checked_sub(specifications.len()).ok_or(DAMAGED)?;
+            let mut role = Role::Other;
+            if matters(tag, parent) {
+                in_function |= tag == constants::DW_TAG_subprogram;
+                let attributes = Attributes::read(units, unit, &mut entries, specifications)?;
+                role = self.entry(units, unit, At { offset, tag, scope, in_function, parent }, &attributes);
+                if opens_scope(tag) {
+                    scope = self.scope(scope, attributes.name);
+                }
+            } else {
+                entries.skip_attributes(specifications).map_err(reason)?;
+                if tag == constants::DW_TAG_inlined_subroutine || matches!(parent, Role::Inlined) {
+                    role = Role::Inlined;
+                }
+            }
+            if abbreviation.has_children() {
+                frames.push(Frame { depth, scope, in_function, role });
+            }
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, units: &Units<'d>, unit: &Unit<'d>, at: At, attributes: &Attributes<'d>) -> Role {
+        let At { offset, tag, scope, in_function, parent } = at;
+        match (tag, parent) {
+            (constants::DW_TAG_namespace, _) => return Role::Other,
+            (constants::DW_TAG_variable, _) => {
+                if attributes.place == Place::Elsewhere {
+                    return Role::Other;
+                }
+            }
+            (constants::DW_TAG_subprogram, Role::Aggregate(owner)) if attributes.is_virtual => {
+                self.virtual_function(owner, attributes);
+            }
+            (constants::DW_TAG_member, Role::Aggregate(_) | Role::Variant(..))
+                // Shared by all objects: a variable.
+                if attributes.external || attributes.declaration => {}
+            (constants::DW_TAG_member | constants::DW_TAG_inheritance, Role::Aggregate(owner) | Role::Variant(owner, _)) => {
+                if let Role::Variant(_, chosen_by) = parent {
+                    self.part(owner, PartKind::Variant, attributes.name, chosen_by, Link::None);
+                }
+                self.member(owner, tag, attributes);
+                return Role::Other;
+            }
+            (constants::DW_TAG_variant_part, Role::Aggregate(owner)) => return Role::Aggregate(owner),
+            (constants::DW_TAG_variant, Role::Aggregate(owner)) => {
+                return Role::Variant(owner, attributes.value.known().unwrap_or(-1));
+            }
+            (constants::DW_TAG_enumerator, Role::Aggregate(owner)) => {
+                let value = attributes.value.known().unwrap_or(0);
+                self.part(owner, PartKind::Enumerator, attributes.name, value, Link::None);
+                return Role::Other;
+            }
+            (constants::DW_TAG_subrange_type | constants::DW_TAG_generic_subrange, Role::Aggregate(owner)) => {
+                self.part(owner, PartKind::Dimension, &[], attributes.elements(), Link::None);
+                return Role::Other;
+            }
+            (constants::DW_TAG_formal_parameter, Role::Function(owner)) => {
+                self.part(owner, PartKind::Parameter, &[], 0, attributes.target);
+                return Role::Other;
+            }
+            (constants::DW_TAG_unspecified_parameters, Role::Function(owner)) => {
+                self.part(owner, PartKind::Variadic, &[], 0, Link::None);
+                return Role::Other;
+            }
+            (
+                constants::DW_TAG_member
+                | constants::DW_TAG_inheritance
+                | constants::DW_TAG_variant_part
+                | constants::DW_TAG_variant
+                | constants::DW_TAG_enumerator
+                | constants::DW_TAG_generic_subrange
+                | constants::DW_TAG_formal_parameter
+                | constants::DW_TAG_unspecified_parameters,
+                _,
+            ) => return Role::Other,
+            _ => {}
+        }
+        let index = self.entries.len();
+        let defined = |place| Defined { entry: index as u32, place, linkage: attributes.linkage };
+        match tag {
+            constants::DW_TAG_subprogram if !unit.is_assembly() => {
+                self.functions.push(defined(attributes.low));
+            }
+            // Of thread-local variables gcc does not say on AArch64 where they are.
+            constants::DW_TAG_variable
+                if attributes.place != Place::None
+                    || !in_function && !attributes.declaration && attributes.value == Number::None =>
+            {
+                self.variables.push(defined(attributes.place));
+            }
+            _ => {}
+        }
+        self.entries.push(Entry {
+            offset,
+            tag,
+            unit: (self.units.len() - 1) as u32,
+            scope,
+            name: attributes.name,
+            target: attributes.target,
+            origin: attributes.origin,
+            class: attributes.class,
+            signature: attributes.signature,
+            size: attributes.size,
+            encoding: attributes.encoding,
+            file: attributes.file,
+            in_source: is_aggregate(tag) && unit.has_headers() && units.is_source(unit, attributes.file),
+            declaration: attributes.declaration,
+            external: attributes.external,
+            vector: attributes.vector,
+            parts: Vec::new(),
+        });
+        match tag {
+            constants::DW_TAG_subprogram | constants::DW_TAG_subroutine_type => Role::Function(index),
+            constants::DW_TAG_enumeration_type | constants::DW_TAG_array_type => Role::Aggregate(index),
+            _ if is_aggregate(tag) => Role::Aggregate(index),
+            _ => Role::Other,
+        }
+    }
+
+    fn part(&mut self, owner: usize, kind: PartKind, name: &'d [u8], value: i64, target: Link) {
+        self.entries[owner].parts.push(RawPart { kind, name, value, bits: 0, target });
+    }
+
+    fn member(&mut self, owner: usize, tag: DwTag, attributes: &Attributes<'d>) {
+        let storage = || {
+            let of = self.find(attributes.target).and_then(|target| self.entries[target as usize].size);
+            of.unwrap_or(0)
+        };
+        let value = attributes.bit_offset(storage);
+        let mut part = RawPart {
+            kind: PartKind::Member,
+            name: attributes.name,
+            value,
+            bits: attributes.bits.map_or(0, |bits| bits.min(u32::MAX.into()) as u32),
+            target: attributes.target,
+        };
+        if tag == constants::DW_TAG_inheritance {
+            part.kind = PartKind::Base;
+            part.name = &[];
+        } else if attributes.name.starts_with(b"_vptr") {
+            // Each compiler has a name and a type of its own for it.
+            part.name = b"_vptr";
+            part.target = Link::None;
+        }
+        self.entries[owner].parts.push(part);
+    }
+
+    /// A place in the table of virtual functions.
+    fn virtual_function(&mut self, owner: usize, attributes: &Attributes<'d>) {
+        // Compilers declare those that the source does not, where they need them.
+        if attributes.artificial {
+            return;
+        }
+        // clang has no symbol for a destructor, which stands for several.
+        let destructor = attributes.linkage.is_empty() || attributes.name.starts_with(b"~");
+        let name = if destructor { attributes.name } else { attributes.linkage };
+        let index = attributes.virtual_index.known().unwrap_or(-1);
+        self.part(owner, PartKind::Virtual, name, index, Link::None);
+    }
+}
+
+/// Whether an entry says something here. Most of them are local variables, parameters of what was inlined, and calls.
+fn matters(tag: DwTag, parent: Role) -> bool {
+    match tag {
+        constants::DW_TAG_formal_parameter | constants::DW_TAG_unspecified_parameters => {
+            matches!(parent, Role::Function(_))
+        }
+        constants::DW_TAG_variable
+        | constants::DW_TAG_subprogram
+        | constants::DW_TAG_namespace
+        | constants::DW_TAG_member
+        | constants::DW_TAG_inheritance
+        | constants::DW_TAG_variant_part
+        | constants::DW_TAG_variant
+        | constants::DW_TAG_enumerator
+        | constants::DW_TAG_generic_subrange => true,
+        _ => is_type(tag),
+    }
+}
+
+pub(super) fn is_aggregate(tag: DwTag) -> bool {
+    matches!(
+        tag,
+        constants::DW_TAG_structure_type
+            | constants::DW_TAG_class_type
+            | constants::DW_TAG_union_type
+            | constants::DW_TAG_interface_type
+    )
+}
+
+/// Another name for a type, or what may be done with it.
+pub(super) fn is_modifier(tag: DwTag) -> bool {
+    matches!(
+        tag,
+        constants::DW_TAG_typedef
+            | constants::DW_TAG_template_alias
+            | constants::DW_TAG_const_type
+            | constants::DW_TAG_volatile_type
+            | constants::DW_TAG_restrict_type
+            | constants::DW_TAG_atomic_type
+            | constants::DW_TAG_immutable_type
+            | constants::DW_TAG_packed_type
+            | constants::DW_TAG_shared_type
+    )
+}
+
+fn is_type(tag: DwTag) -> bool {
+    is_aggregate(tag)
+        || is_modifier(tag)
+        || matches!(
+            tag,
+            constants::DW_TAG_base_type
+                | constants::DW_TAG_pointer_type
+                | constants::DW_TAG_reference_type
+                | constants::DW_TAG_rvalue_reference_type
+                | constants::DW_TAG_ptr_to_member_type
+                | constants::DW_TAG_enumeration_type
+                | constants::DW_TAG_array_type
+                | constants::DW_TAG_subroutine_type
+                | constants::DW_TAG_subrange_type
+                | constants::DW_TAG_unspecified_type
+                | constants::DW_TAG_string_type
+                | constants::DW_TAG_set_type
+                | constants::DW_TAG_file_type
+        )
+}
+
+fn opens_scope(tag: DwTag) -> bool {
+    is_aggregate(tag) || matches!(tag, constants::DW_TAG_namespace | constants::DW_TAG_subprogram)
+}

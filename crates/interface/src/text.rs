@@ -1,0 +1,129 @@
+//! Types as C writes them, in a line. What would be long is cut.
+
+use crate::types::{Id, Kind, Part, PartKind, Type, Types};
+
+/// In characters, about.
+const LONGEST: usize = 240;
+const DEPTH: u32 = 12;
+const PARAMETERS: usize = 32;
+
+impl Types {
+    /// A type without const and typedefs, and of structures only the name.
+    pub(crate) fn text(&self, id: Id) -> String {
+        shorten(self.declare(id, String::new(), DEPTH))
+    }
+
+    /// What `inner` is declared as.
+    fn declare(&self, id: Id, inner: String, depth: u32) -> String {
+        let of = self.get(id);
+        if depth == 0 || inner.len() > LONGEST {
+            return spaced("...", &inner);
+        }
+        match of.kind {
+            Kind::Void => spaced("void", &inner),
+            Kind::Pointer | Kind::Reference | Kind::RvalueReference => {
+                let mark = match of.kind {
+                    Kind::Pointer => "*",
+                    Kind::Reference => "&",
+                    _ => "&&",
+                };
+                let binds = matches!(self.get(of.target).kind, Kind::Array | Kind::Function);
+                let inner = if binds { format!("({mark}{inner})") } else { format!("{mark}{inner}") };
+                self.declare(of.target, inner, depth - 1)
+            }
+            Kind::MemberPointer => {
+                let class = self.parts(of).first().map_or_else(String::new, |part| self.named(part.target));
+                let binds = matches!(self.get(of.target).kind, Kind::Array | Kind::Function);
+                let inner = if binds { format!("({class}::*{inner})") } else { format!("{class}::*{inner}") };
+                self.declare(of.target, inner, depth - 1)
+            }
+            Kind::Array => self.declare(of.target, inner + &self.dimensions(of), depth - 1),
+            Kind::Vector => {
+                let element = self.declare(of.target, String::new(), depth - 1);
+                spaced(&format!("vector {element}{}", self.dimensions(of)), &inner)
+            }
+            Kind::Function => {
+                let (mut parameters, mut length) = (Vec::new(), 0);
+                for (index, part) in self.parts(of).iter().enumerate() {
+                    if part.kind == PartKind::Variadic || index == PARAMETERS || length > LONGEST {
+                        parameters.push("...".into());
+                        break;
+                    }
+                    let text = self.declare(part.target, String::new(), depth.min(6) - 1);
+                    length += text.len();
+                    parameters.push(text);
+                }
+                if parameters.is_empty() {
+                    parameters.push("void".into());
+                }
+                let inner = format!("{inner}({})", parameters.join(", "));
+                self.declare(of.target, inner, depth - 1)
+            }
+            _ => spaced(&self.named(id), &inner),
+        }
+    }
+
+    fn dimensions(&self, of: &Type) -> String {
+        let dimension = |part: &Part| match part.value {
+            0 => "[]".to_string(),
+            count => format!("[{count}]"),
+        };
+        self.parts(of).iter().take(8).map(dimension).collect()
+    }
+
+    /// The name of a type that has one.
+    pub(crate) fn named(&self, id: Id) -> String {
+        let of = self.get(id);
+        match (self.name(of.name), of.kind) {
+            ("", Kind::Struct) => "struct (anonymous)".into(),
+            ("", Kind::Union) => "union (anonymous)".into(),
+            ("", Kind::Enum) => "enum (anonymous)".into(),
+            ("", Kind::Other(_)) => format!("an unusual type of {} bytes", of.size),
+            ("", _) => "a type without a name".into(),
+            (name, _) => name.into(),
+        }
+    }
+
+    /// A part of a structure: `hp: int at 8`.
+    pub(crate) fn part_text(&self, part: &Part) -> String {
+        let name = match self.name(part.name) {
+            "" => "(anonymous)",
+            name => name,
+        };
+        let place = match (part.value, part.bits) {
+            (-1, _) => "at a place of its own".to_string(),
+            (bit, 0) if bit % 8 == 0 => format!("at {}", bit / 8),
+            (bit, _) => format!("at bit {bit}"),
+        };
+        shorten(match part.kind {
+            PartKind::Member if part.bits != 0 => {
+                format!("{name}: {}:{} {place}", self.text(part.target), part.bits)
+            }
+            PartKind::Member => format!("{name}: {} {place}", self.text(part.target)),
+            PartKind::Base => format!("base {} {place}", self.named(part.target)),
+            PartKind::Virtual => format!("virtual {name} is number {}", part.value),
+            PartKind::Variant => format!("{name} is variant {}", part.value),
+            PartKind::Enumerator => format!("{name} = {}", part.value),
+            PartKind::Parameter | PartKind::Definition => self.text(part.target),
+            PartKind::Variadic => "...".into(),
+            PartKind::Dimension => format!("[{}]", part.value),
+        })
+    }
+}
+
+fn spaced(name: &str, inner: &str) -> String {
+    match inner {
+        "" => name.to_string(),
+        inner if inner.starts_with('[') => format!("{name}{inner}"),
+        inner => format!("{name} {inner}"),
+    }
+}
+
+pub(crate) fn shorten(mut text: String) -> String {
+    if text.len() > LONGEST {
+        let end = (0..=LONGEST).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        text.truncate(end);
+        text += "...";
+    }
+    text
+}

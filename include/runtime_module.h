@@ -1,0 +1,59 @@
+/* What a module may say of itself. None of it is needed: any shared object, object file or archive is a module.
+ *
+ * SPDX-License-Identifier: MIT OR Apache-2.0
+ *
+ *     #include "runtime_module.h"
+ *
+ *     RUNTIME_MODULE("physics", "2.1.0")
+ *     RUNTIME_MODULE_NEEDS("terrain")
+ *
+ *     int module_init(void) { return open_tables() ? 0 : -1; }
+ *     void module_shutdown(void) { close_tables(); }
+ *
+ * State that is handed from one version to the next comes with a later version of this header.
+ */
+#ifndef MIDFLIGHT_RUNTIME_MODULE_H
+#define MIDFLIGHT_RUNTIME_MODULE_H
+
+#ifndef __ELF__
+#error "runtime_module.h: modules are ELF files so far: compile for Linux"
+#endif
+
+/* What these macros write: an ELF note (System V gABI, "Note Section") of the owner "midflight", whose descriptor is a string that ends with
+ * a zero. Types: 1 the module's name, 2 its version, 3 the name of a module that it needs. They are at file scope, once or never in a
+ * module; RUNTIME_MODULE_NEEDS as often as need be. The strings are literals of printable characters without quotes and backslashes. */
+#define RUNTIME_MODULE_NOTE_(type, text)                                                                                       \
+    __asm__(".pushsection .note.midflight,\"a\",%note\n"                                                                       \
+            ".balign 4\n"                                                                                                      \
+            ".long 772f - 771f, 774f - 773f, " type "\n"                                                                       \
+            "771: .asciz \"midflight\"\n"                                                                                      \
+            "772: .balign 4\n"                                                                                                 \
+            "773: .asciz \"" text "\"\n"                                                                                       \
+            "774: .balign 4\n"                                                                                                 \
+            ".popsection\n");
+
+/* The module's name, by which hot_reload_symbol() and others call it, and its version, which the log shows. */
+#define RUNTIME_MODULE(name, version) RUNTIME_MODULE_NOTE_("1", name) RUNTIME_MODULE_NOTE_("2", version)
+
+/* A module that must be loaded already, or with this one in one call. It is initialised first, and cannot be unloaded before. */
+#define RUNTIME_MODULE_NEEDS(module) RUNTIME_MODULE_NOTE_("3", module)
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Both are optional, and found by name. */
+
+/* Called once for each version, after its constructors and before it is published. 0: go on; anything else refuses the version: the
+ * reload fails with RUNTIME_ERROR_REFUSED, its destructors run, the old version goes on serving. */
+__attribute__((visibility("default"))) int module_init(void);
+
+/* Called once for each version that module_init() accepted, or that has none: when nobody can be inside it any more, before its
+ * destructors. */
+__attribute__((visibility("default"))) void module_shutdown(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,128 @@
+//! What loading does before and around the runtime's lock: turns and time-outs (`gate`), threads (`crew`), and what files say of themselves
+//! (`interfaces`). `publish/staging.rs` has what is done behind it.
+
+mod crew;
+mod gate;
+mod interfaces;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+pub(crate) use crew::Crew;
+pub(crate) use gate::{Deadline, Gate};
+pub(crate) use interfaces::{Interfaces, Origin};
+
+use crate::debug::Observers;
+use crate::module::{Extent, ModuleFile, Source};
+use crate::statistics::Recorder;
+use crate::{Error, LoadOptions};
+
+/// What all loads share.
+pub(crate) struct Loader {
+    pub(crate) gate: Gate,
+    pub(crate) crew: Crew,
+    pub(crate) interfaces: Interfaces,
+    pub(crate) observers: Mutex<Observers>,
+    pub(crate) recorder: Mutex<Recorder>,
+    /// See [`crate::Runtime::set_keep_files`]. Relaxed, as the next: a load takes it as it finds it.
+    pub(crate) keep_files: AtomicBool,
+    /// See [`crate::Runtime::set_eager_collection`].
+    pub(crate) eager: AtomicBool,
+}
+
+impl Loader {
+    pub(crate) fn new(observers: Observers) -> Self {
+        Self {
+            gate: Gate::default(),
+            crew: Crew::default(),
+            interfaces: Interfaces::default(),
+            observers: Mutex::new(observers),
+            recorder: Mutex::default(),
+            keep_files: AtomicBool::new(false),
+            eager: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn is_eager(&self) -> bool {
+        self.eager.load(Ordering::Relaxed)
+    }
+
+    /// How much is read of the files of a load.
+    pub(crate) fn extent(&self, options: &LoadOptions<'_>) -> Extent {
+        match self.keep_files.load(Ordering::Relaxed) || options.validate {
+            _ if self.observers.lock().are_there() => Extent::Observed,
+            true => Extent::Whole,
+            false => Extent::Loaded,
+        }
+    }
+}
+
+/// A load that is under way.
+pub(crate) struct Load<'l> {
+    pub(crate) loader: &'l Loader,
+    pub(crate) options: &'l LoadOptions<'l>,
+    pub(crate) deadline: Deadline,
+    pub(crate) begin: Instant,
+    paths: Vec<PathBuf>,
+}
+
+impl<'l> Load<'l> {
+    pub(crate) fn new(loader: &'l Loader, options: &'l LoadOptions<'l>, sources: &[Source]) -> Self {
+        let paths = match options.progress {
+            Some(_) => sources.iter().filter_map(|source| source.path()).map(Into::into).collect(),
+            None => Vec::new(),
+        };
+        Self { loader, options, deadline: Deadline::after(options.timeout), begin: Instant::now(), paths }
+    }
+
+    /// Tells how far it is, and whether it may go on.
+    pub(crate) fn reached(&self, percent: u32) -> Result<(), Error> {
+        self.tell(percent);
+        self.deadline.check()
+    }
+
+    /// Tells how far it is.
+    pub(crate) fn tell(&self, percent: u32) {
+        if let Some(progress) = self.options.progress {
+            self.paths.iter().for_each(|path| progress(path, percent));
+        }
+    }
+
+    /// What `work` makes of each item, side by side if that was asked for.
+    pub(crate) fn each<'i, T: Sync, R: Send + Sync>(
+        &self,
+        items: &'i [T],
+        work: impl Fn(&'i T) -> Result<R, Error> + Sync,
+    ) -> Result<Vec<R>, Error> {
+        self.loader.crew.map(self.options.threads, items, work)?.into_iter().collect()
+    }
+
+    /// Reads the files.
+    pub(crate) fn read(&self, sources: Vec<Source>) -> Result<Vec<ModuleFile>, Error> {
+        if sources.is_empty() {
+            return Err(Error::NoFiles);
+        }
+        let extent = self.loader.extent(self.options);
+        if self.options.threads < 2 {
+            return sources.into_iter().map(|source| ModuleFile::read(source, extent)).collect();
+        }
+        let sources: Vec<_> = sources.into_iter().map(|source| Mutex::new(Some(source))).collect();
+        self.each(&sources, |source| {
+            ModuleFile::read(source.lock().take().expect("each is read once"), extent)
+        })
+    }
+
+    /// What is to be kept of a file for later comparisons.
+    pub(crate) fn origin(&self, file: &mut ModuleFile) -> Option<Arc<Origin>> {
+        let origin = match file.take_interface() {
+            Some(interface) => Origin::from(interface),
+            None if self.loader.keep_files.load(Ordering::Relaxed) => Origin::of(file.take_contents()),
+            None => return None,
+        };
+        Some(Arc::new(origin))
+    }
+}

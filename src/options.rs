@@ -1,0 +1,46 @@
+//! How a load is done.
+
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+/// Told how far a file is, in percent.
+pub type Progress<'p> = &'p (dyn Fn(&Path, u32) + Sync);
+
+/// How a load is done. The default is the fastest: on the calling thread, without a limit, nothing checked but what must be.
+#[derive(Clone, Copy, Default)]
+pub struct LoadOptions<'p> {
+    /// Refuse with [`Error::Incompatible`](crate::Error::Incompatible) what [`Runtime::compatibility`](crate::Runtime::compatibility) calls
+    /// incompatible with the version that is loaded. What it cannot know passes.
+    pub validate: bool,
+    /// Keep the versions that are replaced, code and variables as they are, for
+    /// [`Runtime::rollback_module`](crate::Runtime::rollback_module).
+    pub keep_previous: bool,
+    /// Stage on so many of the runtime's threads ([`Runtime::set_threads`](crate::Runtime::set_threads)), rather than on the calling one. 0: on the
+    /// calling one.
+    pub threads: usize,
+    /// Give up with [`Error::Timeout`](crate::Error::Timeout) what takes longer, waiting for other loads included. Looked at between
+    /// steps; a constructor that does not return is not interrupted.
+    pub timeout: Option<Duration>,
+    /// Compare the code in memory with what was linked, once it is published: [`Error::Integrity`](crate::Error::Integrity).
+    pub verify: bool,
+    /// If that finds a difference, publish the replaced versions again.
+    pub rollback_on_failure: bool,
+    /// Told how far each file is, in percent: never less than before, and 100 when it is published. Called on the loading thread; the
+    /// runtime is busy meanwhile.
+    pub progress: Option<Progress<'p>>,
+}
+
+impl fmt::Debug for LoadOptions<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoadOptions")
+            .field("validate", &self.validate)
+            .field("keep_previous", &self.keep_previous)
+            .field("threads", &self.threads)
+            .field("timeout", &self.timeout)
+            .field("verify", &self.verify)
+            .field("rollback_on_failure", &self.rollback_on_failure)
+            .field("progress", &self.progress.is_some())
+            .finish()
+    }
+}

@@ -1,0 +1,100 @@
+//! Whether a file fits to the version of its module that is loaded.
+
+use std::fmt;
+use std::sync::Arc;
+
+use midflight_interface::{Interface, Report, Verdict};
+
+use super::staging::{Candidate, Staging};
+use super::state::State;
+use crate::Error;
+use crate::load::{Interfaces, Origin};
+use crate::module::{Libraries, bind};
+
+/// How a file compares with the version of its module that is loaded.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Compatibility {
+    /// The module's name.
+    pub module: String,
+    /// The version that is loaded. None: then there is nothing that calls or state could break.
+    pub loaded: Option<u64>,
+    /// The three verdicts, and the differences.
+    pub report: Report,
+}
+
+impl fmt::Display for Compatibility {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.loaded {
+            Some(version) => write!(f, "{}, compared with version {version}: {}", self.module, self.report),
+            None => write!(f, "{}, which is not loaded: {}", self.module, self.report),
+        }
+    }
+}
+
+/// What is known of a candidate's imports before anything is loaded for it.
+pub(crate) struct Missing {
+    /// Symbols that nobody defines.
+    symbols: Vec<String>,
+    /// Libraries that it needs and that are not in the process: they may define them.
+    absent: Vec<String>,
+}
+
+impl State {
+    /// The candidate's imports that nobody defines.
+    pub(crate) fn missing(&mut self, candidates: &[Candidate<'_>], at: usize) -> Result<Missing, Error> {
+        let Candidate { file, image, name } = &candidates[at];
+        let mut staging = Staging { candidates, state: self, dry: true };
+        // SAFETY: no library is loaded.
+        let bound = unsafe { bind(file, image, name, Libraries::Loaded, &mut staging) }?;
+        let symbols = bound.missing(image).map(|import| import.name.to_owned()).collect();
+        Ok(Missing { symbols, absent: bound.absent })
+    }
+}
+
+/// How many differences are listed.
+const LISTED: usize = 64;
+
+/// Compares with what is loaded: its number, and what it was made of if that was kept.
+pub(crate) fn compare(
+    loaded: Option<(u64, Option<Arc<Origin>>)>,
+    new: &Interface,
+    missing: &Missing,
+    interfaces: &Interfaces,
+) -> Result<Report, midflight_image::Error> {
+    let mut report = match &loaded {
+        // Nothing can break.
+        None => Report {
+            calls: Verdict::Compatible,
+            state: Verdict::Compatible,
+            reason: None,
+            ..new.compare(new, LISTED)
+        },
+        Some((_, Some(origin))) => origin.interface(interfaces)?.compare(new, LISTED),
+        Some((number, None)) => {
+            let reason = format!("of version {number}, which is loaded, no file was kept to compare with");
+            unknown(reason)
+        }
+    };
+    if missing.absent.is_empty() {
+        for import in
+            new.imports().filter(|import| missing.symbols.iter().any(|symbol| *symbol == *import.name))
+        {
+            report.unresolved(import, "");
+        }
+    } else if !missing.symbols.is_empty() && report.links == Verdict::Compatible {
+        report.links = Verdict::Unknown;
+        let reason = format!(
+            "{} may define {}, and is not loaded",
+            missing.absent.join(", "),
+            missing.symbols.join(", ")
+        );
+        report.reason.get_or_insert(reason);
+    }
+    Ok(report)
+}
+
+fn unknown(reason: String) -> Report {
+    let [links, calls, state] = [Verdict::Unknown; 3];
+    Report { links, calls, state, reason: Some(reason), differences: Vec::new(), count: 0 }
+}

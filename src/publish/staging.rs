@@ -1,0 +1,313 @@
+//! Loading behind the runtime's lock: from parsed files to the publication of their versions.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use midflight_image::{ExportKind, Image};
+use parking_lot::Mutex;
+
+use super::publication::{ModuleVersion, Publication};
+use super::retirement::with_table;
+use super::state::{Module, Published, State, current, synchronise_cores};
+use super::tables::{Change, Table};
+use crate::Error;
+use crate::load::Load;
+use crate::module::{
+    Clock, Code, Found, Libraries, Linked, ModuleFile, Neighbours, Phases, Placed, Version, Versions, bind,
+    dependencies_first, place,
+};
+use crate::quiescence::Caller;
+
+/// A file that was read, parsed and named: what a version may be made of.
+pub(crate) struct Candidate<'f> {
+    pub(crate) file: &'f ModuleFile,
+    pub(crate) image: Image<'f>,
+    pub(crate) name: Arc<str>,
+}
+
+impl<'f> Candidate<'f> {
+    pub(crate) fn new(file: &'f ModuleFile, page_size: usize) -> Result<Self, Error> {
+        let image = file.parse(page_size)?;
+        let name = file.name(&image)?.into();
+        Ok(Self { file, image, name })
+    }
+}
+
+/// That they are of different modules.
+pub(crate) fn check_names(candidates: &[Candidate<'_>]) -> Result<(), Error> {
+    let mut files = BTreeMap::new();
+    for candidate in candidates {
+        if let Some(first) = files.insert(&candidate.name, candidate.file) {
+            let paths = [first.path().into(), candidate.file.path().into()];
+            return Err(Error::DuplicateModule { module: candidate.name.to_string(), paths });
+        }
+    }
+    Ok(())
+}
+
+/// Versions that are linked and known to nobody, and of each its code as it was linked, if that is to be compared.
+type Staged = (Versions, Vec<Code>);
+
+impl State {
+    /// That the modules which the candidates say they need are loaded, or among them.
+    fn check_needs(&self, candidates: &[Candidate<'_>]) -> Result<(), Error> {
+        let is_there =
+            |name: &str| candidates.iter().any(|other| &*other.name == name) || self.loaded(name).is_ok();
+        for candidate in candidates {
+            if let Some(missing) = candidate.image.needs().find(|name| !is_there(name)) {
+                return Err(Error::MissingModule {
+                    path: candidate.file.path().into(),
+                    needs: missing.into(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Stages, initialises, publishes. On any error but [`Error::Integrity`] nothing has been published and what was staged is gone.
+    ///
+    /// # Safety
+    ///
+    /// As for [`crate::Runtime::load`], of each file.
+    pub(crate) unsafe fn load(
+        &mut self,
+        candidates: &[Candidate<'_>],
+        load: &Load<'_>,
+        caller: &Caller<'_>,
+        mut phases: Phases,
+    ) -> Result<Publication, Error> {
+        let mut clock = Clock::start();
+        self.check_needs(candidates)?;
+        let bytes = candidates.iter().map(|candidate| candidate.image.span() as usize).sum();
+        self.make_room(bytes, caller)?;
+        // SAFETY: the caller's promise.
+        let (versions, codes) = unsafe { self.stage(candidates, load, &mut clock, &mut phases) }?;
+        load.reached(70)?;
+        let changes = self.next_bindings(&versions);
+        let table = self.tables.with(&changes);
+        // Before any constructor runs or starts a thread: an address dependency orders data, not instruction fetch.
+        if let Err(error) = synchronise_cores() {
+            self.tables.take_back(table, &changes);
+            return Err(error);
+        }
+        // SAFETY: the caller vouches for the code; staged means not yet initialised.
+        if let Err(error) = unsafe { initialise(&versions, &table, load) } {
+            self.abandon(versions, table, &changes);
+            return Err(error);
+        }
+        clock.lap(&mut phases.initialise);
+
+        // From here on nothing fails.
+        let names: Vec<_> = versions.iter().map(|version| version.name().clone()).collect();
+        let modules = versions.iter().map(|version| ModuleVersion::of(version)).collect();
+        let next = versions.into_iter().map(|version| (version.name().clone(), Some(version))).collect();
+        let Published { generation, at, publish, before } = self.publish(table, &changes, next);
+        self.follow_escapes(&names);
+        self.verify(&names, &codes, load, &before)?;
+        if load.options.keep_previous {
+            self.keep_previous(before);
+        }
+        Ok(Publication { generation, stage: at - load.begin, publish, phases, modules })
+    }
+
+    /// Says what a load would say up to the constructors. Nothing is published or run, and no library is loaded.
+    pub(crate) fn rehearse(&mut self, candidates: &[Candidate<'_>], load: &Load<'_>) -> Result<(), Error> {
+        self.check_needs(candidates)?;
+        let bytes: usize = candidates.iter().map(|candidate| candidate.image.span() as usize).sum();
+        self.check_room(bytes)?;
+        let mut placed = Vec::with_capacity(candidates.len());
+        for candidate in candidates {
+            let Candidate { file, image, name } = candidate;
+            let mut staging = Staging { candidates, state: self, dry: false };
+            // SAFETY: no library is loaded.
+            let bound = unsafe { bind(file, image, name, Libraries::Loaded, &mut staging) }?;
+            let calls: Vec<_> = bound.calls().map(|(m, s)| (m.to_owned(), s.to_owned())).collect();
+            // What is missing may be in a library that is absent: then nothing can be said of linking.
+            let whole = bound.absent.is_empty() || bound.missing(image).next().is_none();
+            placed.push((
+                candidate,
+                calls,
+                whole.then(|| place(file, image, bound, &mut self.memory, false)).transpose()?,
+            ));
+        }
+        for (candidate, _, _) in &placed {
+            let is_new = |name: &str| candidates.iter().any(|candidate| &*candidate.name == name);
+            let staying = self.current().filter(|version| !is_new(version.name())).map(|version| &**version);
+            let callers: Vec<_> = staying.chain(self.retirement.kept()).collect();
+            let of_module = |symbol: &str, (m, s): (&str, &str)| m == &*candidate.name && s == symbol;
+            let is_called = |symbol: &str| {
+                callers.iter().flat_map(|v| v.calls()).any(|call| of_module(symbol, call))
+                    || placed.iter().flat_map(|(_, calls, _)| calls).any(|(m, s)| of_module(symbol, (m, s)))
+            };
+            let has = |symbol: &str| candidate.function(symbol);
+            self.check_promises(&candidate.name, candidate.file.path(), has, is_called)?;
+        }
+        let drafts = placed
+            .into_iter()
+            .filter_map(|(candidate, _, placed)| Some((candidate.name.clone(), Mutex::new(Some(placed?)))));
+        let drafts: Vec<_> = drafts.collect();
+        load.each(&drafts, |(name, placed)| link(placed, name.clone(), 0, load))?;
+        load.deadline.check()
+    }
+
+    /// Links all candidates against each other and against the modules that stay. Nothing of them runs but what chooses their
+    /// indirect functions.
+    ///
+    /// # Safety
+    ///
+    /// As for [`bind`] and [`Linked::finish`].
+    unsafe fn stage(
+        &mut self,
+        candidates: &[Candidate<'_>],
+        load: &Load<'_>,
+        clock: &mut Clock,
+        phases: &mut Phases,
+    ) -> Result<Staged, Error> {
+        let compare = load.options.verify;
+        let mut placed = Vec::with_capacity(candidates.len());
+        for candidate in candidates {
+            let Candidate { file, image, name } = candidate;
+            let mut staging = Staging { candidates, state: self, dry: false };
+            // SAFETY: the caller accepts the constructors of needed libraries.
+            let bound = unsafe { bind(file, image, name, Libraries::Load, &mut staging) }?;
+            clock.lap(&mut phases.bind);
+            let number = self.modules.get(name).map_or(0, Module::versions) + 1;
+            let draft = place(file, image, bound, &mut self.memory, compare)?;
+            clock.lap(&mut phases.link);
+            placed.push((name, number, Mutex::new(Some(draft))));
+        }
+        load.deadline.check()?;
+        let linked =
+            load.each(&placed, |(name, number, placed)| link(placed, (*name).clone(), *number, load))?;
+        clock.skip();
+        let (mut versions, mut codes) = (Versions::with_capacity(linked.len()), Vec::new());
+        for mut linked in linked {
+            phases.link += linked.phases.link;
+            phases.seal += linked.phases.seal;
+            codes.push(std::mem::take(&mut linked.code));
+            // SAFETY: the caller vouches for the code.
+            versions.push(Arc::new(unsafe { linked.finish() }?));
+            clock.lap(&mut phases.register);
+        }
+        let next = versions.iter().map(|version| (version.name().clone(), Some(version.clone()))).collect();
+        versions.iter().try_for_each(|version| self.check_version(version, &next))?;
+        Ok((versions, codes))
+    }
+
+    /// Ends what was initialised and is not published.
+    fn abandon(&mut self, versions: Versions, table: Table, changes: &[Change]) {
+        let staged = versions.into_iter().filter_map(Arc::into_inner).collect();
+        // SAFETY: nobody was told of them; the table has what they call.
+        unsafe { self.retirement.bury(staged, table.entries()) };
+        self.tables.take_back(table, changes);
+    }
+
+    /// That the code of what was published is what was linked. If not, publishes what was replaced again, if that was asked for.
+    fn verify(
+        &mut self,
+        names: &[Arc<str>],
+        codes: &[Code],
+        load: &Load<'_>,
+        before: &[(Arc<str>, Option<Arc<Version>>)],
+    ) -> Result<(), Error> {
+        let differs = |(name, code): (&Arc<str>, &Code)| {
+            let version = self.loaded(name).ok()?;
+            Some((version.path().to_owned(), name.to_string(), version.differs(code)?))
+        };
+        let Some((path, module, offset)) = names.iter().zip(codes).find_map(differs) else { return Ok(()) };
+        let rolled_back = load.options.rollback_on_failure
+            && match self.republish(before.iter().cloned().collect(), load.begin) {
+                Ok(_) => true,
+                Err(error) => {
+                    tracing::error!(module, %error, "cannot be rolled back");
+                    false
+                }
+            };
+        Err(Error::Integrity { path, module, offset, rolled_back })
+    }
+}
+
+impl Candidate<'_> {
+    fn function(&self, symbol: &str) -> bool {
+        self.image.export(symbol).is_some_and(|export| is_function(export.kind))
+    }
+}
+
+fn is_function(kind: ExportKind) -> bool {
+    matches!(kind, ExportKind::Function | ExportKind::Indirect)
+}
+
+fn link<'i, 'f>(
+    placed: &Mutex<Option<Placed<'i, 'f>>>,
+    name: Arc<str>,
+    number: u64,
+    load: &Load<'_>,
+) -> Result<Linked<'i, 'f>, Error> {
+    let placed = placed.lock().take().expect("each is linked once");
+    placed.link(name, number, &load.loader.observers, load.options.verify)
+}
+
+/// Runs the constructors, of callers last, and sees to it that what they wrote is seen.
+///
+/// # Safety
+///
+/// The code is sound and was not initialised; the table has what it calls.
+unsafe fn initialise(versions: &Versions, table: &Table, load: &Load<'_>) -> Result<(), Error> {
+    let mut initialised = Ok(());
+    with_table(table.entries(), || {
+        let mut order = dependencies_first(versions.iter().map(|version| &**version)).into_iter();
+        initialised = order.try_for_each(|version| {
+            // SAFETY: the caller's promise.
+            let accepted = unsafe { version.initialise() };
+            accepted.map_err(|code| Error::Refused { path: version.path().into(), code })
+        });
+    });
+    initialised?;
+    // Again, for what they wrote: a thread outside frames reaches it by a branch, which on AArch64 orders nothing.
+    if cfg!(target_arch = "aarch64") && versions.iter().any(|version| version.is_initialised_by_code()) {
+        synchronise_cores()?;
+    }
+    load.reached(90)
+}
+
+/// The next generation as a module that is being linked into it sees it: the new files first, else what stays.
+pub(super) struct Staging<'n, 'f> {
+    pub(super) candidates: &'n [Candidate<'f>],
+    pub(super) state: &'n mut State,
+    /// Nothing is to be called: no trampoline is needed.
+    pub(super) dry: bool,
+}
+
+impl Staging<'_, '_> {
+    fn is_new(&self, name: &str) -> bool {
+        self.candidates.iter().any(|candidate| &*candidate.name == name)
+    }
+}
+
+impl Neighbours for Staging<'_, '_> {
+    fn is_module(&self, name: &str) -> bool {
+        self.is_new(name) || self.state.loaded(name).is_ok()
+    }
+
+    fn exporters(&mut self, symbol: &str, from: &str) -> Vec<Found> {
+        let new = self.candidates.iter().filter_map(|candidate| {
+            let export = candidate.image.export(symbol)?;
+            Some(Found { module: candidate.name.clone(), function: is_function(export.kind) })
+        });
+        let mut found: Vec<_> = new.collect();
+        let State { exporters, modules, .. } = &mut *self.state;
+        let ask = || current(modules).filter_map(|version| Found::of(version, symbol)).collect();
+        let staying = exporters.of(symbol, ask).to_vec();
+        found.extend(staying.into_iter().filter(|found| !self.is_new(&found.module)));
+        found.retain(|found| &*found.module != from);
+        found
+    }
+
+    fn trampoline(&mut self, module: &str, symbol: &str) -> Result<usize, Error> {
+        if self.dry {
+            return Ok(0);
+        }
+        let slot = self.state.slot(module, symbol, false)?;
+        Ok(self.state.trampolines.trampoline(slot))
+    }
+}

@@ -1,0 +1,297 @@
+//! How modules come, are replaced, and go.
+
+use std::time::Instant;
+
+use parking_lot::MutexGuard;
+
+use super::{Busy, Runtime};
+use crate::interface::{Interface, Verdict};
+use crate::load::Load;
+use crate::module::{Clock, Extent, ModuleFile, Phases};
+use crate::publish::{Candidate, State, check_names, compare};
+use crate::{Compatibility, Error, LoadOptions, Publication, Source, quiescence};
+
+impl Runtime {
+    /// Loads a module, or replaces the version that is loaded, for every frame opened from now on.
+    ///
+    /// Whatever is wrong with the file is an error, and then the old version goes on serving untouched.
+    ///
+    /// # Errors
+    ///
+    /// Says what is wrong with which file, and what to do.
+    ///
+    /// # Safety
+    ///
+    /// The module's native code runs in this process: its constructors in this call, its functions when called. The caller
+    /// vouches for this version, as for those before,
+    ///
+    /// - that its code is sound, and its functions have the types with which the program's [`module!`](crate::module!)
+    ///   declarations and the other modules call them;
+    /// - that no address in it outlives the frame it was had in, or the version is still current when it is used: references
+    ///   and function pointers that its functions return (a `&'static` into a module is not static), callbacks that it
+    ///   leaves with the host or with libraries. What has [escaped by name](Self::symbol) is excepted, and modules that are
+    ///   [retained](Self::retain);
+    /// - that threads it starts call what is new in this publication only after it, and no other module that is replaced while they
+    ///   are in it: a thread outside frames holds only the version that started it.
+    pub unsafe fn load(&self, source: impl Into<Source>) -> Result<Publication, Error> {
+        // SAFETY: the caller's promise.
+        unsafe { self.load_all([source]) }
+    }
+
+    /// Loads or replaces several modules in one publication: every frame sees all of them or none. They may call each other.
+    ///
+    /// # Errors
+    ///
+    /// As for [`load`](Self::load); if one file is wrong, nothing is published.
+    ///
+    /// # Safety
+    ///
+    /// As for [`load`](Self::load), of each.
+    pub unsafe fn load_all(
+        &self,
+        sources: impl IntoIterator<Item = impl Into<Source>>,
+    ) -> Result<Publication, Error> {
+        // SAFETY: the caller's promise.
+        unsafe { self.load_with(sources, &LoadOptions::default()) }
+    }
+
+    /// As [`load_all`](Self::load_all), in the way that the options say.
+    ///
+    /// # Errors
+    ///
+    /// As for [`load`](Self::load), and those of the options.
+    ///
+    /// # Safety
+    ///
+    /// As for [`load`](Self::load), of each.
+    pub unsafe fn load_with(
+        &self,
+        sources: impl IntoIterator<Item = impl Into<Source>>,
+        options: &LoadOptions<'_>,
+    ) -> Result<Publication, Error> {
+        let sources: Vec<Source> = sources.into_iter().map(Into::into).collect();
+        let (begin, modules) = (Instant::now(), sources.len());
+        // SAFETY: the caller's promise.
+        let result = unsafe { self.publish(sources, options) };
+        let took = begin.elapsed();
+        self.shared.loader.recorder.lock().note(modules, took, &result);
+        report(&result, took);
+        result
+    }
+
+    /// # Safety
+    ///
+    /// As for [`load`](Self::load), of each.
+    unsafe fn publish(&self, sources: Vec<Source>, options: &LoadOptions<'_>) -> Result<Publication, Error> {
+        let _busy = Busy::enter()?;
+        quiescence::outside(|caller| {
+            let loader = &self.shared.loader;
+            let load = Load::new(loader, options, &sources);
+            let _turn = loader.gate.enter(&load.deadline)?;
+            let (mut clock, mut phases) = (Clock::start(), Phases::default());
+            let mut files = load.read(sources)?;
+            clock.lap(&mut phases.read);
+            load.reached(20)?;
+            let (published, mut state) = {
+                let candidates = load.each(&files, |file| Candidate::new(file, self.shared.page_size))?;
+                check_names(&candidates)?;
+                clock.lap(&mut phases.parse);
+                if options.validate {
+                    self.validate(&candidates, &load)?;
+                }
+                load.reached(40)?;
+                let mut state = self.state_until(&load)?;
+                // SAFETY: the caller's promise.
+                let published = unsafe { state.load(&candidates, &load, caller, phases) };
+                (published, state)
+            };
+            if let Ok(publication) = &published {
+                for (file, module) in files.iter_mut().zip(&publication.modules) {
+                    if let Some(origin) = load.origin(file) {
+                        state.set_origin(&module.name, origin);
+                    }
+                }
+            }
+            // What was replaced before may be free by now.
+            state.tidy();
+            if loader.is_eager()
+                && let Err(error) = state.collect_quiescent(caller)
+            {
+                tracing::warn!(%error, "old versions could not be looked for");
+            }
+            if state.is_nearly_full() {
+                tracing::warn!("Memory usage exceeded 90% threshold");
+            }
+            drop(state);
+            if published.is_ok() {
+                load.tell(100);
+            }
+            published
+        })
+    }
+
+    /// What [`load_with`](Self::load_with) would say, up to the constructors: everything is read, bound and linked, nothing of it is published or run,
+    /// and no library is loaded for it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`load_with`](Self::load_with). A symbol that may be in a library which is not loaded passes.
+    pub fn dry_run(
+        &self,
+        sources: impl IntoIterator<Item = impl Into<Source>>,
+        options: &LoadOptions<'_>,
+    ) -> Result<(), Error> {
+        let sources: Vec<Source> = sources.into_iter().map(Into::into).collect();
+        let _busy = Busy::enter()?;
+        let load = Load::new(&self.shared.loader, options, &sources);
+        let _turn = load.loader.gate.enter(&load.deadline)?;
+        let files = load.read(sources)?;
+        load.reached(20)?;
+        let candidates = load.each(&files, |file| Candidate::new(file, self.shared.page_size))?;
+        check_names(&candidates)?;
+        if options.validate {
+            self.validate(&candidates, &load)?;
+        }
+        load.reached(40)?;
+        self.state_until(&load)?.rehearse(&candidates, &load)?;
+        load.tell(100);
+        Ok(())
+    }
+
+    /// The state, unless it takes too long. The thread is [`Busy`] already.
+    fn state_until(&self, load: &Load<'_>) -> Result<MutexGuard<'static, State>, Error> {
+        let state = &self.shared.state;
+        match load.deadline.at() {
+            None => Ok(state.lock()),
+            Some(at) => state.try_lock_until(at).ok_or_else(|| load.deadline.error()),
+        }
+    }
+
+    /// That what is known to be incompatible is not loaded.
+    fn validate(&self, candidates: &[Candidate<'_>], load: &Load<'_>) -> Result<(), Error> {
+        let indices: Vec<usize> = (0..candidates.len()).collect();
+        load.each(&indices, |&at| {
+            let Compatibility { module, loaded, report } = self.compare(candidates, at, load, true)?;
+            let verdicts = [report.links, report.calls, report.state];
+            if verdicts.contains(&Verdict::Incompatible) {
+                let path = candidates[at].file.path().into();
+                return Err(Error::Incompatible { path, report: Box::new(report) });
+            }
+            if verdicts.contains(&Verdict::Unknown) {
+                let because = report.reason.unwrap_or_default();
+                tracing::warn!(module, loaded, because, "whether it is compatible is not known");
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// Compares a file with the version of its module that is loaded. Nothing is published or run.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read as a module.
+    pub fn compatibility(&self, source: impl Into<Source>) -> Result<Compatibility, Error> {
+        let _busy = Busy::enter()?;
+        let (sources, options) = (vec![source.into()], LoadOptions::default());
+        let load = Load::new(&self.shared.loader, &options, &sources);
+        let files = sources.into_iter().map(|source| ModuleFile::read(source, Extent::Whole));
+        let files = files.collect::<Result<Vec<_>, _>>()?;
+        let candidates = [Candidate::new(&files[0], self.shared.page_size)?];
+        self.compare(&candidates, 0, &load, false)
+    }
+
+    /// `counts`: in the statistics.
+    fn compare(
+        &self,
+        candidates: &[Candidate<'_>],
+        at: usize,
+        load: &Load<'_>,
+        counts: bool,
+    ) -> Result<Compatibility, Error> {
+        let Candidate { file, image, name } = &candidates[at];
+        let interfaces = &load.loader.interfaces;
+        let new = interfaces.of(&file.inputs(), counts, || Ok::<_, Error>(Interface::of(image)))?;
+        let (loaded, missing) = {
+            let mut state = self.state_until(load)?;
+            (state.origin(name), state.missing(candidates, at)?)
+        };
+        let number = loaded.as_ref().map(|(number, _)| *number);
+        let report = compare(loaded, &new, &missing, interfaces).map_err(|source| file.wrong(source))?;
+        file.set_interface(new);
+        Ok(Compatibility { module: name.to_string(), loaded: number, report })
+    }
+
+    /// Publishes an earlier generation's versions again, as a new generation: by one swap, with nothing loaded and no constructor run.
+    /// Versions that have come since are replaced by it like any others, and can be had back in the same way.
+    ///
+    /// How many publications can be taken back says [`Config::history`](crate::Config::history).
+    ///
+    /// # Errors
+    ///
+    /// If history has not got that generation; if a version of it lacks a function that has been
+    /// [given out](Self::symbol) since; if a version that is kept calls a module that was not loaded then.
+    pub fn rollback(&self, generation: u64) -> Result<Publication, Error> {
+        let begin = Instant::now();
+        let mut state = self.lock()?;
+        let published = state.rollback(generation);
+        state.tidy();
+        drop(state);
+        report(&published, begin.elapsed());
+        published
+    }
+
+    /// Publishes the version that a module had before its last load with [`LoadOptions::keep_previous`]: by one swap, with nothing loaded and no
+    /// constructor run. What it replaces is kept in turn.
+    ///
+    /// # Errors
+    ///
+    /// If none was kept; if it lacks a function that is called by now, or calls one that is gone.
+    pub fn rollback_module(&self, module: &str) -> Result<Publication, Error> {
+        let begin = Instant::now();
+        let mut state = self.lock()?;
+        let published = state.rollback_module(module);
+        state.tidy();
+        drop(state);
+        report(&published, begin.elapsed());
+        published
+    }
+
+    /// Takes a module out. Calls to it from frames opened afterwards abort the process, so its callers go first.
+    ///
+    /// # Errors
+    ///
+    /// If it is not loaded, or another loaded module calls it.
+    pub fn unload(&self, module: &str) -> Result<(), Error> {
+        self.unload_all([module])
+    }
+
+    /// Takes several modules out in one publication. They may call each other.
+    ///
+    /// # Errors
+    ///
+    /// If one is not loaded, or a loaded module that is not among them calls one; then all stay.
+    pub fn unload_all(&self, modules: impl IntoIterator<Item = impl AsRef<str>>) -> Result<(), Error> {
+        let names: Vec<_> = modules.into_iter().collect();
+        let mut state = self.lock()?;
+        state.unload(names.iter().map(AsRef::as_ref))?;
+        state.tidy();
+        drop(state);
+        names.iter().for_each(|module| tracing::info!(module = module.as_ref(), "unloaded"));
+        Ok(())
+    }
+}
+
+/// Tells the log.
+fn report(result: &Result<Publication, Error>, took: std::time::Duration) {
+    match result {
+        Ok(Publication { generation, publish, modules, .. }) => {
+            for module in modules {
+                let (declared, publish_ns) = (module.declared.as_deref(), publish.as_nanos() as u64);
+                let (module, version, took_us) = (&*module.name, module.version, took.as_micros() as u64);
+                tracing::info!(module, version, declared, generation, took_us, publish_ns, "published");
+            }
+        }
+        Err(error) => tracing::error!(%error, "not published"),
+    }
+}

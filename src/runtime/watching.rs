@@ -1,0 +1,105 @@
+//! Modules that are loaded again whenever their files were written again.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use parking_lot::Mutex;
+
+use super::Runtime;
+use crate::module::Source;
+use crate::watch::{Contents, Digest, Outcome, Settle, WatchId, Watcher};
+use crate::{Error, LoadOptions, Publication};
+
+/// The files that are watched, by absolute path.
+pub(crate) struct Watches {
+    watcher: Watcher,
+    ids: Mutex<HashMap<PathBuf, WatchId>>,
+}
+
+impl Watches {
+    pub(super) fn new() -> Self {
+        Self { watcher: Watcher::new(), ids: Mutex::default() }
+    }
+
+    /// How many files are watched.
+    pub(super) fn len(&self) -> usize {
+        self.ids.lock().len()
+    }
+
+    pub(super) fn stop(&self) {
+        self.ids.lock().clear();
+        self.watcher.stop();
+    }
+}
+
+impl Runtime {
+    /// Loads a module whenever its file has been rewritten and is complete: renamed over, made anew or rewritten in place, in one go or in
+    /// small pieces. Each complete content is loaded at most once, by content, not by time stamp; a partial one never. What the
+    /// file holds now counts as loaded; it need not be there yet. A path that is watched already is watched in the new way.
+    ///
+    /// `outcome` is told of each load, on the thread that watches.
+    ///
+    /// # Errors
+    ///
+    /// If the file's folder cannot be watched.
+    ///
+    /// # Safety
+    ///
+    /// As for [`load`](Self::load), of every version that the file will have.
+    pub unsafe fn watch(
+        &self,
+        path: impl AsRef<Path>,
+        options: &LoadOptions<'static>,
+        mut outcome: impl FnMut(&Path, Result<Publication, Error>) + Send + 'static,
+    ) -> Result<(), Error> {
+        let given = path.as_ref().to_owned();
+        let failed = |source| Error::Watch { path: given.clone(), source };
+        let absolute = std::path::absolute(&given).map_err(failed)?;
+        // What cannot be read now is waited for.
+        let loaded = fs::read(&absolute).ok().map(|bytes| Digest::of(&bytes));
+        let (runtime, options, name) = (*self, *options, given.clone());
+        let callback = move |_: &Path, found: Outcome| {
+            let result = match found {
+                // SAFETY: the caller's promise.
+                Outcome::Version(Contents { bytes, .. }) => unsafe {
+                    runtime.load_with([Source::read(&name, bytes)], &options)
+                },
+                Outcome::Failed(source) => Err(Error::Watch { path: name.clone(), source }),
+                Outcome::Panicked(message) => {
+                    Err(Error::Watch { path: name.clone(), source: std::io::Error::other(message) })
+                }
+            };
+            outcome(&name, result);
+        };
+        // Before the lock: it may wait for a callback, which may ask how many are watched.
+        let _ = self.unwatch(&absolute);
+        let id = self
+            .shared
+            .watches
+            .watcher
+            .watch(&absolute, Settle::default(), loaded, Box::new(callback))
+            .map_err(failed)?;
+        if let Some(other) = self.shared.watches.ids.lock().insert(absolute, id) {
+            self.shared.watches.watcher.unwatch(other);
+        }
+        tracing::info!(path = %given.display(), "watched");
+        Ok(())
+    }
+
+    /// Ends a watch. A load that is under way for it is waited for, unless this is called from its `outcome`.
+    ///
+    /// # Errors
+    ///
+    /// If the file is not watched.
+    pub fn unwatch(&self, path: impl AsRef<Path>) -> Result<(), Error> {
+        let path = path.as_ref();
+        let absolute =
+            std::path::absolute(path).map_err(|source| Error::Watch { path: path.into(), source })?;
+        let id = self.shared.watches.ids.lock().remove(&absolute);
+        match id.is_some_and(|id| self.shared.watches.watcher.unwatch(id)) {
+            true => Ok(()),
+            false => Err(Error::NotWatched { path: path.into() }),
+        }
+    }
+}

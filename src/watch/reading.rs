@@ -1,0 +1,125 @@
+//! One attempt to read a complete version of a file.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use super::route::is_missing;
+use super::{Contents, Digest, Settle};
+use crate::buffers;
+use crate::os::lease::{self, Leased};
+
+/// What came of it.
+pub(super) enum Attempt {
+    /// There is no file.
+    Missing,
+    /// Somebody has it open for writing.
+    Written,
+    /// Nobody can say whether it is being written. If it is the same a debounce later, it is not.
+    Doubtful(Stamp),
+    /// Nobody was writing it.
+    Complete(Contents),
+    Failed(io::Error),
+}
+
+/// What a reading found, to be compared with the next.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    digest: Digest,
+    size: u64,
+    modified: (i64, i64),
+    /// Device and inode.
+    file: (u64, u64),
+}
+
+impl Stamp {
+    fn new(digest: Digest, of: &Metadata) -> Self {
+        Self { digest, size: of.len(), modified: (of.mtime(), of.mtime_nsec()), file: (of.dev(), of.ino()) }
+    }
+}
+
+/// Reads the file. `last` is the content that needs no second look, `before` what a reading found at least a debounce ago.
+pub(super) fn attempt(path: &Path, settle: &Settle, last: Option<Digest>, before: Option<Stamp>) -> Attempt {
+    match read(path, settle, last, before) {
+        Ok(attempt) => attempt,
+        Err(error) if is_missing(&error) => Attempt::Missing,
+        // A lease of somebody else's, which he is asked to give back.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Attempt::Written,
+        // It became shorter than it was.
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Attempt::Written,
+        Err(error) => Attempt::Failed(error),
+    }
+}
+
+fn read(path: &Path, settle: &Settle, last: Option<Digest>, before: Option<Stamp>) -> io::Result<Attempt> {
+    // Without O_NONBLOCK a FIFO of that name would hold us.
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    // Before the lease, which is to be short: the memory may have to be faulted in.
+    let mut buffer = buffers::take(length(&metadata)?)?;
+    let leased = if settle.leases {
+        lease::read(&file, || {
+            // It may have grown before the lease.
+            let length = length(&file.metadata()?)?;
+            if length > buffer.len() {
+                buffer = buffers::take(length)?;
+            }
+            buffer.truncate(length);
+            (&file).read_exact(&mut buffer)
+        })
+    } else {
+        Ok(Leased::Unavailable)
+    };
+    match leased {
+        Ok(Leased::Unwritten(())) => {
+            let digest = Digest::of(&buffer);
+            Ok(Attempt::Complete(Contents { bytes: buffer, digest }))
+        }
+        Ok(Leased::Unavailable) => twice(&file, &metadata, buffer, last, before),
+        Ok(Leased::Written) => {
+            buffers::give_back(buffer);
+            Ok(Attempt::Written)
+        }
+        Err(error) => {
+            buffers::give_back(buffer);
+            Err(error)
+        }
+    }
+}
+
+/// Without a lease: complete if it was the same before.
+fn twice(
+    mut file: &File,
+    metadata: &Metadata,
+    mut buffer: Vec<u8>,
+    last: Option<Digest>,
+    before: Option<Stamp>,
+) -> io::Result<Attempt> {
+    let result = file.read_exact(&mut buffer).and_then(|()| file.metadata());
+    let after = match result {
+        Ok(after) => after,
+        Err(error) => {
+            buffers::give_back(buffer);
+            return Err(error);
+        }
+    };
+    let digest = Digest::of(&buffer);
+    let stamp = Stamp::new(digest, &after);
+    if Stamp::new(digest, metadata) == stamp && (before == Some(stamp) || last == Some(digest)) {
+        return Ok(Attempt::Complete(Contents { bytes: buffer, digest }));
+    }
+    buffers::give_back(buffer);
+    Ok(Attempt::Doubtful(stamp))
+}
+
+fn length(metadata: &Metadata) -> io::Result<usize> {
+    // ELF's own tables number with 32 bits.
+    match u32::try_from(metadata.len()) {
+        Ok(length) => Ok(length as usize),
+        Err(_) => Err(io::ErrorKind::FileTooLarge.into()),
+    }
+}
