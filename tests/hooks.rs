@@ -6,7 +6,7 @@ use std::ffi::{CStr, c_char};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use midflight::{Error, Runtime, Source};
+use midflight::{Error, LoadOptions, Runtime, Source};
 use support::{Workshop, this_test};
 
 midflight::module! {
@@ -185,8 +185,37 @@ fn what_needs_each_other_is_loaded_together() {
     assert!(matches!(rt.unload("circle_two"), Err(Error::StillImported { .. })));
     load_all(rt, [module(&shop, 3, &telling("circle_one", 0, ""))]).unwrap();
     unload(rt, &["circle_two", "circle_one"]);
-    let said = said();
-    assert_eq!(said.iter().filter(|text| text.ends_with("shutdown")).count(), 3, "{said:?}");
+    let shutdowns = said();
+    assert_eq!(shutdowns.iter().filter(|text| text.ends_with("shutdown")).count(), 3, "{shutdowns:?}");
+    // Or both together.
+    load_all(rt, [&one, &two]).unwrap();
+    rt.unload_all(["circle_one", "circle_two"]).unwrap();
+    unload(rt, &[]);
+    assert_eq!(said().len(), 8);
+}
+
+#[test]
+fn a_version_comes_back_without_its_hooks_and_not_without_what_it_needs() {
+    let (rt, shop, _turn) = start("back");
+    let user = module(&shop, 1, &telling("back_user", 0, r#"RUNTIME_MODULE_NEEDS("back_used")"#));
+    let second = module(&shop, 2, &telling("back_user", 0, ""));
+    let used = module(&shop, 3, &telling("back_used", 0, ""));
+    load_all(rt, [&user, &used]).unwrap();
+    let options = LoadOptions { keep_previous: true, ..LoadOptions::default() };
+    // SAFETY: nobody calls it.
+    unsafe { rt.load_with([&second], &options) }.unwrap();
+    said();
+    assert_eq!(rt.rollback_module("back_user").unwrap().modules[0].version, 1);
+    assert!(matches!(rt.unload("back_used"), Err(Error::StillImported { .. })));
+    assert_eq!(rt.rollback_module("back_user").unwrap().modules[0].version, 2);
+    rt.unload("back_used").unwrap();
+    rt.collect().unwrap();
+    assert_eq!(said(), ["back_used shutdown", "back_used ends"]);
+    let error = rt.rollback_module("back_user").unwrap_err();
+    assert!(matches!(&error, Error::MissingModule { needs, .. } if needs == "back_used"), "{error}");
+    assert_eq!(rt.frame().version("back_user"), Some(2));
+    unload(rt, &["back_user"]);
+    assert_eq!(said().len(), 4, "two versions, each once");
 }
 
 #[test]

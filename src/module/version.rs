@@ -81,6 +81,11 @@ impl Version {
         self.declared.as_deref()
     }
 
+    /// The modules that it says it needs.
+    pub(crate) fn needs(&self) -> impl Iterator<Item = &str> {
+        self.needs.iter().map(|module| &**module)
+    }
+
     /// Whether it depends on a module: calls it, or says that it needs it.
     pub(crate) fn depends_on(&self, module: &str) -> bool {
         self.dependencies().any(|on| on == module)
@@ -88,7 +93,7 @@ impl Version {
 
     /// The modules that it calls and those that it says it needs; some more than once.
     fn dependencies(&self) -> impl Iterator<Item = &str> {
-        self.calls().map(|(module, _)| module).chain(self.needs.iter().map(|module| &**module))
+        self.calls().map(|(module, _)| module).chain(self.needs())
     }
 
     /// Whether [`Self::initialise`] runs code of it.

@@ -205,14 +205,17 @@ impl State {
         Err(Error::MissingFunctions { path: path.into(), module: module.into(), symbols })
     }
 
-    /// That what the version calls is there in the generation that `next` leads to.
+    /// That what the version calls and needs is there in the generation that `next` leads to.
     fn check_calls(&self, version: &Version, next: &Next) -> Result<(), Error> {
+        let find = |module: &str| match next.get(module) {
+            Some(found) => found.as_ref(),
+            None => self.loaded(module).ok(),
+        };
+        if let Some(missing) = version.needs().find(|module| find(module).is_none()) {
+            return Err(Error::MissingModule { path: version.path().into(), needs: missing.into() });
+        }
         for (module, symbol) in version.calls() {
-            let called = match next.get(module) {
-                Some(called) => called.as_ref(),
-                None => self.loaded(module).ok(),
-            };
-            let called = called.ok_or_else(|| Error::NotLoaded { module: module.into() })?;
+            let called = find(module).ok_or_else(|| Error::NotLoaded { module: module.into() })?;
             if called.function(symbol).is_none() {
                 return Err(Error::NoSuchFunction { module: module.into(), symbol: symbol.into() });
             }

@@ -238,8 +238,9 @@ impl<'a> Walk<'a, '_> {
                 (Kind::Other(_), _) if was.kind == is.kind && was.size == is.size => {}
                 (Kind::MemberPointer, Kind::MemberPointer) => {}
                 (Kind::Function, Kind::Function) => {
-                    if depth == 0 {
-                        return self.same_function(was, is);
+                    // Of a function, and of one that is called back: what is further in is looked at by itself.
+                    if depth < 2 {
+                        return self.same_function(was, is, depth + 1);
                     }
                     self.enqueue(old, new);
                     return true;
@@ -267,14 +268,14 @@ impl<'a> Walk<'a, '_> {
         true
     }
 
-    fn same_function(&mut self, was: &Type, is: &Type) -> bool {
+    fn same_function(&mut self, was: &Type, is: &Type, depth: usize) -> bool {
         let (old, new) = (self.old.parts(was), self.new.parts(is));
         let kinds = |part: &Part| part.kind == PartKind::Variadic;
         let mut same = old.iter().map(kinds).eq(new.iter().map(kinds));
         for (old, new) in old.iter().zip(new) {
-            same &= self.same(old.target, new.target, false, 1);
+            same &= self.same(old.target, new.target, false, depth);
         }
-        same & self.same(was.target, is.target, false, 1)
+        same & self.same(was.target, is.target, false, depth)
     }
 
     fn dimensions(&self, was: &Type, is: &Type) -> Result<(), ()> {
@@ -291,7 +292,7 @@ impl<'a> Walk<'a, '_> {
             (Kind::Enum, Kind::Enum) => self.enumeration(old, new),
             (Kind::Declared, _) | (_, Kind::Declared) => self.definitions(old, new),
             _ => {
-                // The depth of 0 makes it look into a function; another chain of pointers goes on.
+                // From depth 0 it looks into functions; another chain of pointers goes on.
                 if !self.same(old, new, false, 0) {
                     let texts = (self.old.text(old), self.new.text(new));
                     self.add(false, What::Type, &texts.0.clone(), texts.0, texts.1);

@@ -46,7 +46,7 @@ links: export of another kind: b: `a variable of 4 bytes` is now `a function`
 links: export of another kind: c: `a variable of 4 bytes` is now `a thread-local variable of 4 bytes`
 links: export of another size: d: `a thread-local variable of 8 bytes` is now `a thread-local variable of 16 bytes`
 links: export of another size: f: `a variable of 16 bytes` is now `a variable of 20 bytes`
-state: variable changed: d: `long int` is now `long int[2]`
+state: variable changed: d: `long` is now `long[2]`
 state: variable changed: f: `int[4]` is now `int[5]`
 state: variable added: a: `int` (compatible)
 state: variable removed: b: was `int` (compatible)"
@@ -97,7 +97,14 @@ fn structures_that_callers_see() {
          int by_pointer(struct flags *f) { return f->a; }",
         "
 links compatible, calls incompatible, state incompatible
-",
+calls: layout changed: struct agent: `struct agent: size 20, hp: int at 8, no speed, in: struct in at 12, and 1 more` is now `struct agent: size 40, hp: int at 16, speed: long at 8, in: struct in at 24, and 1 more` (reached from by_value)
+calls: layout changed: struct agent.u: `struct agent.u: size 4, f: float at 0` is now `struct agent.u: size 8, f: double at 0` (reached from by_value)
+calls: layout changed: struct flags: `struct flags: size 4, a: unsigned int:3 at bit 0, b: unsigned int:5 at bit 3` is now `struct flags: size 4, a: unsigned int:4 at bit 0, b: unsigned int:5 at bit 4` (reached from by_pointer)
+calls: layout changed: struct in: `struct in: size 4, a: int at 0` is now `struct in: size 8, a: long at 0` (reached from by_value)
+state: layout changed: struct agent: `struct agent: size 20, hp: int at 8, no speed, in: struct in at 12, and 1 more` is now `struct agent: size 40, hp: int at 16, speed: long at 8, in: struct in at 24, and 1 more` (reached from by_value)
+state: layout changed: struct agent.u: `struct agent.u: size 4, f: float at 0` is now `struct agent.u: size 8, f: double at 0` (reached from by_value)
+state: layout changed: struct flags: `struct flags: size 4, a: unsigned int:3 at bit 0, b: unsigned int:5 at bit 3` is now `struct flags: size 4, a: unsigned int:4 at bit 0, b: unsigned int:5 at bit 4` (reached from by_pointer)
+state: layout changed: struct in: `struct in: size 4, a: int at 0` is now `struct in: size 8, a: long at 0` (reached from by_value)",
     );
 }
 
@@ -110,7 +117,12 @@ fn enumerations() {
          int f(enum kind k, enum more m, enum less l) { return k + m + l; }",
         "
 links compatible, calls incompatible, state incompatible
-",
+calls: enumeration changed: enum kind: `enum kind: size 4, GREEN = 5, BLUE = 6` is now `enum kind: size 4, GREEN = 6, BLUE = 5` (reached from f)
+state: enumeration changed: enum kind: `enum kind: size 4, GREEN = 5, BLUE = 6` is now `enum kind: size 4, GREEN = 6, BLUE = 5` (reached from f)
+state: enumeration changed: enum less: `enum less: size 4, TWO = 2` is now `enum less: size 4, no TWO` (reached from f)
+calls: enumeration changed: enum less: `enum less: size 4, TWO = 2` is now `enum less: size 4, no TWO` (reached from f) (compatible)
+calls: enumeration changed: enum more: `enum more: size 4, no ELEVEN` is now `enum more: size 4, ELEVEN = 11` (reached from f) (compatible)
+state: enumeration changed: enum more: `enum more: size 4, no ELEVEN` is now `enum more: size 4, ELEVEN = 11` (reached from f) (compatible)",
     );
 }
 
@@ -118,14 +130,19 @@ links compatible, calls incompatible, state incompatible
 fn state_of_its_own() {
     check(
         "struct deep { char c; }; struct node { struct node *next; struct deep *deep[4]; }; static struct node list;
-         static const int primes[] = {2, 3}; struct mode { int a; }; static const struct mode modes[1] = {{1}};
+         static const int primes[] = {2, 3}; struct mode { int a; }; static const struct mode modes[2] = {{1}};
          static int was; int f(int x) { static short calls; list.next = list.next->next; was += x; return ++calls + primes[x] + modes[x].a; }",
         "struct deep { short c; }; struct node { struct node *next; struct deep *deep[4]; }; static struct node list;
-         static const int primes[] = {2, 3, 5}; struct mode { int a; }; static const struct mode modes[2] = {{1}};
+         static const int primes[] = {2, 3, 5}; struct mode { int a; }; static const struct mode modes[3] = {{1}};
          static int is; int f(int x) { static int calls; list.next = list.next->next; is += x; return ++calls + primes[x] + modes[x].a; }",
         "
 links compatible, calls compatible, state incompatible
-",
+state: layout changed: struct deep: `struct deep: size 1, c: char at 0` is now `struct deep: size 2, c: short at 0` (reached from list)
+state: variable changed: f::calls: `short` is now `int`
+state: variable changed: modes: `struct mode[2]` is now `struct mode[3]` (compatible)
+state: variable changed: primes: `int[2]` is now `int[3]` (compatible)
+state: variable added: is: `int` (compatible)
+state: variable removed: was: was `int` (compatible)",
     );
 }
 
@@ -145,7 +162,7 @@ fn opaque_by_a_typedef_in_another_file() {
             "part0.c" "context *make(seen *s) { static context c; c.level = s->a; return &c; }"),
         "
 links compatible, calls compatible, state incompatible
-",
+state: layout changed: struct context_s: `struct context_s: size 4, level: int at 0, no flags` is now `struct context_s: size 8, level: int at 4, flags: int at 0` (reached from make)",
     );
 }
 
@@ -162,7 +179,7 @@ fn opaque_by_a_declaration_in_another_unit() {
         &first("int w, x;"),
         "
 links compatible, calls compatible, state incompatible
-",
+state: layout changed: struct inner: `struct inner: size 4, x: int at 0, no w` is now `struct inner: size 8, x: int at 4, w: int at 0` (reached from count)",
     );
 }
 
@@ -175,6 +192,6 @@ fn opaque_as_it_is_in_the_source() {
             "part0.c" "struct inner { int w, x; }; int run(struct stream *s) { return s->inner->x; }"),
         "
 links compatible, calls compatible, state incompatible
-",
+state: layout changed: struct inner: `struct inner: size 4, x: int at 0, no w` is now `struct inner: size 8, x: int at 4, w: int at 0` (reached from run)",
     );
 }

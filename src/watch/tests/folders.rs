@@ -31,13 +31,18 @@ fn a_folder_removed_and_made_again_while_somebody_is_in_it() {
     fs::create_dir(folder.at("out")).unwrap();
     let watcher = Watcher::new();
     let (_, log) = watcher.log(&path, quick());
+    // While it is open the kernel does not say that it is gone.
+    let mut open = Vec::new();
     for round in 0..10 {
-        // While it is open the kernel does not say that it is gone.
-        let _open = fs::File::open(folder.at("out")).unwrap();
+        open.push(fs::File::open(folder.at("out")).unwrap());
         let text = format!("{round}");
         fs::write(&path, &text).unwrap();
         log.is_next(&text);
-        fs::remove_dir_all(folder.at("out")).unwrap();
+        fs::remove_file(&path).unwrap();
+        if round % 5 != 0 {
+            thread::sleep(QUIET);
+        }
+        fs::remove_dir(folder.at("out")).unwrap();
         if round % 2 == 0 {
             thread::sleep(QUIET);
         }

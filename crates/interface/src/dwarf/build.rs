@@ -116,13 +116,13 @@ impl<'r, 'd> Build<'r, 'd> {
                 continue;
             }
             let key = self.key(entry);
-            if key.1.is_empty() {
+            if key.1.is_empty() || entry.signature.is_some() {
                 continue;
             }
             if !entry.declaration {
                 self.definitions.entry(key).or_default().push(index);
                 here.insert((key, entry.unit));
-            } else if entry.signature.is_none() && !self.raw.units[entry.unit as usize].1 {
+            } else if !self.raw.units[entry.unit as usize].1 {
                 declared.push((key, entry.unit));
             }
         }
@@ -231,7 +231,7 @@ impl<'r, 'd> Build<'r, 'd> {
     /// What a type is known by in all units.
     fn key(&self, entry: &Entry<'d>) -> Key<'d> {
         let declared = self.raw.find(entry.origin).map(|origin| &self.raw.entries[origin as usize]);
-        let named = declared.filter(|_| entry.name.is_empty()).unwrap_or(entry);
+        let named = declared.filter(|declared| !declared.name.is_empty()).unwrap_or(entry);
         (named.scope, named.name)
     }
 
@@ -269,20 +269,20 @@ impl<'r, 'd> Build<'r, 'd> {
     fn id(&mut self, link: Link) -> Id {
         let Some(index) = self.reach(link).entry else { return VOID };
         let entry = &self.raw.entries[index as usize];
-        if entry.declaration && (is_aggregate(entry.tag) || entry.tag == constants::DW_TAG_enumeration_type) {
-            let signed = entry.signature.and_then(|signature| self.raw.find(Link::Type(signature)));
-            match signed.filter(|index| !self.raw.entries[*index as usize].declaration) {
-                Some(definition) => return self.entry_id(definition),
-                None => {
-                    let key = self.key(entry);
-                    if let Some(id) = self.of_declared.get(&key) {
-                        return *id;
-                    }
-                    let id = self.new_node(Source::Declared(key, entry.tag));
-                    self.of_declared.insert(key, id);
-                    return id;
-                }
+        // It only names a type that has a unit of its own.
+        let signed = entry.signature.and_then(|signature| self.raw.find(Link::Type(signature)));
+        if let Some(definition) = signed.filter(|definition| self.raw.entries[*definition as usize].signature.is_none()) {
+            return self.entry_id(definition);
+        }
+        let declared = entry.declaration || entry.signature.is_some();
+        if declared && (is_aggregate(entry.tag) || entry.tag == constants::DW_TAG_enumeration_type) {
+            let key = self.key(entry);
+            if let Some(id) = self.of_declared.get(&key) {
+                return *id;
             }
+            let id = self.new_node(Source::Declared(key, entry.tag));
+            self.of_declared.insert(key, id);
+            return id;
         }
         self.entry_id(index)
     }
@@ -324,7 +324,7 @@ impl<'r, 'd> Build<'r, 'd> {
         match entry.tag {
             constants::DW_TAG_base_type => {
                 made.kind = Kind::Base(plain_encoding(entry.encoding));
-                made.name = self.name(self.qualified_name(0, entry.name))?;
+                made.name = self.name(cut(plain_name(entry.name)))?;
             }
             constants::DW_TAG_pointer_type
             | constants::DW_TAG_reference_type
@@ -556,6 +556,20 @@ fn plain_encoding(encoding: u8) -> u8 {
         constants::DW_ATE_unsigned_char | constants::DW_ATE_UTF => constants::DW_ATE_unsigned.0,
         _ => encoding,
     }
+}
+
+/// What C calls an integer in the fewest words: compilers differ in theirs.
+fn plain_name(name: &[u8]) -> String {
+    let text = String::from_utf8_lossy(name);
+    let known = |word: &str| matches!(word, "unsigned" | "signed" | "long" | "short" | "int" | "char");
+    if !text.contains(' ') || !text.split(' ').all(known) {
+        return text.into_owned();
+    }
+    let (mut words, sized) = (Vec::new(), text.contains("long") || text.contains("short"));
+    words.extend(text.split(' ').filter(|word| *word == "unsigned" || *word == "signed"));
+    words.extend(text.split(' ').filter(|word| matches!(*word, "long" | "short" | "char")));
+    words.extend(text.split(' ').filter(|word| *word == "int" && !sized));
+    words.join(" ")
 }
 
 fn node(kind: Kind) -> Node {

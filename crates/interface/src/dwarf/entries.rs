@@ -156,7 +156,10 @@ impl<'d> Raw<'d> {
                 let attributes = Attributes::read(units, unit, &mut entries, specifications)?;
                 role = self.entry(units, unit, At { offset, tag, scope, in_function, parent }, &attributes);
                 if opens_scope(tag) {
-                    scope = self.scope(scope, attributes.name);
+                    let declared = self.find(attributes.origin).map(|origin| &self.entries[origin as usize]);
+                    let declared = declared.map(|entry| (entry.scope, entry.name));
+                    let (parent, name) = declared.unwrap_or((scope, attributes.name));
+                    scope = self.scope(parent, name);
                 }
             } else {
                 entries.skip_attributes(specifications).map_err(reason)?;

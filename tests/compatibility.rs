@@ -1,0 +1,97 @@
+//! Whether a file fits to the version that is loaded: the runtime's side. `crates/interface` has what is compared.
+
+mod support;
+
+use std::path::PathBuf;
+
+use midflight::interface::Verdict::{self, Compatible, Incompatible, Unknown};
+use midflight::{Compatibility, Error, ErrorKind, LoadOptions, Runtime};
+use support::{Workshop, start};
+
+fn module(shop: &Workshop, number: u32, source: &str, arguments: &[&str]) -> PathBuf {
+    shop.module_for(std::env::consts::ARCH, "compared", number, source, arguments)
+}
+
+const OLD: &str = "struct agent { int hp; float x; }; struct agent agents[4];
+                   int step(struct agent *agent, float dt) { agent->x += dt; return agent->hp; }";
+/// A member more: what callers and the module's own data have is laid out differently.
+const GROWN: &str = "struct agent { int hp; int armour; float x; }; struct agent agents[4];
+                     int step(struct agent *agent, float dt) { agent->x += dt; return agent->hp; }";
+
+fn verdicts(compatibility: &Compatibility) -> [Verdict; 3] {
+    let report = &compatibility.report;
+    [report.links, report.calls, report.state]
+}
+
+fn load(rt: Runtime, path: &PathBuf, validate: bool) -> Result<(), Error> {
+    // SAFETY: the tests' modules are sound.
+    unsafe { rt.load_with([path], &LoadOptions { validate, ..LoadOptions::default() }) }.map(drop)
+}
+
+#[test]
+fn three_verdicts_on_what_is_loaded() {
+    let (rt, shop, _turn) = start("compatibility");
+    rt.shutdown().unwrap();
+    let (old, grown) = (module(&shop, 1, OLD, &["-g"]), module(&shop, 2, GROWN, &["-g"]));
+    let first = rt.compatibility(&old).unwrap();
+    assert_eq!((first.loaded, verdicts(&first)), (None, [Compatible; 3]), "nothing is there to break");
+
+    // Nothing was kept to compare with.
+    load(rt, &old, false).unwrap();
+    let blind = rt.compatibility(&grown).unwrap();
+    assert_eq!(verdicts(&blind), [Unknown; 3], "{blind}");
+    assert!(blind.report.reason.is_some());
+
+    rt.set_keep_files(true);
+    load(rt, &old, false).unwrap();
+    let before = rt.frame().generation();
+    assert_eq!(verdicts(&rt.compatibility(&old).unwrap()), [Compatible; 3]);
+    let compared = rt.compatibility(&grown).unwrap();
+    assert_eq!(verdicts(&compared)[2], Incompatible, "{compared}");
+    assert!(compared.to_string().contains("agent"), "{compared}");
+    let stripped = module(&shop, 3, OLD, &["-s"]);
+    assert_eq!(verdicts(&rt.compatibility(&stripped).unwrap()), [Compatible, Unknown, Unknown]);
+    let renamed = module(&shop, 4, "int walk(void) { return 0; }", &["-g"]);
+    assert_eq!(verdicts(&rt.compatibility(&renamed).unwrap())[0], Incompatible);
+    let unresolved =
+        module(&shop, 5, &format!("{OLD} int nobody(void); int more(void) {{ return nobody(); }}"), &["-g"]);
+    let compared = rt.compatibility(&unresolved).unwrap();
+    assert!(verdicts(&compared)[0] == Incompatible && compared.to_string().contains("nobody"), "{compared}");
+    assert_eq!(rt.frame().generation(), before, "nothing was published");
+    assert_eq!(rt.compatibility(shop.path("missing.so")).unwrap_err().kind(), ErrorKind::Io);
+    rt.set_keep_files(false);
+}
+
+#[test]
+fn what_does_not_fit_is_refused_when_validated_and_a_content_is_validated_once() {
+    let (rt, shop, _turn) = start("validation");
+    rt.shutdown().unwrap();
+    let (old, grown) = (module(&shop, 1, OLD, &["-g"]), module(&shop, 2, GROWN, &["-g"]));
+    load(rt, &old, true).unwrap();
+    let error = load(rt, &grown, true).unwrap_err();
+    assert!(error.kind() == ErrorKind::Incompatible && error.to_string().contains("agent"), "{error}");
+    assert_eq!(error.path(), Some(&*grown));
+    let hits = |rt: Runtime| {
+        let statistics = rt.statistics().unwrap();
+        (statistics.cache_hits, statistics.cache_misses)
+    };
+    assert_eq!(hits(rt), (0, 2));
+    // The same bytes by another name, and with another time.
+    let copy = shop.file("copy.so", &std::fs::read(&old).unwrap());
+    for round in 1..=3 {
+        load(rt, &copy, true).unwrap();
+        assert_eq!(hits(rt), (round, 2));
+    }
+    // A byte that means nothing, in a file of the same length and time.
+    let mut bytes = std::fs::read(&copy).unwrap();
+    let time = std::fs::metadata(&copy).unwrap().modified().unwrap();
+    let note = bytes.windows(4).position(|window| window == b"GCC:").expect("the compiler's name");
+    bytes[note + 5] ^= 1;
+    std::fs::write(&copy, bytes).unwrap();
+    std::fs::File::options().write(true).open(&copy).unwrap().set_modified(time).unwrap();
+    load(rt, &copy, true).unwrap();
+    assert_eq!(hits(rt), (3, 3), "a changed byte is seen");
+    // Unknown is not refused.
+    load(rt, &module(&shop, 3, OLD, &["-s"]), true).unwrap();
+    load(rt, &grown, false).unwrap();
+}
