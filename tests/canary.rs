@@ -114,6 +114,19 @@ static DONE: Done = Done {
     publications: AtomicUsize::new(0),
     freed: AtomicUsize::new(0),
 };
+
+impl Done {
+    /// Whether everything was done at least once that every way of running does.
+    fn is_complete(&self) -> bool {
+        let Self { frames, nested, joined, exits, parked, publications, freed, .. } = self;
+        [frames, nested, joined, exits, parked, publications, freed]
+            .iter()
+            .all(|times| times.load(Ordering::Relaxed) > 0)
+    }
+}
+
+/// How much longer than it was to take it may take.
+const PATIENCE: Duration = Duration::from_secs(30);
 static STOP: AtomicBool = AtomicBool::new(false);
 
 fn stopped() -> bool {
@@ -323,7 +336,9 @@ fn publish(
     let [a, b, u] = files;
     // Each module was loaded once.
     let (mut pairs, mut singles) = (1, 1);
-    while Instant::now() < until {
+    // A slow machine may need longer for something of everything.
+    let enough = || Instant::now() >= until && (DONE.is_complete() || Instant::now() >= until + PATIENCE);
+    while !enough() {
         // SAFETY: the modules have the functions as declared; addresses are used as the gate says.
         unsafe {
             if random.below(4) > 0 {
@@ -428,12 +443,9 @@ fn run(way: &str, seed: u64, duration: Duration) {
     // SAFETY: all threads are over.
     let left = unsafe { rt.collect_escaped() }.unwrap();
     assert_eq!((left.held, left.retained, left.busy), (0, 0, 0), "everything that was replaced is gone");
-    let Done { frames, nested, joined, exits, parked, unpinned, signals, publications, freed } = &DONE;
-    for (what, times) in [frames, nested, joined, exits, parked, publications, freed].into_iter().enumerate()
-    {
-        assert!(times.load(Ordering::Relaxed) > 0, "{what}: {DONE:?}");
-    }
+    assert!(DONE.is_complete(), "{DONE:?}");
     if has_addresses {
+        let Done { unpinned, signals, .. } = &DONE;
         assert!(unpinned.load(Ordering::Relaxed) > 0 && signals.load(Ordering::Relaxed) > 0, "{DONE:?}");
     }
     println!("{way}, seed {seed}: {DONE:?}");

@@ -278,29 +278,21 @@ pub(super) struct Staging<'n, 'f> {
     pub(super) dry: bool,
 }
 
-impl Staging<'_, '_> {
-    fn is_new(&self, name: &str) -> bool {
-        self.candidates.iter().any(|candidate| &*candidate.name == name)
-    }
-}
-
 impl Neighbours for Staging<'_, '_> {
     fn is_module(&self, name: &str) -> bool {
-        self.is_new(name) || self.state.loaded(name).is_ok()
+        is_among(self.candidates, name) || self.state.loaded(name).is_ok()
     }
 
     fn exporters(&mut self, symbol: &str, from: &str) -> Vec<Found> {
-        let new = self.candidates.iter().filter_map(|candidate| {
+        let candidates = self.candidates;
+        let new = candidates.iter().filter_map(|candidate| {
             let export = candidate.image.export(symbol)?;
             Some(Found { module: candidate.name.clone(), function: is_function(export.kind) })
         });
-        let mut found: Vec<_> = new.collect();
         let State { exporters, modules, .. } = &mut *self.state;
         let ask = || current(modules).filter_map(|version| Found::of(version, symbol)).collect();
-        let staying = exporters.of(symbol, ask).to_vec();
-        found.extend(staying.into_iter().filter(|found| !self.is_new(&found.module)));
-        found.retain(|found| &*found.module != from);
-        found
+        let staying = exporters.of(symbol, ask).iter().filter(|found| !is_among(candidates, &found.module));
+        new.chain(staying.cloned()).filter(|found| &*found.module != from).collect()
     }
 
     fn trampoline(&mut self, module: &str, symbol: &str) -> Result<usize, Error> {
@@ -310,4 +302,8 @@ impl Neighbours for Staging<'_, '_> {
         let slot = self.state.slot(module, symbol, false)?;
         Ok(self.state.trampolines.trampoline(slot))
     }
+}
+
+fn is_among(candidates: &[Candidate<'_>], name: &str) -> bool {
+    candidates.iter().any(|candidate| &*candidate.name == name)
 }

@@ -400,6 +400,11 @@ impl State {
         }
     }
 
+    /// The number of a module's current version. None if it is not loaded.
+    pub(crate) fn version(&self, module: &str) -> Option<u64> {
+        self.loaded(module).ok().map(|version| version.number())
+    }
+
     /// The number of a module's current version, and what it was made of if that was kept. None if it is not loaded.
     pub(crate) fn origin(&self, module: &str) -> Option<(u64, Option<Arc<Origin>>)> {
         let version = self.loaded(module).ok()?;

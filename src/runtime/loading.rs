@@ -1,5 +1,6 @@
 //! How modules come, are replaced, and go.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use parking_lot::MutexGuard;
@@ -96,11 +97,16 @@ impl Runtime {
                 let candidates = load.each(&files, |file| Candidate::new(file, self.shared.page_size))?;
                 check_names(&candidates)?;
                 clock.lap(&mut phases.parse);
-                if options.validate {
-                    self.validate(&candidates, &load)?;
-                }
-                load.reached(40)?;
-                let mut state = self.state_until(&load)?;
+                let mut state = loop {
+                    let fits =
+                        if options.validate { self.validate(&candidates, &load)? } else { Fits::default() };
+                    load.reached(40)?;
+                    let state = self.state_until(&load)?;
+                    // Else another load came between.
+                    if fits.iter().all(|(name, version)| state.version(name) == *version) {
+                        break state;
+                    }
+                };
                 // SAFETY: the caller's promise.
                 let published = unsafe { state.load(&candidates, &load, caller, phases) };
                 (published, state)
@@ -167,8 +173,8 @@ impl Runtime {
         }
     }
 
-    /// That what is known to be incompatible is not loaded.
-    fn validate(&self, candidates: &[Candidate<'_>], load: &Load<'_>) -> Result<(), Error> {
+    /// That what is known to be incompatible is not loaded. Returns what it was compared with.
+    fn validate(&self, candidates: &[Candidate<'_>], load: &Load<'_>) -> Result<Fits, Error> {
         let indices: Vec<usize> = (0..candidates.len()).collect();
         load.each(&indices, |&at| {
             let Compatibility { module, loaded, report } = self.compare(candidates, at, load, true)?;
@@ -181,9 +187,8 @@ impl Runtime {
                 let because = report.reason.unwrap_or_default();
                 tracing::warn!(module, loaded, because, "whether it is compatible is not known");
             }
-            Ok(())
-        })?;
-        Ok(())
+            Ok((candidates[at].name.clone(), loaded))
+        })
     }
 
     /// Compares a file with the version of its module that is loaded. Nothing is published or run.
@@ -281,6 +286,9 @@ impl Runtime {
         Ok(())
     }
 }
+
+/// Modules, and the numbers of the versions that files were compared with; None: not loaded.
+type Fits = Vec<(Arc<str>, Option<u64>)>;
 
 /// Tells the log.
 fn report(result: &Result<Publication, Error>, took: std::time::Duration) {

@@ -8,6 +8,7 @@
 //!   -> elf/shared/           a shared object:
 //!        segments.rs         where each segment goes, and each page's final protection
 //!        tls.rs, eh_frame.rs its thread-local block; its call frame information
+//!        notes.rs, ../note.rs what it says of itself
 //!        dynamic.rs          the dynamic table: where the other tables are, what is asked for
 //!        symbols.rs, hash.rs, versions.rs, ../strings.rs
 //!        uses.rs             every relocation looked at once, before anything is written

@@ -182,3 +182,36 @@ fn eight_threads_at_once() {
     watcher.stop();
     assert_eq!(watcher.places(), 0);
 }
+
+#[test]
+fn a_child_of_fork_has_no_watches_and_may_begin_its_own() {
+    let folder = Folder::new();
+    let path = folder.at("file");
+    fs::write(&path, "1").unwrap();
+    let watcher = Watcher::new();
+    let (id, log) = watcher.log(&path, quick());
+    log.is_next("1");
+    // SAFETY: the child does only what a child of a process with threads may do with glibc, which has malloc and pthread_create
+    // work there, and ends without running anything else. If it hangs, SIGALRM ends it.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        // SAFETY: takes no pointers.
+        unsafe { libc::alarm(20) };
+        let was = watcher.unwatch(id);
+        watcher.stop();
+        let (_, own) = watcher.log(&path, quick());
+        let told = own.0.recv_timeout(AMPLE);
+        watcher.stop();
+        let good = !was && told == Ok(Told::Version(b"1".to_vec()));
+        // SAFETY: ends the child.
+        unsafe { libc::_exit(i32::from(!good)) };
+    }
+    let mut status = 0;
+    // SAFETY: our child, and room for its status.
+    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+    assert_eq!(status, 0);
+    // The parent's go on.
+    fs::write(&path, "2").unwrap();
+    log.is_next("2");
+    assert!(watcher.unwatch(id));
+}

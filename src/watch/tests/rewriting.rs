@@ -167,8 +167,8 @@ fn every_version_is_complete_and_the_last_is_there() {
 #[test]
 fn without_leases_as_long_as_writers_pause_less_than_the_debounce() {
     // Long enough that this thread, or the watcher's, can be held up for a while.
-    let settle = Settle { debounce: Duration::from_millis(60), leases: false, ..quick() };
-    let seen = rewrite(if is_emulated() { 10 } else { 40 }, 4, 2, settle, &|random| {
+    let settle = Settle { debounce: Duration::from_millis(100), leases: false, ..quick() };
+    let seen = rewrite(if is_emulated() { 10 } else { 25 }, 4, 2, settle, &|random| {
         if random.below(4) == 0 {
             thread::sleep(Duration::from_millis(2));
         }
