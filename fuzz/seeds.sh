@@ -135,3 +135,34 @@ for machine in x86_64 aarch64; do
     done
 done
 echo "$(ls "$objects" | wc -l) seeds in fuzz/$objects"
+
+# Modules with debug information, and pairs of versions.
+interface=corpus/interface
+mkdir -p "$interface"
+cat > "$work/older.c" <<'C'
+typedef struct list list;
+struct list { list *next; unsigned a : 3, b : 9; union { int i; float f; } u; char name[4][2]; };
+enum kind { ONE, TWO = 7 };
+static list *all;
+__thread int mine;
+int f(list *l, enum kind k, ...) { static list own; all = l; own = *l; return l->a + k + mine; }
+void g(int (*call)(list *), struct list by_value) { call(&by_value); }
+C
+sed 's/unsigned a : 3/unsigned a : 4/; s/TWO = 7/TWO = 8/; s/int (\*call)/long (*call)/' "$work/older.c" > "$work/newer.c"
+for machine in x86_64 aarch64; do
+    for how in "gdwarf-4 -fPIC" "gdwarf-5 -fPIC" "gdwarf-4 -fdebug-types-section -fPIC" "gdwarf-5 -shared -fPIC -nostdlib -Wl,-z,max-page-size=4096"; do
+        name=$machine-$(echo "$how" | tr -d ' =-')
+        case $how in *shared*) form= ;; *) form=-c ;; esac
+        for source in older.c newer.c cxx.cpp; do
+            compiler=gcc
+            case $source in cxx.cpp) [ "$form" ] && compiler=g++ || continue ;; esac
+            # shellcheck disable=SC2086
+            "$machine-linux-gnu-$compiler" -w -O1 -$how $form "$work/$source" -o "$work/${source%%.*}.out"
+        done
+        { cat "$work/older.out" && printf '\n=newer=\n' && cat "$work/newer.out"; } > "$interface/$name-two"
+        if [ "$form" ]; then
+            separated "$work/older.out" "$work/cxx.out" > "$interface/$name-files"
+        fi
+    done
+done
+echo "$(ls "$interface" | wc -l) seeds in fuzz/$interface"

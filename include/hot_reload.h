@@ -26,7 +26,7 @@ extern "C" {
  * errors, and call modules; what would reload, unload, watch, initialise or shut down returns RUNTIME_ERROR_BUSY. */
 typedef void (*reload_progress_callback_t)(const char* module_path, uint32_t progress_percent);
 
-/* The end of a reload, once for each of its modules, also of one that failed. The duration is that of the whole call so far, in
+/* The end of a reload, once for each of its modules, also of one that failed; a call that is refused for its arguments begins none. The duration is that of the whole call so far, in
  * milliseconds. Thread: as above. It may call everything but runtime_init(), runtime_shutdown(), hot_reload_watch() and
  * hot_reload_unwatch(), which return RUNTIME_ERROR_BUSY. */
 typedef void (*reload_complete_callback_t)(const char* module_path, bool success, double duration_ms);
@@ -82,7 +82,8 @@ int hot_reload_module(const char* module_path, const hot_reload_config_t* reload
 int hot_reload_modules_atomic(const char** module_paths, uint32_t module_count, const hot_reload_config_t* reload_config);
 
 /* The address of a module's function: stable for the life of the process, whatever is reloaded; of the type that the function has. Called on a
- * thread that is inside a frame it runs that frame's version, else the current one.
+ * thread that is inside a frame it runs that frame's version, else the current one. Call it outside frames, or in frames that were opened
+ * after this returned.
  *
  * Such an address may be called at any time, so from now on old versions of the module, and of those that it calls, are kept until
  * runtime_gc_collect() finds that nobody is inside. hot_reload_frame_symbol() has no such price.
@@ -91,7 +92,7 @@ int hot_reload_modules_atomic(const char** module_paths, uint32_t module_count, 
 int hot_reload_symbol(const char* module, const char* symbol, void** address);
 
 /* The same address, with the caller's word that it is only called by threads that are inside a frame (runtime_frame_begin()): old versions
- * are freed as soon as their last frame has ended, by themselves. */
+ * are freed as soon as their last frame has ended, by themselves. As above, the frames are opened after this returned. */
 int hot_reload_frame_symbol(const char* module, const char* symbol, void** address);
 
 /* Takes a module out. A call of its functions from frames that are opened afterwards ends the process with a message, so its callers go
@@ -108,7 +109,8 @@ int hot_reload_rollback(const char* module);
 /* Reloads a module whenever its file has been rewritten and is complete, on the runtime's watching thread: renamed over, made anew or
  * rewritten in place, in one go or in small pieces. Each complete content is loaded at most once, by content, not by time stamp; a partial one
  * never. What the file holds now counts as loaded; the file need not be there yet. `reload_config` is as for hot_reload_module(), and is
- * kept. Watching a file again replaces the configuration. A reload that fails is told to the error callback, and the log.
+ * kept; dry_run is refused. Watching a file again replaces the configuration. A reload that fails is told to the error callback, and
+ * the log.
  *
  * RUNTIME_ERROR_IO if its folder cannot be watched. */
 int hot_reload_watch(const char* module_path, const hot_reload_config_t* reload_config);

@@ -51,7 +51,8 @@ typedef struct {
     log_level_t log_level;
     /* Level DEBUG, if log_level is none below it. */
     bool enable_debug_output;
-    /* Appended to; made if it is not there. NULL: stdout, under the condition above. */
+    /* Appended to; made if it is not there. NULL: stdout, under the condition above. Lines that cannot be written are counted: the callback
+     * is told when it begins, and runtime_shutdown() when it has stopped everything. A forked child writes none. */
     const char* log_file_path;
 } runtime_config_t;
 
@@ -99,7 +100,8 @@ int runtime_init(const runtime_config_t* config);
  * their destructors run. A frame that is still open keeps its generation until it ends. An address from hot_reload_symbol() must not be
  * called any more: such a call ends the process with a message. runtime_init() may start the runtime again.
  *
- * RUNTIME_ERROR_NOT_INITIALIZED (a second shutdown too); RUNTIME_ERROR_BUSY from within any callback. */
+ * RUNTIME_ERROR_NOT_INITIALIZED (a second shutdown too); RUNTIME_ERROR_BUSY from within any callback; RUNTIME_ERROR_IO if it has stopped, but
+ * lines of the log could not be written. */
 int runtime_shutdown(void);
 
 /* What the runtime is doing, measured now. `status` is filled on failure too, with state STOPPED and zeroes. */

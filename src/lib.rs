@@ -47,7 +47,7 @@ pub use code::Backing;
 pub use config::{Config, Gdb};
 pub use error::{Error, ErrorKind};
 pub use midflight_dispatch::PinnedElsewhere;
-pub use midflight_image::{Error as ImageError, Refusal};
+pub use midflight_image::{Error as ImageError, NoteProblem, Refusal};
 pub use midflight_interface as interface;
 pub use module::Source;
 pub use options::{LoadOptions, Progress};

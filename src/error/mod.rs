@@ -97,11 +97,11 @@ pub enum Error {
         /// The module.
         module: String,
     },
-    /// The module cannot be unloaded because others call it.
+    /// The module cannot be unloaded because others call it or say that they need it.
     StillImported {
         /// The module.
         module: String,
-        /// The modules that call it.
+        /// Those modules.
         by: Vec<String>,
     },
     /// Memory for code could not be had, or its protection not changed.
@@ -300,7 +300,7 @@ impl fmt::Display for Error {
             }
             Self::NotLoaded { module } => write!(f, "module `{module}` is not loaded"),
             Self::StillImported { module, by } => {
-                write!(f, "module `{module}` is called by {}: unload them first", list(by))
+                write!(f, "module `{module}` is called or needed by {}: unload them first, or with it", list(by))
             }
             Self::CodeMemory { of, source } => write!(
                 f,

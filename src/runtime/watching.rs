@@ -80,9 +80,9 @@ impl Runtime {
             .watcher
             .watch(&absolute, Settle::default(), loaded, Box::new(callback))
             .map_err(failed)?;
-        if let Some(other) = self.shared.watches.ids.lock().insert(absolute, id) {
-            self.shared.watches.watcher.unwatch(other);
-        }
+        // Another thread may have watched it meanwhile. Not with the lock: see above.
+        let other = self.shared.watches.ids.lock().insert(absolute, id);
+        other.map(|other| self.shared.watches.watcher.unwatch(other));
         tracing::info!(path = %given.display(), "watched");
         Ok(())
     }

@@ -38,6 +38,7 @@ mod worker;
 
 use std::fmt;
 use std::io;
+use std::mem;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -141,6 +142,15 @@ struct Running {
 impl Running {
     fn is_ours(&self) -> bool {
         self.process == std::process::id()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.is_ours() {
+            // Dropping the handle would detach a thread that is not there, and panic.
+            mem::forget(self.thread.take());
+        }
     }
 }
 

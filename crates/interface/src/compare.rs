@@ -28,7 +28,7 @@ pub(crate) fn compare(old: &Interface, new: &Interface, limit: usize) -> Report 
         });
     }
     links(old, new, &mut found);
-    let mut reason = unknown(old, new);
+    let mut reasons = unknown(old, new);
     if let (Ok(old_known), Ok(new_known)) = (&old.known, &new.known) {
         // Both walks together: more than any source needs, and no more than what the files account for.
         let size = |types: &Types| types.types.len() + types.parts.len();
@@ -54,11 +54,12 @@ pub(crate) fn compare(old: &Interface, new: &Interface, limit: usize) -> Report 
             }
             walk.all();
             if walk.work == 0 {
+                let reason = &mut reasons[usize::from(aspect == Aspect::State)];
                 reason.get_or_insert_with(|| "the types are too many, or too entangled, to compare".into());
             }
         }
     }
-    found.report(reason)
+    found.report(reasons)
 }
 
 fn links(old: &Interface, new: &Interface, found: &mut Differences) {
@@ -95,25 +96,26 @@ fn links(old: &Interface, new: &Interface, found: &mut Differences) {
     }
 }
 
-/// Why calls and state, or a part of them, cannot be told.
-fn unknown(old: &Interface, new: &Interface) -> Option<String> {
+/// Why calls, or a part of them, cannot be told; and the same of state, which depends on more.
+fn unknown(old: &Interface, new: &Interface) -> [Option<String>; 2] {
     for (version, interface) in [("older", old), ("newer", new)] {
         if let Err(reason) = interface.known {
-            return Some(format!("the {version} version's debug information cannot be used: {reason}"));
+            let reason = format!("the {version} version's debug information cannot be used: {reason}");
+            return [Some(reason.clone()), Some(reason)];
         }
     }
-    for (version, interface) in [("older", old), ("newer", new)] {
-        let mut missing = interface.exports().filter(|export| export.undescribed());
-        if let Some(first) = missing.next() {
+    let missing = |of: fn(&Export) -> bool| {
+        [("older", old), ("newer", new)].into_iter().find_map(|(version, interface)| {
+            let mut missing = interface.exports().filter(|export| of(export) && export.undescribed());
+            let first = shorten(missing.next()?.name.to_string());
             let more = match missing.count() {
                 0 => String::new(),
                 more => format!(" and {more} more exports"),
             };
-            let name = shorten(first.name.to_string());
-            return Some(format!("the {version} version's debug information does not describe {name}{more}"));
-        }
-    }
-    None
+            Some(format!("the {version} version's debug information does not describe {first}{more}"))
+        })
+    };
+    [missing(|export| matches!(export.kind, ExportKind::Function | ExportKind::Indirect)), missing(|_| true)]
 }
 
 fn common_functions<'a>(old: &'a Interface, new: &Interface) -> Vec<(&'a str, Id, Id)> {
@@ -125,6 +127,9 @@ fn common_functions<'a>(old: &'a Interface, new: &Interface) -> Vec<(&'a str, Id
     });
     both.collect()
 }
+
+/// A part of both versions, or of one.
+type Pair<'a> = (Option<&'a Part>, Option<&'a Part>);
 
 /// One question followed through all types that bear on it.
 struct Walk<'a, 'f> {
@@ -343,12 +348,25 @@ impl<'a> Walk<'a, '_> {
         }
         // Where it begins to differ says most.
         changed.sort_by_key(|(old, new)| old.or(*new).map_or(0, |part| part.value));
-        let text = |types: &Types, id: Id, version: fn(&(Option<&'a Part>, Option<&'a Part>)) -> Option<&'a Part>| {
-            let mut text = format!("{}: size {}", types.named(id), types.get(id).size);
-            for changed in changed.iter().take(LISTED) {
-                match version(changed) {
-                    Some(part) => text += &format!(", {}", types.part_text(part)),
-                    None => text += &format!(", no {}", self.missing(changed)),
+        let texts = self.changed(old, new, &changed, false);
+        self.add(false, What::Layout, &self.old.named(old), texts.0, texts.1);
+    }
+
+    /// How a structure or an enumeration was and is, as far as it has changed.
+    fn changed(&self, old: Id, new: Id, changed: &[Pair<'_>], numbers: bool) -> (String, String) {
+        let text = |types: &Types, id: Id, newer: bool| {
+            let of = types.get(id);
+            let mut text = format!("{}: size {}", types.named(id), of.size);
+            if numbers {
+                text += &format!(", {}", types.text(of.target));
+            }
+            for (old, new) in changed.iter().take(LISTED) {
+                let (part, other) = if newer { (new, old) } else { (old, new) };
+                let others = if newer { self.old } else { self.new };
+                match (part, other) {
+                    (Some(part), _) => text += &format!(", {}", types.part_text(part)),
+                    (None, Some(other)) => text += &format!(", no {}", others.part_name(other)),
+                    (None, None) => {}
                 }
             }
             if changed.len() > LISTED {
@@ -356,18 +374,7 @@ impl<'a> Walk<'a, '_> {
             }
             text
         };
-        let texts = (text(self.old, old, |pair| pair.0), text(self.new, new, |pair| pair.1));
-        self.add(false, What::Layout, &self.old.named(old), texts.0, texts.1);
-    }
-
-    /// What a part is called that only one version has.
-    fn missing(&self, (old, new): &(Option<&Part>, Option<&Part>)) -> String {
-        let text = match (old, new) {
-            (Some(old), _) => self.old.part_text(old),
-            (None, Some(new)) => self.new.part_text(new),
-            (None, None) => String::new(),
-        };
-        text.split(':').next().unwrap_or_default().to_string()
+        (text(self.old, old, false), text(self.new, new, true))
     }
 
     fn enumeration(&mut self, old: Id, new: Id) {
@@ -392,32 +399,14 @@ impl<'a> Walk<'a, '_> {
         if changed.is_empty() && numbers {
             return;
         }
-        let text = |types: &Types, id: Id, part: fn(&(Option<&'a Part>, Option<&'a Part>)) -> Option<&'a Part>| {
-            let mut text = format!("{}: size {}", types.named(id), types.get(id).size);
-            if !numbers {
-                text += &format!(", {}", types.text(types.get(id).target));
-            }
-            for changed in changed.iter().take(LISTED) {
-                match part(changed) {
-                    Some(part) => text += &format!(", {}", types.part_text(part)),
-                    None => {
-                        text += &format!(", no {}", self.missing(changed).split(" =").next().unwrap_or_default());
-                    }
-                }
-            }
-            if changed.len() > LISTED {
-                text += &format!(", and {} more", changed.len() - LISTED);
-            }
-            text
-        };
-        let texts = (text(self.old, old, |pair| pair.0), text(self.new, new, |pair| pair.1));
+        let texts = self.changed(old, new, &changed, !numbers);
         self.add(compatible, What::Enumeration, &self.old.named(old), texts.0, texts.1);
     }
 
     /// The parts of both, those of one name together: the first with the first, and so on. In the order of the older version.
-    fn parts(&self, was: &Type, is: &Type) -> Vec<(Option<&'a Part>, Option<&'a Part>)> {
+    fn parts(&self, was: &Type, is: &Type) -> Vec<Pair<'a>> {
         let (old, new) = (self.old.parts(was), self.new.parts(is));
-        let mut pairs: Vec<(Option<&Part>, Option<&Part>)> = Vec::with_capacity(old.len());
+        let mut pairs: Vec<Pair<'a>> = Vec::with_capacity(old.len());
         let mut rows: HashMap<(PartKind, &str, usize), usize> = HashMap::new();
         let mut times: HashMap<(PartKind, &str), usize> = HashMap::new();
         for part in old {

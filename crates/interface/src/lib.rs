@@ -1,4 +1,81 @@
-//! PLACEHOLDER
+//! What a native module's file says of itself, and how two versions of it differ.
+//!
+//! Before a module is replaced in a running process there are three questions, and an answer to one of them is no answer to another. So a
+//! [`Report`] has three verdicts, which are never merged:
+//!
+//! * **links**: will everything that found its symbols in the older version find them in the newer one? That is a question of the symbol
+//!   table: exports that are gone, functions that have become variables or the reverse, variables that have another size (who was linked
+//!   with the older one may have set memory aside for it). New exports are said, and break nothing. Imports that nobody defines are known
+//!   to who links, who adds them by [`Report::unresolved`].
+//! * **calls**: does code that was compiled against the older version call the newer one rightly? That takes debug information: the
+//!   parameters and the result of each exported function, and the structures in them as far as callers can see into them.
+//! * **state**: does the newer version find its data as it expects them, where the older one has left them? That is every type that the
+//!   module's own variables lead to (those of files and of functions too), and that its exported functions are given or give back, to
+//!   any depth and whether callers can see into it or not. A library can keep the first two promises in every release and break this one
+//!   each time: a program that is started anew with zstd 1.5.6 in place of 1.5.5 works as before, and a context that was made by the one and
+//!   is used by the other is misread. Only a hot reload asks this question.
+//!
+//! # What is compared
+//!
+//! Types are compared by what they are, not by what they are called: kind, size, encoding (so signedness), the members with names, offsets,
+//! bit fields and types, bases and the places of virtual functions, array bounds, values of enumerations, what pointers point to, and the
+//! parameters of functions that are called back. Typedefs, `const` and `volatile`, the order of declarations, the names of
+//! structures with members in sight, `long` against `long long` of the same size, and which compiler it was do not matter. A member that
+//! has only been renamed is a difference: where it is now another thing, nothing else would tell.
+//!
+//! A structure that has changed is named once for each question, however many functions and structures lead to it, together with the
+//! first that does. What contains it is named only if it has changed itself, in size or in where its members are.
+//!
+//! Some differences are listed and break nothing ([`Difference::compatible`]): exports and variables that are new, variables that are
+//! gone, names that an enumeration has gained, tables of constants that have grown. A name that an enumeration has lost breaks state, as
+//! data may hold its value; callers who pass the value are refused as with any other that is not known, so it does not break calls,
+//! unless its number now means something else.
+//!
+//! # What callers can see
+//!
+//! A structure that is passed or returned by value, or is part of one, is seen. Of one that is pointed to, debug information does not say
+//! whether its definition was in a header that callers include. It is taken to be opaque, and compared by name only, if one of these holds in the
+//! older version, which callers were compiled against:
+//!
+//! 1. The pointer is to a typedef that is in another file than the definition of the structure (`typedef struct ZSTD_CCtx_s
+//!    ZSTD_CCtx;` in `zstd.h`, the structure in an internal header).
+//! 2. Some unit of the module does with a declaration of it, without the definition (`struct internal_state` of zlib, which
+//!    `zlib.h` declares and `deflate.h` defines). Not counted are C++ units by clang, which leaves definitions out of debug information that
+//!    the source has.
+//! 3. A structure in a header points to it, and it is defined in the compiled source itself (`class Impl` of C++).
+//!
+//! All others are seen. The rule can be wrong, and then errs in *calls* alone: *state* looks into everything that can be reached. Nothing
+//! that changed is lost; it is found under the other question.
+//!
+//! # What is not known
+//!
+//! Where debug information is missing, damaged, compressed or in other files (`-gsplit-dwarf`, dwz), for a whole version or for
+//! one exported function, calls and state are [`Verdict::Unknown`], never compatible, and [`Report::reason`] says why. For an exported
+//! variable it is state alone. An
+//! incompatibility that is found nevertheless outweighs that.
+//!
+//! And some things no debug information says, so that no verdict speaks of them: macros, and inline functions that callers have copies
+//! of; what a function does, and what the numbers it takes mean; what is behind `void *` and in arrays of bytes that are used as storage;
+//! which member of a union is the active one; how much follows a flexible array member; variables that the optimizer has taken apart, and
+//! those of static libraries that were compiled without debug information and export nothing. Of thread-local variables
+//! inside functions gcc does not say on AArch64 that they are any.
+//!
+//! # How it is read
+//!
+//! ```text
+//! files -> midflight_image::Image     exports, imports; debug information with its relocations applied
+//!       -> dwarf/units.rs             units, their abbreviations and files
+//!       -> dwarf/entries.rs           all entries once, from front to back: types by offset, parts with their types
+//!       -> dwarf/build.rs             what exports and variables lead to: typedefs left out, declarations joined with definitions
+//!       -> dwarf/merge.rs             each type once
+//!       =  Interface                  owned and small; what a cache keeps of each version
+//!       -> compare.rs                 two of them, pair by pair from the same roots
+//!       =  Report
+//! ```
+//!
+//! DWARF 4 and 5 of C, C++ and Rust, type units included. Files may be hostile: nothing recurses by what they say, each byte of debug
+//! information is read a bounded number of times, and a comparison takes a number of steps that is in proportion to both files, after
+//! which it answers that it cannot tell.
 #![forbid(unsafe_code)]
 
 mod compare;

@@ -150,15 +150,21 @@ impl Differences {
         }
     }
 
-    pub(crate) fn report(self, reason: Option<String>) -> Report {
-        let verdict = |aspect: Aspect| match (self.incompatible[aspect as usize], &reason, aspect) {
-            (true, ..) => Verdict::Incompatible,
-            (false, Some(_), Aspect::Calls | Aspect::State) => Verdict::Unknown,
-            _ => Verdict::Compatible,
+    /// With why calls and state cannot be told.
+    pub(crate) fn report(self, [calls, state]: [Option<String>; 2]) -> Report {
+        let verdict = |aspect: Aspect, unknown: bool| match (self.incompatible[aspect as usize], unknown) {
+            (true, _) => Verdict::Incompatible,
+            (false, true) => Verdict::Unknown,
+            (false, false) => Verdict::Compatible,
         };
-        let [links, calls, state] = [Aspect::Links, Aspect::Calls, Aspect::State].map(verdict);
-        let differences = self.first.into_iter().collect();
-        Report { links, calls, state, reason, differences, count: self.count }
+        Report {
+            links: verdict(Aspect::Links, false),
+            calls: verdict(Aspect::Calls, calls.is_some()),
+            state: verdict(Aspect::State, state.is_some()),
+            reason: calls.or(state),
+            differences: self.first.into_iter().collect(),
+            count: self.count,
+        }
     }
 }
 

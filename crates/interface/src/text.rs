@@ -84,12 +84,19 @@ impl Types {
         }
     }
 
+    /// What a part is called: `hp`.
+    pub(crate) fn part_name(&self, part: &Part) -> String {
+        match (part.kind, self.name(part.name)) {
+            (PartKind::Base, _) => format!("base {}", self.named(part.target)),
+            (_, "") => "(anonymous)".into(),
+            (PartKind::Virtual, name) => format!("virtual {name}"),
+            (_, name) => name.into(),
+        }
+    }
+
     /// A part of a structure: `hp: int at 8`.
     pub(crate) fn part_text(&self, part: &Part) -> String {
-        let name = match self.name(part.name) {
-            "" => "(anonymous)",
-            name => name,
-        };
+        let name = self.part_name(part);
         let place = match (part.value, part.bits) {
             (-1, _) => "at a place of its own".to_string(),
             (bit, 0) if bit % 8 == 0 => format!("at {}", bit / 8),
@@ -100,8 +107,8 @@ impl Types {
                 format!("{name}: {}:{} {place}", self.text(part.target), part.bits)
             }
             PartKind::Member => format!("{name}: {} {place}", self.text(part.target)),
-            PartKind::Base => format!("base {} {place}", self.named(part.target)),
-            PartKind::Virtual => format!("virtual {name} is number {}", part.value),
+            PartKind::Base => format!("{name} {place}"),
+            PartKind::Virtual => format!("{name} is number {}", part.value),
             PartKind::Variant => format!("{name} is variant {}", part.value),
             PartKind::Enumerator => format!("{name} = {}", part.value),
             PartKind::Parameter | PartKind::Definition => self.text(part.target),

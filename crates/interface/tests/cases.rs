@@ -171,8 +171,10 @@ fn opaque_by_a_declaration_in_another_unit() {
     let second = "\n---\n#line 1 \"api.h\"\nstruct inner; struct stream { struct inner *inner; int n; };\n#line 1 \"part1.c\"\n\
         int count(struct stream *s) { return s->n; }";
     let first = |inner: &str| {
-        format!("#line 1 \"api.h\"\nstruct inner; struct stream {{ struct inner *inner; int n; }};\n#line 1 \"internal.h\"\n\
-            struct inner {{ {inner} }};\n#line 1 \"part0.c\"\nint run(struct stream *s) {{ return s->inner->x; }}{second}")
+        format!(
+            "#line 1 \"api.h\"\nstruct inner; struct stream {{ struct inner *inner; int n; }};\n#line 1 \"internal.h\"\n\
+            struct inner {{ {inner} }};\n#line 1 \"part0.c\"\nint run(struct stream *s) {{ return s->inner->x; }}{second}"
+        )
     };
     check(
         &first("int x;"),

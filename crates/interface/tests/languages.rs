@@ -8,8 +8,7 @@ use common::*;
 use midflight_image::Machine;
 use midflight_interface::{Aspect, Kind, Verdict};
 
-const GCC: Build =
-    Build { machine: Machine::X86_64, clang: false, dwarf: "-gdwarf-5", form: Form::Shared };
+const GCC: Build = Build { machine: Machine::X86_64, clang: false, dwarf: "-gdwarf-5", form: Form::Shared };
 
 fn lines(report: &midflight_interface::Report) -> String {
     report.differences.iter().map(|difference| format!("{difference}\n")).collect()
@@ -44,12 +43,27 @@ fn classes() {
         use Verdict::{Compatible as Yes, Incompatible as No};
         check("int hp;", "int hp; ", [Yes, Yes, Yes], "");
         check("int hp;", "long hp;", [Yes, No, No], "class game::Agent: size 32, hp: long at 16");
-        check("int id;", "short ids; int id;", [Yes, No, No], "`struct game::Base: size 16, id: int at 8, no ids`");
-        check(": public Base", ": public virtual Base", [No, No, No], "base struct game::Base at a place of its own");
+        check(
+            "int id;",
+            "short ids; int id;",
+            [Yes, No, No],
+            "`struct game::Base: size 16, id: int at 8, no ids`",
+        );
+        check(
+            ": public Base",
+            ": public virtual Base",
+            [No, No, No],
+            "base struct game::Base at a place of its own",
+        );
         check("virtual void stop();", "virtual void go(); virtual void stop();", [No, No, No], "is number 2");
         check("Box<int> kept", "Box<long> kept", [No, Yes, No], "game::kept");
         check("static int count", "static int count, other", [Yes, Yes, Yes], "");
-        check("static long calls", "static int calls", [Yes, Yes, No], "state: variable changed: game::Agent::run::calls: `long` is now `int`");
+        check(
+            "static long calls",
+            "static int calls",
+            [Yes, Yes, No],
+            "state: variable changed: game::Agent::run::calls: `long` is now `int`",
+        );
         check("T value;", "T value; T old;", [No, No, No], "struct game::Box<float>");
         check("agent.id", "agent.id + 1", [Yes, Yes, Yes], "");
     }
@@ -83,7 +97,10 @@ fn types_in_units_of_their_own() {
             let report = plain.compare(&apart, 100);
             assert_eq!((report.count, report.reason.clone()), (0, None), "{build:?}\n{report}");
             let report = apart.compare(&changed, 100);
-            assert!(lines(&report).contains("calls: layout changed: class game::Agent"), "{build:?}\n{report}");
+            assert!(
+                lines(&report).contains("calls: layout changed: class game::Agent"),
+                "{build:?}\n{report}"
+            );
         }
     }
 }
@@ -122,8 +139,13 @@ fn compilers_and_versions_of_dwarf_agree() {
             for (build, other) in &versions {
                 for report in [first.compare(other, 100), other.compare(first, 100)] {
                     // What is exported for C++'s sake is each compiler's own affair.
-                    let differ = report.differences.iter().filter(|difference| difference.aspect != Aspect::Links);
-                    assert_eq!((differ.count(), &report.reason), (0, &None), "{language} {build:?}\n{report}");
+                    let differ =
+                        report.differences.iter().filter(|difference| difference.aspect != Aspect::Links);
+                    assert_eq!(
+                        (differ.count(), &report.reason),
+                        (0, &None),
+                        "{language} {build:?}\n{report}"
+                    );
                     assert_eq!(report.links, Verdict::Compatible, "{language} {build:?}\n{report}");
                 }
             }
@@ -145,7 +167,14 @@ fn rust() {
         let (input, output) = (folder.join("lib.rs"), folder.join("module.so"));
         std::fs::write(&input, source).unwrap();
         let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
-        rustc.args(["--edition=2024", "--crate-type=cdylib", "-g", "-O", "-Cpanic=abort", "--crate-name=agents"]);
+        rustc.args([
+            "--edition=2024",
+            "--crate-type=cdylib",
+            "-g",
+            "-O",
+            "-Cpanic=abort",
+            "--crate-name=agents",
+        ]);
         // The test may be for another machine than rustc's own.
         rustc.args(["-Clink-arg=-nostdlib", "-Awarnings", "-o"]).arg(&output).arg(&input);
         run(&mut rustc);
@@ -161,10 +190,14 @@ fn rust() {
     let report = old.compare(&compile(&source.replace("Option<i32>", "Option<u32>")), 100);
     assert_eq!((report.links, report.calls), (Verdict::Compatible, Verdict::Incompatible), "{report}");
     assert!(lines(&report).contains("Option<u32>::Some: size 8, __0: u32 at 4"), "{report}");
-    let report = old.compare(&compile(&source.replace("dt: f32", "dt: f64").replace("+= dt", "+= dt as f32")), 100);
+    let report =
+        old.compare(&compile(&source.replace("dt: f32", "dt: f64").replace("+= dt", "+= dt as f32")), 100);
     let signature = report.differences.iter().find(|difference| difference.kind == Kind::Signature).unwrap();
     assert_eq!(signature.subject, "step", "{report}");
-    let report = old.compare(&compile(&source.replace("COUNT: u32", "COUNT: u64").replace("COUNT }", "COUNT as u32 }")), 100);
+    let report = old.compare(
+        &compile(&source.replace("COUNT: u32", "COUNT: u64").replace("COUNT }", "COUNT as u32 }")),
+        100,
+    );
     assert_eq!((report.calls, report.state), (Verdict::Compatible, Verdict::Incompatible), "{report}");
     assert!(lines(&report).contains("agents::COUNT: `u32` is now `u64`"), "{report}");
 }

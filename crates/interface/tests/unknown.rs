@@ -28,7 +28,8 @@ fn without_debug_information() {
         let with = build.interface(&[SOURCE], &[]);
         let stripped = build.interface(&[SOURCE], &["-g0"]);
         assert!(with.has_debug_info() && !stripped.has_debug_info());
-        let report = compared(&with, &stripped, "the newer version's debug information cannot be used: there is none");
+        let report =
+            compared(&with, &stripped, "the newer version's debug information cannot be used: there is none");
         assert_eq!(verdicts(&report), UNKNOWN, "{build:?}");
         let report = compared(&stripped, &with, "the older version's");
         assert_eq!(verdicts(&report), UNKNOWN, "{build:?}");
@@ -43,7 +44,9 @@ fn in_forms_that_are_not_read() {
     for build in BUILDS {
         let plain = build.interface(&[SOURCE], &[]);
         let forms: &[(&[&str], &str)] = match build.clang {
-            false => &[(&["-gsplit-dwarf"], ".dwo"), (&["-gz=zlib", "-Wl,--compress-debug-sections=zlib"], "-gz")],
+            false => {
+                &[(&["-gsplit-dwarf"], ".dwo"), (&["-gz=zlib", "-Wl,--compress-debug-sections=zlib"], "-gz")]
+            }
             true => &[(&["-gsplit-dwarf"], ".dwo")],
         };
         for (flags, reason) in forms {
@@ -66,12 +69,21 @@ fn one_unit_without() {
             read(build.machine, &files)
         };
         let partly = part("int k(void) { return 1; } int l = 3;");
-        let report = compared(&whole, &partly, "the newer version's debug information does not describe k and 1 more export");
+        let report = compared(
+            &whole,
+            &partly,
+            "the newer version's debug information does not describe k and 1 more export",
+        );
         assert_eq!(verdicts(&report), UNKNOWN, "{build:?}\n{report}");
         // What is found is said nevertheless, and outweighs what is not known.
-        let changed = build.interface(&[&SOURCE.replace("int x;", "long x;"), "int k(void) { return 1; } int l = 3;"], &[]);
+        let changed = build
+            .interface(&[&SOURCE.replace("int x;", "long x;"), "int k(void) { return 1; } int l = 3;"], &[]);
         let report = partly.compare(&changed, 10);
-        assert_eq!(verdicts(&report), [Verdict::Compatible, Verdict::Incompatible, Verdict::Incompatible], "{report}");
+        assert_eq!(
+            verdicts(&report),
+            [Verdict::Compatible, Verdict::Incompatible, Verdict::Incompatible],
+            "{report}"
+        );
         assert!(report.reason.is_some());
     }
 }
@@ -97,7 +109,11 @@ fn functions_by_another_name_are_described() {
         let new = build.interface(&[&source.replace("float", "double").replace("long", "int")], &[]);
         let report = old.compare(&new, 10);
         let subjects: Vec<_> = report.differences.iter().map(|difference| &*difference.subject).collect();
-        assert_eq!((subjects, &report.reason), (vec!["alias", "strong", "weak"], &None), "{build:?}\n{report}");
+        assert_eq!(
+            (subjects, &report.reason),
+            (vec!["alias", "strong", "weak"], &None),
+            "{build:?}\n{report}"
+        );
     }
 }
 
@@ -107,7 +123,14 @@ fn imports_and_what_nobody_defines() {
     for build in BUILDS {
         let module = build.interface(&[source], &[]);
         let imports: Vec<_> = module.imports().map(|import| (&*import.name, import.weak)).collect();
-        assert_eq!({ let mut sorted = imports.clone(); sorted.sort(); sorted }, [("maybe", true), ("needed", false)]);
+        assert_eq!(
+            {
+                let mut sorted = imports.clone();
+                sorted.sort();
+                sorted
+            },
+            [("maybe", true), ("needed", false)]
+        );
         let mut report = module.compare(&module, 10);
         assert_eq!((report.links, report.count), (Verdict::Compatible, 0), "{report}");
         let import = |name: &str| module.imports().find(|import| &*import.name == name).unwrap();

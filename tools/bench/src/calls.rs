@@ -161,7 +161,7 @@ fn hold<G>(guard: G) {
 }
 
 /// The same function by the system's linker.
-fn dlopen(path: &Path) -> Result<Call> {
+pub(crate) fn dlopen(path: &Path) -> Result<Call> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     // SAFETY: nothing of the file runs when it is loaded, it stays loaded, and `call` is as declared.
     unsafe {

@@ -6,6 +6,7 @@
 //! the machine meets all of them. Where it matters how a process happens to lie in memory, several workers are asked.
 
 mod calls;
+mod engine;
 mod frames;
 mod loaded;
 mod memory;
@@ -30,7 +31,7 @@ Compares midflight with its rivals, and with itself under load.
 
 usage: bench [--quick] [--only PART]... [--soak N] [--json FILE] [--plot FILE] [--call-path FILE]
   --quick            a soak of 20,000 reloads, and fewer blocks of frames
-  --only PART        not all, but calls, reloads, publications, throughput, scale, frames, memory or soak
+  --only PART        not all, but calls, engine, reloads, publications, throughput, scale, frames, memory or soak
   --soak N           reloads with four threads calling (at least 10,000; default 1000000)
   --json FILE        write the comparisons as JSON
   --plot FILE        draw them, as SVG

@@ -26,8 +26,9 @@ pub(crate) struct Report {
 type Section = fn(&mut Report, &Folder, &Options) -> Result<()>;
 
 /// The parts of the report, in order.
-pub(crate) const SECTIONS: [(&str, Section); 8] = [
+pub(crate) const SECTIONS: [(&str, Section); 9] = [
     ("calls", Report::calls),
+    ("engine", Report::engine),
     ("reloads", Report::reloads),
     ("publications", Report::publications),
     ("throughput", Report::throughput),
@@ -60,12 +61,7 @@ impl Report {
     /// Several processes: where code and tables lie by chance moves such times, by a factor of three for `subsecond`.
     fn calls(&mut self, folder: &Folder, _: &Options) -> Result<()> {
         let samples = pooled("calls", folder, 9, 180)?;
-        // The mean of the variants' medians: a variant that is slow is not outvoted.
-        let time = |name: &str| {
-            let of = samples.iter().filter(|(key, _)| key.rsplit_once(' ').is_some_and(|(of, _)| of == name));
-            let medians: Vec<_> = of.map(|(_, samples)| median(samples)).collect();
-            medians.iter().sum::<f64>() / medians.len() as f64
-        };
+        let time = |name: &str| of_variants(&samples, name);
         let mut compare = |name: &str, ours: &str, (peer_name, peer): (&str, &str), goal| {
             let compared = Comparison::new(name, "ns", time(ours), (peer_name, time(peer)), goal);
             self.comparisons.push(compared);
@@ -82,6 +78,21 @@ impl Report {
         compare("typed Rust call", "pinned", subsecond, AtMost(0.25));
         let hot_lib_reloader = ("hot-lib-reloader wrapper call", "hot-lib-reloader");
         compare("typed Rust call", "pinned", hot_lib_reloader, AtMost(0.02));
+        Ok(())
+    }
+
+    /// From C.
+    fn engine(&mut self, folder: &Folder, _: &Options) -> Result<()> {
+        let samples = pooled("engine", folder, 9, 180)?;
+        let mut compare = |name: &str, unit, ours: f64, peer: (&str, f64), goal| {
+            self.comparisons.push(Comparison::new(name, unit, ours, peer, goal));
+        };
+        let call = |name| of_variants(&samples, name);
+        let pointer = ("function pointer in memory, from C", call("pointer"));
+        compare("trampoline call, unpinned, from C", "ns", call("trampoline"), pointer, AtMost(1.15));
+        compare("frame begin + end from C", "ns", call("frame C"), ("from Rust", call("frame Rust")), Goal::None);
+        let rust = ("Runtime::load, the same runtime", median(&samples["reload Rust"]));
+        compare("hot_reload_module", "us", median(&samples["reload C"]), rust, AtMost(1.05));
         Ok(())
     }
 
@@ -264,4 +275,11 @@ impl fmt::Display for Report {
             Err(why) => writeln!(f, "not made: {why}"),
         }
     }
+}
+
+/// The mean of the variants' medians: a variant that is slow is not outvoted.
+fn of_variants(samples: &Samples, name: &str) -> f64 {
+    let of = samples.iter().filter(|(key, _)| key.rsplit_once(' ').is_some_and(|(of, _)| of == name));
+    let medians: Vec<_> = of.map(|(_, samples)| median(samples)).collect();
+    medians.iter().sum::<f64>() / medians.len() as f64
 }

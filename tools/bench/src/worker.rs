@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::{Result, calls, frames, memory, publications, reloads, soak};
+use crate::{Result, calls, engine, frames, memory, publications, reloads, soak};
 
 /// What was measured, by name, in the order of measuring.
 pub(crate) type Samples = BTreeMap<String, Vec<f64>>;
@@ -16,8 +16,9 @@ pub(crate) type Samples = BTreeMap<String, Vec<f64>>;
 type Measure = fn(&Path, usize) -> Result<Samples>;
 
 /// What a worker can measure.
-const TASKS: [(&str, Measure); 8] = [
+const TASKS: [(&str, Measure); 9] = [
     ("calls", calls::measure),
+    ("engine", engine::measure),
     ("reloads", reloads::measure),
     ("publications", publications::measure),
     ("throughput", publications::throughput),

@@ -131,7 +131,9 @@ impl<'d> Attributes<'d> {
                 constants::DW_AT_external => read.external = flag(&value),
                 constants::DW_AT_artificial => read.artificial = flag(&value),
                 constants::DW_AT_GNU_vector => read.vector = flag(&value),
-                constants::DW_AT_virtuality => read.is_virtual = unsigned(&value).is_some_and(|kind| kind != 0),
+                constants::DW_AT_virtuality => {
+                    read.is_virtual = unsigned(&value).is_some_and(|kind| kind != 0)
+                }
                 _ => {}
             }
         }
@@ -179,7 +181,9 @@ fn link(unit: &Unit<'_>, value: AttributeValue<Slice<'_>>) -> Result<Link, Reaso
         AttributeValue::DebugInfoRef(offset) => Ok(Link::At(offset.0)),
         AttributeValue::DebugTypesRef(signature) => Ok(Link::Type(signature.0)),
         // Of a file of types that is not here.
-        AttributeValue::DebugInfoRefSup(_) => Err("a part of it is in another file: build the module without dwz"),
+        AttributeValue::DebugInfoRefSup(_) => {
+            Err("a part of it is in another file: build the module without dwz")
+        }
         _ => Ok(Link::None),
     }
 }

@@ -136,7 +136,7 @@ impl<'r, 'd> Build<'r, 'd> {
         let mut data = Vec::new();
         for variable in &self.raw.variables {
             match variable.place {
-                Place::Address(0 | u64::MAX) => continue,
+                Place::Address(0 | u64::MAX) | Place::Elsewhere => continue,
                 Place::None if !self.thread_locals => continue,
                 _ => {}
             }
@@ -182,7 +182,8 @@ impl<'r, 'd> Build<'r, 'd> {
                     }
                     _ => {}
                 }
-                if self.raw.entries[defined.entry as usize].declaration {
+                let declaration = self.raw.entries[defined.entry as usize].declaration;
+                if declaration && defined.place != Place::Elsewhere {
                     continue;
                 }
                 let chain = self.chain(defined.entry);
@@ -193,7 +194,8 @@ impl<'r, 'd> Build<'r, 'd> {
                     [] => chain.iter().find_map(|entry| self.linkage(entry, kind)),
                     own => Some(own),
                 };
-                let name = linkage.or_else(|| chain.iter().map(|entry| entry.name).find(|name| !name.is_empty()));
+                let name =
+                    linkage.or_else(|| chain.iter().map(|entry| entry.name).find(|name| !name.is_empty()));
                 if let Some(name) = name {
                     names[kind].entry(name).or_insert(defined.entry);
                 }
@@ -271,7 +273,9 @@ impl<'r, 'd> Build<'r, 'd> {
         let entry = &self.raw.entries[index as usize];
         // It only names a type that has a unit of its own.
         let signed = entry.signature.and_then(|signature| self.raw.find(Link::Type(signature)));
-        if let Some(definition) = signed.filter(|definition| self.raw.entries[*definition as usize].signature.is_none()) {
+        if let Some(definition) =
+            signed.filter(|definition| self.raw.entries[*definition as usize].signature.is_none())
+        {
             return self.entry_id(definition);
         }
         let declared = entry.declaration || entry.signature.is_some();
@@ -363,9 +367,10 @@ impl<'r, 'd> Build<'r, 'd> {
                 // An instance of an inlined function only refers to its parameters.
                 let whole = |entry: &&&Entry<'d>| {
                     !entry.parts.is_empty()
-                        && entry.parts.iter().all(|part| {
-                            part.kind != PartKind::Parameter || part.target != Link::None
-                        })
+                        && entry
+                            .parts
+                            .iter()
+                            .all(|part| part.kind != PartKind::Parameter || part.target != Link::None)
                 };
                 if let Some(described) = chain.iter().find(whole) {
                     self.fill_parts(&mut made, described, &described.parts)?;
@@ -386,7 +391,12 @@ impl<'r, 'd> Build<'r, 'd> {
         Ok(())
     }
 
-    fn fill_parts(&mut self, made: &mut Node, owner: &Entry<'d>, parts: &[RawPart<'d>]) -> Result<(), Reason> {
+    fn fill_parts(
+        &mut self,
+        made: &mut Node,
+        owner: &Entry<'d>,
+        parts: &[RawPart<'d>],
+    ) -> Result<(), Reason> {
         made.parts.reserve(parts.len());
         for raw in parts {
             let target = self.id(raw.target);

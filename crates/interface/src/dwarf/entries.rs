@@ -178,11 +178,7 @@ impl<'d> Raw<'d> {
         let At { offset, tag, scope, in_function, parent } = at;
         match (tag, parent) {
             (constants::DW_TAG_namespace, _) => return Role::Other,
-            (constants::DW_TAG_variable, _) => {
-                if attributes.place == Place::Elsewhere {
-                    return Role::Other;
-                }
-            }
+            (constants::DW_TAG_variable, _) if attributes.place == Place::Elsewhere => return Role::Other,
             (constants::DW_TAG_subprogram, Role::Aggregate(owner)) if attributes.is_virtual => {
                 self.virtual_function(owner, attributes);
             }
@@ -236,12 +232,16 @@ impl<'d> Raw<'d> {
             constants::DW_TAG_subprogram if !unit.is_assembly() => {
                 self.functions.push(defined(attributes.low));
             }
-            // Of thread-local variables gcc does not say on AArch64 where they are.
-            constants::DW_TAG_variable
-                if attributes.place != Place::None
-                    || !in_function && !attributes.declaration && attributes.value == Number::None =>
-            {
+            constants::DW_TAG_variable if attributes.place != Place::None => {
                 self.variables.push(defined(attributes.place));
+            }
+            // A constant: its value is known wherever it is used, though it may have memory.
+            constants::DW_TAG_variable if !in_function && attributes.value != Number::None => {
+                self.variables.push(defined(Place::Elsewhere));
+            }
+            // Of thread-local variables gcc does not say on AArch64 where they are.
+            constants::DW_TAG_variable if !in_function && !attributes.declaration => {
+                self.variables.push(defined(Place::None));
             }
             _ => {}
         }

@@ -85,7 +85,7 @@ fn resolve_declared(nodes: &mut [Node], same: &mut [Id]) -> bool {
 /// For each node the first one that is the same: they say the same of themselves, and what they refer to is the same. Found by
 /// telling apart by what they say, then by what those say that they refer to, and so on until nothing more is told apart.
 fn classes(nodes: &[Node]) -> Vec<Id> {
-    const ROUNDS: usize = 200;
+    const ROUNDS: usize = 64;
     let state = RandomState::new();
     let key = state.hash_one(0u8) | 1;
     let mut words: Vec<u64> = nodes.iter().map(|node| own(&state, node)).collect();

@@ -130,12 +130,16 @@ impl<'d> Units<'d> {
         for attribute in abbreviation.attributes() {
             let attribute = entries.read_attribute(*attribute).map_err(reason)?;
             let value = attribute.raw_value();
-            match (attribute.name(), value.clone()) {
-                (constants::DW_AT_str_offsets_base, AttributeValue::SecOffset(base)) => unit.string_base = base,
+            match (attribute.name(), value) {
+                (constants::DW_AT_str_offsets_base, AttributeValue::SecOffset(base)) => {
+                    unit.string_base = base
+                }
                 (constants::DW_AT_addr_base, AttributeValue::SecOffset(base)) => unit.address_base = base,
                 (constants::DW_AT_stmt_list, AttributeValue::SecOffset(offset)) => lines = Some(offset),
                 (constants::DW_AT_stmt_list, AttributeValue::Data4(offset)) => lines = Some(offset as usize),
-                (constants::DW_AT_language, value) => unit.language = unsigned(&value).map_or(0, |code| code as u16),
+                (constants::DW_AT_language, value) => {
+                    unit.language = unsigned(&value).map_or(0, |code| code as u16)
+                }
                 (constants::DW_AT_dwo_name | constants::DW_AT_GNU_dwo_name, _) => return Err(SPLIT),
                 (name @ (constants::DW_AT_name | constants::DW_AT_producer), _) => values.push((name, value)),
                 _ => {}

@@ -75,7 +75,12 @@ impl Build {
             std::fs::write(&file, source).unwrap();
             let object = folder.join("part.o");
             let mut compiler = self.compiler();
-            compiler.args(["-c", "-w", "-O1", "-fPIC", self.dwarf]).args(flags).arg(&file).arg("-o").arg(&object);
+            compiler
+                .args(["-c", "-w", "-O1", "-fPIC", self.dwarf])
+                .args(flags)
+                .arg(&file)
+                .arg("-o")
+                .arg(&object);
             if cpp {
                 compiler.args(["-fno-exceptions", "-fno-rtti"]);
             }

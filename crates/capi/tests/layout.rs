@@ -1,0 +1,150 @@
+//! The structures here are those of the headers, on both machines; the headers are clean C and C++.
+
+mod support;
+
+use std::fmt::Write;
+use std::mem::offset_of;
+use std::process::Command;
+
+use midflight::ErrorKind;
+use midflight_c::hot_reload::*;
+use midflight_c::runtime_core::*;
+use midflight_c::runtime_types::*;
+use support::{MACHINES, Workshop, include};
+
+macro_rules! checks {
+    ($checks:ident, $c:literal, $rust:ty: $($field:ident),+ $(,)?) => {
+        for (what, value) in [
+            (format!("sizeof({})", $c), size_of::<$rust>()),
+            (format!("alignof({})", $c), align_of::<$rust>()),
+            $((format!("offsetof({}, {})", $c, stringify!($field)), offset_of!($rust, $field)),)+
+        ] {
+            $checks.push((what, value as i64));
+        }
+    };
+}
+
+fn checks() -> Vec<(String, i64)> {
+    let mut checks = Vec::new();
+    checks!(checks, "runtime_frame_t", RuntimeFrame: reserved);
+    checks!(checks, "runtime_config_t", RuntimeConfig: hot_reload_threads, max_concurrent_reloads, reload_timeout_ns,
+        enable_transactions, transaction_timeout_ms, max_transaction_size, enable_security_monitoring,
+        enable_compliance_validation, security_level, enable_performance_monitoring, metrics_collection_interval_ms,
+        max_memory_usage, enable_memory_optimization, enable_auto_recovery, recovery_timeout_ms, log_level,
+        enable_debug_output, log_file_path);
+    checks!(checks, "runtime_status_t", RuntimeStatus: state, uptime_seconds, is_healthy, total_reloads, successful_reloads,
+        failed_reloads, average_reload_time_ms, memory_used_bytes, cpu_usage_percent, active_threads, total_errors,
+        recovered_errors, last_error_time, security_status, threat_level, last_security_scan);
+    checks!(checks, "hot_reload_config_t", HotReloadConfig: validate_before_reload, backup_current_state, use_transactions,
+        parallel_loading, max_reload_threads, reload_timeout_ns, dry_run, rollback_on_failure, verify_integrity, conflict_mode,
+        auto_resolve_conflicts, progress_callback, complete_callback, error_callback);
+    checks!(checks, "compatibility_difference_t", CompatibilityDifference: aspect, breaks, kind, symbol, old_value, new_value);
+    checks!(checks, "module_compatibility_t", ModuleCompatibility: abi_compatible, is_loaded, links, calls, state,
+        exports_removed, exports_added, imports_unresolved, objects_resized, functions_changed, types_changed,
+        difference_count, listed_count, differences, unknown_because);
+    checks!(checks, "hot_reload_stats_t", HotReloadStats: total_reloads, successful_reloads, failed_reloads,
+        rolled_back_reloads, avg_reload_time_ms, p50_reload_time_ms, p95_reload_time_ms, p99_reload_time_ms,
+        max_reload_time_ms, avg_stage_time_ms, p99_stage_time_ms, avg_publish_time_ms, p99_publish_time_ms, cache_hit_rate,
+        cache_hits, cache_misses, generation, loaded_modules, watched_files, memory_usage_mb, retired_bytes,
+        retained_bytes);
+    for (name, kind) in CODES.into_iter().zip(ErrorKind::ALL) {
+        checks.push((format!("RUNTIME_ERROR_{name}"), kind as i64));
+    }
+    for (name, value) in [
+        ("RUNTIME_OK", 0),
+        ("HOT_RELOAD_MAX_MODULES", MAX_MODULES as i64),
+        ("LOG_LEVEL_TRACE", 1),
+        ("LOG_LEVEL_OFF", 6),
+        ("SECURITY_LEVEL_CRITICAL", 4),
+        ("RUNTIME_STATE_RELOADING", 2),
+        ("RUNTIME_STATE_STOPPING", 3),
+        ("COMPATIBILITY_UNKNOWN", 0),
+        ("COMPATIBILITY_COMPATIBLE", 1),
+        ("COMPATIBILITY_INCOMPATIBLE", 2),
+        ("COMPATIBILITY_ASPECT_LINKS", 0),
+        ("COMPATIBILITY_ASPECT_STATE", 2),
+        ("sizeof(bool)", size_of::<Bool>() as i64),
+        ("sizeof(log_level_t)", 4),
+    ] {
+        checks.push((name.into(), value));
+    }
+    checks
+}
+
+const CODES: [&str; 23] = [
+    "INVALID_ARGUMENT",
+    "NOT_INITIALIZED",
+    "UNSUPPORTED",
+    "IO",
+    "INVALID_MODULE",
+    "UNRESOLVED",
+    "INCOMPATIBLE",
+    "COMPATIBILITY_UNKNOWN",
+    "NOT_LOADED",
+    "NO_SUCH_SYMBOL",
+    "IN_USE",
+    "OUT_OF_MEMORY",
+    "MEMORY_LIMIT",
+    "TIMEOUT",
+    "BUSY",
+    "INTEGRITY",
+    "REFUSED",
+    "NO_PREVIOUS_VERSION",
+    "WRONG_FRAME",
+    "NOT_WATCHED",
+    "FORKED",
+    "SYSTEM",
+    "INTERNAL",
+];
+
+#[test]
+fn structures_and_codes_are_those_of_the_headers() {
+    let workshop = Workshop::new("capi-layout");
+    let mut source =
+        String::from("#include \"runtime_api.h\"\n#include \"runtime_module.h\"\n#include <assert.h>\n");
+    source.push_str("#ifndef __cplusplus\n#include <stdalign.h>\n#endif\n");
+    for (what, value) in checks() {
+        writeln!(source, "static_assert((long long)({what}) == {value}, \"{what} is {value}\");").unwrap();
+    }
+    for machine in MACHINES {
+        for (compiler, file, standard) in
+            [("gcc", "layout.c", "c11"), ("gcc", "layout.c", "gnu11"), ("g++", "layout.cpp", "c++17")]
+        {
+            let file = workshop.file(file, source.as_bytes());
+            let compiler = format!("{machine}-linux-gnu-{compiler}");
+            let mut command = Command::new(&compiler);
+            command
+                .args(["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only"])
+                .arg(format!("-std={standard}"));
+            let result = command.arg("-I").arg(include()).arg(&file).output();
+            let result =
+                result.unwrap_or_else(|error| panic!("{compiler}: {error}; scripts/setup installs it"));
+            assert!(
+                result.status.success(),
+                "{machine} {standard}: {}",
+                String::from_utf8_lossy(&result.stderr)
+            );
+        }
+    }
+}
+
+#[test]
+fn every_code_has_its_name() {
+    for (name, kind) in CODES.into_iter().zip(ErrorKind::ALL) {
+        let text = support::text(runtime_strerror(kind as i32));
+        assert!(text.starts_with(&format!("RUNTIME_ERROR_{name}: ")), "{text}");
+    }
+    assert!(support::text(runtime_strerror(0)).starts_with("RUNTIME_OK"));
+    for unknown in [1, -24, i32::MIN, i32::MAX] {
+        assert!(!support::text(runtime_strerror(unknown)).is_empty());
+    }
+}
+
+#[test]
+fn time_goes_on() {
+    let first = get_timestamp_ns();
+    let clock = std::time::Instant::now();
+    while clock.elapsed().as_micros() < 200 {}
+    let took = get_timestamp_ns() - first;
+    assert!((200_000..5_000_000_000).contains(&took), "{took}");
+}

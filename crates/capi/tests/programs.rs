@@ -1,0 +1,152 @@
+//! Programs in C and C++, against the headers and the libraries.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use support::*;
+
+const PROGRAM: &str = r#"
+#include "runtime_api.h"
+#include <stdio.h>
+#include <string.h>
+
+#define CHECK(what) do { if (!(what)) { printf("line %d: %s: %s\n", __LINE__, #what, runtime_last_error()); return 1; } } while (0)
+
+static unsigned last_percent;
+static int completed;
+
+static void on_progress(const char* module_path, uint32_t progress_percent) {
+    (void)module_path;
+    last_percent = progress_percent;
+}
+static void on_complete(const char* module_path, bool success, double duration_ms) {
+    printf("complete %s %d %d\n", strrchr(module_path, '/') + 1, success, duration_ms > 0);
+    completed++;
+}
+static void on_error(const char* module_path, int error_code, const char* message) {
+    printf("error %s %s %d\n", strrchr(module_path, '/') + 1, runtime_strerror(error_code), strlen(message) > 10);
+}
+
+int main(int argc, char** argv) {
+    CHECK(argc == 3);
+    CHECK(hot_reload_module(argv[1], NULL) == RUNTIME_ERROR_NOT_INITIALIZED);
+    runtime_config_t config;
+    memset(&config, 0, sizeof config);
+    config.hot_reload_threads = 2;
+    config.reload_timeout_ns = 5000000000ULL;
+    CHECK(runtime_init(&config) == 0);
+
+    hot_reload_config_t reload;
+    memset(&reload, 0, sizeof reload);
+    reload.validate_before_reload = true;
+    reload.backup_current_state = true;
+    reload.progress_callback = on_progress;
+    reload.complete_callback = on_complete;
+    reload.error_callback = on_error;
+    CHECK(hot_reload_module(argv[1], &reload) == RUNTIME_OK);
+    CHECK(last_percent == 100 && completed == 1);
+
+    void* address;
+    CHECK(hot_reload_symbol("answer", "value", &address) == 0);
+    int (*value)(void);
+    memcpy(&value, &address, sizeof value);
+    CHECK(value() == 41);
+    runtime_frame_t frame;
+    CHECK(runtime_frame_begin(&frame) == 0);
+    CHECK(hot_reload_module(argv[2], &reload) == 0);
+    CHECK(value() == 41);
+    CHECK(runtime_frame_end(&frame) == 0);
+    CHECK(runtime_frame_end(&frame) == RUNTIME_ERROR_WRONG_FRAME);
+    CHECK(value() == 42);
+    CHECK(hot_reload_rollback("answer") == 0);
+    CHECK(value() == 41);
+    CHECK(hot_reload_module("/no/such.so", &reload) == RUNTIME_ERROR_IO);
+
+    runtime_status_t status;
+    hot_reload_stats_t stats;
+    CHECK(runtime_get_status(&status) == 0 && hot_reload_get_statistics(&stats) == 0);
+    CHECK(status.state == RUNTIME_STATE_RUNNING && status.is_healthy && status.total_errors == 2);
+    CHECK(stats.successful_reloads == 2 && stats.failed_reloads == 1 && stats.cache_misses > 0);
+    printf("reloads %llu, memory %s\n", status.total_reloads, status.memory_used_bytes > 1000000 ? "used" : "none");
+    CHECK(runtime_gc_collect() == 0);
+    CHECK(runtime_shutdown() == 0);
+    CHECK(runtime_shutdown() == RUNTIME_ERROR_NOT_INITIALIZED);
+    puts("done");
+    return 0;
+}
+"#;
+
+const SAYS: &str = "complete libanswer.so 1 1\n\
+    complete libanswer.so 1 1\n\
+    error such.so RUNTIME_ERROR_IO: a file could not be read or written 1\n\
+    complete such.so 0 1\n\
+    reloads 3, memory used\n\
+    done\n";
+
+fn compile(session: &Workshop, file: &str, arguments: &[&str], libraries: &[&Path]) -> PathBuf {
+    let source = session.file(file, PROGRAM.as_bytes());
+    let program = source.with_extension("program");
+    let language = if file.ends_with(".cpp") { "g++" } else { "gcc" };
+    let mut command = Command::new(format!("{}-linux-gnu-{language}", std::env::consts::ARCH));
+    command.args(["-Wall", "-Wextra", "-Wpedantic", "-Werror"]).args(arguments).arg("-I").arg(include());
+    let result = command
+        .arg("-o")
+        .args([&program, &source])
+        .args(libraries)
+        .args(["-lpthread", "-ldl", "-lm"])
+        .output();
+    let result = result.expect("scripts/setup installs the compilers");
+    assert!(result.status.success(), "{}", String::from_utf8_lossy(&result.stderr));
+    program
+}
+
+/// In the emulator, if that is what the tests run in.
+fn run(program: &Path, session: &Workshop) {
+    let versions = [41, 42].map(|n| session.module("answer", n, &returns(n as i32)));
+    let mut command = match std::env::var("MIDFLIGHT_TEST_RUNNER") {
+        Ok(runner) => {
+            let mut words = runner.split_whitespace();
+            let mut command = Command::new(words.next().expect("a runner"));
+            command.args(words).arg(program);
+            command
+        }
+        Err(_) => Command::new(program),
+    };
+    let result = command.args(versions).env("LD_LIBRARY_PATH", program.parent().unwrap()).output().unwrap();
+    let said = String::from_utf8_lossy(&result.stdout);
+    assert_eq!(
+        (&*said, result.status.code()),
+        (SAYS, Some(0)),
+        "{}",
+        String::from_utf8_lossy(&result.stderr)
+    );
+}
+
+#[test]
+fn c_with_the_static_library() {
+    let session = stopped("program-c");
+    for standard in ["c11", "gnu11"] {
+        let program = compile(&session, "program.c", &[&format!("-std={standard}")], &[&library("a")]);
+        run(&program, &session);
+    }
+}
+
+#[test]
+fn cpp_with_the_static_library() {
+    let session = stopped("program-cpp");
+    let program = compile(&session, "program.cpp", &["-std=c++17"], &[&library("a")]);
+    run(&program, &session);
+}
+
+#[test]
+fn c_with_the_shared_library() {
+    let session = stopped("program-shared");
+    let shared = session.path("libmidflight.so");
+    std::fs::copy(library("so"), &shared).unwrap();
+    let program = compile(&session, "program.c", &["-std=c11"], &[&shared]);
+    // By its SONAME it is found.
+    std::fs::rename(&shared, session.path("libmidflight.so.0")).unwrap();
+    run(&program, &session);
+}
