@@ -26,9 +26,9 @@ extern "C" {
  * errors, and call modules; what would reload, unload, watch, initialise or shut down returns RUNTIME_ERROR_BUSY. */
 typedef void (*reload_progress_callback_t)(const char* module_path, uint32_t progress_percent);
 
-/* The end of a reload, once for each of its modules, also of one that failed; a call that is refused for its arguments begins none. The duration is that of the whole call so far, in
- * milliseconds. Thread: as above. It may call everything but runtime_init(), runtime_shutdown(), hot_reload_watch() and
- * hot_reload_unwatch(), which return RUNTIME_ERROR_BUSY. */
+/* The end of a reload, once for each of its modules, also of one that failed; a call that is refused for its arguments begins none. The
+ * duration is that of the whole call so far, in milliseconds. Thread: as above. It may call everything but runtime_init(),
+ * runtime_shutdown(), hot_reload_watch() and hot_reload_unwatch(), which return RUNTIME_ERROR_BUSY. */
 typedef void (*reload_complete_callback_t)(const char* module_path, bool success, double duration_ms);
 
 /* Why a reload failed, before its complete callback. `module_path` is the module that is to blame; if it is none of them (a time-out,

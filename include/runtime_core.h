@@ -60,7 +60,7 @@ typedef struct {
     runtime_state_t state;
     /* Since runtime_init(), in seconds. */
     unsigned long long uptime_seconds;
-    /* Running, with code memory below nine tenths of max_memory_usage, and every watch at work. */
+    /* Running, with code memory below nine tenths of max_memory_usage. */
     bool is_healthy;
 
     /* Modules reloaded since runtime_init(): each module of an atomic reload counts. Dry runs do not. */

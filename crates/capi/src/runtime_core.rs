@@ -323,6 +323,7 @@ fn thread() -> u64 {
 }
 
 #[cold]
+#[inline(never)]
 fn number_thread() -> u64 {
     // Relaxed: only that numbers differ counts. Who knows of a thread's frame has its number from the frame's seal, and then sees
     // here that it was given out: coherence of one variable, and the seal's Acquire.
@@ -338,13 +339,22 @@ fn seal_of(frame: *const Sealed) -> u64 {
     (frame.addr() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x6d69_6466_6c69_6768
 }
 
+// Out of line, so that frames that begin and end as they should have few registers to save.
 #[cold]
+#[inline(never)]
+fn no_runtime() -> c_int {
+    failed(gate::not_running())
+}
+
+#[cold]
+#[inline(never)]
 fn bad_frame(frame: *const RuntimeFrame) -> c_int {
     let what = if frame.is_null() { "NULL" } else { "not aligned to 8 bytes" };
     failed(Failure::argument(format!("frame is {what}")))
 }
 
 #[cold]
+#[inline(never)]
 fn wrong_frame(message: &str) -> c_int {
     failed(Failure::new(ErrorKind::WrongFrame, message))
 }
@@ -385,7 +395,7 @@ pub unsafe extern "C" fn runtime_frame_begin(frame: *mut RuntimeFrame) -> c_int 
     if !is_place(frame) {
         return bad_frame(frame);
     }
-    let Some(runtime) = gate::running() else { return failed(gate::not_running()) };
+    let Some(runtime) = gate::running() else { return no_runtime() };
     // SAFETY: a place for a frame.
     unsafe { seal(frame, runtime.frame()) };
     0
@@ -405,7 +415,7 @@ pub unsafe extern "C" fn runtime_frame_join(frame: *mut RuntimeFrame, other: *co
         return bad_frame(other);
     }
     if gate::running().is_none() {
-        return failed(gate::not_running());
+        return no_runtime();
     }
     let other = other.cast::<Sealed>();
     // SAFETY: the caller's word that it is one. Acquire: the partner is the Release in `seal`.

@@ -437,8 +437,10 @@ impl<'a> Walk<'a, '_> {
     }
 }
 
-/// A type's name without the word before it, which is `class` in one place and `struct` in another.
+/// A type's name without the word before it, which is `class` in one place and `struct` in another, and without template arguments,
+/// which each compiler writes in its way.
 fn plain(name: &str) -> &str {
     let words = ["struct ", "class ", "union ", "enum "];
-    words.iter().find_map(|word| name.strip_prefix(word)).unwrap_or(name)
+    let name = words.iter().find_map(|word| name.strip_prefix(word)).unwrap_or(name);
+    name.split('<').next().unwrap_or_default()
 }

@@ -16,11 +16,14 @@ fn lines(report: &midflight_interface::Report) -> String {
 
 const CPP: &str = "//c++
 namespace game {
-struct Base { virtual int run(int); virtual void stop(); int id; };
+struct Base { virtual int run(int); virtual void stop(); virtual ~Base(); int id; };
 class Agent : public Base { public: int run(int) override; static int count; private: int hp; Agent *next; };
 int Agent::count = 3;
 int Base::run(int x) { return x; }
 void Base::stop() {}
+Base::~Base() { id = 0; }
+template <class... T> int sum(T... all) { int each[] = {(int)all...}; return each[0] + each[1]; }
+template int sum<int, float>(int, float);
 int Agent::run(int x) { static long calls; calls += x; return hp + (next ? next->id : 0) + calls; }
 template <class T> struct Box { T value; };
 Box<int> kept;

@@ -150,7 +150,7 @@ impl<'d> Raw<'d> {
                 .map_or((0, false, Role::Other), |frame| (frame.scope, frame.in_function, frame.role));
             let (tag, specifications) = (abbreviation.tag(), abbreviation.attributes());
             *left = left.checked_sub(specifications.len()).ok_or(DAMAGED)?;
-            let mut role = Role::Other;
+            let role;
             if matters(tag, parent) {
                 in_function |= tag == constants::DW_TAG_subprogram;
                 let attributes = Attributes::read(units, unit, &mut entries, specifications)?;
@@ -163,9 +163,12 @@ impl<'d> Raw<'d> {
                 }
             } else {
                 entries.skip_attributes(specifications).map_err(reason)?;
-                if tag == constants::DW_TAG_inlined_subroutine || matches!(parent, Role::Inlined) {
-                    role = Role::Inlined;
-                }
+                role = match (tag, parent) {
+                    (constants::DW_TAG_inlined_subroutine, _) | (_, Role::Inlined) => Role::Inlined,
+                    // Parameters that a template has any number of.
+                    (constants::DW_TAG_GNU_formal_parameter_pack, Role::Function(_)) => parent,
+                    _ => Role::Other,
+                };
             }
             if abbreviation.has_children() {
                 frames.push(Frame { depth, scope, in_function, role });
@@ -206,7 +209,10 @@ impl<'d> Raw<'d> {
                 return Role::Other;
             }
             (constants::DW_TAG_formal_parameter, Role::Function(owner)) => {
-                self.part(owner, PartKind::Parameter, &[], 0, attributes.target);
+                // gcc's own: which parts of the object are to go.
+                if !(attributes.artificial && attributes.name == b"__in_chrg") {
+                    self.part(owner, PartKind::Parameter, &[], 0, attributes.target);
+                }
                 return Role::Other;
             }
             (constants::DW_TAG_unspecified_parameters, Role::Function(owner)) => {
@@ -310,6 +316,8 @@ impl<'d> Raw<'d> {
         let destructor = attributes.linkage.is_empty() || attributes.name.starts_with(b"~");
         let name = if destructor { attributes.name } else { attributes.linkage };
         let index = attributes.virtual_index.known().unwrap_or(-1);
+        // Nor do compilers agree whether to say where it is.
+        let index = if attributes.name.starts_with(b"~") { 0 } else { index };
         self.part(owner, PartKind::Virtual, name, index, Link::None);
     }
 }
