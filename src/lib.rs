@@ -28,6 +28,7 @@ mod code;
 mod config;
 mod debug;
 mod error;
+mod files;
 mod host;
 mod load;
 mod module;

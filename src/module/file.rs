@@ -1,6 +1,5 @@
 //! A module's files: read once, named, parsed.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -10,7 +9,7 @@ use midflight_interface::Interface;
 
 use crate::code::MAX_BLOCK;
 use crate::debug::Identity;
-use crate::{Error, buffers};
+use crate::{Error, buffers, files};
 
 /// What a module is made of: a shared object; or object files and static archives, which are linked as they are loaded.
 ///
@@ -174,8 +173,7 @@ impl Drop for ModuleFile {
 /// The file as long as it is now, `whole` or as much as is loaded of it. One that shrinks meanwhile is an error; what is appended
 /// was not there.
 fn read(path: &Path, whole: bool) -> std::io::Result<(Vec<u8>, Identity)> {
-    let mut file = File::open(path)?;
-    let metadata = file.metadata()?;
+    let (mut file, metadata) = files::open(path)?;
     let length = metadata.len();
     // ELF's own tables number with 32 bits.
     let length = u32::try_from(length).map_err(|_| std::io::ErrorKind::FileTooLarge)? as usize;

@@ -1,7 +1,7 @@
 //! Modules that are loaded again whenever their files were written again.
 
 use std::collections::HashMap;
-use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use super::Runtime;
 use crate::module::Source;
 use crate::watch::{Contents, Digest, Outcome, Settle, WatchId, Watcher};
-use crate::{Error, LoadOptions, Publication};
+use crate::{Error, LoadOptions, Publication, files};
 
 /// The files that are watched, by absolute path.
 pub(crate) struct Watches {
@@ -57,7 +57,11 @@ impl Runtime {
         let failed = |source| Error::Watch { path: given.clone(), source };
         let absolute = std::path::absolute(&given).map_err(failed)?;
         // What cannot be read now is waited for.
-        let loaded = fs::read(&absolute).ok().map(|bytes| Digest::of(&bytes));
+        let loaded = files::open(&absolute).and_then(|(mut file, _)| {
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes)?;
+            Ok(Digest::of(&bytes))
+        });
         let (runtime, options, name) = (*self, *options, given.clone());
         let callback = move |_: &Path, found: Outcome| {
             let result = match found {
@@ -78,7 +82,7 @@ impl Runtime {
             .shared
             .watches
             .watcher
-            .watch(&absolute, Settle::default(), loaded, Box::new(callback))
+            .watch(&absolute, Settle::default(), loaded.ok(), Box::new(callback))
             .map_err(failed)?;
         // Another thread may have watched it meanwhile. Not with the lock: see above.
         let other = self.shared.watches.ids.lock().insert(absolute, id);

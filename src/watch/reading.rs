@@ -1,14 +1,14 @@
 //! One attempt to read a complete version of a file.
 
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::route::is_missing;
 use super::{Contents, Digest, Settle};
-use crate::buffers;
 use crate::os::lease::{self, Leased};
+use crate::{buffers, files};
 
 /// What came of it.
 pub(super) enum Attempt {
@@ -53,12 +53,7 @@ pub(super) fn attempt(path: &Path, settle: &Settle, last: Option<Digest>, before
 }
 
 fn read(path: &Path, settle: &Settle, last: Option<Digest>, before: Option<Stamp>) -> io::Result<Attempt> {
-    // Without O_NONBLOCK a FIFO of that name would hold us.
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
+    let (file, metadata) = files::open(path)?;
     // Before the lease, which is to be short: the memory may have to be faulted in.
     let mut buffer = buffers::take(length(&metadata)?)?;
     let leased = if settle.leases {

@@ -32,9 +32,10 @@ pub(crate) fn is_accessible(address: usize, size: usize, access: Access) -> bool
 
 /// Asks about the page that `at` is in.
 fn ask(at: usize, end: usize, access: Access) -> bool {
-    // Reading, the aligned word that has the byte is in its page. Writing, the word is all in the caller's memory.
+    // Reading, the aligned word that has the byte is in its page; but not word 0, which says "no mask". Writing, the word is all in the
+    // caller's memory.
     let word = match access {
-        Access::Read => at & !7,
+        Access::Read => (at & !7).max(8),
         Access::Write => at.min(end - 8),
     };
     by_mask(word, access).or_else(|| by_pipe(at, access)).unwrap_or(true)
@@ -130,6 +131,7 @@ mod tests {
             (both - 3000, 3004, Access::Write, false),
             (constant - 16, 16, Access::Read, true),
             (constant - 16, 16, Access::Write, false),
+            (1, 1, Access::Read, false),
             (8, 8, Access::Read, false),
             (8, 8, Access::Write, false),
             (usize::MAX - 7, 8, Access::Read, false),

@@ -2,7 +2,8 @@
 
 mod support;
 
-use std::ffi::c_void;
+use std::ffi::{c_char, c_void};
+use std::sync::Mutex;
 
 use midflight::ErrorKind;
 use midflight_c::hot_reload::*;
@@ -192,15 +193,15 @@ fn memory_has_a_limit() {
     let path = session.module("large", 1, "static char data[1 << 20]; char *value(void) { return data; }");
     ok(init(&RuntimeConfig { max_memory_usage: 100_000, ..RuntimeConfig::default() }));
     fails(reload(&path), ErrorKind::MemoryLimit, "limit of 100000");
-    assert_eq!(status().is_healthy.get(), true);
+    assert!(status().is_healthy.get());
     ok(init(&RuntimeConfig { max_memory_usage: 1_400_000, ..RuntimeConfig::default() }));
     ok(reload(&path));
     let stats = statistics();
     assert!((1.0..1.4).contains(&stats.memory_usage_mb), "{stats:?}");
     ok(init(&RuntimeConfig { max_memory_usage: 1_100_000, ..RuntimeConfig::default() }));
-    assert_eq!(status().is_healthy.get(), false);
+    assert!(!status().is_healthy.get());
     ok(init(&RuntimeConfig::default()));
-    assert_eq!(status().is_healthy.get(), true);
+    assert!(status().is_healthy.get());
 }
 
 #[test]
@@ -246,4 +247,31 @@ fn codes() {
     let status = status();
     assert_eq!(status.total_errors, 9);
     assert!(status.last_error_time > 0);
+}
+
+/// What the first reload's progress callback does, while that has its turn.
+static MEANWHILE: Mutex<Option<Box<dyn FnOnce() + Send>>> = Mutex::new(None);
+
+extern "C-unwind" fn meanwhile(_: *const c_char, _: u32) {
+    let act = MEANWHILE.lock().unwrap().take();
+    if let Some(act) = act {
+        std::thread::spawn(act).join().unwrap();
+    }
+}
+
+#[test]
+fn so_many_reloads_are_under_way() {
+    for (limit, expected) in [(1, ErrorKind::Timeout as i32), (2, 0), (0, 0)] {
+        let config = RuntimeConfig { max_concurrent_reloads: limit, ..RuntimeConfig::default() };
+        let session = start_with("concurrent", &config);
+        let [first, second] = ["first", "second"].map(|name| session.module(name, 1, &returns(1)));
+        *MEANWHILE.lock().unwrap() = Some(Box::new(move || {
+            assert_eq!(status().state, 2);
+            let code = reload_with(&second, &with(|config| config.reload_timeout_ns = 200_000_000));
+            assert_eq!(code, expected, "{}", last());
+        }));
+        ok(reload_with(&first, &with(|config| config.progress_callback = Some(meanwhile))));
+        assert!(MEANWHILE.lock().unwrap().is_none());
+        assert_eq!(status().state, 1);
+    }
 }

@@ -60,6 +60,10 @@
 //! those of static libraries that were compiled without debug information and export nothing. Of thread-local variables
 //! inside functions gcc does not say on AArch64 that they are any.
 //!
+//! Of C++ two more. Inline functions and instances of templates are exported by every module that has them, and count as removed by a
+//! version that does without, though who used one may have a copy of its own. And compilers differ in what they call the members of
+//! closures, so that the same source by gcc and by clang differs where closures are reached.
+//!
 //! # How it is read
 //!
 //! ```text

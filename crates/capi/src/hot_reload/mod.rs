@@ -55,6 +55,8 @@ pub struct HotReloadConfig {
 // SAFETY: numbers, bytes and addresses of functions, of which 0 is none.
 unsafe impl Plain for HotReloadConfig {}
 
+type Progress<'p> = &'p (dyn Fn(&Path, u32) + Sync);
+
 impl HotReloadConfig {
     /// The caller's, checked; warns of what has no effect yet.
     fn given(config: *const Self) -> Outcome<Self> {
@@ -81,7 +83,7 @@ impl HotReloadConfig {
         Ok(config)
     }
 
-    fn options<'p>(&self, progress: Option<&'p (dyn Fn(&Path, u32) + Sync)>) -> LoadOptions<'p> {
+    fn options<'p>(&self, progress: Option<Progress<'p>>) -> LoadOptions<'p> {
         let threads = match (self.parallel_loading.get(), self.max_reload_threads) {
             (false, _) => 0,
             // All that there are.
@@ -149,7 +151,7 @@ fn reload(runtime: &Runtime, modules: &[Given], config: &HotReloadConfig, begun:
             unsafe { callback(given.string, percent) };
         }
     };
-    let progress = config.progress_callback.map(|_| &tell as &(dyn Fn(&Path, u32) + Sync));
+    let progress = config.progress_callback.map(|_| &tell as Progress<'_>);
     let options = config.options(progress);
     let under_way = Reload::new();
     let paths = modules.iter().map(|given| &given.path);
