@@ -73,15 +73,17 @@ static void* pages(size_t count, int protection) {
 static void make_pointers(void) {
     page_none = pages(1, PROT_NONE);
     page_constant = pages(1, PROT_READ);
+    // Something else must not come behind them.
     char* two = pages(2, PROT_READ | PROT_WRITE);
-    // Something else must not come there.
     CHECK(mprotect(two + 65536, 65536, PROT_NONE) == 0);
-    memset(two + 65536 - 64, 'x', 64);
     no_zero = two + 65536 - 64;
+    memset(no_zero, 'x', 64);
+    two = pages(2, PROT_READ | PROT_WRITE);
+    CHECK(mprotect(two + 65536, 65536, PROT_NONE) == 0);
     at_the_edge = two + 65536 - 16;
-    page_unmapped = pages(3, PROT_READ | PROT_WRITE);
-    CHECK(munmap(page_unmapped, 3 * 65536) == 0);
-    page_unmapped += 65536;
+    // Where nothing comes by itself.
+    page_unmapped = mmap((void*)(uintptr_t)0x55550000, 65536, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    CHECK(page_unmapped != MAP_FAILED && munmap(page_unmapped, 65536) == 0);
     long_path = malloc((1 << 20) + 1);
     memset(long_path, 'a', 1 << 20);
     long_path[1 << 20] = 0;
@@ -118,7 +120,7 @@ static void* bad_struct(unsigned i) {
     switch (i) {
     case 0: return ADDRESS(1);
     case 1: return room + 1;
-    case 2: return room + 4;
+    case 2: return room + 2;
     case 3: return page_unmapped;
     case 4: return page_none;
     case 5: return at_the_edge;
@@ -413,8 +415,8 @@ static int join_another_generation(const char* module) {
 
 static void everything(void) {
     const char* good = in_folder("abuse.so");
-    const char* missing = in_folder("missing.so");
-    const char* nowhere = in_folder("missing/abuse.so");
+    const char* missing = in_folder("absent.so");
+    const char* nowhere = in_folder("absent/abuse.so");
     runtime_frame_t frame = {{0}};
 
     ROW_ANY(get_timestamp_ns, "any state", OK, get_timestamp_ns() == 0);
@@ -504,7 +506,7 @@ static void everything(void) {
         const char* name;
         uint32_t codes;
     } files[] = {
-        {"missing.so", CODE(RUNTIME_ERROR_IO)},          {"missing/abuse.so", CODE(RUNTIME_ERROR_IO)},
+        {"absent.so", CODE(RUNTIME_ERROR_IO)},          {"absent/abuse.so", CODE(RUNTIME_ERROR_IO)},
         {"empty.so", CODE(RUNTIME_ERROR_INVALID_MODULE)}, {"text.so", CODE(RUNTIME_ERROR_INVALID_MODULE)},
         {"half.so", CODE(RUNTIME_ERROR_INVALID_MODULE)},  {"", CODE(RUNTIME_ERROR_IO)},
         {"fifo.so", CODE(RUNTIME_ERROR_IO)},
@@ -564,7 +566,7 @@ static void everything(void) {
     ROW_AS(hot_reload_unwatch, "twice", CODE(RUNTIME_ERROR_NOT_WATCHED), hot_reload_unwatch(good));
     ROW_AS(hot_reload_unwatch, "never watched", CODE(RUNTIME_ERROR_NOT_WATCHED), hot_reload_unwatch(nowhere));
     ROW_AS(hot_reload_unwatch, "not there", OK, hot_reload_unwatch(missing));
-    static const char* const odd[] = {"fifo.so", "", "missing/abuse.so"};
+    static const char* const odd[] = {"fifo.so", "", "absent/abuse.so"};
     for (unsigned i = 0; i < COUNT(odd); i++) {
         const char* path = in_folder(odd[i]);
         ROW_AS(hot_reload_watch, "no file", OK | CODE(RUNTIME_ERROR_IO), hot_reload_watch(path, NULL));
@@ -620,6 +622,7 @@ static void in_a_child(void) {
         uint32_t forked = CODE(RUNTIME_ERROR_FORKED);
         const char* good = in_folder("abuse.so");
         alarm(60);
+        wrong = 0;
         ROW_ANY(hot_reload_module, "child", forked, hot_reload_module(good, NULL));
         ROW_ANY(hot_reload_modules_atomic, "child", forked, hot_reload_modules_atomic(&good, 1, NULL));
         ROW_ANY(hot_reload_watch, "child", forked, hot_reload_watch(good, NULL));

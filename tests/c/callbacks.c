@@ -8,7 +8,7 @@ static const char* folder;
 static char asks[4096], good[4096], watched[4096], bad[4096];
 static atomic_uint tried, wrong, callbacks[5];
 static _Atomic(const char*) where = "start";
-static atomic_uint lines, watch_lines;
+static atomic_uint lines;
 
 static void told(const char* function, int code, uint32_t right) {
     tried++;

@@ -10,7 +10,7 @@
 enum { THREADS = 8, KINDS = 24 };
 
 static const char* folder;
-static char good[4096], caller[4096], watched[4096], missing[4096], log_file[4096];
+static char good[4096], caller[4096], watched[4096], absent[4096], log_file[4096];
 static double until;
 static atomic_ulong calls[KINDS], failures[KINDS], answers, gathered[24];
 static atomic_uint wrong;
@@ -120,8 +120,8 @@ static int bad_arguments(uint64_t dice) {
     case 7: return runtime_frame_end(&garbage);
     case 8: return runtime_frame_join(&garbage, &garbage);
     case 9: return hot_reload_unload((const char*)(uintptr_t)1);
-    case 10: return hot_reload_unwatch(missing);
-    default: return hot_reload_module(missing, NULL);
+    case 10: return hot_reload_unwatch(absent);
+    default: return hot_reload_module(absent, NULL);
     }
 }
 
@@ -182,7 +182,7 @@ static int act(int kind, uint64_t dice) {
     case 18: {
         module_compatibility_t* info = malloc(sizeof *info);
         CHECK(info != NULL);
-        code = hot_reload_check_compatibility(dice >> 44 & 1 ? good : missing, info);
+        code = hot_reload_check_compatibility(dice >> 44 & 1 ? good : absent, info);
         free(info);
         return code;
     }
@@ -233,7 +233,7 @@ int main(int argc, char** argv) {
     snprintf(watched, sizeof watched, "%s/watched.so", folder);
     image = read_image(watched);
     snprintf(watched, sizeof watched, "%s/threads-watched.so", folder);
-    snprintf(missing, sizeof missing, "%s/missing.so", folder);
+    snprintf(absent, sizeof absent, "%s/absent.so", folder);
     snprintf(log_file, sizeof log_file, "%s/threads.log", folder);
     double length = atof(argv[2]);
     // What hangs ends, with a core to look at.

@@ -4,6 +4,7 @@ mod support;
 
 use std::ffi::{c_char, c_void};
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use midflight::ErrorKind;
 use midflight_c::hot_reload::*;
@@ -16,24 +17,45 @@ fn with(change: impl FnOnce(&mut HotReloadConfig)) -> HotReloadConfig {
     config
 }
 
+/// Works with a module's addresses on a thread of its own, so that none stays behind on this one's stack, where every word counts.
+fn elsewhere<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| scope.spawn(work).join().unwrap())
+}
+
+/// Does something until no old version is left that may be called outside frames: a look that is late, on a loaded machine, proves
+/// nothing. Under QEMU none ever does: the emulator has a thread that answers nobody.
+fn until_freed(work: impl Fn()) {
+    let begun = Instant::now();
+    loop {
+        work();
+        match statistics().retained_bytes {
+            0 if !is_emulated() => return,
+            left if is_emulated() => return assert!(left > 0),
+            left => assert!(begun.elapsed() < Duration::from_secs(20), "{left} bytes are left"),
+        }
+    }
+}
+
 #[test]
 fn modules_come_are_replaced_and_go() {
     let session = start("reload");
-    ok(reload(session.module("plain", 1, &returns(1))));
-    assert_eq!(call(c"plain", c"value"), 1);
-    let mut address: *mut c_void = std::ptr::null_mut();
-    // SAFETY: strings, and a place for the address.
-    ok(unsafe { hot_reload_symbol(c"plain".as_ptr(), c"value".as_ptr(), &mut address) });
-    // SAFETY: its type.
-    let value: extern "C" fn() -> i32 = unsafe { std::mem::transmute(address) };
-    assert_eq!(value(), 1);
-    ok(reload(session.module("plain", 2, &returns(2))));
-    assert_eq!(value(), 2);
-    assert_eq!(look_up(c"plain", c"value"), (0, address));
+    let versions = [1, 2].map(|n| session.module("plain", n, &returns(n as i32)));
+    elsewhere(|| {
+        ok(reload(&versions[0]));
+        assert_eq!(call(c"plain", c"value"), 1);
+        let mut address: *mut c_void = std::ptr::null_mut();
+        // SAFETY: strings, and a place for the address.
+        ok(unsafe { hot_reload_symbol(c"plain".as_ptr(), c"value".as_ptr(), &mut address) });
+        // SAFETY: its type.
+        let value: extern "C" fn() -> i32 = unsafe { std::mem::transmute(address) };
+        assert_eq!(value(), 1);
+        ok(reload(&versions[1]));
+        assert_eq!(value(), 2);
+        assert_eq!(look_up(c"plain", c"value"), (0, address));
+    });
     // Called outside frames: kept until somebody looks.
     assert!(statistics().retained_bytes > 0);
-    ok(runtime_gc_collect());
-    assert_eq!(statistics().retained_bytes, 0);
+    until_freed(|| ok(runtime_gc_collect()));
     ok(unload(c"plain"));
     assert_eq!(statistics().loaded_modules, 0);
 }
@@ -209,14 +231,15 @@ fn old_versions_are_looked_for_when_asked_to() {
     let config = RuntimeConfig { enable_memory_optimization: true.into(), ..RuntimeConfig::default() };
     let session = start_with("eager", &config);
     let versions = [1, 2].map(|n| session.module("eager", n, &returns(n as i32)));
-    ok(reload(&versions[0]));
-    let mut address: *mut c_void = std::ptr::null_mut();
-    // SAFETY: strings, and a place for the address.
-    ok(unsafe { hot_reload_symbol(c"eager".as_ptr(), c"value".as_ptr(), &mut address) });
-    ok(reload(&versions[1]));
-    assert_eq!(statistics().retained_bytes, 0);
+    elsewhere(|| {
+        ok(reload(&versions[0]));
+        let mut address: *mut c_void = std::ptr::null_mut();
+        // SAFETY: strings, and a place for the address.
+        ok(unsafe { hot_reload_symbol(c"eager".as_ptr(), c"value".as_ptr(), &mut address) });
+    });
+    until_freed(|| elsewhere(|| ok(reload(&versions[1]))));
     ok(init(&RuntimeConfig::default()));
-    ok(reload(&versions[0]));
+    elsewhere(|| ok(reload(&versions[0])));
     assert!(statistics().retained_bytes > 0);
 }
 

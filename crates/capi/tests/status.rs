@@ -9,11 +9,6 @@ use midflight_c::runtime_core::*;
 use midflight_c::runtime_types::*;
 use support::*;
 
-/// Under QEMU the process has memory, and a thread or two, of the emulator's.
-fn is_emulated() -> bool {
-    std::env::var_os("MIDFLIGHT_TEST_RUNNER").is_some()
-}
-
 fn busy(time: Duration) {
     let clock = Instant::now();
     while clock.elapsed() < time {}

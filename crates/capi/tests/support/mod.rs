@@ -145,6 +145,11 @@ pub(crate) fn statistics() -> HotReloadStats {
     stats
 }
 
+/// Whether QEMU runs this: then the process has memory and threads of the emulator's.
+pub(crate) fn is_emulated() -> bool {
+    std::env::var("MIDFLIGHT_TEST_RUNNER").is_ok_and(|runner| runner.contains("qemu"))
+}
+
 /// `int value(void)` that returns a number.
 pub(crate) fn returns(number: i32) -> String {
     format!("int value(void) {{ return {number}; }}")
