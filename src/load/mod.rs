@@ -1,9 +1,8 @@
-//! What loading does before and around the runtime's lock: turns and time-outs (`gate`), threads (`crew`), and what files say of themselves
-//! (`interfaces`). `publish/staging.rs` has what is done behind it.
+//! What loading does before and around the runtime's lock: turns and time-outs (`gate`), threads (`crew`), reading. `publish/staging.rs` has what is
+//! done behind it.
 
 mod crew;
 mod gate;
-mod interfaces;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,10 +13,9 @@ use parking_lot::Mutex;
 
 pub(crate) use crew::Crew;
 pub(crate) use gate::{Deadline, Gate};
-pub(crate) use interfaces::{Interfaces, Origin};
 
 use crate::debug::Observers;
-use crate::module::{Extent, ModuleFile, Source};
+use crate::module::{Extent, Interfaces, ModuleFile, Origin, Source};
 use crate::statistics::Recorder;
 use crate::{Error, LoadOptions};
 

@@ -1,17 +1,20 @@
 //! Modules: from a file to a version that can be called.
 //!
-//! `file` reads and names it, `stage` binds its imports and links it into code memory, `version` is what stands behind a generation.
+//! `file` reads and names it, `stage` binds its imports and links it into code memory, `version` is what stands behind a generation. `interfaces`
+//! has what files say of themselves.
 
 mod exports;
 mod file;
 mod hooks;
 mod indirect;
+mod interfaces;
 mod phases;
 mod stage;
 mod version;
 
 pub use file::Source;
 pub(crate) use file::{Extent, ModuleFile};
+pub(crate) use interfaces::{Interfaces, Origin};
 pub(crate) use phases::Clock;
 pub use phases::Phases;
 pub(crate) use stage::{Code, Found, Libraries, Linked, Neighbours, Placed, bind, place};

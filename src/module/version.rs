@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use super::Origin;
 use super::exports::{Exported, Exports};
 use super::hooks::Hooks;
 use super::stage::Code;
 use crate::code::Block;
 use crate::debug::Registration;
 use crate::host::Tenant;
-use crate::load::Origin;
 use crate::os::library::Library;
 use crate::unwind;
 

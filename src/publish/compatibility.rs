@@ -8,8 +8,7 @@ use midflight_interface::{Interface, Report, Verdict};
 use super::staging::{Candidate, Staging};
 use super::state::State;
 use crate::Error;
-use crate::load::{Interfaces, Origin};
-use crate::module::{Libraries, bind};
+use crate::module::{Interfaces, Libraries, Origin, bind};
 
 /// How a file compares with the version of its module that is loaded.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -119,7 +119,7 @@ static int reload(bool parallel, bool validate) {
 static void write_set(uint64_t version) {
     for (int i = 0; i < MODULES; i++) {
         static uint64_t is[MODULES];
-        set_version(images[i], is[i] == 0 ? MARK : is[i], version);
+        set_version(images[i], is[i], version);
         is[i] = version;
         write_image(paths[i], images[i].bytes, images[i].size);
     }
@@ -130,7 +130,7 @@ enum { CUT, NO_FILE, NO_MODULE, UNRESOLVED, REFUSES, WAYS };
 static int spoil(int way) {
     const char* last = paths[MODULES - 1];
     switch (way) {
-    case CUT: write_image(last, images[MODULES - 1].bytes, images[MODULES - 1].size - 1000); return RUNTIME_ERROR_INVALID_MODULE;
+    case CUT: write_image(last, images[MODULES - 1].bytes, images[MODULES - 1].size / 2); return RUNTIME_ERROR_INVALID_MODULE;
     case NO_FILE: CHECK(unlink(last) == 0); return RUNTIME_ERROR_IO;
     case NO_MODULE: write_image(last, "no module", 9); return RUNTIME_ERROR_INVALID_MODULE;
     case UNRESOLVED: write_image(last, bad[0].bytes, bad[0].size); return RUNTIME_ERROR_UNRESOLVED;

@@ -91,12 +91,14 @@ static inline void write_image(const char* path, const void* bytes, size_t size)
     CHECK(close(file) == 0);
 }
 
-// The word that stands for the version in numbered.c, repeated.
+// The words of numbered.c are this and the version; as it is built, this.
 #define MARK UINT64_C(0x6d69646669676874)
 
 // Writes a version into an image, in all the places that have one.
 static inline void set_version(image_t image, uint64_t from, uint64_t to) {
     size_t found = 0;
+    from += MARK;
+    to += MARK;
     for (size_t i = 0; i + 8 <= image.size; i += 8) {
         uint64_t word;
         memcpy(&word, image.bytes + i, 8);

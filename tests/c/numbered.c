@@ -1,5 +1,5 @@
 // A module of the name NAME, with its version in words all over it: NAME_version() is the version, or 0 if they differ. The tests write
-// the version into the file. Built with WORDS of them.
+// the versions, from 1, into the file. Built with WORDS words, twice.
 //
 // NAME_next() is the version of the module NEXT, if there is one.
 #include <stdint.h>
@@ -17,7 +17,7 @@ uint64_t JOIN(NAME, _version)(void) {
     for (int i = 0; i < WORDS; i++) {
         if (constants[i] != version || variables[i] != version) return 0;
     }
-    return version;
+    return version - MARK;
 }
 
 #ifdef NEXT

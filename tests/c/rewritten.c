@@ -119,7 +119,7 @@ int main(int argc, char** argv) {
     snprintf(beside, sizeof beside, "%s/set/watched.new", argv[1]);
 
     CHECK(runtime_init(NULL) == 0);
-    set_version(image, MARK, 1);
+    set_version(image, 0, 1);
     write_image(path, image.bytes, image.size);
     hot_reload_config_t config = {.complete_callback = on_complete, .error_callback = on_error};
     CHECK(hot_reload_module(path, NULL) == 0);

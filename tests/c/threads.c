@@ -96,7 +96,7 @@ static int away(int kind) {
 }
 
 static void write_watched(uint64_t dice) {
-    static uint64_t is = MARK;
+    static uint64_t is;
     CHECK(pthread_mutex_lock(&writing) == 0);
     set_version(image, is, dice | 1);
     is = dice | 1;

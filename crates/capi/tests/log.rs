@@ -5,6 +5,7 @@ mod support;
 use std::ffi::{CString, c_char, c_void};
 use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use midflight::ErrorKind::{self, Busy, Io};
 use midflight_c::hot_reload::HotReloadConfig;
@@ -281,4 +282,42 @@ fn stdout_is_asked_for() {
     assert!(level.contains(" WARN midflight") && !level.contains(" INFO "), "{level}");
     let debug = stdout_of("debug");
     assert!(debug.contains(" WARN midflight") && debug.contains(" INFO midflight"), "{debug}");
+}
+
+static TAKEN_BACK: AtomicBool = AtomicBool::new(true);
+static LATE: AtomicUsize = AtomicUsize::new(0);
+static CALLS: AtomicUsize = AtomicUsize::new(0);
+
+extern "C-unwind" fn never_late(_: i32, _: *const c_char, _: *const c_char, _: *mut c_void) {
+    CALLS.fetch_add(1, Ordering::Relaxed);
+    if TAKEN_BACK.load(Ordering::SeqCst) {
+        LATE.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_callback_is_not_called_once_it_is_taken_back() {
+    let _session = start("log-late");
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    warn();
+                }
+            });
+        }
+        for _ in 0..200 {
+            TAKEN_BACK.store(false, Ordering::SeqCst);
+            ok(set(Some(never_late), WARN));
+            let before = CALLS.load(Ordering::Relaxed);
+            while CALLS.load(Ordering::Relaxed) == before {
+                std::thread::yield_now();
+            }
+            ok(set(None, 0));
+            TAKEN_BACK.store(true, Ordering::SeqCst);
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(LATE.load(Ordering::Relaxed), 0);
 }

@@ -88,17 +88,16 @@ fn parallel_loading_uses_so_many_threads() {
     let config = RuntimeConfig { hot_reload_threads: 3, ..RuntimeConfig::default() };
     let session = start_with("parallel", &config);
     let paths: Vec<_> = (0..6).map(|i| session.module(&format!("part{i}"), 1, &returns(i))).collect();
-    let before = status().active_threads;
     ok(reload_all(&paths, &with(|_| ())));
-    assert_eq!(status().active_threads, before);
+    own_threads_become(0);
     ok(reload_all(
         &paths,
         &with(|config| (config.parallel_loading, config.max_reload_threads) = (true.into(), 2)),
     ));
-    assert_eq!(status().active_threads, before + 3);
+    own_threads_become(3);
     ok(runtime_shutdown());
     ok(init(&config));
-    assert_eq!(status().active_threads, before);
+    own_threads_become(0);
 }
 
 #[test]

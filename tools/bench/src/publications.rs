@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use midflight::{Runtime, Source};
+use midflight::{LoadOptions, Runtime, Source};
 
 use crate::Result;
 use crate::loaded::{load, load_all, start_with_many};
@@ -34,6 +34,10 @@ pub(crate) fn measure(folder: &Path, rounds: usize) -> Result<Samples> {
         }
         add("all", all.publish);
         add("stage all", all.stage);
+        let options = LoadOptions { threads: 2, ..LoadOptions::default() };
+        // SAFETY: as for `load`.
+        let beside = unsafe { rt.load_with(files, &options) }?;
+        add("stage all on two threads", beside.stage);
     }
     Ok(samples)
 }

@@ -116,6 +116,9 @@ impl Report {
         let name = format!("publication of {TOGETHER} modules at once");
         let peer = ("publication of one module", time("one"));
         self.comparisons.push(Comparison::new(name, "us", time("all"), peer, AtMost(1.5)));
+        let (ours, peer) = (time("stage all on two threads"), ("on the calling thread", time("stage all")));
+        let name = format!("staging {TOGETHER} modules, on two threads");
+        self.comparisons.push(Comparison::new(name, "us", ours, peer, Goal::None));
         let (one, all) = (time("stage one"), time("stage all"));
         self.notes.push(format!(
             "staging before the publication: {one:.1} us of one module, {all:.1} us of {TOGETHER}"

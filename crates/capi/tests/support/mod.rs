@@ -138,6 +138,24 @@ pub(crate) fn status() -> RuntimeStatus {
     status
 }
 
+/// The runtime's own threads: the kernel may count others, that tests are done with.
+pub(crate) fn own_threads() -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
+    let name = |task: PathBuf| std::fs::read_to_string(task.join("comm")).unwrap_or_default();
+    tasks.map(name).filter(|name| name.starts_with("midflight")).count()
+}
+
+/// That the runtime has so many threads, soon: one that is new has the process's name, and one that was joined is there until the
+/// kernel has taken it away.
+#[track_caller]
+pub(crate) fn own_threads_become(threads: usize) {
+    let begun = std::time::Instant::now();
+    while own_threads() != threads {
+        assert!(begun.elapsed().as_secs() < 10, "{} threads, not {threads}", own_threads());
+        std::thread::yield_now();
+    }
+}
+
 pub(crate) fn statistics() -> HotReloadStats {
     let mut stats = HotReloadStats::default();
     // SAFETY: a place for it.
