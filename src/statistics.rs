@@ -40,6 +40,24 @@ pub struct Statistics {
     pub retained_bytes: usize,
 }
 
+/// The part of it that the state knows.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Figures {
+    pub(crate) generation: u64,
+    pub(crate) modules: usize,
+    pub(crate) current_bytes: usize,
+    pub(crate) old_bytes: usize,
+    pub(crate) retained_bytes: usize,
+}
+
+impl Statistics {
+    pub(crate) fn add(&mut self, figures: Figures) {
+        let Figures { generation, modules, current_bytes, old_bytes, retained_bytes } = figures;
+        (self.generation, self.modules) = (generation, modules);
+        (self.current_bytes, self.old_bytes, self.retained_bytes) = (current_bytes, old_bytes, retained_bytes);
+    }
+}
+
 /// The distribution of a time. All zero if nothing was measured; percentiles within 1 %.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]

@@ -4,6 +4,7 @@
 mod crew;
 mod gate;
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +17,7 @@ pub(crate) use gate::{Deadline, Gate};
 
 use crate::debug::Observers;
 use crate::module::{Extent, Interfaces, ModuleFile, Origin, Source};
-use crate::statistics::Recorder;
+use crate::statistics::{Figures, Recorder};
 use crate::{Error, LoadOptions};
 
 /// What all loads share.
@@ -66,6 +67,33 @@ pub(crate) struct Load<'l> {
     pub(crate) deadline: Deadline,
     pub(crate) begin: Instant,
     paths: Vec<PathBuf>,
+    /// For progress callbacks that ask.
+    figures: Mutex<Figures>,
+}
+
+thread_local! {
+    static TOLD: Cell<Option<Figures>> = const { Cell::new(None) };
+}
+
+/// On a thread that is in a progress callback: what its load knows of the state.
+pub(crate) fn told_figures() -> Option<Figures> {
+    TOLD.get()
+}
+
+/// A progress callback that runs.
+struct Telling;
+
+impl Telling {
+    fn new(figures: Figures) -> Self {
+        TOLD.set(Some(figures));
+        Self
+    }
+}
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        TOLD.set(None);
+    }
 }
 
 impl<'l> Load<'l> {
@@ -74,7 +102,15 @@ impl<'l> Load<'l> {
             Some(_) => sources.iter().filter_map(|source| source.path()).map(Into::into).collect(),
             None => Vec::new(),
         };
-        Self { loader, options, deadline: Deadline::after(options.timeout), begin: Instant::now(), paths }
+        Self { loader, options, deadline: Deadline::after(options.timeout), begin: Instant::now(), paths, figures: Mutex::default() }
+    }
+
+    /// Notes what the state is, if somebody may ask in a progress callback.
+    pub(crate) fn note_figures(&self, figures: impl FnOnce() -> Result<Figures, Error>) -> Result<(), Error> {
+        if self.options.progress.is_some() {
+            *self.figures.lock() = figures()?;
+        }
+        Ok(())
     }
 
     /// Tells how far it is, and whether it may go on.
@@ -86,6 +122,7 @@ impl<'l> Load<'l> {
     /// Tells how far it is.
     pub(crate) fn tell(&self, percent: u32) {
         if let Some(progress) = self.options.progress {
+            let _telling = Telling::new(*self.figures.lock());
             self.paths.iter().for_each(|path| progress(path, percent));
         }
     }

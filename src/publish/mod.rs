@@ -13,7 +13,7 @@ mod state;
 mod tables;
 
 pub use compatibility::Compatibility;
-pub(crate) use compatibility::compare;
+pub(crate) use compatibility::{Missing, compare};
 pub use publication::{ModuleVersion, Phases, Publication};
 pub use quiescent::{Kept, Quiescence};
 pub use retirement::{Collected, Holder};

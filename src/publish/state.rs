@@ -20,7 +20,8 @@ use crate::code::{Backing, CodeMemory};
 use crate::module::{Origin, Phases, Version};
 use crate::os::{barrier, memory};
 use crate::quiescence::Caller;
-use crate::{Config, Error, Statistics};
+use crate::statistics::Figures;
+use crate::{Config, Error};
 
 /// All that a publisher changes. One thread at a time has it.
 pub(crate) struct State {
@@ -374,12 +375,15 @@ impl State {
     }
 
     /// What it knows of itself.
-    pub(crate) fn add_to(&self, statistics: &mut Statistics) {
-        statistics.generation = self.generation;
-        statistics.modules = self.current().count();
-        statistics.current_bytes = self.bytes;
+    pub(crate) fn figures(&self) -> Figures {
         let left = self.retirement.report(0);
-        (statistics.old_bytes, statistics.retained_bytes) = (left.old_bytes, left.retained_bytes);
+        Figures {
+            generation: self.generation,
+            modules: self.current().count(),
+            current_bytes: self.bytes,
+            old_bytes: left.old_bytes,
+            retained_bytes: left.retained_bytes,
+        }
     }
 
     /// The current versions.

@@ -8,8 +8,8 @@ use parking_lot::MutexGuard;
 use super::{Busy, Runtime};
 use crate::interface::{Interface, Verdict};
 use crate::load::Load;
-use crate::module::{Clock, Extent, ModuleFile, Phases};
-use crate::publish::{Candidate, State, check_names, compare};
+use crate::module::{Clock, Extent, ModuleFile, Origin, Phases};
+use crate::publish::{Candidate, Missing, State, check_names, compare};
 use crate::{Compatibility, Error, LoadOptions, Publication, Source, quiescence};
 
 impl Runtime {
@@ -89,6 +89,7 @@ impl Runtime {
             let loader = &self.shared.loader;
             let load = Load::new(loader, options, &sources);
             let _turn = loader.gate.enter(&load.deadline)?;
+            load.note_figures(|| Ok(self.state_until(&load)?.figures()))?;
             let (mut clock, mut phases) = (Clock::start(), Phases::default());
             let mut files = load.read(sources)?;
             clock.lap(&mut phases.read);
@@ -128,6 +129,7 @@ impl Runtime {
             if state.is_nearly_full() {
                 tracing::warn!("Memory usage exceeded 90% threshold");
             }
+            load.note_figures(|| Ok(state.figures()))?;
             drop(state);
             if published.is_ok() {
                 load.tell(100);
@@ -151,6 +153,7 @@ impl Runtime {
         let _busy = Busy::enter()?;
         let load = Load::new(&self.shared.loader, options, &sources);
         let _turn = load.loader.gate.enter(&load.deadline)?;
+        load.note_figures(|| Ok(self.state_until(&load)?.figures()))?;
         let files = load.read(sources)?;
         load.reached(20)?;
         let candidates = load.each(&files, |file| Candidate::new(file, self.shared.page_size))?;
@@ -175,19 +178,25 @@ impl Runtime {
 
     /// That what is known to be incompatible is not loaded. Returns what it was compared with.
     fn validate(&self, candidates: &[Candidate<'_>], load: &Load<'_>) -> Result<Fits, Error> {
-        let indices: Vec<usize> = (0..candidates.len()).collect();
-        load.each(&indices, |&at| {
-            let Compatibility { module, loaded, report } = self.compare(candidates, at, load, true)?;
+        // Not on the crew's threads: the load that has the state may be waiting for those.
+        let known = {
+            let mut state = self.state_until(load)?;
+            let known = (0..candidates.len()).map(|at| Known::of(&mut state, candidates, at));
+            known.collect::<Result<Vec<_>, _>>()?
+        };
+        let all: Vec<_> = candidates.iter().zip(&known).collect();
+        load.each(&all, |&(candidate, known)| {
+            let Compatibility { module, loaded, report } = self.compare(candidate, known, true)?;
             let verdicts = [report.links, report.calls, report.state];
             if verdicts.contains(&Verdict::Incompatible) {
-                let path = candidates[at].file.path().into();
+                let path = candidate.file.path().into();
                 return Err(Error::Incompatible { path, report: Box::new(report) });
             }
             if verdicts.contains(&Verdict::Unknown) {
                 let because = report.reason.unwrap_or_default();
                 tracing::warn!(module, loaded, because, "whether it is compatible is not known");
             }
-            Ok((candidates[at].name.clone(), loaded))
+            Ok((candidate.name.clone(), loaded))
         })
     }
 
@@ -203,26 +212,18 @@ impl Runtime {
         let files = sources.into_iter().map(|source| ModuleFile::read(source, Extent::Whole));
         let files = files.collect::<Result<Vec<_>, _>>()?;
         let candidates = [Candidate::new(&files[0], self.shared.page_size)?];
-        self.compare(&candidates, 0, &load, false)
+        let known = Known::of(&mut *self.state_until(&load)?, &candidates, 0)?;
+        self.compare(&candidates[0], &known, false)
     }
 
     /// `counts`: in the statistics.
-    fn compare(
-        &self,
-        candidates: &[Candidate<'_>],
-        at: usize,
-        load: &Load<'_>,
-        counts: bool,
-    ) -> Result<Compatibility, Error> {
-        let Candidate { file, image, name } = &candidates[at];
-        let interfaces = &load.loader.interfaces;
+    fn compare(&self, candidate: &Candidate<'_>, known: &Known, counts: bool) -> Result<Compatibility, Error> {
+        let Candidate { file, image, name } = candidate;
+        let interfaces = &self.shared.loader.interfaces;
         let new = interfaces.of(&file.inputs(), counts, || Ok::<_, Error>(Interface::of(image)))?;
-        let (loaded, missing) = {
-            let mut state = self.state_until(load)?;
-            (state.origin(name), state.missing(candidates, at)?)
-        };
-        let number = loaded.as_ref().map(|(number, _)| *number);
-        let report = compare(loaded, &new, &missing, interfaces).map_err(|source| file.wrong(source))?;
+        let number = known.loaded.as_ref().map(|(number, _)| *number);
+        let report = compare(known.loaded.clone(), &new, &known.missing, interfaces);
+        let report = report.map_err(|source| file.wrong(source))?;
         file.set_interface(new);
         Ok(Compatibility { module: name.to_string(), loaded: number, report })
     }
@@ -284,6 +285,18 @@ impl Runtime {
         drop(state);
         names.iter().for_each(|module| tracing::info!(module = module.as_ref(), "unloaded"));
         Ok(())
+    }
+}
+
+/// What the state knows of a candidate that is to be compared.
+struct Known {
+    loaded: Option<(u64, Option<Arc<Origin>>)>,
+    missing: Missing,
+}
+
+impl Known {
+    fn of(state: &mut State, candidates: &[Candidate<'_>], at: usize) -> Result<Self, Error> {
+        Ok(Self { loaded: state.origin(&candidates[at].name), missing: state.missing(candidates, at)? })
     }
 }
 

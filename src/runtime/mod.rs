@@ -13,7 +13,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::call::frame::Frame;
 use crate::debug::Observers;
-use crate::load::Loader;
+use crate::load::{Loader, told_figures};
 use crate::os::{barrier, fork};
 use crate::publish::State;
 use crate::statistics::Recorder;
@@ -207,7 +207,8 @@ impl Runtime {
         Ok(self.lock()?.loaded_modules())
     }
 
-    /// How the loads since the start, or the last [`shutdown`](Self::shutdown), went.
+    /// How the loads since the start, or the last [`shutdown`](Self::shutdown), went. May be asked from a load's
+    /// [`progress`](LoadOptions::progress): what is loaded is then as that load found it, and from 100 on as it left it.
     ///
     /// # Errors
     ///
@@ -217,7 +218,11 @@ impl Runtime {
         let mut statistics = loader.recorder.lock().statistics();
         (statistics.cache_hits, statistics.cache_misses) = loader.interfaces.counts();
         statistics.watched = self.shared.watches.len();
-        self.lock()?.add_to(&mut statistics);
+        statistics.add(match told_figures() {
+            // The load that tells may have the state itself.
+            Some(figures) => figures,
+            None => self.lock()?.figures(),
+        });
         Ok(statistics)
     }
 

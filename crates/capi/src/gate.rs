@@ -151,12 +151,10 @@ pub(crate) fn start() -> Outcome<&'static Runtime> {
     }
 }
 
-/// Lets calls in. Whether it was closed before. The caller has the only right to open and close.
-pub(crate) fn open() -> bool {
-    // Release: see `Call::begin`.
-    GATE.fetch_update(Ordering::Release, Ordering::Relaxed, |gate| Some(gate & !STATE | RUNNING))
-        .map(|gate| gate & STATE)
-        != Ok(RUNNING)
+/// Lets calls in. Only one thread at a time opens or closes.
+pub(crate) fn open() {
+    // Release: the partner is the Acquire in `Call::begin`.
+    let _ = GATE.fetch_update(Ordering::Release, Ordering::Relaxed, |gate| Some(gate & !STATE | RUNNING));
 }
 
 /// Lets nobody in any more, and waits until all are out.

@@ -84,7 +84,7 @@ unsafe impl Plain for RuntimeStatus {}
 pub type LogCallback =
     unsafe extern "C-unwind" fn(level: i32, target: *const c_char, message: *const c_char, user: *mut c_void);
 
-/// What runs, since when, and what the last status saw. Held by who starts and stops.
+/// Since when it runs, and what the last status saw.
 struct Run {
     begun: Instant,
     /// When CPU time was asked for last, and what it was.
