@@ -54,7 +54,8 @@ impl Statistics {
     pub(crate) fn add(&mut self, figures: Figures) {
         let Figures { generation, modules, current_bytes, old_bytes, retained_bytes } = figures;
         (self.generation, self.modules) = (generation, modules);
-        (self.current_bytes, self.old_bytes, self.retained_bytes) = (current_bytes, old_bytes, retained_bytes);
+        (self.current_bytes, self.old_bytes, self.retained_bytes) =
+            (current_bytes, old_bytes, retained_bytes);
     }
 }
 

@@ -394,7 +394,7 @@ impl Draft<'_> {
             place.arena.pages.close(place.span(), self.view);
         }
         let place = self.place.take().expect("sealed once");
-        let block = Block { place, regions: std::mem::take(&mut self.regions) };
+        let block = Block { place, regions: std::mem::take(&mut self.regions), reusable: true };
         block.place.arena.sealed(&block.regions);
         for region in block.regions.iter().filter(|r| r.protection == Protection::ReadExecute) {
             // SAFETY: just mapped readable and executable at this address.
@@ -424,6 +424,8 @@ impl Drop for Draft<'_> {
 pub(crate) struct Block {
     place: Place,
     regions: Box<[Region]>,
+    /// Its pages may be kept for the next block of this layout.
+    reusable: bool,
 }
 
 impl Block {
@@ -433,6 +435,12 @@ impl Block {
 
     pub(crate) fn len(&self) -> usize {
         self.place.fit.len
+    }
+
+    /// Its pages are not for another block: their protections may be changed, or what was read-only be written to, by whoever has it.
+    /// A page that was written is a private copy, which writing to the file does not reach.
+    pub(crate) fn use_once(&mut self) {
+        self.reusable = false;
     }
 
     fn region(&self, offset: u64) -> Option<&Region> {
@@ -494,6 +502,11 @@ impl Drop for Block {
     fn drop(&mut self) {
         self.place.arena.dropped(&self.regions);
         // SAFETY: who drops a block says that nobody executes or reads it any more; it is sealed.
-        unsafe { self.place.retire(std::mem::take(&mut self.regions)) };
+        unsafe {
+            match self.reusable {
+                true => self.place.retire(std::mem::take(&mut self.regions)),
+                false => self.place.release(),
+            }
+        }
     }
 }

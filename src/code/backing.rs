@@ -237,12 +237,14 @@ impl Memfd {
 
     /// So that a stray call into code that was freed faults at once.
     fn fill_with_traps(&self, at: usize, len: usize) -> io::Result<()> {
-        static TRAPS: [u8; 1 << 14] = [arch::TRAP; 1 << 14];
         let piece = |start| IoSlice::new(&TRAPS[..TRAPS.len().min(len - start)]);
         let mut pieces: Vec<_> = (0..len).step_by(TRAPS.len()).map(piece).collect();
         memory::write_all_at(&self.file, &mut pieces, at as u64)
     }
 }
+
+/// What is written over code that was freed.
+static TRAPS: [u8; 1 << 14] = [arch::TRAP; 1 << 14];
 
 /// The length without the pages of zeros at the end. (Of 4 KiB: they divide all others.)
 fn filled(bytes: &[u8]) -> usize {
@@ -314,10 +316,18 @@ impl Pages for Memfd {
             let (start, len) = extent(region);
             match region.protection {
                 Protection::Read => Ok(()),
-                Protection::ReadExecute => self.fill_with_traps(span.offset + start, len).map(|()| {
+                Protection::ReadExecute => {
+                    self.fill_with_traps(span.offset + start, len)?;
+                    // SAFETY: mapped readable, and written by nobody.
+                    let text = unsafe { std::slice::from_raw_parts(span.at.add(start).as_ptr(), len) };
+                    // A page that a debugger has put a breakpoint into is a private copy, which the file is no way to.
+                    if text.chunks(TRAPS.len()).any(|chunk| *chunk != TRAPS[..chunk.len()]) {
+                        return Err(io::ErrorKind::ResourceBusy.into());
+                    }
                     // SAFETY: mapped readable and executable. Without it a core may still have the old instructions in its cache.
-                    unsafe { arch::cache::publish_code(span.at.add(start).as_ptr(), len) }
-                }),
+                    unsafe { arch::cache::publish_code(text.as_ptr(), len) };
+                    Ok(())
+                }
                 Protection::ReadWrite if len <= KEPT_DATA => Ok(()),
                 // SAFETY: nobody uses the pages.
                 Protection::ReadWrite => unsafe { memory::discard(span.at.add(start), len) },

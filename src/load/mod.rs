@@ -102,7 +102,14 @@ impl<'l> Load<'l> {
             Some(_) => sources.iter().filter_map(|source| source.path()).map(Into::into).collect(),
             None => Vec::new(),
         };
-        Self { loader, options, deadline: Deadline::after(options.timeout), begin: Instant::now(), paths, figures: Mutex::default() }
+        Self {
+            loader,
+            options,
+            deadline: Deadline::after(options.timeout),
+            begin: Instant::now(),
+            paths,
+            figures: Mutex::default(),
+        }
     }
 
     /// Notes what the state is, if somebody may ask in a progress callback.

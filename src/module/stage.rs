@@ -55,6 +55,8 @@ pub(crate) struct Bound {
     /// The neighbours' functions among them: (module, symbol).
     calls: BTreeSet<(Arc<str>, Box<str>)>,
     libraries: Vec<Library>,
+    /// It can change the protections of its pages.
+    protects: bool,
     /// Libraries that it needs and that are not in the process. Empty unless only [`Libraries::Loaded`] are used.
     pub(crate) absent: Vec<String>,
 }
@@ -91,8 +93,13 @@ pub(crate) unsafe fn bind(
     let (modules, needed): (Vec<&str>, Vec<&str>) =
         file.needed(image).partition(|library| neighbours.is_module(stem(library)));
     let modules: Vec<&str> = modules.into_iter().map(stem).collect();
-    let mut bound =
-        Bound { bindings: Vec::new(), calls: BTreeSet::new(), libraries: Vec::new(), absent: Vec::new() };
+    let mut bound = Bound {
+        bindings: Vec::new(),
+        calls: BTreeSet::new(),
+        libraries: Vec::new(),
+        protects: false,
+        absent: Vec::new(),
+    };
     for library in needed {
         if libraries == Libraries::Loaded {
             match Library::loaded(library) {
@@ -108,6 +115,7 @@ pub(crate) unsafe fn bind(
     }
 
     for import in image.imports() {
+        bound.protects |= matches!(import.name, "mprotect" | "pkey_mprotect" | "syscall");
         let mut exporters = Vec::new();
         if !modules.is_empty() {
             exporters = neighbours.exporters(import.name, name);
@@ -243,7 +251,10 @@ impl<'i, 'f> Placed<'i, 'f> {
         );
         let description = observers.lock().describe(image, on_disk, base, memory, file.observed(), frames)?;
         clock.lap(&mut phases.link);
-        let block = draft.seal().map_err(|source| no_memory(file, source))?;
+        let mut block = draft.seal().map_err(|source| no_memory(file, source))?;
+        if bound.protects {
+            block.use_once();
+        }
         tenant.settle(block.base(), block.len());
         clock.lap(&mut phases.seal);
         Ok(Linked {

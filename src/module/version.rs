@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use midflight_image::Protection;
+
 use super::Origin;
 use super::exports::{Exported, Exports};
 use super::hooks::Hooks;
@@ -116,9 +118,12 @@ impl Version {
         code.iter().find_map(|(offset, bytes)| self.block.differs(*offset, bytes))
     }
 
-    /// Where all of it is.
+    /// The addresses that are looked for to know whether a thread is inside: all of it. Who searches counts the one behind as well, which a
+    /// call that does not return leaves as its return address; that is another's, a trampoline's perhaps, if the last page has no code.
     pub(crate) fn range(&self) -> std::ops::Range<usize> {
-        self.block.base()..self.block.base() + self.block.len()
+        let (base, len) = (self.block.base(), self.block.len());
+        let ends_in_code = self.block.protection(len as u64 - 1) == Some(Protection::ReadExecute);
+        base..base + len - usize::from(!ends_in_code)
     }
 
     /// Bytes of code memory.

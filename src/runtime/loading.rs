@@ -74,15 +74,19 @@ impl Runtime {
         let (begin, modules) = (Instant::now(), sources.len());
         // SAFETY: the caller's promise.
         let result = unsafe { self.publish(sources, options) };
+        self.forget_stack();
         let took = begin.elapsed();
         self.shared.loader.recorder.lock().note(modules, took, &result);
         report(&result, took);
         result
     }
 
+    /// Its frames are below those that [`forget_stack`](Self::forget_stack) is called from.
+    ///
     /// # Safety
     ///
     /// As for [`load`](Self::load), of each.
+    #[inline(never)]
     unsafe fn publish(&self, sources: Vec<Source>, options: &LoadOptions<'_>) -> Result<Publication, Error> {
         let _busy = Busy::enter()?;
         quiescence::outside(|caller| {
@@ -217,7 +221,12 @@ impl Runtime {
     }
 
     /// `counts`: in the statistics.
-    fn compare(&self, candidate: &Candidate<'_>, known: &Known, counts: bool) -> Result<Compatibility, Error> {
+    fn compare(
+        &self,
+        candidate: &Candidate<'_>,
+        known: &Known,
+        counts: bool,
+    ) -> Result<Compatibility, Error> {
         let Candidate { file, image, name } = candidate;
         let interfaces = &self.shared.loader.interfaces;
         let new = interfaces.of(&file.inputs(), counts, || Ok::<_, Error>(Interface::of(image)))?;

@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -33,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) loader: Loader,
     pub(crate) watches: Watches,
     page_size: usize,
+    /// A module can be called outside frames, so its old versions are looked for. Relaxed: each thread's stack is its own matter.
+    escaped: AtomicBool,
 }
 
 static STARTED: Mutex<Option<Runtime>> = Mutex::new(None);
@@ -73,7 +75,13 @@ impl Runtime {
         let loader = Loader::new(Observers::new(&config)?);
         let state = State::new(&config)?;
         let page_size = state.page_size();
-        let shared = Shared { state: Mutex::new(state), loader, watches: Watches::new(), page_size };
+        let shared = Shared {
+            state: Mutex::new(state),
+            loader,
+            watches: Watches::new(),
+            page_size,
+            escaped: AtomicBool::new(false),
+        };
         let runtime = Self { shared: Box::leak(Box::new(shared)) };
         *started = Some(runtime);
         Ok(runtime)
@@ -126,6 +134,9 @@ impl Runtime {
         let mut state = self.lock()?;
         let trampoline = state.symbol(module, symbol, escapes)?;
         state.tidy();
+        if escapes {
+            self.shared.escaped.store(true, Ordering::Relaxed);
+        }
         Ok(NonNull::new(trampoline as *mut ()).expect("code is not at address 0"))
     }
 
@@ -155,7 +166,20 @@ impl Runtime {
     ///
     /// As for [`collect`](Self::collect); if the system has no means to look at threads.
     pub fn collect_quiescent(&self) -> Result<Quiescence, Error> {
-        quiescence::outside(|caller| self.lock()?.collect_quiescent(caller))
+        #[inline(never)]
+        fn look(runtime: &Runtime) -> Result<Quiescence, Error> {
+            quiescence::outside(|caller| runtime.lock()?.collect_quiescent(caller))
+        }
+        let quiescence = look(self);
+        self.forget_stack();
+        quiescence
+    }
+
+    /// Has this thread's stack forget what addresses a call has put there, if addresses of modules are looked for at all.
+    fn forget_stack(&self) {
+        if self.shared.escaped.load(Ordering::Relaxed) {
+            quiescence::forget_stack();
+        }
     }
 
     /// Retains the versions of a module that are replaced from now on, until [`collect_escaped`](Self::collect_escaped) frees them

@@ -379,8 +379,11 @@ static int begin_and_end(void) {
 // --- Rows ---------------------------------------------------------------------------------------------------------------------------------------
 
 static char* in_folder(const char* name) {
-    char* path = malloc(4096);
-    snprintf(path, 4096, "%s/%s", folder, name);
+    // Each lasts until so many others are made.
+    static char paths[64][4096];
+    static unsigned last;
+    char* path = paths[++last % COUNT(paths)];
+    snprintf(path, sizeof *paths, "%s/%s", folder, name);
     return path;
 }
 
@@ -414,9 +417,10 @@ static int join_another_generation(const char* module) {
 }
 
 static void everything(void) {
-    const char* good = in_folder("abuse.so");
-    const char* missing = in_folder("absent.so");
-    const char* nowhere = in_folder("absent/abuse.so");
+    static char good[4096], missing[4096], nowhere[4096];
+    snprintf(good, sizeof good, "%s/abuse.so", folder);
+    snprintf(missing, sizeof missing, "%s/absent.so", folder);
+    snprintf(nowhere, sizeof nowhere, "%s/absent/abuse.so", folder);
     runtime_frame_t frame = {{0}};
 
     ROW_ANY(get_timestamp_ns, "any state", OK, get_timestamp_ns() == 0);
@@ -458,6 +462,8 @@ static void everything(void) {
     }
     for (unsigned i = 0; i < BAD_OUTPUTS; i++) {
         void* at = bad_struct(i);
+        // valgrind 3.19 does rt_sigprocmask(2) itself, writes to its mask unasked, and ends with a fault of its own.
+        if (at == page_constant && getenv("UNDER_VALGRIND") != NULL) continue;
         ROW(runtime_get_status, "bad output", runtime_get_status(at));
         ROW(hot_reload_get_statistics, "bad output", hot_reload_get_statistics(at));
         ROW(hot_reload_check_compatibility, "bad output", hot_reload_check_compatibility(good, at));

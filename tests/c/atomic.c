@@ -2,13 +2,12 @@
 // their frames, and in those of workers that join them, all 16 must answer with one version, by themselves and through each other. After a
 // bad set no version of any has moved, and the error callback has named the bad one, once.
 //
-// usage: atomic FOLDER FRAMES. FOLDER has m00.so to m15.so (numbered.c), missing.so and refuses.so (bad ways of m15).
+// usage: atomic FOLDER FRAMES SETS: at least so many of each. FOLDER has m00.so to m15.so (numbered.c), missing.so and refuses.so (bad ways of m15).
 #include "common.h"
 
 enum { MODULES = 16, READERS = 2 };
 
 static const char* folder;
-static unsigned long frames_wanted;
 static image_t images[MODULES], bad[2];
 static uint64_t (*versions[MODULES])(void);
 static uint64_t (*nexts[MODULES])(void);
@@ -139,12 +138,12 @@ static int spoil(int way) {
 }
 
 int main(int argc, char** argv) {
-    if (argc != 3) {
-        fprintf(stderr, "usage: %s FOLDER FRAMES\n", argv[0]);
+    if (argc != 4) {
+        fprintf(stderr, "usage: %s FOLDER FRAMES SETS\n", argv[0]);
         return 2;
     }
     folder = argv[1];
-    frames_wanted = strtoul(argv[2], NULL, 10);
+    unsigned long frames_wanted = strtoul(argv[2], NULL, 10), sets_wanted = strtoul(argv[3], NULL, 10);
     for (int i = 0; i < MODULES; i++) {
         char from[4096];
         snprintf(from, sizeof from, "%s/m%02d.so", folder, i);
@@ -176,7 +175,7 @@ int main(int argc, char** argv) {
     for (int i = 0; i < READERS; i++) CHECK(pthread_create(&threads[i], NULL, reader, NULL) == 0);
 
     unsigned good_sets = 0, bad_sets = 0, moved = 0, unnamed = 0;
-    while (atomic_load(&frames) < frames_wanted || bad_sets < WAYS) {
+    while (atomic_load(&frames) < frames_wanted || bad_sets < sets_wanted || bad_sets < WAYS) {
         version++;
         write_set(version);
         CHECK(reload(version % 3 == 0, version % 5 == 0) == 0);

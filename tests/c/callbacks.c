@@ -69,9 +69,9 @@ static void everything(right_t right) {
 static const right_t in_progress = {.life = BUSY, .reload = BUSY, .look_up = BUSY | OK, .ask = OK, .frame = OK, .log = OK};
 // All but what would wait for itself.
 static const right_t in_complete = {.life = BUSY, .reload = OK, .look_up = OK, .ask = OK, .frame = OK, .log = OK};
-// Nothing at all; frames take no lock, so that it makes no difference.
-static const right_t in_log = {.life = BUSY, .reload = BUSY, .look_up = BUSY, .ask = BUSY, .frame = BUSY | OK, .log = BUSY};
-static const right_t in_module = {.life = BUSY, .reload = BUSY, .look_up = BUSY, .ask = BUSY, .frame = BUSY | OK, .log = BUSY | OK};
+// Nothing at all. Frames take no lock, and need not say so; while the runtime stops there are no new ones.
+static const right_t in_log = {.life = BUSY, .reload = BUSY, .look_up = BUSY, .ask = BUSY, .frame = BUSY | STOPPED | OK, .log = BUSY};
+static const right_t in_module = {.life = BUSY, .reload = BUSY, .look_up = BUSY, .ask = BUSY, .frame = BUSY | STOPPED | OK, .log = BUSY | OK};
 
 // Callbacks of reloads that are made in callbacks are not of interest.
 static _Thread_local int depth;

@@ -190,7 +190,7 @@ static int act(int kind, uint64_t dice) {
     case 20: return bad_arguments(dice >> 20);
     case 21: {
         void* address;
-        return hot_reload_symbol("watched", "watched_version", &address);
+        return hot_reload_symbol("threads-watched", "watched_version", &address);
     }
     case 22: CHECK(*runtime_strerror((int)dice) != 0 && runtime_last_error() != NULL && get_timestamp_ns() != 0); return 0;
     default: {

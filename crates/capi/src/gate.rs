@@ -7,6 +7,7 @@ use std::sync::{Condvar, Mutex, Once, OnceLock, PoisonError};
 use midflight::{Config, ErrorKind, Runtime};
 
 use crate::errors::{Failure, Outcome};
+use crate::log;
 
 const STOPPED: usize = 0;
 const RUNNING: usize = 1;
@@ -86,6 +87,7 @@ pub(crate) struct Call {
 impl Call {
     pub(crate) fn begin() -> Outcome<Self> {
         refuse_child()?;
+        refuse_in_log()?;
         // Acquire: the partner is the Release in `open`; what init configured holds for this call.
         let entered = GATE.fetch_update(Ordering::Acquire, Ordering::Relaxed, |gate| {
             (gate & STATE == RUNNING).then_some(gate + CALL)
@@ -184,6 +186,18 @@ pub(crate) fn is_child() -> bool {
 pub(crate) fn refuse_child() -> Outcome {
     match is_child() {
         true => Err(midflight::Error::Forked.into()),
+        false => Ok(()),
+    }
+}
+
+/// The log's callback is called with the log's lock, which every thread wants that has a line to write, whatever lock of the runtime's it has: who
+/// asked the runtime for something there would wait for such a thread.
+pub(crate) fn refuse_in_log() -> Outcome {
+    match log::is_writing() {
+        true => {
+            let message = "called from the log's callback, which may call get_timestamp_ns() and runtime_strerror() only:                            note the line there, and do the rest when the callback has returned";
+            Err(Failure::new(ErrorKind::Busy, message))
+        }
         false => Ok(()),
     }
 }

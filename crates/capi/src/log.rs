@@ -111,6 +111,11 @@ thread_local! {
     static WRITING: Cell<bool> = const { Cell::new(false) };
 }
 
+/// Whether this thread is in the log's callback, or about to write a line.
+pub(crate) fn is_writing() -> bool {
+    WRITING.get()
+}
+
 fn lock() -> MutexGuard<'static, Sinks> {
     SINKS.lock().unwrap_or_else(PoisonError::into_inner)
 }

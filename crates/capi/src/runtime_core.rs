@@ -250,6 +250,7 @@ fn status() -> Outcome<RuntimeStatus> {
     const RELOADING: i32 = 2;
     const STOPPING: i32 = 3;
     gate::refuse_child()?;
+    gate::refuse_in_log()?;
     let runtime = gate::runtime()?;
     // Before the runtime is asked, which waits for the reload that is at work.
     let state = match gate::is_stopping() {
