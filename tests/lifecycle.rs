@@ -256,3 +256,36 @@ fn nothing_to_load_is_an_error() {
     // SAFETY: nothing is loaded.
     assert!(matches!(unsafe { rt.load_all([""; 0]) }, Err(Error::NoFiles)));
 }
+
+#[test]
+fn a_page_that_a_debugger_has_written_is_not_used_again() {
+    use std::os::unix::fs::FileExt;
+    let (rt, shop, _turn) = start("written");
+    let version =
+        |number: u32| shop.module("written", number, &format!("int number(void) {{ return {number}; }}"));
+    let number = || {
+        let address = rt.frame_symbol("written", "number").unwrap();
+        let _frame = rt.frame();
+        // SAFETY: the module's function has this type, and the thread is inside a frame.
+        unsafe { std::mem::transmute::<*mut (), extern "C" fn() -> i32>(address.as_ptr())() }
+    };
+    // SAFETY: the module has the function as declared, here and below.
+    unsafe { rt.load(version(1)) }.unwrap();
+    assert_eq!(number(), 1);
+    // As a breakpoint is written, and taken away again: what is private to the process from then on is the whole page.
+    let memory = std::fs::File::options().read(true).write(true).open("/proc/self/mem").unwrap();
+    for line in
+        support::mappings().lines().filter(|line| line.contains("r-xp") && line.contains("midflight: code"))
+    {
+        let start = u64::from_str_radix(line.split('-').next().unwrap(), 16).unwrap();
+        let mut byte = [0];
+        memory.read_exact_at(&mut byte, start).unwrap();
+        memory.write_all_at(&byte, start).unwrap();
+    }
+    for round in 2..6 {
+        // SAFETY: as above.
+        unsafe { rt.load(version(round)) }.unwrap();
+        rt.collect().unwrap();
+        assert_eq!(number(), round as i32);
+    }
+}

@@ -252,6 +252,7 @@ impl Runtime {
         let published = state.rollback(generation);
         state.tidy();
         drop(state);
+        self.forget_stack();
         report(&published, begin.elapsed());
         published
     }
@@ -268,6 +269,7 @@ impl Runtime {
         let published = state.rollback_module(module);
         state.tidy();
         drop(state);
+        self.forget_stack();
         report(&published, begin.elapsed());
         published
     }
@@ -292,6 +294,7 @@ impl Runtime {
         state.unload(names.iter().map(AsRef::as_ref))?;
         state.tidy();
         drop(state);
+        self.forget_stack();
         names.iter().for_each(|module| tracing::info!(module = module.as_ref(), "unloaded"));
         Ok(())
     }

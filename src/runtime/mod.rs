@@ -137,6 +137,8 @@ impl Runtime {
         if escapes {
             self.shared.escaped.store(true, Ordering::Relaxed);
         }
+        drop(state);
+        self.forget_stack();
         Ok(NonNull::new(trampoline as *mut ()).expect("code is not at address 0"))
     }
 
@@ -176,6 +178,7 @@ impl Runtime {
     }
 
     /// Has this thread's stack forget what addresses a call has put there, if addresses of modules are looked for at all.
+    #[inline]
     fn forget_stack(&self) {
         if self.shared.escaped.load(Ordering::Relaxed) {
             quiescence::forget_stack();

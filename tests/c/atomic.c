@@ -164,7 +164,7 @@ int main(int argc, char** argv) {
     write_set(version);
     CHECK(reload(false, false) == 0);
     for (int i = 0; i < MODULES; i++) {
-        char module[8], symbol[32];
+        char module[32], symbol[32];
         snprintf(module, sizeof module, "m%02d", i);
         snprintf(symbol, sizeof symbol, "m%02d_version", i);
         CHECK(hot_reload_frame_symbol(module, symbol, (void**)&versions[i]) == 0);
