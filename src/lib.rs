@@ -57,10 +57,11 @@ pub use publish::{Collected, Compatibility, Holder, Kept, ModuleVersion, Phases,
 pub use runtime::Runtime;
 pub use statistics::{Statistics, Times};
 
-/// What the [`module!`] macro expands to uses. Not for direct use.
+/// What the [`module!`] macro expands to uses, and the C API. Not for direct use.
 #[doc(hidden)]
 pub mod private {
     pub use crate::call::slots::DECLARED;
+    pub use crate::quiescence::forget_stack;
     pub use linkme;
 }
 

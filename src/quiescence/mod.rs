@@ -142,7 +142,7 @@ pub(crate) fn outside<T>(run: impl FnOnce(&Caller<'_>) -> T) -> T {
 ///
 /// So much is deeper than a load of ours goes. Clearing it takes 0.5 us, so it is done only where somebody may look.
 #[inline(never)]
-pub(crate) fn forget_stack() {
+pub fn forget_stack() {
     const DEPTH: usize = 32 << 10;
     std::hint::black_box(&mut [0_u8; DEPTH]);
 }

@@ -471,6 +471,9 @@ pub unsafe extern "C" fn runtime_frame_end(frame: *mut RuntimeFrame) -> c_int {
 /// `runtime_gc_collect()`.
 #[unsafe(no_mangle)]
 pub extern "C" fn runtime_gc_collect() -> c_int {
+    // What is found on this thread's stack is kept. A call through the dynamic linker saves all vector registers there, where our frames come
+    // to be.
+    midflight::private::forget_stack();
     guarded(|| {
         let call = Call::begin()?;
         call.runtime.collect_quiescent()?;

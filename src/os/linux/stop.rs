@@ -64,14 +64,39 @@ struct Pass {
 struct Turn {
     pass: u64,
     signal: Option<c_int>,
+    /// Passes that threads were in the midst of when they were given up.
+    left_behind: Vec<LeftBehind>,
 }
 
-static TURN: Mutex<Turn> = Mutex::new(Turn { pass: 0, signal: None });
+static TURN: Mutex<Turn> = Mutex::new(Turn { pass: 0, signal: None, left_behind: Vec::new() });
+
+/// A pass that is over for who asked, but not for a thread that is looking: from `Box::into_raw`.
+struct LeftBehind(*mut Pass);
+
+// SAFETY: a pass is for threads to share (`Look` demands it), and this is the right to free it, which any thread may have.
+unsafe impl Send for LeftBehind {}
+
+impl LeftBehind {
+    /// Whether a thread is still in it. Acquire: who looked has left the pass, but for the address that it wakes (`Pass::leave`).
+    fn is_in_use(&self) -> bool {
+        // SAFETY: it is not freed before this is dropped.
+        unsafe { &*self.0 }.left.load(Ordering::Acquire) != 0
+    }
+}
+
+impl Drop for LeftBehind {
+    fn drop(&mut self) {
+        // SAFETY: from Box::into_raw. All that advanced a slot from WAITING have left, and nobody else will: it is dropped only when it
+        // is not in use.
+        drop(unsafe { Box::from_raw(self.0) });
+    }
+}
 
 /// Stops each of these threads of the process, at most [`BATCH`], and not the calling one. Waits until all have looked, or `until`.
 pub(crate) fn stop(threads: &[i32], look: Arc<dyn Look>, until: Instant) -> io::Result<Vec<Answer>> {
     let mut turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let signal = turn.signal()?;
+    turn.left_behind.retain(LeftBehind::is_in_use);
     turn.pass += 1;
     let number = turn.pass;
     let slots = SLOTS.get(..threads.len()).ok_or(io::ErrorKind::InvalidInput)?;
@@ -80,7 +105,7 @@ pub(crate) fn stop(threads: &[i32], look: Arc<dyn Look>, until: Instant) -> io::
         stopped: threads.iter().map(|_| AtomicU64::new(0)).collect(),
         left: AtomicU32::new(threads.len() as u32),
     }));
-    // SAFETY: freed below, when nobody else uses it.
+    // SAFETY: freed when nobody else uses it (`LeftBehind`): not before the end of this, which has the turn.
     let running = unsafe { &*pass };
     let mut answers = vec![None; threads.len()];
     let abandon = |index: usize| {
@@ -127,25 +152,20 @@ pub(crate) fn stop(threads: &[i32], look: Arc<dyn Look>, until: Instant) -> io::
             }
         }
     }
-    let mut kept = false;
     let answers = answers.into_iter().enumerate().map(|(index, answer)| {
         answer.unwrap_or_else(|| {
             // Acquire: sees what the thread noted before it stored LOOKED (`on_signal`).
             if slots[index].word.load(Ordering::Acquire) == number << 2 | LOOKED {
                 return Answer::Looked(Duration::from_nanos(running.stopped[index].load(Ordering::Relaxed)));
             }
-            kept |= slots[index].advance(number, LOOKING, ABANDONED);
+            slots[index].advance(number, LOOKING, ABANDONED);
             Answer::Silent
         })
     });
     let answers = answers.collect();
-    // Acquire: who looked has left the pass, but for the address that it wakes (`Pass::leave`).
-    kept |= running.left.load(Ordering::Acquire) != 0;
-    // A thread that is in the midst of looking reads the pass whenever it goes on: so that is never freed.
-    if !kept {
-        // SAFETY: from Box::into_raw. All that advanced a slot from WAITING have left, and nobody else will.
-        drop(unsafe { Box::from_raw(pass) });
-    }
+    // A thread that is in the midst of looking reads the pass whenever it goes on.
+    turn.left_behind.push(LeftBehind(pass));
+    turn.left_behind.retain(LeftBehind::is_in_use);
     Ok(answers)
 }
 
