@@ -243,7 +243,9 @@ int main(int argc, char** argv) {
     for (uintptr_t i = 0; i < THREADS; i++) CHECK(pthread_create(&threads[i], NULL, thread, (void*)(i + 1)) == 0);
     for (int i = 0; i < THREADS; i++) CHECK(pthread_join(threads[i], NULL) == 0);
     int code = runtime_shutdown();
-    CHECK(is_in(code, OK | STOPPED | CODE(RUNTIME_ERROR_IO)));
+    // IN_USE: it has stopped, but could not see in time whether an old version is still run, and what that calls stays. It happens on
+    // machines that are slow or busy (valgrind).
+    CHECK(is_in(code, OK | STOPPED | CODE(RUNTIME_ERROR_IO) | CODE(RUNTIME_ERROR_IN_USE)));
     CHECK(runtime_shutdown() == RUNTIME_ERROR_NOT_INITIALIZED);
     CHECK(runtime_set_log_callback(NULL, LOG_LEVEL_DEFAULT, NULL) == 0);
 
