@@ -235,7 +235,7 @@ impl Runtime {
     }
 
     /// How the loads since the start, or the last [`shutdown`](Self::shutdown), went. May be asked from a load's
-    /// [`progress`](LoadOptions::progress): what is loaded is then as that load found it, and from 100 on as it left it.
+    /// [`progress`](crate::LoadOptions::progress): what is loaded is then as that load found it, and from 100 on as it left it.
     ///
     /// # Errors
     ///
