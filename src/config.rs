@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
+use crate::Error;
 use crate::code::Backing;
+use crate::os::memory;
 
 /// How the runtime works; all defaults are right for production.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -12,6 +14,9 @@ pub struct Config {
     pub backing: Backing,
     /// Order pins and publications by fences even where the kernel has membarrier: dearer pins, no system calls.
     pub force_fences: bool,
+    /// Lay code memory out in pages of so many bytes: a power of two, at least the system's page and at most 64 KiB. The system's by
+    /// default. To see here what modules will be like on systems with larger pages.
+    pub page_size: Option<usize>,
     /// How many publications can be taken back: their generations can be had [again](crate::Runtime::rollback) at once, because what they
     /// replaced is kept as it was. 0 by default: what is replaced ends when nobody is inside it any more.
     pub history: usize,
@@ -27,6 +32,51 @@ pub struct Config {
     /// Off by default.
     pub jitdump: Option<PathBuf>,
 }
+
+/// Names, separated by commas, of what the runtime is to do as it does on systems that lack something, whatever its
+/// [`Config`] says: `no-membarrier` ([`Config::force_fences`]), `write-once` or `toggled` ([`Config::backing`]), `page-size=16384`
+/// ([`Config::page_size`]). For tests and for finding faults.
+const FALLBACKS: &str = "MIDFLIGHT_FALLBACKS";
+
+impl Config {
+    /// With what the environment forces.
+    pub(crate) fn forced(mut self) -> Result<Self, Error> {
+        let Some(names) = std::env::var_os(FALLBACKS) else { return self.checked() };
+        let unknown = |name: &str| Error::Unsupported {
+            what: format!(
+                "{FALLBACKS} has {name:?}: the words are no-membarrier, write-once, toggled and page-size=BYTES, separated by commas"
+            ),
+        };
+        let names = names.to_str().ok_or_else(|| unknown(&names.to_string_lossy()))?;
+        for name in names.split(',').filter(|name| !name.is_empty()) {
+            match name.split_once('=') {
+                None if name == "no-membarrier" => self.force_fences = true,
+                None if name == "write-once" => self.backing = Backing::WriteOnce,
+                None if name == "toggled" => self.backing = Backing::Toggled,
+                Some(("page-size", size)) => self.page_size = Some(size.parse().map_err(|_| unknown(name))?),
+                _ => return Err(unknown(name)),
+            }
+        }
+        tracing::info!(fallbacks = names, "forced by the environment");
+        self.checked()
+    }
+
+    fn checked(self) -> Result<Self, Error> {
+        let system = memory::page_size();
+        match self.page_size {
+            Some(size) if !size.is_power_of_two() || !(system..=MAX_PAGE).contains(&size) => {
+                let what = format!(
+                    "pages of {size} bytes: a power of two from {system} to {MAX_PAGE} is possible here"
+                );
+                Err(Error::Unsupported { what })
+            }
+            _ => Ok(self),
+        }
+    }
+}
+
+/// The largest pages of AArch64 (Arm ARM, D8.2, "Translation granules").
+const MAX_PAGE: usize = 64 << 10;
 
 /// When gdb is told the names and lines of what is loaded. Telling it takes a copy of a module's symbols and debug
 /// information with the addresses they have here: 8 % of the time of loading a small module without any, and 1.6 ms for

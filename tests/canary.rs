@@ -374,7 +374,7 @@ impl Drop for Stop<'_> {
 fn run(way: &str, seed: u64, duration: Duration) {
     let shop = Workshop::new("canary");
     let rt = Runtime::start_with(config(way)).unwrap();
-    assert_eq!(rt.is_asymmetric(), way != "fences");
+    assert_eq!(rt.is_asymmetric(), way != "fences" && !support::is_forced("no-membarrier"));
     let files = [("canary_a", true), ("canary_b", false), ("canary_u", false)].map(|(module, is_a)| {
         let text = |file| if is_a { source_a(file) } else { source(module, file as i32) };
         std::array::from_fn(|file| shop.module(module, file as u32, &text(file)))
@@ -385,18 +385,14 @@ fn run(way: &str, seed: u64, duration: Duration) {
         rt.load_all([&files[0][0], &files[1][0]]).unwrap();
         rt.load_all([&files[2][0], &steady]).unwrap();
     }
-    // Without membarrier there are no addresses on AArch64.
-    let has_addresses = rt.is_asymmetric() || cfg!(target_arch = "x86_64");
     let address = |module| rt.symbol(module, module).unwrap().as_ptr() as usize;
-    if has_addresses {
-        FOR_SIGNALS.store(address("canary_s"), Ordering::Relaxed);
-        // SAFETY: the handler calls a function that is always there, and counts.
-        unsafe {
-            let mut action: libc::sigaction = std::mem::zeroed();
-            action.sa_sigaction = on_signal as extern "C" fn(i32) as usize;
-            action.sa_flags = libc::SA_RESTART;
-            assert_eq!(libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut()), 0);
-        }
+    FOR_SIGNALS.store(address("canary_s"), Ordering::Relaxed);
+    // SAFETY: the handler calls a function that is always there, and counts.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = on_signal as extern "C" fn(i32) as usize;
+        action.sa_flags = libc::SA_RESTART;
+        assert_eq!(libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut()), 0);
     }
     let mut seeds = 0..;
     let mut random = || Random(seed.wrapping_mul(1_000_003).wrapping_add(seeds.next().unwrap()));
@@ -420,21 +416,16 @@ fn run(way: &str, seed: u64, duration: Duration) {
         threads.push(scope.spawn(move || give_birth(rt, theirs)));
         let theirs = random();
         threads.push(scope.spawn(move || park(rt, meeting, theirs)));
-        let mut pest = None;
-        if has_addresses {
-            let by_address = address("canary_u");
-            threads.push(scope.spawn(move || call_unpinned(by_address, gate)));
-            while ids.lock().unwrap().len() < 2 {
-                thread::yield_now();
-            }
-            let (targets, random) = (ids.lock().unwrap().clone(), random());
-            pest = Some(scope.spawn(move || interrupt(&targets, random)));
+        let by_address = address("canary_u");
+        threads.push(scope.spawn(move || call_unpinned(by_address, gate)));
+        while ids.lock().unwrap().len() < 2 {
+            thread::yield_now();
         }
+        let (targets, theirs) = (ids.lock().unwrap().clone(), random());
+        let pest = scope.spawn(move || interrupt(&targets, theirs));
         publish(rt, &files, (meeting, gate), random(), until);
         drop(stop);
-        if let Some(pest) = pest {
-            pest.join().unwrap();
-        }
+        pest.join().unwrap();
         for thread in threads {
             thread.join().unwrap();
         }
@@ -444,10 +435,8 @@ fn run(way: &str, seed: u64, duration: Duration) {
     let left = unsafe { rt.collect_escaped() }.unwrap();
     assert_eq!((left.held, left.retained, left.busy), (0, 0, 0), "everything that was replaced is gone");
     assert!(DONE.is_complete(), "{DONE:?}");
-    if has_addresses {
-        let Done { unpinned, signals, .. } = &DONE;
-        assert!(unpinned.load(Ordering::Relaxed) > 0 && signals.load(Ordering::Relaxed) > 0, "{DONE:?}");
-    }
+    let Done { unpinned, signals, .. } = &DONE;
+    assert!(unpinned.load(Ordering::Relaxed) > 0 && signals.load(Ordering::Relaxed) > 0, "{DONE:?}");
     println!("{way}, seed {seed}: {DONE:?}");
 }
 

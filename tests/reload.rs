@@ -221,18 +221,23 @@ fn old_code_is_gone_and_mappings_have_names_and_are_never_writable_and_executabl
     let frame = rt.frame();
     assert_eq!((gone::f(&frame), gone::f(&frame)), (5, 6));
     let old = gone::place(&frame);
+    let code = read_own_memory(old as u64, 8).unwrap();
     let maps = mappings();
-    assert!(maps.contains("midflight: code"), "{maps}");
+    // Of anonymous memory only some kernels say a name.
+    let anonymous = support::is_forced("write-once") || support::is_forced("toggled");
+    assert!(anonymous || maps.contains("midflight: code"), "{maps}");
     for line in maps.lines() {
         assert!(!line.contains("rwx"), "{line}");
     }
     drop(frame);
     load(rt, shop.module("gone", 2, &source.replace("n++", "n++ * 2 + (n > 100 ? n : 0)")));
     rt.collect().unwrap();
-    // Its pages are unmapped, or kept for a version of the same shape: then nothing in them can be executed.
+    // Its pages are unmapped, or inaccessible and empty, or kept for a version of the same shape: then nothing in them can be executed.
     let trap = if cfg!(target_arch = "x86_64") { 0xcc } else { 0 };
     if let Some(left) = read_own_memory(old as u64, 8) {
-        assert_eq!(left, [trap; 8]);
+        // A mapping that is gone may be another's by now.
+        let another = support::is_forced("toggled") && left != code;
+        assert!(left == [trap; 8] || left == [0; 8] || another, "{left:x?}");
     }
     // The next one takes them, and finds its own variables there.
     load(rt, shop.module("gone", 3, source));

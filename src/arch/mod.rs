@@ -20,8 +20,9 @@ compile_error!("midflight runs on AArch64 and x86-64");
 /// A byte that, repeated, is an instruction that traps: `int3`; `udf #0`.
 pub(crate) const TRAP: u8 = if cfg!(target_arch = "x86_64") { 0xcc } else { 0 };
 
-/// Bytes for one slot: half of it its trampoline, half its unbound stub. A divisor of every page size.
-pub(crate) const SLOT_CODE: usize = 64;
+/// Bytes for one slot: half of it its trampoline, half its unbound stub. A divisor of every page size. On macOS a trampoline has the live table's
+/// address besides.
+pub(crate) const SLOT_CODE: usize = if cfg!(target_os = "macos") { 128 } else { 64 };
 
 /// Half a slot's code.
 pub(crate) type Stub = [u8; SLOT_CODE / 2];

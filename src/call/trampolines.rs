@@ -8,7 +8,7 @@ use crate::Error;
 use crate::arch::{self, SLOT_CODE, Stub};
 use crate::call::slots;
 use crate::code::{Block, CodeMemory, Shape};
-use crate::os::thread;
+use crate::os::{barrier, thread};
 
 /// Pages of slot code. They stay for the life of the process, as the addresses they give out do.
 pub(crate) struct Trampolines {
@@ -51,7 +51,7 @@ impl Trampolines {
         let offset = thread::table_offset();
         for (slot, code) in (first..).zip(draft.bytes().chunks_exact_mut(SLOT_CODE)) {
             let (trampoline, unbound) = code.split_at_mut(size_of::<Stub>());
-            let encoded = arch::trampoline::encode(slot, offset);
+            let encoded = arch::trampoline::encode(slot, offset, !barrier::is_asymmetric());
             trampoline.copy_from_slice(&encoded.ok_or(Error::ThreadLocalOutOfReach { offset })?);
             unbound.copy_from_slice(&arch::trampoline::encode_unbound(slot, handler));
         }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use midflight_image::{Protection, Region, Verbatim, Window};
 
 use super::Backing;
-use super::backing::{Memfd, Pages, RESERVED, Span, WriteOnce};
+use super::backing::{Memfd, Pages, RESERVED, Span, Toggled, WriteOnce};
 use crate::arch;
 use crate::os::{barrier, fork, memory};
 
@@ -53,7 +53,8 @@ impl Shape<'_, '_> {
     }
 }
 
-/// All the arenas of the process. Grows by an arena when none has room; an arena that is empty is kept.
+/// All the arenas of the process. Grows by an arena when none has room; an arena that is empty is kept. Where code is toggled each
+/// block has an arena of its own, which is not kept.
 pub(crate) struct CodeMemory {
     backing: Backing,
     page_size: usize,
@@ -126,6 +127,11 @@ impl CodeMemory {
     fn place(&mut self, shape: &Shape<'_, '_>) -> io::Result<Place> {
         // What a forked child shares is neither reused nor kept: it goes with the last of its blocks.
         self.arenas.retain(|arena| !arena.is_shared());
+        if self.backing == Backing::Toggled {
+            let arena = Arc::new(Arena::reserve(self.backing, shape)?);
+            let offset = arena.take(shape).ok_or(io::ErrorKind::OutOfMemory)?;
+            return Ok(Place { arena, offset, fit: shape.fit(), warm: false });
+        }
         let windowed = shape.window != Window::ANYWHERE;
         for arena in &self.arenas {
             if let Some(offset) = arena.take_idle(shape) {
@@ -154,12 +160,16 @@ impl Arena {
         let (base, len) = if reserved_for_windows {
             let Window { low, high } = shape.window;
             let room = (shape.len.max(shape.align) as u64).next_power_of_two() as usize;
-            memory::reserve_within(low as usize, high as usize, shape.len, room, ARENA)?
+            let most = if backing == Backing::Toggled { room } else { ARENA };
+            memory::reserve_within(low as usize, high as usize, shape.len, room, most)?
+        } else if backing == Backing::Toggled {
+            map_toggled(shape.len, shape.align)?
         } else {
             (memory::reserve_aligned(ARENA)?, ARENA)
         };
         let pages: io::Result<Box<dyn Pages>> = match backing {
             Backing::WriteOnce => Ok(Box::new(WriteOnce)),
+            Backing::Toggled => Ok(Box::<Toggled>::default()),
             Backing::Memfd => Memfd::new(len).map(|pages| Box::new(pages) as _),
         };
         let pages = match pages {
@@ -295,6 +305,24 @@ impl Drop for Arena {
     fn drop(&mut self) {
         // SAFETY: blocks hold the arena, so none is left. What could not be given back stays reserved, which harms no one.
         let _ = unsafe { memory::unreserve(self.base, self.len) };
+    }
+}
+
+/// Address space for one block whose code is toggled.
+fn map_toggled(len: usize, align: usize) -> io::Result<(NonNull<u8>, usize)> {
+    let spare = if align > memory::page_size() { align } else { 0 };
+    let wide = memory::map_toggled(len + spare)?;
+    let before = wide.addr().get().next_multiple_of(align) - wide.addr().get();
+    // SAFETY: trims our own new mapping; zero bytes are not trimmed.
+    unsafe {
+        let aligned = wide.add(before);
+        if before > 0 {
+            memory::unreserve(wide, before)?;
+        }
+        if before < spare {
+            memory::unreserve(aligned.add(len), spare - before)?;
+        }
+        Ok((aligned, len))
     }
 }
 

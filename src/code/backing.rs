@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::ptr::NonNull;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use midflight_image::{Protection, Region, Verbatim};
 
@@ -24,6 +24,10 @@ pub enum Backing {
     /// Private pages that are writable, then by `mprotect` what they are to be. Works everywhere; each `mprotect`
     /// interrupts every core that runs a thread of the process.
     WriteOnce,
+    /// Each block in a mapping of its own, whose code a thread makes writable for itself while it copies what was linked elsewhere.
+    /// On macOS that is `MAP_JIT` and `pthread_jit_write_protect_np`, which the hardened runtime asks for and which is chosen there by
+    /// itself; on Linux, where it has no use but to be tested, two `mprotect`.
+    Toggled,
 }
 
 impl Default for Backing {
@@ -145,16 +149,10 @@ impl Pages for WriteOnce {
     ) -> io::Result<()> {
         let (at, len) = (span.at, span.len);
         memory::name(view, len, CODE);
-        for part in parts {
-            // SAFETY: within the span, which is writable.
-            unsafe {
-                let place = view.add(part.offset as usize);
-                place.copy_from_nonoverlapping(NonNull::from(part.bytes).cast(), part.bytes.len());
-            }
-        }
         let mut covered = 0;
-        // SAFETY: inside the arena; the writes are done, as the caller says.
+        // SAFETY: inside the arena, and writable until its protection is given; other writes are done, as the caller says.
         unsafe {
+            copy_parts(view, parts);
             for region in regions {
                 let (start, bytes) = extent(region);
                 if start > covered {
@@ -191,6 +189,103 @@ impl Pages for WriteOnce {
     unsafe fn release(&self, span: Span, _shared: bool) -> io::Result<()> {
         // SAFETY: inside the arena and in nobody's use, as the caller says.
         unsafe { vacate(span.at, span.len) }
+    }
+}
+
+/// See [`Backing::Toggled`]. The arena is one block. The draft is elsewhere, because the thread that seals it need not be the one that wrote it, and
+/// only the one may write.
+#[derive(Default)]
+pub(crate) struct Toggled {
+    draft: Mutex<Vec<u8>>,
+}
+
+impl Toggled {
+    fn draft(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.draft.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pages for Toggled {
+    unsafe fn open(&self, span: Span, _parts: Parts<'_>) -> io::Result<NonNull<u8>> {
+        let mut buffer = buffers::take(span.len)?;
+        buffer.fill(0);
+        let view = NonNull::from(buffer.as_mut_slice()).cast();
+        *self.draft() = buffer;
+        Ok(view)
+    }
+
+    unsafe fn seal(
+        &self,
+        span: Span,
+        view: NonNull<u8>,
+        regions: Regions<'_>,
+        parts: Parts<'_>,
+        _warm: bool,
+    ) -> io::Result<()> {
+        // SAFETY: within the span, whose draft is nobody else's.
+        unsafe { copy_parts(view, parts) };
+        let mut covered = 0;
+        for region in regions {
+            let (start, len) = extent(region);
+            // SAFETY: the region is inside the span, in the arena and in nobody's use; the draft is as long as the span.
+            unsafe {
+                if start > covered {
+                    vacate(span.at.add(covered), start - covered)?;
+                }
+                let (from, at) = (view.add(start), span.at.add(start));
+                if region.protection == Protection::ReadExecute {
+                    memory::writable(at, len)?;
+                    at.copy_from_nonoverlapping(from, len);
+                    memory::executable(at, len)?;
+                } else {
+                    memory::map_zeroed(at, len)?;
+                    at.copy_from_nonoverlapping(from, len);
+                    if region.protection == Protection::Read {
+                        memory::protect(at, len, Protection::Read)?;
+                    }
+                }
+                memory::name(at, len, CODE);
+            }
+            covered = start + len;
+        }
+        if covered < span.len {
+            // SAFETY: as above.
+            unsafe { vacate(span.at.add(covered), span.len - covered)? };
+        }
+        Ok(())
+    }
+
+    unsafe fn close(&self, _span: Span, _view: NonNull<u8>) {
+        buffers::give_back(std::mem::take(&mut self.draft()));
+    }
+
+    unsafe fn amend(&self, span: Span, region: &Region, offset: usize, bytes: &[u8]) -> io::Result<()> {
+        // SAFETY: what is readable only is ordinary memory, here as there.
+        unsafe { WriteOnce.amend(span, region, offset, bytes) }
+    }
+
+    unsafe fn retire(&self, _span: Span, _regions: Regions<'_>) -> bool {
+        false
+    }
+
+    unsafe fn release(&self, span: Span, _shared: bool) -> io::Result<()> {
+        // SAFETY: in nobody's use, as the caller says. The arena goes with its block.
+        unsafe { vacate(span.at, span.len) }
+    }
+}
+
+/// Puts the parts into a draft.
+///
+/// # Safety
+///
+/// They lie within the memory that starts at `view`, which is writable and nobody else's.
+unsafe fn copy_parts(view: NonNull<u8>, parts: Parts<'_>) {
+    for part in parts {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let place = view.add(part.offset as usize);
+            place.copy_from_nonoverlapping(NonNull::from(part.bytes).cast(), part.bytes.len());
+        }
     }
 }
 

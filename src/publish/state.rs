@@ -82,8 +82,15 @@ pub(super) type Before = Vec<(Arc<str>, Option<Arc<Version>>)>;
 impl State {
     /// Publishes the empty generation, number 0.
     pub(crate) fn new(config: &Config) -> Result<Self, Error> {
-        let backing = if config.perf_map { Backing::WriteOnce } else { config.backing };
-        let memory = CodeMemory::new(backing, memory::page_size());
+        let backing = match config.backing {
+            Backing::Memfd if config.perf_map => Backing::WriteOnce,
+            // Where the system executes nothing else.
+            Backing::WriteOnce if memory::must_toggle() => Backing::Toggled,
+            asked => asked,
+        };
+        let page_size = config.page_size.unwrap_or_else(memory::page_size);
+        tracing::info!(?backing, page_size, membarrier = barrier::is_asymmetric(), "code memory");
+        let memory = CodeMemory::new(backing, page_size);
         let trampolines = Trampolines::new(&memory);
         let slots = SlotTable::declared()?;
         let mut state = Self {

@@ -59,7 +59,7 @@ impl Runtime {
     ///
     /// # Errors
     ///
-    /// As for [`start`](Self::start).
+    /// As for [`start`](Self::start); if the configuration asks for what this system cannot do.
     pub fn start_with(config: Config) -> Result<Self, Error> {
         let mut started = STARTED.lock();
         if let Some(runtime) = *started {
@@ -70,6 +70,7 @@ impl Runtime {
                 what: "midflight does not load modules on macOS yet (no Mach-O reader): build the host for Linux".into(),
             });
         }
+        let config = config.forced()?;
         fork::watch();
         barrier::start(config.force_fences);
         let loader = Loader::new(Observers::new(&config)?);
@@ -108,15 +109,8 @@ impl Runtime {
     ///
     /// # Errors
     ///
-    /// If the module is not loaded or has no such function; on AArch64 if the kernel has no membarrier.
+    /// If the module is not loaded or has no such function.
     pub fn symbol(&self, module: &str, symbol: &str) -> Result<NonNull<()>, Error> {
-        if cfg!(target_arch = "aarch64") && !self.is_asymmetric() {
-            return Err(Error::Unsupported {
-                what: "without membarrier (Linux 4.16) a thread outside frames may run stale instructions on AArch64, so \
-                       there are no addresses for it: call through frames"
-                    .into(),
-            });
-        }
         self.trampoline(module, symbol, true)
     }
 

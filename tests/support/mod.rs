@@ -182,6 +182,11 @@ pub(crate) fn other_machine() -> &'static str {
     MACHINES.into_iter().find(|machine| *machine != std::env::consts::ARCH).expect("there are two")
 }
 
+/// Whether the run forces a fall-back of this name on the runtime (`Config`, the environment's part).
+pub(crate) fn is_forced(fallback: &str) -> bool {
+    std::env::var("MIDFLIGHT_FALLBACKS").is_ok_and(|names| names.split(',').any(|name| name == fallback))
+}
+
 /// Lines of /proc/self/maps.
 pub(crate) fn mappings() -> String {
     std::fs::read_to_string("/proc/self/maps").expect("/proc is mounted")

@@ -1,5 +1,7 @@
 //! The asymmetric fence between a pin and a publication: R2 and P2 of docs/dispatch.md.
 
+use core::cell::Cell;
+
 use crate::primitive::{Ordering, fence};
 
 /// The two halves of one store-load fence, and what a thread owes its instruction stream.
@@ -16,8 +18,9 @@ pub unsafe trait Barrier {
     /// hold for this run, and the publisher frees nothing.
     fn heavy(&self) -> bool;
     /// Runs after a pin has seen its generation and before any of that generation's code is called. Where the
-    /// kernel cannot make other cores discard stale instructions, this is the thread's own context synchronisation.
-    fn entered(&self) {}
+    /// kernel cannot make other cores discard stale instructions, this is the thread's own context synchronisation: see
+    /// [`CodeEpoch`](crate::CodeEpoch). `seen` is the thread's own word for it, 0 at first.
+    fn entered(&self, _seen: &Cell<usize>) {}
 }
 
 /// Both halves as full fences: right everywhere, and some 15 ns per pin on x86-64.

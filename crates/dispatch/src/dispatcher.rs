@@ -116,7 +116,7 @@ impl<P, B: Barrier> Dispatcher<P, B> {
             }
             // R4. Acquire: with R3 the partner of P1. We see the table it published whole.
             step_fence!(R4, Acquire);
-            self.barrier.entered();
+            self.barrier.entered(&r.synchronised);
             // SAFETY: validated by R3, so P4 of its retirement sees our hazard until `leave`.
             unsafe { enter(r, generation) };
         } else {
@@ -156,7 +156,7 @@ impl<P, B: Barrier> Dispatcher<P, B> {
             r.extra.set(r.extra.get() + JOINED);
             // J1. Release: partner of P3, for the previous pin's accesses, as in R1.
             r.hazard.store(shared, ordering!(J1, Release));
-            self.barrier.entered();
+            self.barrier.entered(&r.synchronised);
             // SAFETY: the share counted above keeps it alive until `leave`.
             unsafe { enter(r, shared) };
         } else if inside == shared {

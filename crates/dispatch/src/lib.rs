@@ -35,6 +35,7 @@ extern crate alloc;
 
 mod barrier;
 mod dispatcher;
+mod epoch;
 mod generation;
 mod live;
 mod primitive;
@@ -44,6 +45,7 @@ pub mod weaken;
 
 pub use barrier::{Barrier, SeqCstFences};
 pub use dispatcher::{Dispatcher, Pin, PinnedElsewhere, Publisher, Share};
+pub use epoch::CodeEpoch;
 pub use generation::Generation;
 pub use live::LiveTable;
 pub use registry::{ThreadBlock, ThreadHandle};

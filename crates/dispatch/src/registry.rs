@@ -32,6 +32,8 @@ pub(crate) struct Record<P> {
     pub(crate) block: Cell<NonNull<ThreadBlock>>,
     /// Owner only: the table word's value outside every pin.
     pub(crate) outer: Cell<*const usize>,
+    /// Owner only: the barrier's, see `Barrier::entered`.
+    pub(crate) synchronised: cell::Cell<usize>,
     /// What reports call the thread by that owns the record.
     pub(crate) owner: AtomicU32,
     /// Whether a thread owns the record.
@@ -93,6 +95,8 @@ impl<P> Registry<P> {
         let words = unsafe { block.as_ref() };
         record.block.set(block);
         record.outer.set(words.table.get());
+        // What the record's last owner has done was done on that thread.
+        record.synchronised.set(0);
         words.record.set(Some(handle.record.cast()));
         handle
     }
@@ -111,6 +115,7 @@ impl<P> Registry<P> {
             extra: Cell::new(0),
             block: Cell::new(NonNull::dangling()),
             outer: Cell::new(ptr::null()),
+            synchronised: cell::Cell::new(0),
             owner: AtomicU32::new(0),
             claimed: AtomicBool::new(true),
             next: ptr::null(),

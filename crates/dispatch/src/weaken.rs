@@ -28,6 +28,8 @@ pub enum Step {
     T4,
     L1,
     L2,
+    E1,
+    E2,
 }
 
 // Loom runs all threads of a model on the thread of its test, and tests run side by side.

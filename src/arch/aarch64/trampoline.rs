@@ -5,10 +5,15 @@
 //! registers"); arguments, the indirect result register x8 and the link register pass through. `br x16` may land on
 //! `bti c`.
 
+pub(crate) mod apple;
+
 use crate::arch::Stub;
 
 const BTI_C: u32 = 0xd503_245f;
 const MRS_X16_TPIDR_EL0: u32 = 0xd53b_d050;
+/// `cbz x16, . + 4`
+const CBZ_X16_NEXT: u32 = 0xb400_0030;
+const ISB: u32 = 0xd503_3fdf;
 const BR_X16: u32 = 0xd61f_0200;
 /// `udf #0`: where control can never come.
 const UDF: u32 = 0;
@@ -18,32 +23,52 @@ const fn ldr_x16_x16(offset: u32) -> u32 {
     0xf940_0210 | (offset / 8) << 10
 }
 
+/// `add x16, x16, #offset`, offset a multiple of 4096 below 2^24.
+const fn add_x16_x16(offset: u32) -> u32 {
+    0x9140_0210 | (offset >> 12) << 10
+}
+
 /// `mov w17, #value`, in two instructions.
 const fn mov_w17(value: u32) -> [u32; 2] {
     [0x5280_0011 | (value & 0xffff) << 5, 0x72a0_0011 | (value >> 16) << 5]
 }
 
-/// The trampoline of a slot. `table_offset` is the table word's distance from TPIDR_EL0 in bytes.
+/// The trampoline of a slot on this system. `table_offset` is the table word's distance from the thread register in bytes, `synchronise` as in
+/// [`encode_static`].
+pub(crate) fn encode(slot: u32, table_offset: i64, synchronise: bool) -> Option<Stub> {
+    #[cfg(target_os = "macos")]
+    return apple::encode(slot, table_offset, crate::call::live::LIVE.as_ptr().addr() as u64, synchronise);
+    #[cfg(not(target_os = "macos"))]
+    encode_static(slot, table_offset, synchronise)
+}
+
+/// The trampoline of a slot where the table word is in static TLS. `table_offset` is the table word's distance from TPIDR_EL0 in bytes.
 ///
-/// None if the word is out of reach: AArch64's static TLS lies above the thread pointer, and 16 MiB of it are addressed.
-pub(crate) fn encode(slot: u32, table_offset: i64) -> Option<Stub> {
-    let offset = u32::try_from(table_offset).ok().filter(|o| o % 8 == 0 && *o < 1 << 24)?;
+/// `synchronise`: the kernel does not have other cores discard what they have fetched, so whoever calls does it. The branch on
+/// the target, which goes to the next instruction either way, keeps the `ISB` behind the load: together they order
+/// all that follows, data included (Arm ARM, B2.3, "Dependency-ordered-before": an instruction fetched behind an ISB behind a branch
+/// that depends on the load).
+///
+/// None if the word is out of reach: AArch64's static TLS lies above the thread pointer, and 16 MiB of it are addressed,
+/// 32 KiB with `synchronise`, which leaves no room for another instruction.
+fn encode_static(slot: u32, table_offset: i64, synchronise: bool) -> Option<Stub> {
+    let reach = if synchronise { 1 << 15 } else { 1 << 24 };
+    let offset = u32::try_from(table_offset).ok().filter(|o| o % 8 == 0 && *o < reach)?;
+    let entry = slot.checked_mul(8).filter(|entry| *entry < 1 << 24)?;
     let mut code = Code::new();
     code.push(BTI_C);
     code.push(MRS_X16_TPIDR_EL0);
-    if offset >= 1 << 15 {
-        // add x16, x16, #(offset >> 12), lsl #12
-        code.push(0x9140_0210 | (offset >> 12) << 10);
-        code.push(ldr_x16_x16(offset & 0xfff));
-    } else {
-        code.push(ldr_x16_x16(offset));
+    for word in [offset, entry] {
+        if word < 1 << 15 {
+            code.push(ldr_x16_x16(word));
+        } else {
+            code.push(add_x16_x16(word));
+            code.push(ldr_x16_x16(word & 0xfff));
+        }
     }
-    if slot < 4096 {
-        code.push(ldr_x16_x16(slot * 8));
-    } else {
-        mov_w17(slot).into_iter().for_each(|i| code.push(i));
-        // ldr x16, [x16, x17, lsl #3]
-        code.push(0xf871_7a10);
+    if synchronise {
+        code.push(CBZ_X16_NEXT);
+        code.push(ISB);
     }
     code.push(BR_X16);
     Some(code.finish())
@@ -85,6 +110,8 @@ impl Code {
 
 #[cfg(all(target_arch = "aarch64", not(target_os = "macos")))]
 std::arch::global_asm!(include_str!("../../../asm/aarch64/unbound.s"), report = sym crate::call::trampolines::report_unbound);
+#[cfg(all(target_arch = "aarch64", target_os = "macos"))]
+std::arch::global_asm!(include_str!("../../../asm/aarch64/unbound_macos.s"), report = sym crate::call::trampolines::report_unbound);
 
 #[cfg(test)]
 mod tests {
@@ -108,26 +135,38 @@ mod tests {
             0xf940_0e10, // ldr x16, [x16, #24]
             0xd61f_0200, // br  x16
         ];
-        assert_eq!(words(encode(3, 16).unwrap()), five, "five instructions, two loads");
-        assert_eq!(words(encode(4095, 32760).unwrap())[2..4], [0xf97f_fe10, 0xf97f_fe10]);
+        assert_eq!(words(encode_static(3, 16, false).unwrap()), five, "five instructions, two loads");
+        assert_eq!(words(encode_static(4095, 32760, false).unwrap())[2..4], [0xf97f_fe10, 0xf97f_fe10]);
         let far = [
             0xd503_245f, // bti c
             0xd53b_d050, // mrs x16, tpidr_el0
             0x9140_2210, // add x16, x16, #8, lsl #12
             0xf940_0610, // ldr x16, [x16, #8]
-            0x5280_0031, // mov w17, #1
-            0x72a0_0031, // movk w17, #1, lsl #16
-            0xf871_7a10, // ldr x16, [x16, x17, lsl #3]
+            0x9142_0210, // add x16, x16, #128, lsl #12
+            0xf940_0610, // ldr x16, [x16, #8]
             0xd61f_0200, // br  x16
         ];
-        assert_eq!(words(encode(0x1_0001, 0x8008).unwrap()), far);
+        assert_eq!(words(encode_static(0x1_0001, 0x8008, false).unwrap()), far);
+        let synchronising = [
+            0xd503_245f, // bti c
+            0xd53b_d050, // mrs x16, tpidr_el0
+            0xf940_0a10, // ldr x16, [x16, #16]
+            0x9142_0210, // add x16, x16, #128, lsl #12
+            0xf940_0610, // ldr x16, [x16, #8]
+            0xb400_0030, // cbz x16, . + 4
+            0xd503_3fdf, // isb
+            0xd61f_0200, // br  x16
+        ];
+        assert_eq!(words(encode_static(0x1_0001, 16, true).unwrap()), synchronising);
     }
 
     #[test]
     fn a_table_word_out_of_reach_is_refused() {
-        assert_eq!(encode(0, 1 << 24), None);
-        assert_eq!(encode(0, -8), None);
-        assert_eq!(encode(0, 12), None);
+        assert_eq!(encode_static(0, 1 << 24, false), None);
+        assert_eq!(encode_static(0, -8, false), None);
+        assert_eq!(encode_static(0, 12, false), None);
+        assert_eq!(encode_static(0, 1 << 15, true), None);
+        assert_eq!(encode_static(1 << 21, 16, false), None);
     }
 
     #[test]

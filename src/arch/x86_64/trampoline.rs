@@ -10,10 +10,11 @@ const ENDBR64: [u8; 4] = [0xf3, 0x0f, 0x1e, 0xfa];
 /// `int3`: where control can never come.
 const INT3: u8 = 0xcc;
 
-/// The trampoline of a slot. `table_offset` is the table word's distance from the thread pointer in bytes.
+/// The trampoline of a slot. `table_offset` is the table word's distance from the thread pointer in bytes. There is no instruction
+/// for a caller to run: see [`synchronise_this_core`](super::cache::synchronise_this_core).
 ///
 /// None if the word is out of reach: x86-64's static TLS lies below the thread pointer, and 2 GiB of it are addressed.
-pub(crate) fn encode(slot: u32, table_offset: i64) -> Option<Stub> {
+pub(crate) fn encode(slot: u32, table_offset: i64, _synchronise: bool) -> Option<Stub> {
     let offset = i32::try_from(table_offset).ok()?;
     let entry = i32::try_from(slot.checked_mul(8)?).ok()?;
     Some(assemble(&[
@@ -70,16 +71,16 @@ mod tests {
             0x64, 0x4c, 0x8b, 0x1c, 0x25, 0xf0, 0xff, 0xff, 0xff, // mov %fs:-16, %r11
             0x41, 0xff, 0xa3, 0x18, 0x00, 0x00, 0x00, // jmp *24(%r11)
         ];
-        let stub = encode(3, -16).unwrap();
+        let stub = encode(3, -16, false).unwrap();
         assert_eq!(stub[..20], expected);
         assert!(stub[20..].iter().all(|&b| b == INT3));
-        assert_eq!(encode(100_000, -16).unwrap()[16..20], 800_000_u32.to_le_bytes());
+        assert_eq!(encode(100_000, -16, true).unwrap()[16..20], 800_000_u32.to_le_bytes());
     }
 
     #[test]
     fn a_table_word_out_of_reach_is_refused() {
-        assert_eq!(encode(0, i64::from(i32::MIN) - 8), None);
-        assert_eq!(encode(1 << 29, -16), None);
+        assert_eq!(encode(0, i64::from(i32::MIN) - 8, false), None);
+        assert_eq!(encode(1 << 29, -16, false), None);
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! The asymmetric fence (R2 and P2 of docs/dispatch.md) and core synchronisation (P0), by membarrier(2)
-//! (kernel/sched/membarrier.c).
+//! (kernel/sched/membarrier.c); by fences and a code epoch where there is none.
 
+use std::cell::Cell;
 use std::io;
 use std::sync::atomic::{AtomicU8, Ordering, compiler_fence, fence};
+
+use midflight_dispatch::CodeEpoch;
 
 use crate::arch;
 
@@ -12,7 +15,7 @@ const PRIVATE_EXPEDITED: libc::c_int = 1 << 3;
 const REGISTER_PRIVATE_EXPEDITED_SYNC_CORE: libc::c_int = 1 << 6;
 const PRIVATE_EXPEDITED_SYNC_CORE: libc::c_int = 1 << 5;
 
-/// Fences on both sides, and a context synchronisation at each pin. Also the state before `start`.
+/// Fences on both sides, and a context synchronisation at the first pin after a publication. Also the state before `start`.
 const FENCES: u8 = 0;
 /// The writer pays.
 const MEMBARRIER: u8 = 1;
@@ -45,10 +48,17 @@ pub(crate) fn is_asymmetric() -> bool {
 
 /// Makes every core that runs a thread of this process discard instructions it fetched before this call.
 ///
-/// Without membarrier the threads do it themselves at each pin (`Barrier::entered`).
+/// Without membarrier the threads do it themselves: at their next pin (`Barrier::entered`), and in every trampoline.
 pub(crate) fn synchronise_cores() -> io::Result<()> {
-    if is_asymmetric() { membarrier(PRIVATE_EXPEDITED_SYNC_CORE) } else { Ok(()) }
+    if is_asymmetric() {
+        return membarrier(PRIVATE_EXPEDITED_SYNC_CORE);
+    }
+    EPOCH.advance();
+    Ok(())
 }
+
+/// Of code that threads discard their fetched instructions for.
+static EPOCH: CodeEpoch = CodeEpoch::new();
 
 /// The process's barrier between pins and publications.
 pub(crate) struct Barrier;
@@ -73,10 +83,10 @@ unsafe impl midflight_dispatch::Barrier for Barrier {
     }
 
     #[inline]
-    fn entered(&self) {
+    fn entered(&self, seen: &Cell<usize>) {
         // x86-64 has nothing to run, and so nothing to ask.
         if cfg!(target_arch = "aarch64") && !is_asymmetric() {
-            arch::cache::synchronise_this_core();
+            EPOCH.catch_up(seen, arch::cache::synchronise_this_core);
         }
     }
 }

@@ -11,13 +11,44 @@ use midflight_image::Protection;
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::mman::{MapFlags, mmap};
+use nix::sys::mman::{MapFlags, MmapAdvise, madvise, mmap};
 
 pub(crate) use crate::os::linux::gaps::reserve_within;
-pub(crate) use crate::os::posix::memory::{
-    discard, map_zeroed, page_size, protect, release, reserve_aligned, unreserve, write_all_at,
-};
 use crate::os::posix::memory::{flags, non_zero};
+pub(crate) use crate::os::posix::memory::{
+    map_zeroed, page_size, protect, release, reserve, reserve_aligned, unreserve, write_all_at,
+};
+
+/// Address space that code is toggled in: see [`writable`]. Elsewhere such memory cannot be had at an address of one's choice, nor
+/// in parts; here it is a reservation like others.
+pub(crate) fn map_toggled(len: usize) -> io::Result<NonNull<u8>> {
+    reserve(len)
+}
+
+/// Whether the system executes code in such memory only. Never on Linux.
+pub(crate) fn must_toggle() -> bool {
+    false
+}
+
+/// Lets this thread write to code of [`map_toggled`], until [`executable`].
+///
+/// # Safety
+///
+/// As [`protect`]; nobody executes the code.
+pub(crate) unsafe fn writable(at: NonNull<u8>, len: usize) -> io::Result<()> {
+    // SAFETY: the caller's promise.
+    unsafe { protect(at, len, Protection::ReadWrite) }
+}
+
+/// The end of [`writable`], on the same thread: the code can be executed.
+///
+/// # Safety
+///
+/// As [`protect`].
+pub(crate) unsafe fn executable(at: NonNull<u8>, len: usize) -> io::Result<()> {
+    // SAFETY: the caller's promise.
+    unsafe { protect(at, len, Protection::ReadExecute) }
+}
 
 /// Names pages in /proc/PID/maps, as `[anon:text]`. Needs Linux 5.17 with CONFIG_ANON_VMA_NAME: elsewhere the
 /// mappings stay nameless, which is all that is lost, hence no error.
@@ -84,4 +115,14 @@ pub(crate) fn punch_hole(memory: &File, offset: usize, len: usize) -> io::Result
     let range = |value| i64::try_from(value).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
     let how = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
     fallocate(memory, how, range(offset)?, range(len)?).map_err(io::Error::from)
+}
+
+/// Drops what was written to private pages; their mapping and what is behind it stay. madvise(2), MADV_DONTNEED.
+///
+/// # Safety
+///
+/// The pages lie inside a reservation of the caller's, and nobody relies on what was written.
+pub(crate) unsafe fn discard(at: NonNull<u8>, len: usize) -> io::Result<()> {
+    // SAFETY: the caller owns the pages.
+    unsafe { madvise(at.cast(), len, MmapAdvise::MADV_DONTNEED) }.map_err(io::Error::from)
 }

@@ -1,7 +1,11 @@
-//! macOS has no membarrier: fences on both sides, and each thread discards its fetched instructions at its pins.
+//! macOS has no membarrier: fences on both sides, and each thread discards its core's fetched instructions at its first pin
+//! after a publication, and in every trampoline.
 
+use std::cell::Cell;
 use std::io;
 use std::sync::atomic::{Ordering, fence};
+
+use midflight_dispatch::CodeEpoch;
 
 use crate::arch;
 
@@ -14,10 +18,14 @@ pub(crate) fn is_asymmetric() -> bool {
     false
 }
 
-/// The threads do it themselves, at each pin (`Barrier::entered`).
+/// The threads do it themselves: at their next pin (`Barrier::entered`), and in every trampoline.
 pub(crate) fn synchronise_cores() -> io::Result<()> {
+    EPOCH.advance();
     Ok(())
 }
+
+/// Of code that threads discard their fetched instructions for.
+static EPOCH: CodeEpoch = CodeEpoch::new();
 
 /// The process's barrier between pins and publications.
 pub(crate) struct Barrier;
@@ -35,7 +43,7 @@ unsafe impl midflight_dispatch::Barrier for Barrier {
     }
 
     #[inline]
-    fn entered(&self) {
-        arch::cache::synchronise_this_core();
+    fn entered(&self, seen: &Cell<usize>) {
+        EPOCH.catch_up(seen, arch::cache::synchronise_this_core);
     }
 }

@@ -68,7 +68,7 @@ fn every_weakened_ordering_is_caught() {
     use Ordering::{Acquire, Relaxed};
     let one_pin = || frames::pin(SeqCstFences, 1);
     let two_pins = || frames::pin(SeqCstFences, 2);
-    let table: [(Step, Ordering, fn()); 15] = [
+    let table: [(Step, Ordering, fn()); 17] = [
         (Step::R1, Relaxed, two_pins),
         (Step::R4, Relaxed, membarrier::pin_with_membarrier),
         (Step::J1, Relaxed, frames::join_after_a_pin),
@@ -84,6 +84,8 @@ fn every_weakened_ordering_is_caught() {
         (Step::T4, Relaxed, threads::birth_and_death),
         (Step::L1, Relaxed, live::set_and_get),
         (Step::L2, Relaxed, live::set_and_get),
+        (Step::E1, Relaxed, epoch::advance_and_catch_up),
+        (Step::E2, Relaxed, epoch::advance_and_catch_up),
     ];
     let missed: Vec<_> = table
         .into_iter()

@@ -9,6 +9,7 @@
 #![cfg(loom)]
 
 mod broken;
+mod epoch;
 mod frames;
 mod live;
 mod membarrier;
