@@ -136,6 +136,31 @@ for machine in x86_64 aarch64; do
 done
 echo "$(ls "$objects" | wc -l) seeds in fuzz/$objects"
 
+# Mach-O for arm64, with both forms of fix-ups.
+macho=corpus/macho_shared
+mkdir -p "$macho"
+cat > "$work/macho.c" <<'C'
+extern int host_add(int, int), host_value[9];
+extern int maybe(void) __attribute__((weak_import));
+int counter = 7, zeroed[100];
+static int hidden = 9;
+int *to_counter = &counter, *to_hidden = &hidden, *to_host = &host_value[3], (*to_maybe)(void) = maybe;
+__attribute__((weak)) int soft(int x) { return x; }
+__thread int mine = 3, zeros[9], *pointer = &counter;
+int step(int x) { return host_add(x, counter) + soft(x) + mine++ + zeros[1] + hidden++ + (maybe ? maybe() : 0) + *pointer; }
+__attribute__((constructor)) void up(void) { counter++; }
+__attribute__((destructor)) void down(void) { counter--; }
+C
+for source in macho.c cxx.cpp; do
+    clang-19 -target arm64-apple-macos11 -w -O1 -c "$work/$source" -o "$work/macho.o"
+    for how in "dylib -fixup_chains" "dylib -no_fixup_chains" "dylib -flat_namespace -init_offsets" "bundle -no_fixup_chains -no_data_const" "bundle -fixup_chains"; do
+        # shellcheck disable=SC2086
+        ld64.lld-19 -$how -arch arm64 -platform_version macos 11.0 11.0 -undefined dynamic_lookup "$work/macho.o" \
+            -o "$macho/$source-$(echo "$how" | tr -d ' -')"
+    done
+done
+echo "$(ls "$macho" | wc -l) seeds in fuzz/$macho"
+
 # Modules with debug information, and pairs of versions.
 interface=corpus/interface
 mkdir -p "$interface"

@@ -15,17 +15,21 @@
 #ifndef MIDFLIGHT_RUNTIME_MODULE_H
 #define MIDFLIGHT_RUNTIME_MODULE_H
 
-#ifndef __ELF__
-#error "runtime_module.h: modules are ELF files so far: compile for Linux"
+#if defined __APPLE__
+#define RUNTIME_MODULE_SECTION_ "__TEXT,__midflight,regular,no_dead_strip"
+#elif defined __ELF__
+#define RUNTIME_MODULE_SECTION_ ".note.midflight,\"a\",%note"
+#else
+#error "runtime_module.h: modules are ELF or Mach-O files: compile for Linux or macOS"
 #endif
 
 /* What these macros write: an ELF note (System V gABI, "Note Section") of the owner "midflight", whose descriptor is a string that ends with
- * a zero. Types: 1 the module's name, 2 its version, 3 the name of a module that it needs. They are at file scope, once or never in a
- * module, also if it is made of several files, and without a semicolon behind; RUNTIME_MODULE_NEEDS as often as need be. The strings are
+ * a zero; in Mach-O files the same in a section of its own. Types: 1 the module's name, 2 its version, 3 the name of a module that it
+ * needs. They are at file scope, once or never in a module, also if it is made of several files, and without a semicolon behind; RUNTIME_MODULE_NEEDS as often as need be. The strings are
  * literals in UTF-8, of printable characters without quotes and backslashes. A note that is damaged, or of a type that this midflight does
  * not know, is refused with RUNTIME_ERROR_INVALID_MODULE. */
 #define RUNTIME_MODULE_NOTE_(type, text)                                                                                       \
-    __asm__(".pushsection .note.midflight,\"a\",%note\n"                                                                       \
+    __asm__(".pushsection " RUNTIME_MODULE_SECTION_ "\n"                                                                        \
             ".balign 4\n"                                                                                                      \
             ".long 772f - 771f, 774f - 773f, " type "\n"                                                                       \
             "771: .asciz \"midflight\"\n"                                                                                      \

@@ -3,6 +3,10 @@
 //! test, so that nothing else maps or allocates meanwhile.
 //!
 //! `scripts/soak-loader` runs it over 100,000 cycles, and under a leak checker.
+//!
+//! On Linux only: it asks glibc's allocator and /proc what is in use.
+
+#![cfg(target_os = "linux")]
 
 mod support;
 

@@ -1,5 +1,9 @@
 //! A thread's first use of a version's variables is a function call that compiled code does not know of: it keeps all
 //! registers and errno, takes a stack that is not aligned, and can be unwound through.
+//!
+//! ELF's ways of asking, so on Linux only.
+
+#![cfg(target_os = "linux")]
 
 mod support;
 

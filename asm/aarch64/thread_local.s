@@ -190,6 +190,24 @@ midflight_begin midflight_tls_dynamic
     ret
 midflight_end midflight_tls_dynamic
 
+// What a Mach-O thread-local descriptor calls, which is three words, the second as above: x0 holds its address, and then the
+// variable's. Every other register stays as it is, but for x16 and x17.
+midflight_begin midflight_tlv_thunk
+    stp x29, x30, [sp, #-16]!
+    .cfi_adjust_cfa_offset 16
+    .cfi_rel_offset x29, 0
+    .cfi_rel_offset x30, 8
+    mov x29, sp
+    bl midflight_tls_dynamic
+    mrs x16, tpidr_el0
+    add x0, x0, x16
+    ldp x29, x30, [sp], #16
+    .cfi_adjust_cfa_offset -16
+    .cfi_restore x29
+    .cfi_restore x30
+    ret
+midflight_end midflight_tlv_thunk
+
 // __tls_get_addr: x0 points at the id and the offset.
 midflight_begin midflight_tls_get_addr
     ldp x0, x1, [x0]

@@ -75,7 +75,8 @@ fn city(options: &Options) -> Result<bool, Box<dyn Error>> {
     }
     eprintln!("building the modules");
     let modules = Modules::build()?;
-    let run = live::run(Runtime::start()?, &modules, options)?;
+    let given = options.modules.as_deref().map(Modules::built).transpose()?;
+    let run = live::run(Runtime::start()?, given.as_ref().unwrap_or(&modules), options)?;
 
     eprintln!("replaying {} frames without the runtime", run.frames.len());
     let replay = match run.versions() {

@@ -18,7 +18,7 @@ const SOURCES: [(&str, &str); 7] = [
     ("traffic.aarch64.S", include_str!("modules/traffic.aarch64.S")),
 ];
 
-const FLAGS: [&str; 9] = [
+const FLAGS: [&str; 7] = [
     "-O3",
     "-fPIC",
     "-shared",
@@ -28,16 +28,16 @@ const FLAGS: [&str; 9] = [
     // Nobody looks at errno or at floating-point exceptions, so a choice between two results can be vector code.
     "-fno-math-errno",
     "-fno-trapping-math",
-    "-Wl,-z,now",
-    "-Wl,--build-id=none",
 ];
 
-/// AArch64 has landing pads, and kernels with pages of up to 64 KiB.
-const AARCH64_FLAGS: [&str; 2] = ["-mbranch-protection=standard", "-Wl,-z,max-page-size=65536"];
+/// Of ELF. AArch64 has landing pads, and kernels with pages of up to 64 KiB.
+const ELF_FLAGS: &[&str] = &["-Wl,-z,now", "-Wl,--build-id=none"];
+const AARCH64_ELF_FLAGS: &[&str] = &["-mbranch-protection=standard", "-Wl,-z,max-page-size=65536"];
 
-/// The built modules, in a temporary directory that goes when this does.
+/// The modules' files; in a temporary directory that goes when this does, if they were built here.
 pub(crate) struct Modules {
-    directory: PathBuf,
+    /// Removed with them, if they were built here.
+    directory: Option<PathBuf>,
     files: Vec<[PathBuf; VERSIONS]>,
 }
 
@@ -49,9 +49,9 @@ impl Modules {
             .iter()
             .map(|system| [1, 2, 3].map(|version| directory.join(format!("{system}-{version}.so"))));
         // From here on `modules` removes the directory, whatever happens.
-        let modules = Modules { files: files.collect(), directory };
+        let modules = Modules { files: files.collect(), directory: Some(directory.clone()) };
         for (name, text) in SOURCES {
-            fs::write(modules.directory.join(name), text)?;
+            fs::write(directory.join(name), text)?;
         }
         thread::scope(|scope| {
             let builds = SYSTEMS.iter().zip(&modules.files).map(|(system, files)| {
@@ -65,6 +65,20 @@ impl Modules {
         Ok(modules)
     }
 
+    /// Those that somebody else has built: `SYSTEM-VERSION.so` or `.dylib` in a folder.
+    pub(crate) fn built(folder: &Path) -> Result<Self, Box<dyn Error>> {
+        let file = |system: &&str, version: usize| {
+            let names = ["so", "dylib"].map(|end| folder.join(format!("{system}-{version}.{end}")));
+            let found = names.iter().find(|path| path.exists()).cloned();
+            found.ok_or_else(|| format!("there is no {} and no {}", names[0].display(), names[1].display()))
+        };
+        let files = SYSTEMS
+            .iter()
+            .map(|system| Ok([file(system, 1)?, file(system, 2)?, file(system, 3)?]))
+            .collect::<Result<_, String>>()?;
+        Ok(Modules { files, directory: None })
+    }
+
     /// The file of one version (from 1) of one system.
     pub(crate) fn file(&self, system: usize, version: u8) -> &Path {
         &self.files[system][usize::from(version) - 1]
@@ -74,7 +88,7 @@ impl Modules {
 impl Drop for Modules {
     fn drop(&mut self) {
         // Nothing can be done about a failure, and a leftover in the temporary directory does no harm.
-        let _ = fs::remove_dir_all(&self.directory);
+        let _ = self.directory.as_ref().map(fs::remove_dir_all);
     }
 }
 
@@ -92,8 +106,12 @@ fn fresh_directory() -> io::Result<PathBuf> {
 
 fn compile(system: &str, version: usize, output: &Path) -> Result<(), String> {
     let directory = output.parent().expect("the file is in the temporary directory");
-    // The runtime takes a module's name from its SONAME; the file may be called anything.
-    let soname = format!("-Wl,-soname,lib{system}.so");
+    // The runtime takes a module's name from its SONAME, or install name; the file may be called anything.
+    let soname = if cfg!(target_os = "macos") {
+        format!("-Wl,-install_name,@rpath/lib{system}.dylib")
+    } else {
+        format!("-Wl,-soname,lib{system}.so")
+    };
     let mut command = if system == "needs" {
         let mut rustc = rustc();
         rustc.env("VERSION", version.to_string()).arg("-C").arg(format!("link-arg={soname}"));
@@ -103,13 +121,17 @@ fn compile(system: &str, version: usize, output: &Path) -> Result<(), String> {
         let (language, source, extra): (_, _, &[&str]) = match system {
             "economy" => (Language::Cpp, "economy.cpp".to_string(), &["-std=c++17"]),
             // Pure vector code: it needs no library, nor the compiler's start-up files.
-            "traffic" => (Language::C, format!("traffic.{}.S", env::consts::ARCH), &["-nostdlib"]),
+            "traffic" => {
+                let extra: &[&str] = if cfg!(target_os = "macos") { &[] } else { &["-nostdlib"] };
+                (Language::C, format!("traffic.{}.S", env::consts::ARCH), extra)
+            }
             _ => (Language::C, format!("{system}.c"), &["-std=gnu11"]),
         };
         let mut compiler = compiler(language);
         compiler.args(FLAGS).args(extra).arg(format!("-DVERSION={version}")).arg(soname);
-        if cfg!(target_arch = "aarch64") {
-            compiler.args(AARCH64_FLAGS);
+        if cfg!(not(target_os = "macos")) {
+            compiler.args(ELF_FLAGS);
+            compiler.args(if cfg!(target_arch = "aarch64") { AARCH64_ELF_FLAGS } else { &[] });
         }
         compiler.arg(directory.join(source));
         compiler

@@ -15,6 +15,8 @@ Usage: city [OPTIONS]
   --seconds S           seconds with reloads, which take turns with as many without [10]
   --reload-every-ms M   time between publications [50]
   --threads T           lanes that share the work of a frame [the number of cores]
+  --modules FOLDER      load SYSTEM-VERSION.so or .dylib of this folder, in place of those built here, which the
+                        replay still has: both must come to the same city
   --json FILE           write the results as JSON
   --plot FILE           write a picture of all frames and publications, as SVG
   --check               fail for any requirement that is missed, not only for a wrong result
@@ -29,6 +31,7 @@ pub(crate) struct Options {
     pub(crate) seconds: u32,
     pub(crate) reload_every: Duration,
     pub(crate) threads: u32,
+    pub(crate) modules: Option<PathBuf>,
     pub(crate) json: Option<PathBuf>,
     pub(crate) plot: Option<PathBuf>,
     pub(crate) check: bool,
@@ -44,6 +47,7 @@ impl Options {
             seconds: 10,
             reload_every: Duration::from_millis(50),
             threads: cores.min(*THREADS.end()),
+            modules: None,
             json: None,
             plot: None,
             check: false,
@@ -59,6 +63,7 @@ impl Options {
                     options.reload_every = Duration::from_millis(every.into());
                 }
                 Arg::Long("threads") => options.threads = number(&mut parser, "--threads", THREADS)?,
+                Arg::Long("modules") => options.modules = Some(parser.value()?.into()),
                 Arg::Long("json") => options.json = Some(parser.value()?.into()),
                 Arg::Long("plot") => options.plot = Some(parser.value()?.into()),
                 Arg::Long("check") => options.check = true,

@@ -10,7 +10,8 @@ use midflight_image::{
 
 const SEPARATOR: &[u8] = b"\n=next=\n";
 const MAX_SPAN: u64 = 1 << 20;
-const HOST: Host = Host { tls_module: 7, tls_dynamic: 0xD000, tls_static: 0x5000, tls_undefined: 0xE000 };
+const HOST: Host =
+    Host { tls_module: 7, tls_dynamic: 0xD000, tls_static: 0x5000, tls_undefined: 0xE000, tlv_thunk: 0x7000 };
 
 fuzz_target!(|bytes: &[u8]| {
     let mut files = Vec::new();

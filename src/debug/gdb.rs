@@ -31,8 +31,10 @@ const UNREGISTER: u32 = 2;
 
 // In assembly, because they must be weak: a program may have another library with them (LLVM's, for one), and gdb reads
 // one list.
-#[cfg(target_arch = "aarch64")]
+#[cfg(all(target_arch = "aarch64", not(target_os = "macos")))]
 std::arch::global_asm!(include_str!("../../asm/aarch64/gdb.s"));
+#[cfg(all(target_arch = "aarch64", target_os = "macos"))]
+std::arch::global_asm!(include_str!("../../asm/aarch64/gdb_macos.s"));
 #[cfg(target_arch = "x86_64")]
 std::arch::global_asm!(include_str!("../../asm/x86_64/gdb.s"), options(att_syntax));
 

@@ -88,7 +88,9 @@ impl Error {
     /// What kind of error it is.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Unsupported { .. } | Self::ThreadLocalOutOfReach { .. } => ErrorKind::Unsupported,
+            Self::Unsupported { .. } | Self::Convention { .. } | Self::ThreadLocalOutOfReach { .. } => {
+                ErrorKind::Unsupported
+            }
             Self::Read { .. } | Self::Profile { .. } | Self::Watch { .. } => ErrorKind::Io,
             // What an image imports and nobody defines is found when it is linked.
             Self::Image { source: midflight_image::Error::UnresolvedImport { .. }, .. }

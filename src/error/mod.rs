@@ -60,6 +60,15 @@ pub enum Error {
         /// The module that defines it.
         module: String,
     },
+    /// The module is compiled for another system, and cannot use what this one has under that name.
+    Convention {
+        /// The file.
+        path: PathBuf,
+        /// What it uses.
+        symbol: String,
+        /// Why it would go wrong, and what to do.
+        reason: &'static str,
+    },
     /// More than one other module exports what the module uses.
     Ambiguous {
         /// The file.
@@ -235,6 +244,7 @@ impl Error {
             | Self::NoName { path }
             | Self::Library { path, .. }
             | Self::DataImport { path, .. }
+            | Self::Convention { path, .. }
             | Self::Ambiguous { path, .. }
             | Self::MissingFunctions { path, .. }
             | Self::MissingModule { path, .. }
@@ -277,6 +287,9 @@ impl fmt::Display for Error {
                  export a function from `{module}` that returns it",
                 path.display()
             ),
+            Self::Convention { path, symbol, reason } => {
+                write!(f, "{}: `{symbol}` {reason}", path.display())
+            }
             Self::Ambiguous { path, symbol, modules } => write!(
                 f,
                 "{}: uses `{symbol}`, which {} all export: link it with the one it means, so that DT_NEEDED names it",

@@ -9,6 +9,7 @@
     allow(dead_code, reason = "it is called by assembly that macOS does not have")
 )]
 
+pub(crate) mod apple_abi;
 pub(crate) mod blocks;
 pub(crate) mod keys;
 mod ledger;
@@ -33,6 +34,7 @@ pub(crate) fn symbol(name: &str, process: impl FnOnce() -> Option<u64>) -> Optio
     let function = match name {
         "__tls_get_addr" => thread_local::midflight_tls_get_addr as *const (),
         "__cxa_thread_atexit_impl" | "__cxa_thread_atexit" => thread_exits::register as *const (),
+        "_tlv_atexit" => thread_exits::tlv_atexit as *const (),
         "__cxa_atexit" => process_exits::cxa_atexit as *const (),
         "__cxa_finalize" => process_exits::cxa_finalize as *const (),
         "atexit" => process_exits::atexit as *const (),

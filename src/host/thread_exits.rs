@@ -15,6 +15,16 @@ pub(super) struct Exit {
     pub(super) call: Call,
 }
 
+/// `_tlv_atexit`, by which Mach-O modules do the same (dyld, `threadLocalVariables.c`): it has no handle, and what code by some compilers
+/// passes in its place is not to be relied on.
+pub(super) unsafe extern "C" fn tlv_atexit(
+    function: unsafe extern "C" fn(*mut c_void),
+    argument: *mut c_void,
+) -> c_int {
+    // SAFETY: the caller's promise. The function's address tells whose it is.
+    unsafe { register(function, argument, std::ptr::null()) }
+}
+
 /// `__cxa_thread_atexit_impl` and `__cxa_thread_atexit`.
 ///
 /// They run in the reverse order of their registration, between the C library's own: it is asked for a call each time. But

@@ -20,6 +20,10 @@ pub(super) fn host(id: Option<Id>) -> Host {
         tls_dynamic: thread_local::midflight_tls_dynamic as *const () as u64,
         tls_static: thread_local::midflight_tls_static as *const () as u64,
         tls_undefined: thread_local::midflight_tls_undefined as *const () as u64,
+        #[cfg(target_arch = "aarch64")]
+        tlv_thunk: thread_local::midflight_tlv_thunk as *const () as u64,
+        #[cfg(not(target_arch = "aarch64"))]
+        tlv_thunk: 0, // Mach-O modules are AArch64's.
     }
 }
 

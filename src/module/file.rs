@@ -190,10 +190,11 @@ fn read(path: &Path, whole: bool) -> std::io::Result<(Vec<u8>, Identity)> {
 /// What is read of a file to see what it is: all of a small one.
 const START: usize = 16 << 10;
 
-/// `libNAME.so`, `libNAME.so.1.2`, `NAME.so`, `libNAME.a` and `NAME.o` to `NAME`.
+/// `libNAME.so`, `libNAME.so.1.2`, `NAME.so`, `libNAME.dylib`, `NAME.bundle`, `libNAME.a` and `NAME.o` to `NAME`.
 pub(super) fn stem(file: &str) -> &str {
     let file = file.rsplit('/').next().unwrap_or(file);
-    let suffix = |name: &str| [".so", ".o", ".a"].iter().find_map(|end| name.strip_suffix(end)).map(str::len);
+    let ends = [".so", ".o", ".a", ".dylib", ".bundle"];
+    let suffix = |name: &str| ends.iter().find_map(|end| name.strip_suffix(end)).map(str::len);
     let end = file.find(".so.").or_else(|| suffix(file)).unwrap_or(file.len());
     let name = &file[..end];
     name.strip_prefix("lib").filter(|rest| !rest.is_empty()).unwrap_or(name)
@@ -217,6 +218,8 @@ mod tests {
             ("movement.o", "movement"),
             ("libmovement.a", "movement"),
             ("movement.2.o", "movement.2"),
+            ("@rpath/libmovement.dylib", "movement"),
+            ("movement.bundle", "movement"),
             (".so", ""),
             ("", ""),
         ] {

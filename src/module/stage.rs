@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
-use midflight_image::{Binding, ExportKind, Image, Import, ImportKind, Protection, Region};
+use midflight_image::{Binding, ExportKind, Format, Image, Import, ImportKind, Lookup, Protection, Region};
 use parking_lot::Mutex;
 
 use super::exports::Exports;
@@ -18,7 +18,7 @@ use super::{Clock, ModuleFile, Phases, Version};
 use crate::Error;
 use crate::code::{Block, CodeMemory, Draft, Shape};
 use crate::debug::{Description, FileOnDisk, Observers};
-use crate::host::{self, Tenant};
+use crate::host::{self, Tenant, apple_abi};
 use crate::os::library::{self, Library};
 use crate::os::thread_local;
 use crate::unwind;
@@ -77,8 +77,9 @@ impl Bound {
 /// Finds what the module's imports stand for.
 ///
 /// They bind, in this order: to a module that it names in DT_NEEDED, in that order; to the process and the system libraries
-/// that it needs; to the one other module that exports the symbol. A function of a module is always bound through its trampoline, so
-/// that replacing that module never relinks this one.
+/// that it needs; to the one other module that exports the symbol. A Mach-O import that says in which library it is (two-level
+/// names) is looked for there: in that module, or in the process and the system's libraries. A function of a module is always bound through its
+/// trampoline, so that replacing that module never relinks this one.
 ///
 /// # Safety
 ///
@@ -100,7 +101,7 @@ pub(crate) unsafe fn bind(
         protects: false,
         absent: Vec::new(),
     };
-    for library in needed {
+    for library in needed.into_iter().filter_map(here) {
         if libraries == Libraries::Loaded {
             match Library::loaded(library) {
                 Some(loaded) => bound.libraries.push(loaded),
@@ -116,20 +117,36 @@ pub(crate) unsafe fn bind(
 
     for import in image.imports() {
         bound.protects |= matches!(import.name, "mprotect" | "pkey_mprotect" | "syscall");
+        let one;
+        let first: &[&str] = match import.from {
+            Lookup::Anywhere => &modules,
+            Lookup::Program => &[],
+            Lookup::Library(index) => {
+                one = image.needed().get(index).map(|library| stem(library));
+                one.as_slice()
+            }
+        };
+        let place = |found: &Found| first.iter().position(|needed| *needed == &*found.module);
+        let in_one_module =
+            import.from != Lookup::Anywhere && first.iter().any(|name| modules.contains(name));
         let mut exporters = Vec::new();
-        if !modules.is_empty() {
+        if !modules.is_empty() && !first.is_empty() {
             exporters = neighbours.exporters(import.name, name);
-            let place = |found: &Found| modules.iter().position(|needed| *needed == &*found.module);
             exporters.retain(|found| place(found).is_some());
             exporters.sort_by_key(place);
             exporters.truncate(1);
         }
-        if exporters.is_empty() {
-            if let Some(binding) = process_symbol(import, &bound.libraries) {
+        if exporters.is_empty() && !in_one_module {
+            let found = process_symbol(image.format(), import, &bound.libraries);
+            let refused =
+                |reason| Error::Convention { path: file.path().into(), symbol: import.name.into(), reason };
+            if let Some(binding) = found.map_err(refused)? {
                 bound.bindings.push(Some(binding));
                 continue;
             }
-            exporters = neighbours.exporters(import.name, name);
+            if import.from == Lookup::Anywhere {
+                exporters = neighbours.exporters(import.name, name);
+            }
         }
         let symbol = import.name;
         match &exporters[..] {
@@ -325,6 +342,18 @@ impl Linked<'_, '_> {
     }
 }
 
+/// What this system calls a library that a module needs; None: every process has it. It has to do with the names that Apple's libraries
+/// have, in Mach-O modules on Linux.
+fn here(library: &str) -> Option<&str> {
+    match library.strip_prefix("/usr/lib/").filter(|_| cfg!(target_os = "linux")) {
+        Some("libSystem.B.dylib" | "libSystem.dylib" | "libc.dylib" | "libm.dylib") => None,
+        Some("libc++.1.dylib") => Some("libc++.so.1"),
+        Some("libc++abi.dylib") => Some("libc++abi.so.1"),
+        Some("libz.1.dylib") => Some("libz.so.1"),
+        _ => Some(library),
+    }
+}
+
 /// Opens a library as ld.so would for the module: what the process has already, then what is in the module's own search
 /// path, then what the system finds.
 ///
@@ -352,15 +381,32 @@ unsafe fn open(library: &str, runpath: Option<&str>, module: &Path) -> Result<Li
     unsafe { Library::open(library) }
 }
 
-/// What the process has for an import, or the host in its place.
-fn process_symbol(import: &Import<'_>, libraries: &[Library]) -> Option<Binding> {
+/// What the process has for an import, or the host in its place. An error is why a module of this format cannot use what the process has.
+fn process_symbol(
+    format: Format,
+    import: &Import<'_>,
+    libraries: &[Library],
+) -> Result<Option<Binding>, &'static str> {
     if import.kind == ImportKind::ThreadLocal {
-        let name = CString::new(import.name).ok()?;
-        let version = import.version.map(CString::new).transpose().ok()?;
-        return thread_local::find(&name, version.as_deref(), libraries).map(Binding::ThreadLocal);
+        let find = || {
+            let name = CString::new(import.name).ok()?;
+            let version = import.version.map(CString::new).transpose().ok()?;
+            thread_local::find(&name, version.as_deref(), libraries)
+        };
+        return Ok(find().map(Binding::ThreadLocal));
     }
     let process = || system_symbol(import, libraries);
-    host::symbol(import.name, process).or_else(process).map(Binding::Address)
+    if let Some(address) = host::symbol(import.name, process) {
+        return Ok(Some(Binding::Address(address)));
+    }
+    if format == Format::MachO {
+        match apple_abi::symbol(import.name) {
+            apple_abi::Found::Address(address) => return Ok(Some(Binding::Address(address))),
+            apple_abi::Found::Refused(reason) => return Err(reason),
+            apple_abi::Found::Unknown => {}
+        }
+    }
+    Ok(process().map(Binding::Address))
 }
 
 /// A symbol of the process or of the libraries the module needs, in the version the module was linked with.

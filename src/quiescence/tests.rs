@@ -1,5 +1,10 @@
 //! Passes over real threads. One test at a time: what one does to a thread, another's pass would find.
 
+#![cfg_attr(
+    target_os = "macos",
+    allow(dead_code, unused_imports, reason = "what only the tests with signals need")
+)]
+
 mod threads;
 
 use std::arch::naked_asm;
@@ -154,7 +159,7 @@ fn the_calling_thread_is_looked_at_outside_of_the_pass() {
         black_box(Cell::new(text(5).start));
         vec![text(5)]
     });
-    assert_eq!(hits(&inside, this), []);
+    assert_eq!(hits(&inside, this), [0_usize; 0]);
     let on_stack = black_box(Cell::new(text(6).start + 3));
     assert_eq!(hits(&pass(|| vec![text(5), text(6)]), this), [1]);
     black_box(on_stack.replace(0));
@@ -176,12 +181,13 @@ fn the_calling_thread_is_looked_at_outside_of_the_pass() {
         assert_eq!(hits(&pass(|| vec![text(7)]), stop::gettid()), [0]);
     }
     extern "C" fn not_in_register() {
-        assert_eq!(hits(&pass(|| vec![text(8)]), stop::gettid()), []);
+        assert_eq!(hits(&pass(|| vec![text(8)]), stop::gettid()), [0_usize; 0]);
     }
     with_register(in_register, hidden(7));
     with_register(not_in_register, hidden(8) ^ 1 << 40);
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn a_thread_that_blocks_the_signal_is_missed() {
     let _alone = alone();
@@ -209,6 +215,7 @@ fn a_thread_that_blocks_the_signal_is_missed() {
     assert!(is_emulated() || after.missed.is_empty(), "{after:?}");
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn a_handler_on_an_alternate_stack_is_missed() {
     static FLAGS: AtomicUsize = AtomicUsize::new(0);
@@ -280,6 +287,7 @@ fn a_thread_on_another_stack_is_missed() {
     }
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn threads_that_run_no_code_are_not_missed() {
     let _alone = alone();
@@ -388,6 +396,7 @@ fn a_deep_stack() {
     println!("with 1 MiB of stack in use: {:?}", scan.longest_stop);
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn signals_that_cannot_be_queued() {
     let _alone = alone();
@@ -407,6 +416,7 @@ fn signals_that_cannot_be_queued() {
     assert!(is_emulated() || after.is_clear(0), "{after:?}");
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn a_signal_that_somebody_uses_is_left_alone() {
     extern "C" fn theirs(_: c_int) {}
@@ -428,6 +438,7 @@ fn a_signal_that_somebody_uses_is_left_alone() {
     }
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn errno_is_as_it_was() {
     struct Spoils;
@@ -453,6 +464,7 @@ fn errno_is_as_it_was() {
     assert_eq!(SEEN.load(Ordering::Relaxed), libc::EXDEV);
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn an_answer_that_comes_late_does_nothing() {
     struct Counts(Arc<AtomicUsize>);
@@ -485,6 +497,7 @@ fn an_answer_that_comes_late_does_nothing() {
     assert_eq!(stop::stop(&[i32::MAX], look, Instant::now() + AMPLE).unwrap(), [Answer::Gone]);
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn a_thread_that_is_kept_in_the_midst_of_looking() {
     struct Kept(AtomicBool);

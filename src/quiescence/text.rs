@@ -54,24 +54,24 @@ mod tests {
         let ranges = [0x7f00_0000_2000..0x7f00_0000_3000, 0x1000..0x1800, 0x7f00_0000_1000..0x7f00_0000_2000];
         let text = Text::new(&ranges, 0x7fff_ffff_f000).unwrap();
         assert_eq!(text.len(), 3);
-        assert_eq!(find(&text, 0xfff), []);
+        assert_eq!(find(&text, 0xfff), [0_usize; 0]);
         assert_eq!(find(&text, 0x1000), [1]);
         assert_eq!(find(&text, 0x17ff), [1]);
         // A return address behind a call that does not return; and where two ranges meet.
         assert_eq!(find(&text, 0x1800), [1]);
-        assert_eq!(find(&text, 0x1801), []);
+        assert_eq!(find(&text, 0x1801), [0_usize; 0]);
         assert_eq!(find(&text, 0x7f00_0000_2000), [0, 2]);
         assert_eq!(find(&text, 0x7f00_0000_2001), [0]);
-        assert_eq!(find(&text, 0x7f00_0000_3001), []);
-        assert_eq!(find(&text, 0x6f00_0000_1004), []);
+        assert_eq!(find(&text, 0x7f00_0000_3001), [0_usize; 0]);
+        assert_eq!(find(&text, 0x6f00_0000_1004), [0_usize; 0]);
         // Signed and tagged: any bits above an address space of 47 bits, and of 39 and 52 when it is as large.
         assert_eq!(find(&text, 0x1004 | 0xABCD_8000 << 32), [1]);
         let small = Text::new(std::slice::from_ref(&ranges[1]), 0x7f_ffff_f000).unwrap();
         assert_eq!(find(&small, 0x1004 | 0x80 << 32), [0]);
-        assert_eq!(find(&small, 0x1004 | 0x40 << 32), []);
+        assert_eq!(find(&small, 0x1004 | 0x40 << 32), [0_usize; 0]);
         let large = Text::new(std::slice::from_ref(&ranges[1]), 0xF_FFFF_FFFF_F000).unwrap();
         assert_eq!(find(&large, 0x1004 | 0x10_0000 << 32), [0]);
-        assert_eq!(find(&large, 0x1004 | 0x8_0000 << 32), []);
+        assert_eq!(find(&large, 0x1004 | 0x8_0000 << 32), [0_usize; 0]);
         assert!(find(&Text::new(&[], 0).unwrap(), 0).is_empty());
         assert!(Text::new(&[0x1000..0x2000, 0x1800..0x1900], 1 << 47).is_err());
         assert!(Text::new(std::slice::from_ref(&(0x1000..0x1000)), 1 << 47).is_err());

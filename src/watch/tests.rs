@@ -2,6 +2,7 @@
 
 mod callbacks;
 mod folders;
+#[cfg(target_os = "linux")]
 mod leases;
 mod rewriting;
 mod settling;

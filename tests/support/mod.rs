@@ -139,6 +139,44 @@ impl Workshop {
     }
 }
 
+/// Mach-O, for arm64-apple-macos: there are no headers of Apple's, so sources declare what they use.
+impl Workshop {
+    /// Compiles C to `lib{module}.dylib`, or to a bundle if the linker's arguments say so. (`-x c++` is for the compiler.)
+    pub(crate) fn macho(&self, module: &str, version: u32, source: &str, arguments: &[&str]) -> PathBuf {
+        let folder = format!("macho-{module}-{version}");
+        std::fs::create_dir_all(self.path(&folder)).expect("a folder for the module");
+        let cpp = arguments.starts_with(&["-x", "c++"]);
+        let (language, arguments) = if cpp { ("cpp", &arguments[2..]) } else { ("c", arguments) };
+        let object = self.macho_object(&format!("{folder}/module.{language}"), source, &[]);
+        let output = self.path(&format!("{folder}/lib{module}.dylib"));
+        let mut linker = Command::new("ld64.lld-19");
+        if !arguments.contains(&"-bundle") {
+            linker.args(["-dylib", "-install_name", &format!("@rpath/lib{module}.dylib")]);
+        }
+        linker.args(["-arch", "arm64", "-platform_version", "macos", "11.0", "11.0"]);
+        linker.args(["-undefined", "dynamic_lookup", "-o"]).args([&output, &object]).args(arguments);
+        run(&mut linker);
+        output
+    }
+
+    /// Compiles C (`.c`) or C++ (`.cpp`) to an object file of the same stem.
+    pub(crate) fn macho_object(&self, name: &str, source: &str, arguments: &[&str]) -> PathBuf {
+        let input = self.file(name, source.as_bytes());
+        let output = input.with_extension("o");
+        let mut compiler = Command::new("clang-19");
+        compiler.args(["-target", "arm64-apple-macos11", "-O2", "-c", "-o"]).args([&output, &input]);
+        run(compiler.args(arguments));
+        output
+    }
+
+    /// Puts object files into a static archive.
+    pub(crate) fn macho_archive(&self, name: &str, members: &[&PathBuf]) -> PathBuf {
+        let output = self.path(name);
+        run(Command::new("llvm-ar-19").args(["--format=darwin", "rcs"]).arg(&output).args(members));
+        output
+    }
+}
+
 /// A compiler that has the target's standard library: rustup's, else Debian's.
 fn rustc_for(target: &str) -> Command {
     let has_it = |rustc: &&str| {

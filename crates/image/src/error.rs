@@ -132,6 +132,13 @@ pub enum Error {
         /// Why not, and what to do differently.
         problem: &'static str,
     },
+    /// A symbol that is exported or imported in a way that is not supported.
+    UnsupportedSymbol {
+        /// The symbol, as it is in the file.
+        symbol: String,
+        /// Why not, and what to do differently.
+        problem: &'static str,
+    },
     /// Two object files define the same symbol.
     DuplicateSymbol {
         /// The symbol.
@@ -411,7 +418,7 @@ impl fmt::Display for Error {
             }
             Error::WritableExecutable { address } => write!(
                 f,
-                "the segment at {address:#x} is writable and executable: link without -N (--omagic), and keep \
+                "the segment at {address:#x} is writable and executable: link without -N (--omagic) or -segprot, and keep \
                  code and variables in sections of their own"
             ),
             Error::ExecutableStack => f.write_str(
@@ -426,7 +433,7 @@ impl fmt::Display for Error {
             Error::SharedPage { address, page_size } => write!(
                 f,
                 "the segment at {address:#x} shares a page of {page_size:#x} bytes with one of another \
-                 protection: link with -Wl,-z,max-page-size=65536"
+                 protection: link with -Wl,-z,max-page-size=65536 (Mach-O: -Wl,-segalign,10000)"
             ),
             Error::TooLarge { needed, limit } => write!(
                 f,
@@ -470,6 +477,7 @@ impl fmt::Display for Error {
                 let name = machine.relocation_name(*r_type).unwrap_or("its relocation");
                 write!(f, "`{symbol}` of {kind} is out of reach of code that names it directly ({name}): compile with -fPIC")
             }
+            Error::UnsupportedSymbol { symbol, problem } => write!(f, "symbol `{symbol}` {problem}"),
             Error::BadNote { n_type, problem } => {
                 match n_type {
                     1 => f.write_str("the note with the module's name")?,

@@ -10,6 +10,7 @@ use crate::elf::object::Objects;
 use crate::elf::shared::{ExportTables, Shared};
 use crate::elf::{self, FileType};
 use crate::error::label;
+use crate::macho;
 use crate::{
     Binding, Error, Export, Host, Import, ImportKind, Indirect, Machine, Region, ThreadLocals, Unwind,
     Verbatim, Window,
@@ -23,7 +24,7 @@ pub(crate) trait Source<'data> {
     fn needed(&self) -> &[&'data str] {
         &[]
     }
-    fn runpath(&self) -> Option<&'data str> {
+    fn runpath(&self) -> Option<&str> {
         None
     }
     fn declared(&self) -> &Declared<'data>;
@@ -34,8 +35,8 @@ pub(crate) trait Source<'data> {
         &[]
     }
     fn imports(&self) -> &[Import<'data>];
-    fn exports(&self) -> Vec<Export<'data>>;
-    fn export(&self, name: &str) -> Option<Export<'data>>;
+    fn exports(&self) -> Vec<Export<'_>>;
+    fn export(&self, name: &str) -> Option<Export<'_>>;
     fn export_tables(&self) -> Option<ExportTables> {
         None
     }
@@ -72,6 +73,15 @@ pub(crate) trait Source<'data> {
     fn fini(&self, base: u64, memory: &[u8]) -> Result<Vec<u64>, Error>;
 }
 
+/// Which format a module's files are in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Format {
+    /// ELF, as on Linux.
+    Elf,
+    /// Mach-O, as on macOS.
+    MachO,
+}
+
 /// A file of a module, or of a part of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Input<'data> {
@@ -84,6 +94,7 @@ pub struct Input<'data> {
 /// A module that has been read and checked. It borrows its tables from the bytes of its files.
 pub struct Image<'data> {
     machine: Machine,
+    format: Format,
     source: Box<dyn Source<'data> + Send + Sync + 'data>,
 }
 
@@ -91,6 +102,7 @@ impl core::fmt::Debug for Image<'_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Image")
             .field("machine", &self.machine)
+            .field("format", &self.format)
             .field("soname", &self.soname())
             .field("span", &self.span())
             .finish_non_exhaustive()
@@ -98,7 +110,7 @@ impl core::fmt::Debug for Image<'_> {
 }
 
 impl<'data> Image<'data> {
-    /// Reads and checks a shared object, an object file or a static archive. Whatever is not supported is refused here,
+    /// Reads and checks a shared object (of Mach-O a dylib or bundle), an object file or a static archive. Whatever is not supported is refused here,
     /// before anything is mapped.
     ///
     /// `page_size` is that of the system that will run it. The memory of the image, and its alignment, may be
@@ -115,7 +127,9 @@ impl<'data> Image<'data> {
         page_size: u64,
         max_span: u64,
     ) -> Result<Self, Error> {
+        let format = if macho::is_macho(inputs) { Format::MachO } else { Format::Elf };
         let source: Box<dyn Source<'data> + Send + Sync + 'data> = match inputs {
+            _ if format == Format::MachO => macho::parse(inputs, machine, page_size, max_span)?,
             [one] if !crate::archive::is_archive(one.bytes) => match elf::identify(one.bytes, machine)? {
                 (header, FileType::Shared) => {
                     Box::new(Shared::parse(one.bytes, header, machine, page_size, max_span)?)
@@ -124,7 +138,7 @@ impl<'data> Image<'data> {
             },
             several => Box::new(Objects::parse(several, machine, page_size, max_span)?),
         };
-        Ok(Self { machine, source })
+        Ok(Self { machine, format, source })
     }
 
     /// How much of a shared object's file loading it needs, given its first bytes: without the tables for linkers and debuggers,
@@ -139,19 +153,24 @@ impl<'data> Image<'data> {
         self.machine
     }
 
-    /// The name the module was given when it was linked (`-soname`).
+    /// The format of its files.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// The name the module was given when it was linked (`-soname`; of Mach-O `-install_name`, without `@rpath/`).
     pub fn soname(&self) -> Option<&'data str> {
         self.source.soname()
     }
 
-    /// The libraries it was linked with, in that order.
+    /// The libraries it was linked with, in that order (of Mach-O the install names, without `@rpath/`).
     pub fn needed(&self) -> &[&'data str] {
         self.source.needed()
     }
 
-    /// Where it wants those libraries looked for first (DT_RUNPATH, else DT_RPATH): folders separated by colons, in
-    /// which `$ORIGIN` is the module's own.
-    pub fn runpath(&self) -> Option<&'data str> {
+    /// Where it wants those libraries looked for first (DT_RUNPATH, else DT_RPATH; of Mach-O every LC_RPATH): folders separated
+    /// by colons, in which `$ORIGIN` is the module's own.
+    pub fn runpath(&self) -> Option<&str> {
         self.source.runpath()
     }
 
@@ -194,20 +213,22 @@ impl<'data> Image<'data> {
         self.source.verbatim()
     }
 
-    /// The undefined symbols that relocations name, each once, in the order of the symbol table.
+    /// The undefined symbols that relocations name, each once, in the order of the symbol table; of Mach-O each once for each
+    /// way in which it is looked for.
     pub fn imports(&self) -> &[Import<'data>] {
         self.source.imports()
     }
 
     /// What the module defines for others, in the order of the symbol table.
     ///
-    /// A shared object without a hash table (DT_GNU_HASH or DT_HASH) exports nothing, as for any loader.
-    pub fn exports(&self) -> Vec<Export<'data>> {
+    /// A shared object without a hash table (DT_GNU_HASH or DT_HASH) exports nothing, as for any loader. Of Mach-O names are
+    /// without their first underscore, and numbers that are no addresses (absolute symbols) are left out.
+    pub fn exports(&self) -> Vec<Export<'_>> {
         self.source.exports()
     }
 
     /// The export of this name, in its default version.
-    pub fn export(&self, name: &str) -> Option<Export<'data>> {
+    pub fn export(&self, name: &str) -> Option<Export<'_>> {
         self.source.export(name)
     }
 
@@ -320,14 +341,15 @@ impl<'data> Image<'data> {
         content(self.verbatim(), memory, offset, len)
     }
 
-    /// The addresses to call when the module has been loaded, in that order: DT_INIT, then DT_INIT_ARRAY, as read
-    /// from the linked `memory`. Each is in an executable segment of the image.
+    /// The addresses to call when the module has been loaded, in that order: DT_INIT, then DT_INIT_ARRAY (of Mach-O what is in
+    /// `__mod_init_func` and `__init_offsets`), as read from the linked `memory`. Each is in an executable segment of the image.
     pub fn init(&self, base: u64, memory: &[u8]) -> Result<Vec<u64>, Error> {
         self.check_memory(base, memory)?;
         self.source.init(base, memory)
     }
 
-    /// The addresses to call before the module is unloaded, in that order: DT_FINI_ARRAY backwards, then DT_FINI.
+    /// The addresses to call before the module is unloaded, in that order: DT_FINI_ARRAY backwards, then DT_FINI (of Mach-O
+    /// what is in `__mod_term_func`, backwards).
     pub fn fini(&self, base: u64, memory: &[u8]) -> Result<Vec<u64>, Error> {
         self.check_memory(base, memory)?;
         self.source.fini(base, memory)

@@ -10,8 +10,9 @@
 //!        tls.rs, eh_frame.rs its thread-local block; its call frame information
 //!        notes.rs, ../note.rs what it says of itself
 //!        dynamic.rs          the dynamic table: where the other tables are, what is asked for
-//!        symbols.rs, hash.rs, versions.rs, ../strings.rs
+//!        symbols.rs, hash.rs, versions.rs, ../../linking/strings.rs
 //!        uses.rs             every relocation looked at once, before anything is written
+//!   -> macho/                the same of Mach-O files for arm64 (macho/mod.rs says what is where)
 //!   =  Image                 what has been checked; it borrows from the bytes (image.rs, parts.rs)
 //!   -> Image::link           segments copied, fix-ups applied (relocate.rs, fixup.rs) for one address
 //!   -> Image::init           what the module wants called, read back from the linked memory
@@ -36,15 +37,17 @@ mod elf;
 mod error;
 pub mod fixup;
 mod image;
+mod linking;
 mod machine;
+mod macho;
 mod parts;
 pub mod unwind;
 
 pub use elf::shared::ExportTables;
 pub use error::{Error, NoteProblem, Refusal};
-pub use image::{Image, Input};
+pub use image::{Format, Image, Input};
 pub use machine::Machine;
 pub use parts::{
-    Binding, Export, ExportKind, Host, Import, ImportKind, Indirect, Protection, Region, ThreadLocal,
+    Binding, Export, ExportKind, Host, Import, ImportKind, Indirect, Lookup, Protection, Region, ThreadLocal,
     ThreadLocals, Unwind, Verbatim, Window,
 };

@@ -16,6 +16,9 @@ pub enum Machine {
     Aarch64,
 }
 
+/// Types of relocations of Mach-O's are counted from here wherever types of both formats may be meant; ELF's are all below.
+pub(crate) const MACHO: u32 = 1 << 16;
+
 impl Machine {
     /// The instruction set this process executes, if it is one of them.
     pub const HOST: Option<Machine> = if cfg!(target_arch = "x86_64") {
@@ -59,8 +62,11 @@ impl Machine {
         }
     }
 
-    /// The name of a relocation type in the processor supplement.
+    /// The name of a relocation type in the processor supplement; from 65,536 on, that of Mach-O's type of the number above that.
     pub fn relocation_name(self, r_type: u32) -> Option<&'static str> {
+        if let (Machine::Aarch64, Some(number)) = (self, r_type.checked_sub(MACHO)) {
+            return MACHO_NAMES.get(number as usize).copied();
+        }
         let names = match self {
             Machine::X86_64 => x86_64::NAMES,
             Machine::Aarch64 => aarch64::NAMES,
@@ -124,6 +130,22 @@ pub(crate) enum ThreadKind {
     /// A descriptor: two words, the function that finds it and what that is given.
     Descriptor,
 }
+
+/// Apple's <mach-o/arm64/reloc.h>, in the order of the numbers.
+const MACHO_NAMES: [&str; 12] = [
+    "ARM64_RELOC_UNSIGNED",
+    "ARM64_RELOC_SUBTRACTOR",
+    "ARM64_RELOC_BRANCH26",
+    "ARM64_RELOC_PAGE21",
+    "ARM64_RELOC_PAGEOFF12",
+    "ARM64_RELOC_GOT_LOAD_PAGE21",
+    "ARM64_RELOC_GOT_LOAD_PAGEOFF12",
+    "ARM64_RELOC_POINTER_TO_GOT",
+    "ARM64_RELOC_TLVP_LOAD_PAGE21",
+    "ARM64_RELOC_TLVP_LOAD_PAGEOFF12",
+    "ARM64_RELOC_ADDEND",
+    "ARM64_RELOC_AUTHENTICATED_POINTER",
+];
 
 /// Number and name of each of `object`'s constants given, and then of our own.
 macro_rules! names {

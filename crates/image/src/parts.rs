@@ -36,7 +36,7 @@ pub struct Verbatim<'a> {
 /// A symbol that the module uses and does not define.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub struct Import<'a> {
-    /// The symbol, as the linker wrote it (mangled).
+    /// The symbol, as the linker wrote it (mangled); of Mach-O without its first underscore, as C has it.
     pub name: &'a str,
     /// The version that was there when the module was linked, such as `GLIBC_2.17`.
     pub version: Option<&'a str>,
@@ -44,6 +44,19 @@ pub struct Import<'a> {
     pub weak: bool,
     /// What it is known to be.
     pub kind: ImportKind,
+    /// Where the module was linked to find it.
+    pub from: Lookup,
+}
+
+/// Where an import is looked for. What the module itself defines for such a look-up is no import: it is bound to that.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub enum Lookup {
+    /// In everything that is loaded: every import of ELF, and of Mach-O those of flat look-up (`-undefined dynamic_lookup`).
+    Anywhere,
+    /// In the library of this index of [`Image::needed`](crate::Image::needed): Mach-O's two-level names.
+    Library(usize),
+    /// In the program: the one that a bundle is linked for (`-bundle_loader`).
+    Program,
 }
 
 /// What an import is known to be. A module that is linked without the libraries it uses has untyped imports.
@@ -92,6 +105,9 @@ pub struct Host {
     /// The descriptor resolver for weak variables that nobody defines: its argument is the address to give, 0 plus addend.
     /// `__tls_get_addr` gets such a variable as module 0, and the same as its offset.
     pub tls_undefined: u64,
+    /// What a Mach-O thread-local descriptor calls (three words: this, `module << 32 | offset`, 0). x0 is the descriptor's
+    /// address, and afterwards the variable's; all other registers but x16, x17 and the flags are kept, vectors included.
+    pub tlv_thunk: u64,
 }
 
 /// A symbol that the module defines for others.
@@ -146,7 +162,7 @@ pub struct ThreadLocals {
     pub skew: u64,
 }
 
-/// The image's call frame information (`.eh_frame`), for whoever unwinds through it.
+/// The image's call frame information (`.eh_frame`; of Mach-O also what its compact unwind information says), for whoever unwinds through it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub struct Unwind {
     /// From the start of the image.

@@ -20,8 +20,7 @@ pub fn check(section: &[u8], address: u64, code: Range<u64>) -> Result<usize, Er
         if start == 0 {
             return Ok(());
         }
-        let pc_relative = encoding & APPLICATION == PC_RELATIVE;
-        let start = if pc_relative { start.wrapping_add(address + place as u64) } else { start };
+        let start = absolute(start, encoding, address, place);
         let end = start.checked_add(size).filter(|end| *end <= code.end);
         if start < code.start || end.is_none() {
             return Err(("it describes a function outside the module", place));
@@ -31,6 +30,31 @@ pub fn check(section: &[u8], address: u64, code: Range<u64>) -> Result<usize, Er
     };
     walk(section, visit).map_err(malformed)?;
     Ok(functions)
+}
+
+/// The address that a bare value stands for, in a section at `address`.
+fn absolute(value: u64, encoding: u8, address: u64, place: usize) -> u64 {
+    let pc_relative = encoding & APPLICATION == PC_RELATIVE;
+    if pc_relative { value.wrapping_add(address.wrapping_add(place as u64)) } else { value }
+}
+
+/// The functions that a section at `address` describes, each as (start, end), and where its records end: at its terminator, or
+/// with it.
+pub fn functions(section: &[u8], address: u64) -> Result<(Vec<Range<u64>>, usize), Error> {
+    let mut functions = Vec::new();
+    let visit = |field, start: u64, place, encoding| {
+        let Field::Function { size } = field else { return Ok(()) };
+        if start == 0 {
+            return Ok(());
+        }
+        let start = absolute(start, encoding, address, place);
+        let end =
+            start.checked_add(size).ok_or(("a function goes past the end of the address space", place))?;
+        functions.push(start..end);
+        Ok(())
+    };
+    let end = walk(section, visit).map_err(malformed)?;
+    Ok((functions, end))
 }
 
 /// Makes a copy of a section right for an address that is `by` bytes above the original's.
@@ -131,11 +155,12 @@ struct Common {
     tables: Option<u8>,
 }
 
-/// Calls `visit` with each address that the section holds: what it is, its bare value, where it is, how it is encoded.
+/// Calls `visit` with each address that the section holds: what it is, its bare value, where it is, how it is encoded. Returns
+/// where the records end.
 fn walk(
     section: &[u8],
     mut visit: impl FnMut(Field, u64, usize, u8) -> Result<(), Fault>,
-) -> Result<(), Fault> {
+) -> Result<usize, Fault> {
     // Ascending by place.
     let mut commons: Vec<Common> = Vec::new();
     let mut at = 0;
@@ -149,7 +174,7 @@ fn walk(
             continue;
         }
         if length == 0 {
-            return Ok(());
+            return Ok(at);
         }
         let start = at + 4;
         // 0xFFFF_FFFF would announce a 64-bit length, which libgcc does not read.
@@ -170,7 +195,7 @@ fn walk(
         }
         at = end;
     }
-    if at == section.len() { Ok(()) } else { Err(("a record is cut off", at)) }
+    if at == section.len() { Ok(at) } else { Err(("a record is cut off", at)) }
 }
 
 /// The bare start and the size of the function that the record at `at` describes, if it is as compilers write nearly all: whole,

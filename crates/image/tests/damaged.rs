@@ -264,8 +264,8 @@ fn needed_versions_without_end() {
         static int z; void *p = &v, *q = &z; int e(void); int f(void) { return e(); }";
     for machine in BOTH {
         let mut bytes = compile(machine, source, &["-Wl,-soname,endless.so.1"]);
-        let export = Image::parse(&bytes, machine, 4096, MAX_SPAN).unwrap().export("v");
-        let offset = export.unwrap().offset;
+        let export = |image: Image<'_>| image.export("v").unwrap().offset;
+        let offset = export(Image::parse(&bytes, machine, 4096, MAX_SPAN).unwrap());
         let numbers = dynamic_value(&bytes, 6);
         plant_dynamic(&mut bytes, 0x6FFF_FFFE, offset);
         for (tag, value) in [(0x6FFF_FFFF, 60_000), (0x6FFF_FFF0, numbers)] {

@@ -165,7 +165,13 @@ fn a_symbol_file_leads_from_an_address_to_function_and_line() {
         let module = compile(machine, C, &["-g", "-O0", "-Wl,-z,max-page-size=65536"]);
         let image = parse(&module, machine);
         let mut memory = vec![0; image.span() as usize];
-        let host = midflight_image::Host { tls_module: 1, tls_dynamic: 1, tls_static: 1, tls_undefined: 1 };
+        let host = midflight_image::Host {
+            tls_module: 1,
+            tls_dynamic: 1,
+            tls_static: 1,
+            tls_undefined: 1,
+            tlv_thunk: 1,
+        };
         let bindings = vec![Some(midflight_image::Binding::Address(BASE)); image.imports().len()];
         image.link(BASE, &mut memory, &host, &bindings).unwrap();
         let made = image.symbol_file(BASE, &memory, vec![7; 100_000]);

@@ -16,6 +16,25 @@
  */
 #include "city.h"
 
+/* A function that others call, by the name that C's has in this format; and its end. */
+.macro  function name
+        .p2align 4
+#ifdef __APPLE__
+        .globl  _\name
+_\name:
+#else
+        .globl  \name
+        .type   \name, %function
+\name:
+#endif
+.endm
+
+.macro  end name
+#ifndef __APPLE__
+        .size   \name, . - \name
+#endif
+.endm
+
 #define CELLS (GRID * GRID)
 #define ROW (4 * GRID)
 #define LOAD_ROW (4 * LOAD_STRIDE)
@@ -33,10 +52,7 @@
 .endm
 
         .text
-        .globl  gather
-        .type   gather, %function
-        .p2align 4
-gather:                                         /* x0 slice, x1 world, x2 report */
+        function gather                         /* x0 slice, x1 world, x2 report */
         bti     c
         mov     w9, #VERSION
         str     w9, [x2, #REPORT_VERSION]
@@ -77,12 +93,9 @@ gather:                                         /* x0 slice, x1 world, x2 report
         b       .Lgather_row
 .Lgather_done:
         ret
-        .size   gather, . - gather
+        end     gather
 
-        .globl  spread
-        .type   spread, %function
-        .p2align 4
-spread:                                         /* x0 slice, x1 world, x2 report */
+        function spread                         /* x0 slice, x1 world, x2 report */
         bti     c
         mov     w9, #VERSION
         str     w9, [x2, #REPORT_VERSION]
@@ -173,9 +186,10 @@ spread:                                         /* x0 slice, x1 world, x2 report
         b       .Lspread_row
 .Lspread_done:
         ret
-        .size   spread, . - spread
+        end     spread
         .ltorg
 
+#ifndef __APPLE__
 /* The GNU property that says "BTI everywhere", so that these pages can be mapped with PROT_BTI. */
         .section .note.gnu.property, "a"
         .p2align 3
@@ -185,3 +199,4 @@ spread:                                         /* x0 slice, x1 world, x2 report
         .word   1, 0                            /* BTI, padding */
 
         .section .note.GNU-stack, "", %progbits
+#endif

@@ -5,6 +5,7 @@
 //! registers"); arguments, the indirect result register x8 and the link register pass through. `br x16` may land on
 //! `bti c`.
 
+#[cfg_attr(not(target_os = "macos"), allow(dead_code, reason = "macOS's; encoded and tested everywhere"))]
 pub(crate) mod apple;
 
 use crate::arch::Stub;

@@ -33,6 +33,9 @@ unsafe extern "C" {
     pub(crate) fn midflight_tls_undefined();
     /// Descriptor resolver: the argument is `id << 32 | offset`.
     pub(crate) fn midflight_tls_dynamic();
+    /// What a Mach-O thread-local descriptor calls.
+    #[cfg(target_arch = "aarch64")]
+    pub(crate) fn midflight_tlv_thunk();
     /// `__tls_get_addr`.
     pub(crate) fn midflight_tls_get_addr();
     fn midflight_set_blocks(table: *const AtomicUsize);

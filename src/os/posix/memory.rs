@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 
 use midflight_image::Protection;
 use nix::errno::Errno;
-use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, mprotect, munmap};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 use nix::sys::uio::pwritev;
 
 pub(crate) fn flags(protection: Protection) -> ProtFlags {
@@ -109,16 +109,6 @@ pub(crate) unsafe fn map_zeroed(at: NonNull<u8>, len: usize) -> io::Result<()> {
     // SAFETY: MAP_FIXED lands on the caller's own pages only.
     unsafe { mmap_anonymous(Some(at.addr()), non_zero(len)?, flags(Protection::ReadWrite), how)? };
     Ok(())
-}
-
-/// Drops what was written to private pages; their mapping and what is behind it stay. madvise(2), MADV_DONTNEED.
-///
-/// # Safety
-///
-/// The pages lie inside a reservation of the caller's, and nobody relies on what was written.
-pub(crate) unsafe fn discard(at: NonNull<u8>, len: usize) -> io::Result<()> {
-    // SAFETY: the caller owns the pages.
-    unsafe { madvise(at.cast(), len, MmapAdvise::MADV_DONTNEED) }.map_err(io::Error::from)
 }
 
 /// Gives a whole reservation back to the system.

@@ -108,6 +108,7 @@ fn callbacks_may_watch_unwatch_and_stop() {
     log.is_next("1");
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn stop_joins_and_the_next_watch_starts_again() {
     // Threads' names are the process's: other tests have watchers too.

@@ -166,6 +166,7 @@ fn what_cannot_be_read_is_told_once() {
 }
 
 /// Whether the thread was on a processor, by how often it left one.
+#[cfg(target_os = "linux")]
 #[test]
 fn nothing_wakes_the_thread_while_nothing_happens() {
     let folder = Folder::new();

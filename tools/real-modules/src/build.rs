@@ -20,6 +20,8 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 enum Compiler {
     Gcc,
     Clang,
+    /// Clang for arm64-apple-macos, with LLVM's linker and archiver for Mach-O.
+    Apple,
 }
 
 /// How the library is compiled, and the forms that are made of it.
@@ -42,6 +44,20 @@ static VARIANTS: [Variant; 7] = [
     Variant { compiler: Compiler::Clang, flags: &["-O2", "-fPIC"], forms: &["shared", "objects", "archive"] },
     Variant { compiler: Compiler::Clang, flags: &["-O3", "-fPIE", "-g"], forms: &["objects"] },
     Variant { compiler: Compiler::Clang, flags: &["-O1", "-fno-pie"], forms: &["objects"] },
+];
+
+/// As Mach-O. What dlopen loads is built as above.
+///
+/// "dylib" and "bundle" have their fix-ups as dyld's opcodes, as linkers write them for macOS 11; "chained" is a dylib that has them as chains, as for
+/// later ones.
+static MACHO_VARIANTS: [Variant; 3] = [
+    Variant {
+        compiler: Compiler::Apple,
+        flags: &["-O2"],
+        forms: &["dylib", "chained", "bundle", "objects", "archive"],
+    },
+    Variant { compiler: Compiler::Apple, flags: &["-O0", "-g"], forms: &["dylib", "chained", "objects"] },
+    Variant { compiler: Compiler::Apple, flags: &["-Oz"], forms: &["dylib", "objects"] },
 ];
 
 /// One way to have the library as a module.
@@ -67,6 +83,8 @@ pub(crate) struct Build<'b> {
     arch: &'b str,
     out: PathBuf,
     rust_modules: &'b Path,
+    /// Apple's headers, if the modules are Mach-O.
+    macho: Option<&'b Path>,
     /// The package's folder.
     pub(crate) sources: PathBuf,
     /// What dlopen loads.
@@ -83,16 +101,18 @@ impl<'b> Build<'b> {
         arch: &'b str,
         out: &Path,
         rust_modules: &'b Path,
+        macho: Option<&'b Path>,
     ) -> Result<Self> {
         let sources = match library.package {
             Some(package) => packages.get(package).ok_or_else(|| format!("no package {package}"))?.clone(),
             None => home().join("modules/rust"),
         };
-        let out = out.join(arch).join(library.name);
+        let out = out.join(if macho.is_some() { "macho" } else { arch }).join(library.name);
         let (work, generated) = (out.join("work.so"), out.join("generated"));
         fs::create_dir_all(&generated)?;
         (library.generate)(&sources, &generated)?;
-        let mut build = Self { library, arch, out, rust_modules, sources, reference: PathBuf::new(), work };
+        let mut build =
+            Self { library, arch, out, rust_modules, macho, sources, reference: PathBuf::new(), work };
         build.reference = match library.package {
             Some(_) => build.shared(&VARIANTS[0])?,
             None => rust_modules.join("librust.so"),
@@ -110,7 +130,7 @@ impl<'b> Build<'b> {
             "-pthread",
             "-o",
         ]);
-        command.arg(&build.work).arg(&source);
+        command.arg(&build.work).arg(&source).args(library.flags);
         make(command, &build.work, &[&source, &home().join("work/work.h")])?;
         Ok(build)
     }
@@ -124,9 +144,10 @@ impl<'b> Build<'b> {
         if self.library.package.is_none() {
             return ["shared", "objects", "archive"].map(|form| Case { form, variant: None }).into();
         }
-        let present = |variant: &&Variant| variant.compiler == Compiler::Gcc || has_clang();
+        let variants: &'static [Variant] = if self.macho.is_some() { &MACHO_VARIANTS } else { &VARIANTS };
+        let present = |variant: &&Variant| variant.compiler != Compiler::Clang || has_clang();
         let cases =
-            VARIANTS.iter().take(if quick { 1 } else { VARIANTS.len() }).filter(present).flat_map(
+            variants.iter().take(if quick { 1 } else { variants.len() }).filter(present).flat_map(
                 |variant| variant.forms.iter().map(move |form| Case { form, variant: Some(variant) }),
             );
         cases.collect()
@@ -136,6 +157,7 @@ impl<'b> Build<'b> {
     pub(crate) fn files(&self, case: &Case) -> Result<Vec<PathBuf>> {
         match (case.form, case.variant) {
             ("shared", Some(variant)) => Ok(vec![self.shared(variant)?]),
+            ("dylib" | "chained" | "bundle", Some(variant)) => Ok(vec![self.macho(variant, case.form)?]),
             ("archive", Some(variant)) => Ok(vec![self.archive(variant)?]),
             (_, Some(variant)) => self.objects(variant),
             ("shared", None) => Ok(vec![self.reference.clone()]),
@@ -167,10 +189,37 @@ impl<'b> Build<'b> {
         Ok(output)
     }
 
+    /// What is not in the module itself is looked for in the process: no library of Apple's is named.
+    fn macho(&self, variant: &Variant, form: &str) -> Result<PathBuf> {
+        let objects = self.objects(variant)?;
+        let folder = self.out.join(variant.folder()).join(form);
+        fs::create_dir_all(&folder)?;
+        let output = folder.join(format!("lib{}.dylib", self.library.name));
+        let mut command = Command::new("ld64.lld-19");
+        match form {
+            "bundle" => command.args(["-bundle", "-no_fixup_chains"]),
+            _ => {
+                let name = format!("@rpath/lib{}.dylib", self.library.name);
+                command.args(["-dylib", "-install_name", &name]);
+                command.arg(if form == "chained" { "-fixup_chains" } else { "-no_fixup_chains" })
+            }
+        };
+        command.args(["-arch", "arm64", "-platform_version", "macos", "11.0", "11.0"]);
+        command.args(["-undefined", "dynamic_lookup", "-o"]).arg(&output).args(&objects);
+        make(command, &output, &objects)?;
+        Ok(output)
+    }
+
     fn archive(&self, variant: &Variant) -> Result<PathBuf> {
         let objects = self.objects(variant)?;
         let output = self.out.join(variant.folder()).join(format!("lib{}.a", self.library.name));
-        let mut command = Command::new(self.tool("ar"));
+        let mut command = match variant.compiler {
+            Compiler::Apple => Command::new("llvm-ar-19"),
+            _ => Command::new(self.tool("ar")),
+        };
+        if variant.compiler == Compiler::Apple {
+            command.arg("--format=darwin");
+        }
         command.arg("rcs").arg(&output).args(&objects);
         let _ = fs::remove_file(&output);
         make(command, &output, &objects)?;
@@ -231,6 +280,14 @@ impl<'b> Build<'b> {
                 command.arg(format!("--target={}-linux-gnu", self.arch));
                 command
             }
+            Compiler::Apple => {
+                let mut command = Command::new(CLANG);
+                command.arg(format!("--target={APPLE}")).arg("-nostdlibinc");
+                if let Some(headers) = self.macho {
+                    command.arg("-isystem").arg(headers);
+                }
+                command
+            }
         };
         // All variants compute the same.
         command.arg("-ffp-contract=off");
@@ -250,13 +307,18 @@ impl<'b> Build<'b> {
     }
 }
 
+const APPLE: &str = "arm64-apple-macos11";
 const CLANG: &str = "clang-19";
 const CLANG_CPP: &str = "clang++-19";
 
 impl Variant {
     fn name(&self) -> String {
-        let compiler = if self.compiler == Compiler::Gcc { "gcc" } else { "clang" };
-        format!("{compiler} {}", self.flags.join(" "))
+        let flags = self.flags.join(" ");
+        match self.compiler {
+            Compiler::Gcc => format!("gcc {flags}"),
+            Compiler::Clang => format!("clang {flags}"),
+            Compiler::Apple => format!("clang {flags} ({APPLE})"),
+        }
     }
 
     fn folder(&self) -> String {

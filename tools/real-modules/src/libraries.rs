@@ -59,6 +59,32 @@ pub(crate) fn all() -> impl Iterator<Item = Library> {
     NAMED.into_iter().chain(EXTRA)
 }
 
+/// Those that are built as Mach-O too: for Apple's platforms, against Apple's headers, and run by the runtime on Linux. What they want of the
+/// system is so little that the two systems agree on it. The reference is built with the same flags.
+pub(crate) fn macho() -> impl Iterator<Item = Library> {
+    NAMED.into_iter().filter_map(|library| match library.name {
+        "zlib" => Some(library),
+        // Plain C. (LUA_USE_MACOSX takes dlopen and getc_unlocked, the numbers and layouts of which are Apple's.)
+        "lua" => Some(Library { flags: &[], ..library }),
+        "sqlite" => Some(Library {
+            own_sources: &["modules/sqlite/no_files.c"],
+            flags: &[
+                "-DSQLITE_THREADSAFE=0",
+                "-DSQLITE_OS_OTHER=1",
+                "-DSQLITE_TEMP_STORE=3",
+                "-DSQLITE_OMIT_LOAD_EXTENSION",
+                "-DSQLITE_WITHOUT_ZONEMALLOC",
+                "-DSQLITE_ENABLE_FTS5",
+                "-DSQLITE_ENABLE_RTREE",
+                "-DSQLITE_ENABLE_MATH_FUNCTIONS",
+                "-DSQLITE_ENABLE_DBSTAT_VTAB",
+            ],
+            ..library
+        }),
+        _ => None,
+    })
+}
+
 const NAMED: [Library; 6] = [
     Library {
         name: "zlib",

@@ -25,6 +25,7 @@ usage: real-modules --arch ARCH --runner COMMAND --rust-modules FOLDER --out FOL
   --out FOLDER           where builds are kept
   --only NAME            this library only; may be repeated
   --extra                further libraries too
+  --macho HEADERS        those that can be, as Mach-O for Apple's platforms, compiled against these headers; ARCH is aarch64
   --quick                as one compiler and one set of flags have it only
 ";
 
@@ -36,6 +37,7 @@ struct Options {
     only: Vec<String>,
     extra: bool,
     quick: bool,
+    macho: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -61,7 +63,7 @@ fn main() -> ExitCode {
 fn options() -> Result<Option<Options>, Box<dyn Error>> {
     use lexopt::prelude::*;
     let (mut arch, mut runner, mut rust_modules, mut out) = (None, None, None, None);
-    let (mut only, mut extra, mut quick) = (Vec::new(), false, false);
+    let (mut only, mut extra, mut quick, mut macho) = (Vec::new(), false, false, None);
     let mut parser = lexopt::Parser::from_env();
     while let Some(argument) = parser.next()? {
         match argument {
@@ -71,6 +73,7 @@ fn options() -> Result<Option<Options>, Box<dyn Error>> {
             Long("out") => out = Some(parser.value()?.into()),
             Long("only") => only.push(parser.value()?.string()?),
             Long("extra") => extra = true,
+            Long("macho") => macho = Some(parser.value()?.into()),
             Long("quick") => quick = true,
             Short('h') | Long("help") => return Ok(None),
             other => return Err(other.unexpected().into()),
@@ -85,6 +88,7 @@ fn options() -> Result<Option<Options>, Box<dyn Error>> {
         only,
         extra,
         quick,
+        macho,
     }))
 }
 
@@ -96,12 +100,15 @@ fn check() -> Result<bool, Box<dyn Error>> {
     };
     let packages = sources::find()?;
     let (mut passed, mut failed) = (0, 0);
-    for library in libraries::all() {
+    let libraries: Vec<_> =
+        if options.macho.is_some() { libraries::macho().collect() } else { libraries::all().collect() };
+    for library in libraries {
         let chosen = options.only.iter().any(|name| name == library.name);
         if !chosen && (!options.only.is_empty() || library.extra && !options.extra) {
             continue;
         }
-        let build = Build::new(&library, &packages, &options.arch, &options.out, &options.rust_modules)?;
+        let (arch, macho) = (&options.arch, options.macho.as_deref());
+        let build = Build::new(&library, &packages, arch, &options.out, &options.rust_modules, macho)?;
         for case in build.cases(options.quick) {
             let mut outcome = run(&options.runner, &build, &case)?;
             if let Some(phrases) = (library.refused)(&options.arch, &case) {

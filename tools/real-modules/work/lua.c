@@ -70,6 +70,7 @@ struct outcome work(lookup *find, const char *library, const char *scripts) {
             fprintf(stderr, "%s\n", lua_tolstring_(state, -1, 0));
             _Exit(1);
         }
+        /* It is variadic, which Mach-O modules pass otherwise: but nothing is passed. */
         CHECK(lua_gc_(state, LUA_GCCOLLECT) == 0);
         lua_close_(state);
         free(source);

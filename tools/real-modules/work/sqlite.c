@@ -6,6 +6,11 @@
 
 const char unit[] = "statements";
 
+/* The work is compiled with the library's flags. */
+#ifndef SQLITE_THREADSAFE
+#error "whether the library has locks is not said"
+#endif
+
 static struct {
     __typeof__(sqlite3_prepare_v2) *prepare;
     __typeof__(sqlite3_step) *step;
@@ -143,7 +148,7 @@ struct outcome work(lookup *find, const char *library, const char *scripts) {
     s.result = (__typeof__(s.result))find("sqlite3_result_int64");
     s.context = (__typeof__(s.context))find("sqlite3_aggregate_context");
     outcome = (struct outcome){mix_string(0, sqlite3_libversion_()), 0};
-    CHECK(sqlite3_threadsafe_() == 1);
+    CHECK(sqlite3_threadsafe_() == SQLITE_THREADSAFE);
 
     sqlite3 *db;
     CHECK(sqlite3_open_(":memory:", &db) == SQLITE_OK);

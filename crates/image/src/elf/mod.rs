@@ -3,7 +3,6 @@
 pub(crate) mod note;
 pub(crate) mod object;
 pub(crate) mod shared;
-mod strings;
 
 use crate::{Error, Machine};
 use ::object::LittleEndian as LE;

@@ -29,7 +29,7 @@ pub(crate) struct Declared<'data> {
 
 impl<'data> Declared<'data> {
     /// Reads the notes of one segment or section, of which `align` is the alignment. What other owners say is passed over.
-    pub(super) fn read(&mut self, mut notes: &'data [u8], align: u64) -> Result<(), Error> {
+    pub(crate) fn read(&mut self, mut notes: &'data [u8], align: u64) -> Result<(), Error> {
         let align = if align == 8 { 8 } else { 4 };
         // A rest without a header, and a note that is cut off inside another owner's, are not ours to judge.
         while let [owner_size, size, n_type] = table_of::<Half>(notes, 3) {

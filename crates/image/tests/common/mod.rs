@@ -51,7 +51,8 @@ pub fn compile_with(machine: Machine, source: &str, flags: &[&str]) -> Vec<u8> {
 }
 
 /// What images are linked for.
-pub const HOST: Host = Host { tls_module: 7, tls_dynamic: 0xD000, tls_static: 0x5000, tls_undefined: 0xE000 };
+pub const HOST: Host =
+    Host { tls_module: 7, tls_dynamic: 0xD000, tls_static: 0x5000, tls_undefined: 0xE000, tlv_thunk: 0x7000 };
 
 /// What an image's imports stand for, as `resolve` says: its number is the address of a function or a variable, and
 /// how far a thread-local one is from the thread pointer and, in module 9, from the start of the block.

@@ -31,10 +31,10 @@ pub(crate) fn encode(slot: u32, key_offset: i64, live: u64, synchronise: bool) -
     }
     words.push(BR_X16);
     // cbz x16, to where the live table's address is loaded, and back behind the branch.
-    words[to_live] = 0xb400_0010 | (words.len() - to_live) as u32 * (1 << 5);
+    words[to_live] = 0xb400_0010 | ((words.len() - to_live) as u32) << 5;
     // ldr x16, the last two words
     let literal = LEN / 4 - 2;
-    words.push(0x5800_0010 | (literal - words.len()) as u32 * (1 << 5));
+    words.push(0x5800_0010 | ((literal - words.len()) as u32) << 5);
     let back = (to_live + 1).wrapping_sub(words.len()) as u32;
     words.push(0x1400_0000 | back & 0x03ff_ffff);
 

@@ -4,33 +4,8 @@
 //! files. The older `.ctors` counts down from 65535 and is called from its end; GNU ld puts it into `.init_array`
 //! that way (its default script, SORT_BY_INIT_PRIORITY), so it is done so here.
 
+use crate::linking::calls::{Calls, LAST, Turn};
 use object::elf;
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Calls {
-    Init,
-    Fini,
-}
-
-/// A section of function addresses.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Array {
-    /// Its index among the sections of the link.
-    pub(super) section: u32,
-    pub(super) backwards: bool,
-}
-
-/// When a section's entries are called.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Turn {
-    pub(super) calls: Calls,
-    /// Lower is earlier on the way in.
-    pub(super) priority: u32,
-    pub(super) backwards: bool,
-}
-
-/// Later than any number.
-const LAST: u32 = u32::MAX;
 
 /// Whether a section is an array of functions to call.
 pub(super) fn of(name: &str, sh_type: u32) -> Option<Turn> {

@@ -11,10 +11,10 @@ use object::read::elf::{Rela as _, SectionHeader as _, Sym};
 use super::Objects;
 use super::file::{Home, Rela};
 use super::resolve::Linked;
-use super::section::State;
 use super::symbols::{Definition, own};
 use crate::debug::{DebugInfo, SECTIONS, Symbol, Symbols};
 use crate::fixup::What;
+use crate::linking::section::State;
 use crate::machine::Static;
 
 type Sections<'data> = Vec<(&'static str, Cow<'data, [u8]>)>;

@@ -3,11 +3,10 @@
 //! ELF gABI, chapter 4. Sections of a file that a compiler wrote do not overlap; here they must not, because then no
 //! table is read twice, and all work is in proportion to the size of the file.
 
-use super::super::strings::Strings;
 use super::super::{Header, malformed, table_of};
+use crate::linking::label::Label;
+use crate::linking::strings::Strings;
 use crate::{Error, Machine};
-use alloc::boxed::Box;
-use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use object::LittleEndian as LE;
@@ -24,30 +23,6 @@ const SYMBOLS: &str = "symbol table";
 
 /// A common block that may be far away, in the medium and large code models of x86-64. AArch64 has no such number.
 const SHN_X86_64_LCOMMON: u16 = 0xFF02;
-
-/// What messages call a file: nothing, where it is the only one and its caller knows which.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Label<'data> {
-    pub(super) file: &'data str,
-    /// Of an archive.
-    pub(super) member: Option<&'data str>,
-    /// There is another.
-    pub(super) needed: bool,
-}
-
-impl Label<'_> {
-    pub(super) fn text(&self) -> String {
-        match self.member {
-            None => crate::error::label(self.file),
-            Some(member) => format!("{}({})", crate::error::label(self.file), crate::error::label(member)),
-        }
-    }
-
-    /// The error, saying in which file it is.
-    pub(super) fn blame(&self, error: Error) -> Error {
-        if self.needed { Error::InFile { file: self.text(), error: Box::new(error) } } else { error }
-    }
-}
 
 /// The relocations of one section.
 pub(super) struct Relocations<'data> {

@@ -4,10 +4,10 @@
 //! files, archives
 //!   -> archive.rs, file.rs   members; each file's tables
 //!   -> section.rs            what each section is
-//!   -> names.rs, resolve.rs  which definition each name stands for, which members that takes
+//!   -> resolve.rs            which definition each name stands for, which members that takes
 //!   -> symbols.rs            all symbols of the link
 //!   -> scan.rs, table.rs     every relocation looked at once: imports, global offset table, stubs
-//!   -> layout.rs             where everything goes
+//!   -> layout.rs             in which order everything goes; ../../linking/layout.rs: where
 //!   =  Objects
 //!   -> window.rs             where the image may be
 //!   -> relocate.rs           the image, for one address
@@ -21,9 +21,7 @@
 mod calls;
 mod debug;
 mod file;
-mod frames;
 mod layout;
-mod names;
 mod relocate;
 mod resolve;
 mod scan;
@@ -36,6 +34,11 @@ use super::note::{self, Declared};
 use super::{Word, malformed, table_of};
 use crate::error::label;
 use crate::image::{Input, Source};
+use crate::linking::calls::Array;
+use crate::linking::label::Label;
+use crate::linking::layout::Layout;
+use crate::linking::names::Names;
+use crate::linking::section::{Part, Section};
 use crate::{
     Binding, Error, Export, ExportKind, Host, Import, Indirect, Machine, Region, ThreadLocals, Unwind,
     Window, archive,
@@ -46,14 +49,11 @@ use ::object::read::elf::{SectionHeader as _, Sym};
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
-use calls::Array;
-use file::{File, Label};
-use layout::{Layout, Order};
-use names::Names;
+use file::File;
+use layout::Order;
 use relocate::Linking;
 use resolve::{Common, Global, Linked, Rank, Resolver};
 use scan::{Direct, Scan};
-use section::{Part, Section};
 use symbols::{Definition, Symbol, Symbols, own};
 use table::{Table, stub_size};
 
@@ -115,7 +115,8 @@ impl<'data> Objects<'data> {
         let stubs = (table.stubs.len() * stub_size(machine)) as u64;
         sections[own::STUBS as usize].append(stubs, 16);
         sections[own::TABLE as usize].append(table.size(), 8);
-        let layout = Layout::new(&order, &mut sections, page_size, max_span)?;
+        let layout = Layout::new(&order.parts, &mut sections, page_size, max_span)?;
+        sections[own::END as usize].offset = layout.span;
         if layout.span == 0 {
             return Err(Error::UnsupportedFile {
                 found: "neither code nor data",
@@ -348,7 +349,7 @@ impl<'data> Source<'data> for Objects<'data> {
         &self.imports
     }
 
-    fn exports(&self) -> Vec<Export<'data>> {
+    fn exports(&self) -> Vec<Export<'_>> {
         let mut exports = Vec::with_capacity(self.globals.len());
         for number in 0..self.globals.len() as u32 {
             exports.extend(self.exported(number));
@@ -356,7 +357,7 @@ impl<'data> Source<'data> for Objects<'data> {
         exports
     }
 
-    fn export(&self, name: &str) -> Option<Export<'data>> {
+    fn export(&self, name: &str) -> Option<Export<'_>> {
         self.exported(self.names.find(name)?)
     }
 

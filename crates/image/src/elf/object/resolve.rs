@@ -5,10 +5,12 @@
 //! first.
 
 use super::super::malformed;
-use super::file::{File, Home, Label};
-use super::names::Names;
-use super::section::{self, Section, State};
+use super::file::{File, Home};
+use super::section;
 use crate::error::label;
+use crate::linking::label::Label;
+use crate::linking::names::Names;
+use crate::linking::section::{Part, Section, State};
 use crate::{Error, Machine};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -375,7 +377,7 @@ fn check(section: &Section<'_>, symbol: &super::file::Symbol) -> Result<(), &'st
     if end.is_none_or(|end| end > section.size) {
         return Err("ends outside its section");
     }
-    let thread_local = section.part().is_some_and(section::Part::thread_local);
+    let thread_local = section.part().is_some_and(Part::thread_local);
     if thread_local != (symbol.st_type() == elf::STT_TLS) {
         return Err("is thread-local and its section is not, or the other way round");
     }

@@ -4,14 +4,14 @@
 use super::super::malformed;
 use super::file::Rela;
 use super::resolve::{Global, Linked, unversioned};
-use super::section::{Part, Section};
 use super::symbols::{Definition, Symbols, Used};
 use super::table::Table;
 use crate::error::{Refusal, label};
 use crate::fixup::x86_64::{self, Load};
 use crate::fixup::{Encoding, From, Howto, Slot, What};
+use crate::linking::section::{Part, Section};
 use crate::machine::Static;
-use crate::{Error, Import, ImportKind, Machine};
+use crate::{Error, Import, ImportKind, Lookup, Machine};
 use alloc::vec::Vec;
 use object::LittleEndian as LE;
 use object::elf;
@@ -295,7 +295,7 @@ pub(super) fn imports<'data>(
             elf::STT_OBJECT | elf::STT_COMMON => ImportKind::Data,
             _ => ImportKind::Unknown,
         };
-        imports.push(Import { name, version, weak: !global.required, kind });
+        imports.push(Import { name, version, weak: !global.required, kind, from: Lookup::Anywhere });
     }
     for direct in direct {
         let symbol = &mut symbols.all[direct.symbol as usize];

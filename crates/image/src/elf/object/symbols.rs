@@ -2,8 +2,8 @@
 
 use super::file::Home;
 use super::resolve::{Common, Global, Linked, Rank};
-use super::section::{Section, State};
 use crate::Error;
+use crate::linking::section::{Section, State};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use object::LittleEndian as LE;
@@ -64,7 +64,7 @@ impl Symbol {
 
 /// Sections of our own, at the start of those of the link.
 pub(super) mod own {
-    use super::super::section::{Part, Section};
+    use crate::linking::section::{Part, Section};
 
     /// The start of the image.
     pub(in crate::elf::object) const IMAGE: u32 = 0;

@@ -4,9 +4,9 @@
 //! found through the segments, never through section headers, which a stripped module need not have.
 
 use super::segments::Layout;
-use super::strings::Strings;
 use super::{Word, malformed, table_of};
 use crate::Error;
+use crate::linking::strings::Strings;
 use alloc::vec::Vec;
 use object::LittleEndian as LE;
 use object::elf;

@@ -14,7 +14,7 @@ mod uses;
 mod versions;
 
 use super::note::Declared;
-use super::{Half, Header, Word, malformed, strings, table_of};
+use super::{Half, Header, Word, malformed, table_of};
 use crate::debug::{DebugInfo, Symbols as Names};
 use crate::image::{self, Source};
 use crate::{
@@ -137,7 +137,7 @@ impl<'data> Source<'data> for Shared<'data> {
         &self.tables.dynamic.needed
     }
 
-    fn runpath(&self) -> Option<&'data str> {
+    fn runpath(&self) -> Option<&str> {
         self.tables.dynamic.runpath
     }
 
@@ -177,11 +177,11 @@ impl<'data> Source<'data> for Shared<'data> {
         &self.uses.imports
     }
 
-    fn exports(&self) -> Vec<Export<'data>> {
+    fn exports(&self) -> Vec<Export<'_>> {
         self.tables.exports()
     }
 
-    fn export(&self, name: &str) -> Option<Export<'data>> {
+    fn export(&self, name: &str) -> Option<Export<'_>> {
         self.tables.export(name)
     }
 

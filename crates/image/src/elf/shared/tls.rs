@@ -83,7 +83,8 @@ mod tests {
     use super::*;
     use ThreadKind::{Descriptor, FromThreadPointer, Module, Offset};
 
-    const HOST: Host = Host { tls_module: 3, tls_dynamic: 0xD1, tls_static: 0x57, tls_undefined: 0x0D };
+    const HOST: Host =
+        Host { tls_module: 3, tls_dynamic: 0xD1, tls_static: 0x57, tls_undefined: 0x0D, tlv_thunk: 0 };
     const DYNAMIC: ThreadLocal = ThreadLocal { module: 3, offset: 0x28, from_thread_pointer: None };
     const FIXED: ThreadLocal = ThreadLocal { module: 9, offset: 0x28, from_thread_pointer: Some(-0x40) };
 

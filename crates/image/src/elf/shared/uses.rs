@@ -8,7 +8,7 @@ use super::{Tables, malformed, tls};
 use crate::error::Refusal;
 use crate::fixup::{self, Kind, Operands};
 use crate::machine::{Dynamic as Meaning, ThreadKind};
-use crate::{Binding, Error, Import, ImportKind, Indirect, Machine, Protection};
+use crate::{Binding, Error, Import, ImportKind, Indirect, Lookup, Machine, Protection};
 use alloc::vec::Vec;
 use object::LittleEndian as LE;
 use object::elf;
@@ -268,5 +268,6 @@ fn import_of_symbol<'data>(tables: &Tables<'data>, index: u32, used: Use) -> Res
             elf::STT_OBJECT | elf::STT_COMMON => ImportKind::Data,
             _ => ImportKind::Unknown,
         },
+        from: Lookup::Anywhere,
     })
 }

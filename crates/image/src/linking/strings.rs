@@ -4,31 +4,32 @@
 //! is checked to be UTF-8 once as a whole, and the end of a long name is found in an index: no lookup depends on
 //! how long the name is.
 
-use super::malformed;
 use crate::Error;
 use alloc::vec::Vec;
 
-const TABLE: &str = "string table";
+fn malformed(problem: &'static str, at: u64) -> Error {
+    Error::Malformed { table: "string table", problem, at }
+}
 
 /// Names shorter than this are read to their end, which is quicker than an index that has all ends: most are.
 const BLOCK: usize = 128;
 
-pub(super) struct Strings<'data> {
+pub(crate) struct Strings<'data> {
     text: &'data str,
     /// For the start of each block, the first NUL from there on.
     ends: Vec<u32>,
 }
 
 impl<'data> Strings<'data> {
-    pub(super) fn parse(bytes: &'data [u8]) -> Result<Self, Error> {
+    pub(crate) fn parse(bytes: &'data [u8]) -> Result<Self, Error> {
         if u32::try_from(bytes.len()).is_err() {
-            return Err(malformed(TABLE, "more than 4 GiB", bytes.len() as u64));
+            return Err(malformed("more than 4 GiB", bytes.len() as u64));
         }
         if bytes.last().is_some_and(|last| *last != 0) {
-            return Err(malformed(TABLE, "its last name has no end", bytes.len() as u64));
+            return Err(malformed("its last name has no end", bytes.len() as u64));
         }
         let text = core::str::from_utf8(bytes)
-            .map_err(|error| malformed(TABLE, "a name is not UTF-8", error.valid_up_to() as u64))?;
+            .map_err(|error| malformed("a name is not UTF-8", error.valid_up_to() as u64))?;
         let mut end = bytes.len().saturating_sub(1);
         let mut ends = Vec::with_capacity(bytes.len().div_ceil(BLOCK));
         for (index, block) in bytes.chunks(BLOCK).enumerate().rev() {
@@ -40,13 +41,13 @@ impl<'data> Strings<'data> {
     }
 
     /// Whether [`get`](Self::get) finds a name there that is not empty. Its end need not be looked for.
-    pub(super) fn has(&self, offset: u32) -> bool {
+    pub(crate) fn has(&self, offset: u32) -> bool {
         let rest = self.text.get(offset as usize..);
         rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('\0'))
     }
 
-    pub(super) fn get(&self, offset: u32) -> Result<&'data str, Error> {
-        let outside = || malformed(TABLE, "a name starts outside it", offset.into());
+    pub(crate) fn get(&self, offset: u32) -> Result<&'data str, Error> {
+        let outside = || malformed("a name starts outside it", offset.into());
         let start = offset as usize;
         let rest = self.text.as_bytes().get(start..).filter(|rest| !rest.is_empty()).ok_or_else(outside)?;
         let end = match nul(&rest[..rest.len().min(BLOCK)]) {
@@ -54,9 +55,7 @@ impl<'data> Strings<'data> {
             // No NUL up to the next block's start, and more behind: the last byte is one.
             None => *self.ends.get(start / BLOCK + 1).ok_or_else(outside)? as usize,
         };
-        self.text
-            .get(start..end)
-            .ok_or_else(|| malformed(TABLE, "a name starts inside a character", offset.into()))
+        self.text.get(start..end).ok_or_else(|| malformed("a name starts inside a character", offset.into()))
     }
 }
 
@@ -99,7 +98,7 @@ mod tests {
 
     #[test]
     fn only_utf8_that_ends() {
-        assert_eq!(Strings::parse(b"\0ab\xFF\0").err(), Some(malformed(TABLE, "a name is not UTF-8", 3)));
-        assert_eq!(Strings::parse(b"\0open").err(), Some(malformed(TABLE, "its last name has no end", 5)));
+        assert_eq!(Strings::parse(b"\0ab\xFF\0").err(), Some(malformed("a name is not UTF-8", 3)));
+        assert_eq!(Strings::parse(b"\0open").err(), Some(malformed("its last name has no end", 5)));
     }
 }

@@ -5,7 +5,6 @@
 //! collide, and is refused instead of being given quadratic time. That is also why this is not a general hash map.
 
 use crate::Error;
-use crate::elf::malformed;
 use alloc::vec::Vec;
 
 const STEPS: usize = 1024;
@@ -19,7 +18,7 @@ struct Place {
 
 /// Distinct names, numbered from 0 in the order in which they came.
 #[derive(Default)]
-pub(super) struct Names<'data> {
+pub(crate) struct Names<'data> {
     names: Vec<&'data str>,
     /// Empty, or a power of two.
     places: Vec<Place>,
@@ -27,7 +26,7 @@ pub(super) struct Names<'data> {
 
 impl<'data> Names<'data> {
     /// Makes room for so many more.
-    pub(super) fn reserve(&mut self, more: usize) -> Result<(), Error> {
+    pub(crate) fn reserve(&mut self, more: usize) -> Result<(), Error> {
         self.names.reserve(more);
         let wanted = (2 * (self.names.len() + more)).next_power_of_two();
         if wanted <= self.places.len() {
@@ -43,7 +42,7 @@ impl<'data> Names<'data> {
     }
 
     /// The number of a name, which may be new.
-    pub(super) fn number(&mut self, name: &'data str) -> Result<u32, Error> {
+    pub(crate) fn number(&mut self, name: &'data str) -> Result<u32, Error> {
         if 2 * (self.names.len() + 1) > self.places.len() {
             self.reserve(self.names.len() + 8)?;
         }
@@ -56,18 +55,18 @@ impl<'data> Names<'data> {
         Ok(self.places[at].number - 1)
     }
 
-    pub(super) fn find(&self, name: &str) -> Option<u32> {
+    pub(crate) fn find(&self, name: &str) -> Option<u32> {
         if self.places.is_empty() {
             return None;
         }
         self.places[self.probe(hash(name.as_bytes()), name).ok()?].number.checked_sub(1)
     }
 
-    pub(super) fn get(&self, number: u32) -> &'data str {
+    pub(crate) fn get(&self, number: u32) -> &'data str {
         self.names[number as usize]
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.names.len()
     }
 
@@ -82,7 +81,11 @@ impl<'data> Names<'data> {
                 return Ok(at);
             }
         }
-        Err(malformed("symbol table", "its names are made to collide", hash.into()))
+        Err(Error::Malformed {
+            table: "symbol table",
+            problem: "its names are made to collide",
+            at: hash.into(),
+        })
     }
 }
 

@@ -4,12 +4,14 @@
 //! and to code by fix-ups. What must go is each file's end mark (crtend.o has one), because readers stop there. Linux
 //! Standard Base, Core, section "Exception Frames".
 
-use super::super::malformed;
 use crate::Error;
-
 /// The section without its end mark, and whatever follows that.
-pub(super) fn records(section: &[u8]) -> Result<&[u8], Error> {
-    let bad = |problem, at: usize| malformed("call frame table (.eh_frame)", problem, at as u64);
+pub(crate) fn records(section: &[u8]) -> Result<&[u8], Error> {
+    let bad = |problem, at: usize| Error::Malformed {
+        table: "call frame table (.eh_frame)",
+        problem,
+        at: at as u64,
+    };
     let mut at = 0;
     while at < section.len() {
         let length = section[at..].first_chunk::<4>().ok_or_else(|| bad("a record is cut off", at))?;

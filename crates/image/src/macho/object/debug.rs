@@ -1,0 +1,55 @@
+//! Names of all files, for debuggers and profilers. Nothing of it is needed to run the module, so what is damaged here is left
+//! out, and harms nothing else.
+
+use super::super::LE;
+use super::Objects;
+use super::file::Home;
+use crate::debug::{DebugInfo, Symbol, Symbols};
+use crate::linking::section::Part;
+use alloc::borrow::Cow;
+use alloc::vec::Vec;
+use object::macho;
+
+impl<'data> Objects<'data> {
+    /// The functions and variables of all files, exported or not.
+    pub(super) fn names_of_all(&self) -> Symbols<'data> {
+        let mut all = Symbols { names: Cow::Borrowed(&[]), symbols: Vec::new() };
+        for linked in &self.files {
+            let names = linked.file.names_bytes;
+            let Ok(first) = u32::try_from(all.names.len()) else { break };
+            match &mut all.names {
+                Cow::Borrowed([]) => all.names = Cow::Borrowed(names),
+                some => some.to_mut().extend(names),
+            }
+            for (index, entry) in (0..).zip(linked.file.symbols) {
+                if entry.n_type & macho::N_STAB != 0 {
+                    continue;
+                }
+                let Ok(Home::Section(section)) = linked.file.home(index) else { continue };
+                let start = entry.n_strx.get(LE);
+                // C's names have an underscore more here. What begins with another letter (`l`, `L`) is the assembler's.
+                if names.get(start as usize) == Some(&b'_')
+                    && let Some(value) = linked.file.within(entry, section)
+                    && let section = &self.sections[(linked.first_section + section) as usize]
+                    && let Some(part) =
+                        section.part().filter(|part| !part.thread_local() && *part != Part::Frames)
+                    && let Some(name) = first.checked_add(start).and_then(|name| name.checked_add(1))
+                {
+                    let (function, offset) = (part == Part::Code, section.offset + value);
+                    all.symbols.push(Symbol { name, function, offset, size: 0 });
+                }
+            }
+        }
+        all
+    }
+
+    /// None: DWARF of Mach-O files is not handed on.
+    pub(super) fn debug_info(&self) -> DebugInfo<'data> {
+        let has = self.files.iter().flat_map(|linked| &linked.file.sections);
+        let any =
+            has.clone().any(|header| header.segname.starts_with(b"__DWARF\0") && header.size.get(LE) != 0);
+        let omitted = any
+            .then_some("debug information of Mach-O files is not read: build the module as ELF to debug it");
+        DebugInfo { sections: Vec::new(), omitted }
+    }
+}
