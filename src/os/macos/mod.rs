@@ -1,13 +1,17 @@
-//! macOS on Apple Silicon: type-checked here, run nowhere yet. `Runtime::start` refuses it until modules can be Mach-O.
+//! macOS on Apple Silicon: type-checked and linked here, run nowhere yet. docs/macos.md says what each function rests on.
+//! `Runtime::start` refuses macOS until somebody has run it.
 
 pub(crate) mod barrier;
 pub(crate) mod changes;
 pub(crate) mod exit;
 pub(crate) mod lease;
 pub(crate) mod memory;
+mod regions;
 pub(crate) mod spawn;
 pub(crate) mod stop;
 pub(crate) mod symbol;
 pub(crate) mod thread;
 pub(crate) mod thread_local;
+#[allow(dead_code, reason = "for src/unwind.rs, before Runtime::start accepts macOS")]
+pub(crate) mod unwind;
 pub(crate) mod usage;

@@ -1,22 +1,33 @@
-//! How modules start threads. They are not loaded on macOS yet, so nothing of this is called.
-
-#![allow(dead_code, reason = "there is a twin of each item of the other system")]
+//! The functions of asm/aarch64/spawn_macos.s: how modules start threads. C11's threads and libstdc++'s `std::thread` are there for hosts that bring
+//! them; the system has neither, and libc++'s `std::thread` calls `pthread_create` from the module.
 
 use std::ffi::c_void;
 
-/// No code calls it.
-pub(crate) unsafe extern "C" fn midflight_pthread_create() {}
-/// No code calls it.
-pub(crate) unsafe extern "C" fn midflight_thrd_create() {}
-/// No code calls it.
-pub(crate) unsafe extern "C" fn midflight_pthread_key_create() {}
-/// No code calls it.
-pub(crate) unsafe extern "C" fn midflight_tss_create() {}
-/// No code calls it.
-pub(crate) unsafe extern "C" fn midflight_std_start_thread() {}
-/// No code calls it.
-pub(crate) unsafe extern "C" fn midflight_thread_entry(start: *mut c_void) -> *mut c_void {
-    start
+use crate::host::{keys, threads};
+
+std::arch::global_asm!(
+    include_str!("../../../asm/aarch64/spawn_macos.s"),
+    pthread_create = sym threads::pthread_create,
+    thrd_create = sym threads::thrd_create,
+    pthread_key_create = sym keys::pthread_key_create,
+    tss_create = sym keys::tss_create,
+    arrive = sym threads::arrive,
+    arrive_std = sym threads::arrive_std,
+    wrap = sym threads::wrap
+);
+unsafe extern "C" {
+    /// Passes on to [`threads::pthread_create`], with its caller.
+    pub(crate) fn midflight_pthread_create();
+    /// Passes on to [`threads::thrd_create`], with its caller.
+    pub(crate) fn midflight_thrd_create();
+    /// Passes on to [`keys::pthread_key_create`], with its caller.
+    pub(crate) fn midflight_pthread_key_create();
+    /// Passes on to [`keys::tss_create`], with its caller.
+    pub(crate) fn midflight_tss_create();
+    /// `std::thread::_M_start_thread`.
+    pub(crate) fn midflight_std_start_thread();
+    /// Where a thread begins, given what [`threads::arrive`] takes.
+    pub(crate) fn midflight_thread_entry(start: *mut c_void) -> *mut c_void;
+    /// Where a `std::thread` begins, given what [`threads::arrive_std`] takes.
+    pub(crate) fn midflight_std_thread_entry(state: *mut c_void);
 }
-/// No code calls it.
-pub(crate) unsafe extern "C" fn midflight_std_thread_entry(_state: *mut c_void) {}
