@@ -1,8 +1,6 @@
-//! Exceptions through loaded code: a version's call frame information, and the unwinder that is told of it.
+//! Exceptions through loaded code: where a version's call frame information is. `os::unwind` tells the unwinder of it.
 
 use std::borrow::Cow;
-use std::ffi::c_void;
-use std::ptr::NonNull;
 
 use midflight_image::{Error as ImageError, Image, Protection, Region, Unwind, unwind};
 
@@ -65,34 +63,6 @@ impl Plan {
     }
 }
 
-/// Call frame information that the process's unwinder knows of, until this is dropped.
-pub(crate) struct Frames {
-    section: NonNull<c_void>,
-}
-
-// SAFETY: the unwinder takes and forgets sections on any thread.
-unsafe impl Send for Frames {}
-// SAFETY: there is nothing to do with a shared one.
-unsafe impl Sync for Frames {}
-
-impl Frames {
-    /// # Safety
-    ///
-    /// A section as [`Plan::finish`] left it, mapped and unchanged until this is dropped.
-    pub(crate) unsafe fn register(section: NonNull<c_void>) -> Self {
-        // SAFETY: a checked section with a terminator and at least one function, registered once.
-        unsafe { __register_frame(section.as_ptr()) };
-        Self { section }
-    }
-}
-
-impl Drop for Frames {
-    fn drop(&mut self) {
-        // SAFETY: registered and still mapped: libgcc 13 reads it once more.
-        unsafe { __deregister_frame(self.section.as_ptr()) };
-    }
-}
-
 /// Runs code of a module that nothing may be thrown out of: what the runtime is in the middle of cannot be left so.
 /// With dlopen it is the same.
 ///
@@ -110,13 +80,4 @@ pub(crate) fn contain<T>(what: &str, run: impl FnOnce() -> T) -> T {
     let result = run();
     std::mem::forget(end);
     result
-}
-
-// libgcc's (unwind-dw2-fde.c), from the library that the standard library unwinds with. libgcc 12 puts the section on a
-// list, and sorts its functions when the first exception is thrown after that; libgcc 13 finds the range of addresses
-// at once, and throws take no lock. LLVM's libunwind, Apple's too, has functions of these names that take one
-// function's record at a time: the Mach-O loader will have to call them so.
-unsafe extern "C" {
-    fn __register_frame(section: *const c_void);
-    fn __deregister_frame(section: *const c_void);
 }

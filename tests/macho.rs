@@ -28,7 +28,7 @@ fn load(rt: Runtime, source: impl Into<Source>) {
 
 #[test]
 fn a_dylib_is_called_replaced_and_unloaded() {
-    let (rt, shop, _turn) = support::start("macho");
+    let Some((rt, shop, _turn)) = support::start_macho("macho") else { return };
     let source = |version: i32| {
         format!(
             "static const char *const words[] = {{ \"zero\", \"one\", \"version {version}\" }};
@@ -63,7 +63,7 @@ fn a_dylib_is_called_replaced_and_unloaded() {
 
 #[test]
 fn what_a_module_says_of_itself_is_read() {
-    let (rt, shop, _turn) = support::start("macho-notes");
+    let Some((rt, shop, _turn)) = support::start_macho("macho-notes") else { return };
     let header = format!("{}/include/runtime_module.h", env!("CARGO_MANIFEST_DIR"));
     let source = format!(
         "#include \"{header}\"
@@ -82,7 +82,7 @@ fn what_a_module_says_of_itself_is_read() {
 
 #[test]
 fn imports_bind_to_the_process_and_to_modules() {
-    let (rt, shop, _turn) = support::start("macho-imports");
+    let Some((rt, shop, _turn)) = support::start_macho("macho-imports") else { return };
     let back = shop.macho("back", 1, "int back_value(void) { return 20; }", &[]);
     // Two-level: linked against the other library, which says where the name is.
     let front = "int back_value(void);
@@ -121,7 +121,7 @@ fn imports_bind_to_the_process_and_to_modules() {
 
 #[test]
 fn thread_locals_are_each_threads_own() {
-    let (rt, shop, _turn) = support::start("macho-tlv");
+    let Some((rt, shop, _turn)) = support::start_macho("macho-tlv") else { return };
     let source = "static _Thread_local int count = 7;
                   static _Thread_local char room[300];
                   int bump(void) { return ++count; }
@@ -149,7 +149,7 @@ fn thread_locals_are_each_threads_own() {
 
 #[test]
 fn exceptions_are_caught_in_the_module() {
-    let (rt, shop, _turn) = support::start("macho-throw");
+    let Some((rt, shop, _turn)) = support::start_macho("macho-throw") else { return };
     let source = "struct Counted { int *at; ~Counted() { ++*at; } };
                   __attribute__((noinline)) static void thrower(int n, int *ended) {
                       Counted counted { ended };
@@ -175,7 +175,7 @@ fn exceptions_are_caught_in_the_module() {
 
 #[test]
 fn object_files_and_archives_are_linked_as_they_are_loaded() {
-    let (rt, shop, _turn) = support::start("macho-objects");
+    let Some((rt, shop, _turn)) = support::start_macho("macho-objects") else { return };
     let main = "extern int part(int); extern int shared; static int ready; static _Thread_local int own = 5;
                 __attribute__((constructor)) static void begin(void) { ready = 1; }
                 int begun(void) { return ready; }
@@ -198,7 +198,7 @@ fn object_files_and_archives_are_linked_as_they_are_loaded() {
 
 #[test]
 fn variadic_functions_of_the_c_library_are_called_as_linux_calls_them() {
-    let (rt, shop, _turn) = support::start("macho-variadic");
+    let Some((rt, shop, _turn)) = support::start_macho("macho-variadic") else { return };
     let source = "int snprintf(char *, unsigned long, const char *, ...);
                   int text(char *into, unsigned long size, int n, double x) {
                       return snprintf(into, size, \"%d %.2f %s %c %lld\", n, x, \"word\", 'c', 1ll << 40);

@@ -17,8 +17,12 @@ pub(crate) struct Trampolines {
 }
 
 impl Trampolines {
-    pub(crate) fn new(memory: &CodeMemory) -> Self {
-        Self { pages: Vec::new(), slots_per_page: (memory.page_size() / SLOT_CODE) as u32 }
+    /// # Errors
+    ///
+    /// If no trampoline could reach the threads' table words.
+    pub(crate) fn new(memory: &CodeMemory) -> Result<Self, Error> {
+        encode(0)?;
+        Ok(Self { pages: Vec::new(), slots_per_page: (memory.page_size() / SLOT_CODE) as u32 })
     }
 
     /// How many slots have code.
@@ -48,11 +52,9 @@ impl Trampolines {
         };
         let mut draft = memory.draft(&shape).map_err(failed)?;
         let handler = unbound_handler();
-        let offset = thread::table_offset();
         for (slot, code) in (first..).zip(draft.bytes().chunks_exact_mut(SLOT_CODE)) {
             let (trampoline, unbound) = code.split_at_mut(size_of::<Stub>());
-            let encoded = arch::trampoline::encode(slot, offset, !barrier::is_asymmetric());
-            trampoline.copy_from_slice(&encoded.ok_or(Error::ThreadLocalOutOfReach { offset })?);
+            trampoline.copy_from_slice(&encode(slot)?);
             unbound.copy_from_slice(&arch::trampoline::encode_unbound(slot, handler));
         }
         draft.seal().map_err(failed)
@@ -70,19 +72,19 @@ impl Trampolines {
     }
 }
 
-#[cfg(not(target_os = "macos"))]
+/// The trampoline of a slot in this process.
+fn encode(slot: u32) -> Result<Stub, Error> {
+    let offset = thread::table_offset();
+    arch::trampoline::encode(slot, offset, !barrier::is_asymmetric())
+        .ok_or(Error::ThreadLocalOutOfReach { offset })
+}
+
 fn unbound_handler() -> u64 {
     unsafe extern "C" {
         // asm/*/unbound.s
         fn midflight_unbound();
     }
     midflight_unbound as *const () as u64
-}
-
-/// `Runtime::start` refuses macOS before any trampoline is written.
-#[cfg(target_os = "macos")]
-fn unbound_handler() -> u64 {
-    report_unbound as *const () as u64
 }
 
 /// Where a call to an unbound slot ends. There is no value to return to the caller and no code to run, so the process

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::Metadata;
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use midflight_image::Region;
+use midflight_image::{Protection, Region};
 
 /// The versions there are, and how many have come and gone: who caches what was found compares the two.
 struct Loaded {
@@ -28,6 +29,18 @@ pub(crate) struct Object {
     pub(crate) regions: Box<[Region]>,
     pub(crate) frames: Option<FrameHeader>,
     pub(crate) file: FileOnDisk,
+}
+
+impl Object {
+    /// From the first of its executable pages to the end of the last.
+    pub(crate) fn code(&self) -> Range<usize> {
+        let executable = self.regions.iter().filter(|region| region.protection == Protection::ReadExecute);
+        let place = |region: &Region| {
+            let start = (self.base + region.offset) as usize;
+            start..start + region.len as usize
+        };
+        executable.map(place).reduce(|all, next| all.start..next.end).unwrap_or(0..0)
+    }
 }
 
 /// A header for call frame information, as PT_GNU_EH_FRAME leads to: only where the section is. The linker's own has a

@@ -20,7 +20,7 @@ use loaded::{FrameHeader, Object};
 use midflight_image::Image;
 use midflight_image::debug::SymbolFile;
 
-use crate::unwind::Frames;
+use crate::os::unwind::Frames;
 use crate::{Config, Error, Gdb, buffers};
 
 /// Who is told of code, as the configuration asks.
@@ -105,9 +105,10 @@ impl Description {
     ///
     /// The image is where it was said to be, and stays there unchanged until the registration is dropped.
     pub(crate) unsafe fn register(self) -> Registration {
+        let code = self.object.code();
         let frames = self.frames.and_then(|address| NonNull::new(address as *mut c_void));
         // SAFETY: the caller's promise, of a section that is in the image or behind it.
-        let frames = frames.map(|section| unsafe { Frames::register(section) });
+        let frames = frames.map(|section| unsafe { Frames::register(section, code) });
         let loaded = loaded::Registered::new(self.object);
         let gdb = self.for_gdb.map(|file| gdb::Registered::new(file.bytes));
         Registration { _gdb: gdb, _loaded: loaded, _frames: frames }

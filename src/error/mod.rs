@@ -346,6 +346,10 @@ impl fmt::Display for Error {
                 "generation {generation} cannot be had back: there is no history (Config::history says how much to keep)"
             ),
             Self::Synchronise { source } => write!(f, "the cores could not be synchronised: {source}"),
+            Self::ThreadLocalOutOfReach { .. } if cfg!(target_os = "macos") => f.write_str(
+                "the process has no four pthread keys in a row left, or does not have their values at its thread register: start the \
+                 runtime earlier",
+            ),
             Self::ThreadLocalOutOfReach { offset } => write!(
                 f,
                 "the runtime's thread-local word is {offset} bytes from the thread pointer, out of a trampoline's reach: \

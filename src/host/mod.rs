@@ -4,11 +4,6 @@
 //! A version is a [`Tenant`] here. `ledger` has what is noted of versions and threads, `places` says which version an address
 //! is in. `thread` is what is noted of one thread, and its end.
 
-#![cfg_attr(
-    target_os = "macos",
-    allow(dead_code, reason = "it is called by assembly that macOS does not have")
-)]
-
 pub(crate) mod apple_abi;
 pub(crate) mod blocks;
 pub(crate) mod keys;

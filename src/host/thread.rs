@@ -4,7 +4,6 @@
 //! registered; then the destructors of keys, over and over while values are set, four times at most. Thread-local
 //! variables outlive both, and so do a module's: the thread's record goes in the last round that our own key has.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::ptr;
@@ -18,7 +17,7 @@ use super::thread_exits::{self, Exit};
 use crate::Error;
 use crate::arch::registers;
 use crate::call::frame;
-use crate::os::exit;
+use crate::os::{exit, thread as os_thread};
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct ThreadId(pub(super) u64);
@@ -41,11 +40,6 @@ pub(super) struct Thread {
     leaving: bool,
     /// How many times it has called `end`.
     pub(super) rounds: u32,
-}
-
-thread_local! {
-    /// No destructor, so it is there to the thread's very end.
-    static CURRENT: Cell<Option<ThreadId>> = const { Cell::new(None) };
 }
 
 /// The key whose destructor is `end`.
@@ -79,18 +73,18 @@ fn call_end() {
     assert_eq!(result, 0, "no memory for the calling thread's value of a pthread key");
 }
 
-/// The calling thread, if it is noted.
+/// The calling thread, if it is noted. Numbers begin with 1.
 pub(super) fn noted() -> Option<ThreadId> {
-    CURRENT.get()
+    Some(os_thread::noted()).filter(|number| *number != 0).map(ThreadId)
 }
 
 /// The calling thread, noted if it is not yet.
 pub(super) fn current() -> ThreadId {
-    if let Some(thread) = CURRENT.get() {
+    if let Some(thread) = noted() {
         return thread;
     }
     let thread = ledger().enter();
-    CURRENT.set(Some(thread));
+    os_thread::set_noted(thread.0);
     call_leave(thread, 0);
     call_end();
     thread
@@ -105,7 +99,7 @@ pub(super) fn call_leave(thread: ThreadId, sequence: usize) {
 
 /// The thread exits, and what was registered after the exit function of this number has run.
 unsafe extern "C" fn leave(sequence: *mut c_void) {
-    let Some(id) = CURRENT.get() else { return };
+    let Some(id) = noted() else { return };
     {
         let mut ledger = ledger();
         let thread = ledger.thread(id);
@@ -122,7 +116,7 @@ pub(super) const ROUNDS: u32 = 4;
 /// variables of modules, so the thread's record stays to the last round. If the first use comes only now, nobody knows which
 /// round it is: then the record goes at once, and is made anew if need be.
 unsafe extern "C" fn end(_: *mut c_void) {
-    let Some(id) = CURRENT.get() else { return };
+    let Some(id) = noted() else { return };
     let again = {
         let mut ledger = ledger();
         let thread = ledger.thread(id);
@@ -140,7 +134,7 @@ unsafe extern "C" fn end(_: *mut c_void) {
     let mut ledger = ledger();
     let gone = ledger.threads.remove(&id).expect("the thread is there");
     gone.blocks.abandon();
-    CURRENT.set(None);
+    os_thread::set_noted(0);
     if let Some(version) = gone.started_by {
         ledger.version(version).threads -= 1;
     }

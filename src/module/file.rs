@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use midflight_image::{Image, Input, Machine};
+use midflight_image::{Format, Image, Input, Machine};
 use midflight_interface::Interface;
 
 use crate::code::MAX_BLOCK;
@@ -144,8 +144,16 @@ impl ModuleFile {
         let host = Machine::HOST.ok_or_else(|| Error::Unsupported {
             what: "midflight loads modules on x86-64 and AArch64".into(),
         })?;
-        Image::parse_all(&self.inputs(), host, page_size as u64, MAX_BLOCK as u64)
-            .map_err(|source| self.wrong(source))
+        let image = Image::parse_all(&self.inputs(), host, page_size as u64, MAX_BLOCK as u64);
+        let image = image.map_err(|source| self.wrong(source))?;
+        if cfg!(target_os = "macos") && image.format() == Format::Elf {
+            let what = format!(
+                "{}: an ELF file, which macOS runs no code of: compile the module for arm64-apple-macos",
+                self.path().display()
+            );
+            return Err(Error::Unsupported { what });
+        }
+        Ok(image)
     }
 
     pub(crate) fn wrong(&self, source: midflight_image::Error) -> Error {

@@ -91,7 +91,7 @@ impl State {
         let page_size = config.page_size.unwrap_or_else(memory::page_size);
         tracing::info!(?backing, page_size, membarrier = barrier::is_asymmetric(), "code memory");
         let memory = CodeMemory::new(backing, page_size);
-        let trampolines = Trampolines::new(&memory);
+        let trampolines = Trampolines::new(&memory)?;
         let slots = SlotTable::declared()?;
         let mut state = Self {
             memory,

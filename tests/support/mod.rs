@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use midflight::Runtime;
+use midflight::{Error, ImageError, Runtime};
 
 /// The runtime, a workshop, and this test's turn: a frame that another test of the same binary holds open would keep this
 /// one's old code, and what one publishes would move the other's generation.
@@ -13,6 +13,20 @@ pub(crate) fn start(name: &str) -> (Runtime, Workshop, MutexGuard<'static, ()>) 
     static TURN: Mutex<()> = Mutex::new(());
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     (Runtime::start().unwrap(), Workshop::new(name), turn)
+}
+
+/// As [`start`]. None where Mach-O files are refused: Apple's linkers align segments to 16 KiB, and parts of two with
+/// different protections then share a page of 64 KiB.
+pub(crate) fn start_macho(name: &str) -> Option<(Runtime, Workshop, MutexGuard<'static, ()>)> {
+    let (rt, shop, turn) = start(name);
+    if !is_forced("page-size=65536") {
+        return Some((rt, shop, turn));
+    }
+    let module = shop.macho("counter", 1, "static int n; int next(void) { return ++n; }", &[]);
+    // SAFETY: it is refused before any of it runs.
+    let error = unsafe { rt.load(module) }.unwrap_err();
+    assert!(matches!(&error, Error::Image { source: ImageError::SharedPage { .. }, .. }), "{error}");
+    None
 }
 
 /// The two instruction sets, by the name in the compilers' names.

@@ -12,4 +12,5 @@ pub(crate) mod symbol;
 mod tasks;
 pub(crate) mod thread;
 pub(crate) mod thread_local;
+pub(crate) mod unwind;
 pub(crate) mod usage;

@@ -4,6 +4,7 @@
 //! to the thread pointer nor an initial value that is right in a thread the runtime has never seen. In `.tdata` they
 //! get both from the C library's thread set-up (ELF TLS, local-exec or initial-exec model).
 
+use std::cell::Cell;
 use std::ptr::NonNull;
 
 use midflight_dispatch::ThreadBlock;
@@ -41,6 +42,21 @@ pub(crate) fn block() -> NonNull<ThreadBlock> {
         );
         NonNull::new_unchecked(at)
     }
+}
+
+thread_local! {
+    /// No destructor, so it is there to the thread's very end.
+    static NOTED: Cell<u64> = const { Cell::new(0) };
+}
+
+/// The number that `host` knows the calling thread by, 0 if it does not. It is there to the thread's very end.
+pub(crate) fn noted() -> u64 {
+    NOTED.get()
+}
+
+/// See [`noted`].
+pub(crate) fn set_noted(number: u64) {
+    NOTED.set(number);
 }
 
 /// The table word's distance from the thread pointer, for the trampolines' immediate. The same in every thread.

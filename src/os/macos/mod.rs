@@ -1,5 +1,4 @@
 //! macOS on Apple Silicon: type-checked and linked here, run nowhere yet. docs/macos.md says what each function rests on.
-//! `Runtime::start` refuses macOS until somebody has run it.
 
 pub(crate) mod barrier;
 pub(crate) mod changes;
@@ -12,6 +11,5 @@ pub(crate) mod stop;
 pub(crate) mod symbol;
 pub(crate) mod thread;
 pub(crate) mod thread_local;
-#[allow(dead_code, reason = "for src/unwind.rs, before Runtime::start accepts macOS")]
 pub(crate) mod unwind;
 pub(crate) mod usage;

@@ -78,14 +78,12 @@ pub(super) fn set_blocks(table: *const AtomicUsize) {
 /// The number that `host` knows the calling thread by, 0 if it does not. It is there to the thread's very end, which a Rust thread-local is
 /// not: dyld frees an image's thread-local variables at the thread's end, between two destructors of keys, and makes them anew for who asks later
 /// (libdyld/ThreadLocalVariables.cpp).
-#[allow(dead_code, reason = "for src/host/thread.rs, before Runtime::start accepts macOS")]
 pub(crate) fn noted() -> u64 {
     // SAFETY: the calling thread's own.
     unsafe { word(NOTED).as_ref() }.get().addr() as u64
 }
 
 /// See [`noted`].
-#[allow(dead_code, reason = "as above")]
 pub(crate) fn set_noted(number: u64) {
     // SAFETY: the calling thread's own.
     unsafe { word(NOTED).as_ref() }.set(ptr::without_provenance_mut(number as usize));

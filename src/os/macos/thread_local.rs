@@ -17,7 +17,6 @@ std::arch::global_asm!(
 
 unsafe extern "C" {
     /// What a module's thread-local descriptors call: `Host::tlv_thunk`.
-    #[allow(dead_code, reason = "for src/host/thread_locals.rs, before Runtime::start accepts macOS")]
     pub(crate) fn midflight_tlv_thunk();
 }
 
