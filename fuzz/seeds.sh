@@ -161,6 +161,20 @@ for source in macho.c cxx.cpp; do
 done
 echo "$(ls "$macho" | wc -l) seeds in fuzz/$macho"
 
+objects=corpus/macho_objects
+mkdir -p "$objects"
+for how in O0 O1 O2; do
+    for source in macho.c cxx.cpp; do
+        clang-19 -target arm64-apple-macos11 -w "-$how" -c "$work/$source" -o "$work/$source.o"
+        cp "$work/$source.o" "$objects/$how-$source.o"
+    done
+    separated "$work/macho.c.o" "$work/cxx.cpp.o" > "$objects/$how-two"
+    rm -f "$work/macho.a"
+    llvm-ar-19 --format=darwin rcD "$work/macho.a" "$work/macho.c.o" "$work/cxx.cpp.o"
+    cp "$work/macho.a" "$objects/$how.a"
+done
+echo "$(ls "$objects" | wc -l) seeds in fuzz/$objects"
+
 # Modules with debug information, and pairs of versions.
 interface=corpus/interface
 mkdir -p "$interface"

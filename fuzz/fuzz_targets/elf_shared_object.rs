@@ -109,7 +109,8 @@ fn ask(image: &Image<'_>, page_size: u64) {
             assert_eq!(found.name, export.name);
         }
     }
-    assert!(image.export("no such symbol").is_none());
+    // The fuzzer comes to write the name that it sees compared.
+    assert!(image.export("no such symbol").is_none_or(|found| found.name == "no such symbol"));
     assert!(image.declared_name().into_iter().chain(image.needs()).all(|name| !name.is_empty()));
     let _ = image.declared_version();
     for indirect in image.indirect().iter().take(256) {

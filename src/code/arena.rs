@@ -97,8 +97,16 @@ unsafe impl Send for Arena {}
 unsafe impl Sync for Arena {}
 
 impl CodeMemory {
-    pub(crate) fn new(backing: Backing, page_size: usize) -> Self {
-        Self { backing, page_size, arenas: Vec::new() }
+    /// # Errors
+    ///
+    /// If the process may have no memory of this kind.
+    pub(crate) fn new(backing: Backing, page_size: usize) -> io::Result<Self> {
+        if backing == Backing::Toggled {
+            let at = memory::map_toggled(page_size)?;
+            // SAFETY: just mapped.
+            unsafe { memory::unreserve(at, page_size)? };
+        }
+        Ok(Self { backing, page_size, arenas: Vec::new() })
     }
 
     pub(crate) fn page_size(&self) -> usize {
@@ -158,10 +166,13 @@ impl Arena {
         let reserved_for_windows = shape.window != Window::ANYWHERE;
         // Aligned to its own size, so that a block of any alignment up to that fits a new arena.
         let (base, len) = if reserved_for_windows {
-            let Window { low, high } = shape.window;
+            let (low, high) = (shape.window.low as usize, shape.window.high as usize);
             let room = (shape.len.max(shape.align) as u64).next_power_of_two() as usize;
-            let most = if backing == Backing::Toggled { room } else { ARENA };
-            memory::reserve_within(low as usize, high as usize, shape.len, room, most)?
+            if backing == Backing::Toggled {
+                memory::map_toggled_within(low, high, shape.len, room)?
+            } else {
+                memory::reserve_within(low, high, shape.len, room, ARENA)?
+            }
         } else if backing == Backing::Toggled {
             map_toggled(shape.len, shape.align)?
         } else {

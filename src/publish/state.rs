@@ -90,7 +90,8 @@ impl State {
         };
         let page_size = config.page_size.unwrap_or_else(memory::page_size);
         tracing::info!(?backing, page_size, membarrier = barrier::is_asymmetric(), "code memory");
-        let memory = CodeMemory::new(backing, page_size);
+        let memory = CodeMemory::new(backing, page_size)
+            .map_err(|source| Error::CodeMemory { of: "the runtime".into(), source })?;
         let trampolines = Trampolines::new(&memory)?;
         let slots = SlotTable::declared()?;
         let mut state = Self {

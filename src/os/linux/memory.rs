@@ -25,6 +25,16 @@ pub(crate) fn map_toggled(len: usize) -> io::Result<NonNull<u8>> {
     reserve(len)
 }
 
+/// As [`map_toggled`], for a block that must be somewhere: see [`reserve_within`].
+pub(crate) fn map_toggled_within(
+    low: usize,
+    high: usize,
+    len: usize,
+    room: usize,
+) -> io::Result<(NonNull<u8>, usize)> {
+    reserve_within(low, high, len, room, room)
+}
+
 /// Whether the system executes code in such memory only. Never on Linux.
 pub(crate) fn must_toggle() -> bool {
     false

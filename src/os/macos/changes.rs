@@ -102,7 +102,8 @@ impl Changes {
     }
 
     fn add(&self, path: &Path, interest: impl FnOnce(Interest) -> Interest) -> io::Result<Place> {
-        let flags = libc::O_EVTONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        // O_SYMLINK: a link is what is opened itself. O_NOFOLLOW refuses it, where Linux watches it.
+        let flags = libc::O_EVTONLY | libc::O_SYMLINK | libc::O_NONBLOCK;
         let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
         let metadata = file.metadata()?;
         let place = Place { device: metadata.dev(), inode: metadata.ino() };
@@ -143,8 +144,10 @@ impl Changes {
     ///
     /// If the descriptors are no longer ours.
     pub(crate) fn wait(&self, timeout: Option<Duration>) -> io::Result<Vec<Event>> {
+        // More than this is EINVAL for some releases' kernels (bsd/kern/kern_time.c, `itimerfix`, and `timespec_is_valid` since).
+        const MOST: u64 = 100_000_000;
         let timeout = timeout.map(|time| libc::timespec {
-            tv_sec: libc::time_t::try_from(time.as_secs()).unwrap_or(libc::time_t::MAX),
+            tv_sec: time.as_secs().min(MOST) as libc::time_t,
             tv_nsec: time.subsec_nanos().into(),
         });
         let (filter, flags) = (EventFilter::EVFILT_USER, FilterFlag::empty());

@@ -2,8 +2,9 @@
 
 use std::cell::RefCell;
 use std::ffi::{c_int, c_void};
-use std::mem::ManuallyDrop;
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::mem::{ManuallyDrop, MaybeUninit};
+use std::ptr;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 unsafe extern "C" {
     /// mach-o/dyld_priv.h, which no SDK has; the compiler's `thread_local` in C++ and Rust's standard library call it.
@@ -33,6 +34,41 @@ pub(crate) unsafe fn at_thread_exit(
     0
 }
 
+/// What was registered for the process's end, in order.
+struct AtExit {
+    function: unsafe extern "C" fn(*mut c_void, c_int),
+    argument: usize,
+    dso: usize,
+}
+
+struct AtExits {
+    functions: Vec<AtExit>,
+    /// How many calls of [`run_latest`] Libc has in store.
+    calls: usize,
+}
+
+/// Libc never gives an entry back (stdlib/FreeBSD/atexit.c: `__cxa_finalize` marks it as empty), and looks at all it ever had each time. So it has no more
+/// entries of ours than there were functions at a time, and each calls the latest function then: as long as none is taken back that is C's order.
+static AT_EXIT: Mutex<AtExits> = Mutex::new(AtExits { functions: Vec::new(), calls: 0 });
+
+fn at_exits() -> MutexGuard<'static, AtExits> {
+    AT_EXIT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Libc has taken its entry.
+unsafe extern "C" fn run_latest(_: *mut c_void, _: c_int) {
+    let latest = {
+        let mut at_exits = at_exits();
+        at_exits.calls -= 1;
+        at_exits.functions.pop()
+    };
+    // None if it was taken back.
+    if let Some(AtExit { function, argument, .. }) = latest {
+        // SAFETY: `at_exit` was promised that.
+        unsafe { function(ptr::with_exposed_provenance_mut(argument), 0) };
+    }
+}
+
 /// Has a function called when the process exits, or when `finalize` is called for its handle. The status that it is passed
 /// means nothing.
 ///
@@ -44,8 +80,24 @@ pub(crate) unsafe fn at_exit(
     argument: *mut c_void,
     dso: *const c_void,
 ) -> c_int {
-    // SAFETY: the caller's promise.
-    unsafe { __cxa_atexit(function, argument, dso) }
+    // An image of dyld's, whose functions dyld has Libc run when it is closed: not one of ours.
+    let mut image = MaybeUninit::<libc::Dl_info>::uninit();
+    // SAFETY: any address may be asked for, and `image` is written only.
+    if dso.is_null() || unsafe { libc::dladdr(dso, image.as_mut_ptr()) } != 0 {
+        // SAFETY: the caller's promise.
+        return unsafe { __cxa_atexit(function, argument, dso) };
+    }
+    let mut at_exits = at_exits();
+    if at_exits.functions.len() == at_exits.calls {
+        // SAFETY: the function stays for the life of the process. Libc calls nothing meanwhile.
+        let result = unsafe { __cxa_atexit(run_latest, ptr::null_mut(), ptr::null()) };
+        if result != 0 {
+            return result;
+        }
+        at_exits.calls += 1;
+    }
+    at_exits.functions.push(AtExit { function, argument: argument.expose_provenance(), dso: dso.addr() });
+    0
 }
 
 /// macOS has no on_exit.
@@ -68,7 +120,16 @@ pub(crate) fn at_quick_exit(_function: extern "C" fn(*mut c_void)) -> c_int {
 ///
 /// Those functions may be called now.
 pub(crate) unsafe fn finalize(dso: *const c_void) {
-    // SAFETY: the caller's promise. Libc compares the handle itself, which is the address of no image (stdlib/FreeBSD/atexit.c).
+    loop {
+        let latest = {
+            let functions = &mut at_exits().functions;
+            functions.iter().rposition(|one| one.dso == dso.addr()).map(|at| functions.remove(at))
+        };
+        let Some(AtExit { function, argument, .. }) = latest else { break };
+        // SAFETY: the caller's promise.
+        unsafe { function(ptr::with_exposed_provenance_mut(argument), 0) };
+    }
+    // SAFETY: the caller's promise: what was registered with Libc itself for the handle, by others.
     unsafe { __cxa_finalize(dso) };
     with_handlers(|handlers| handlers.retain(|handler| handler.dso != dso.addr()));
 }
@@ -106,11 +167,13 @@ fn with_handlers<T>(run: impl FnOnce(&mut Vec<AtFork>) -> T) -> T {
 ///
 /// The functions may be called around any fork until then.
 pub(crate) unsafe fn at_fork(prepare: Handler, parent: Handler, child: Handler, dso: *const c_void) -> c_int {
-    static WATCH: Once = Once::new();
+    static WATCH: OnceLock<c_int> = OnceLock::new();
     // SAFETY: the functions stay for the life of the process.
-    WATCH.call_once(|| unsafe {
-        libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child));
-    });
+    let watched =
+        *WATCH.get_or_init(|| unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) });
+    if watched != 0 {
+        return watched;
+    }
     with_handlers(|handlers| handlers.push(AtFork { prepare, parent, child, dso: dso.addr() }));
     0
 }
@@ -147,4 +210,37 @@ extern "C" fn in_parent() {
 
 extern "C" fn in_child() {
     after(|handler| handler.child);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handles_functions_are_called_once_the_latest_first() {
+        static CALLED: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+        unsafe extern "C" fn call(argument: *mut c_void, _: c_int) {
+            CALLED.lock().unwrap().push(argument.addr());
+        }
+        let handles = [1_u8, 2].map(Box::new);
+        let handle = |of: usize| (&raw const *handles[of]).cast();
+        let calls = || at_exits().calls;
+        for round in 0..3 {
+            for (argument, of) in [(1, 0), (2, 1), (3, 0)] {
+                // SAFETY: `call` takes any argument.
+                unsafe { assert_eq!(at_exit(call, ptr::without_provenance_mut(argument), handle(of)), 0) };
+            }
+            assert!(calls() >= 3);
+            // SAFETY: as above.
+            unsafe {
+                finalize(handle(0));
+                assert_eq!(*CALLED.lock().unwrap(), [3, 1], "round {round}");
+                finalize(handle(0));
+                finalize(handle(1));
+            }
+            assert_eq!(std::mem::take(&mut *CALLED.lock().unwrap()), [3, 1, 2]);
+        }
+        assert!(at_exits().functions.is_empty());
+        assert_eq!(calls(), 3, "no more than there were at a time");
+    }
 }

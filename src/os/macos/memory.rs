@@ -8,6 +8,7 @@ use std::ffi::{c_int, c_uint, c_void};
 use std::fs::File;
 use std::io;
 use std::mem::size_of_val;
+use std::num::NonZeroUsize;
 use std::ptr::{self, NonNull};
 
 use mach2::kern_return::KERN_SUCCESS;
@@ -32,17 +33,23 @@ pub(crate) fn name(_at: NonNull<u8>, _len: usize, _text: &str) {}
 
 /// Address space that code is toggled in: see [`writable`]. mmap(2), MAP_JIT: the kernel takes it with all protections at once,
 /// private, anonymous, and at an address of its own choice (bsd/kern/kern_mman.c refuses MAP_FIXED). How many there are is not limited
-/// on macOS (`VM_MAP_POLICY_ALLOW_MULTIPLE_JIT`, osfmk/vm/vm_map_internal.h). Its protection cannot be changed by `mprotect`, but parts
-/// of it can be unmapped or mapped over with ordinary pages.
+/// on macOS (`VM_MAP_POLICY_ALLOW_MULTIPLE_JIT`, osfmk/vm/vm_map_internal.h), but for hosts that ask for it by the entitlement
+/// `com.apple.security.cs.single-jit`. Its protection cannot be changed by `mprotect` on all releases (11.2 refuses it), but parts of it can be
+/// unmapped or mapped over with ordinary pages: osfmk/vm/vm_map.c, `vm_map_delete`, keeps permanent entries only, which these are not.
 ///
 /// # Errors
 ///
 /// EINVAL or EPERM: the hardened runtime without the entitlement `com.apple.security.cs.allow-jit`.
 pub(crate) fn map_toggled(len: usize) -> io::Result<NonNull<u8>> {
+    map_jit(None, len)
+}
+
+/// At the address if that is free, else where the kernel likes.
+fn map_jit(at: Option<NonZeroUsize>, len: usize) -> io::Result<NonNull<u8>> {
     let how = MapFlags::MAP_PRIVATE | MapFlags::from_bits_retain(libc::MAP_JIT);
     let all = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE | ProtFlags::PROT_EXEC;
-    // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing.
-    match unsafe { mmap_anonymous(None, non_zero(len)?, all, how) } {
+    // SAFETY: a new mapping; without MAP_FIXED it overlaps nothing.
+    match unsafe { mmap_anonymous(at, non_zero(len)?, all, how) } {
         Ok(at) => Ok(at.cast()),
         Err(errno @ (Errno::EINVAL | Errno::EPERM)) => Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
@@ -50,6 +57,26 @@ pub(crate) fn map_toggled(len: usize) -> io::Result<NonNull<u8>> {
         )),
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// As [`map_toggled`], `room` bytes for a block of `len`, whose first byte is between `low` and `high`; see [`reserve_within`]. The address that
+/// mmap(2) is given is where it begins to look (bsd/kern/kern_mman.c, `mmap_sanitize`), so it takes a gap that is there.
+pub(crate) fn map_toggled_within(
+    low: usize,
+    high: usize,
+    len: usize,
+    room: usize,
+) -> io::Result<(NonNull<u8>, usize)> {
+    let map_at = |base: usize, size: usize| {
+        let at = map_jit(NonZeroUsize::new(base), size)?;
+        if at.addr().get() == base {
+            return Ok(Some(at));
+        }
+        // SAFETY: the mapping just made.
+        unsafe { unreserve(at, size)? };
+        Ok(None)
+    };
+    gaps::reserve_within(&regions::mappings()?, (low, high), len, room, room, map_at)
 }
 
 /// Whether the system executes code in such memory only.
@@ -82,9 +109,12 @@ pub(crate) fn must_toggle() -> bool {
 /// The code is in nobody's use. Between this and `executable` the thread calls no module's code; a signal handler that does ends the
 /// process.
 ///
+/// It does not nest: if the host is in the midst of writing code of its own on this thread, it is not any more after `executable`. A host that was
+/// signed with `com.apple.security.cs.jit-write-allowlist` is ended by the call (libpthread src/pthread.c).
+///
 /// # Errors
 ///
-/// If the host was signed with `com.apple.security.cs.jit-write-allowlist`, which forbids the call (pthread.h).
+/// If the processor knows no such thing: none of Apple's own.
 pub(crate) unsafe fn writable(_at: NonNull<u8>, _len: usize) -> io::Result<()> {
     // SAFETY: takes no pointers.
     unsafe {

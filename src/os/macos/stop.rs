@@ -42,22 +42,28 @@ impl Drop for Port {
     }
 }
 
-/// What the kernel knows a thread by.
-#[derive(Clone, Copy)]
-struct Identity {
-    /// The lower half of a number that no other thread of the system has or had. Two threads that are there at the same time have the same half
-    /// only if 4,294,967,296 were made between them, and then `threads` says so.
-    id: i32,
-    /// Its thread register.
-    thread_pointer: usize,
-}
-
 impl Port {
-    /// thread_info(THREAD_IDENTIFIER_INFO): osfmk/mach/thread_info.h. None if the thread is over.
-    fn identity(&self) -> Option<Identity> {
+    /// The lower half of a number that no other thread of the system has or had: thread_info(THREAD_IDENTIFIER_INFO), osfmk/mach/thread_info.h.
+    /// Two threads that are there at the same time have the same half only if 4,294,967,296 were made between them, and then `threads`
+    /// says so. None if the thread is over.
+    fn id(&self) -> Option<i32> {
         let info: libc::thread_identifier_info = self.info(libc::THREAD_IDENTIFIER_INFO)?;
-        // Set from the same field as the register is (`machine.cthread_self`, osfmk/kern/thread.c).
-        Some(Identity { id: info.thread_id as i32, thread_pointer: info.thread_handle as usize })
+        Some(info.thread_id as i32)
+    }
+
+    /// Where the thread's stack ends, at its upper end; an address that no stack has for a thread that libpthread did not make, or that is over.
+    ///
+    /// libpthread keeps it (src/pthread.c, `_pthread_struct_init`): below it lies the thread's own stack alone, also where the program gave it
+    /// (pthread_attr_setstack). The thread register would not do: it points into the pthread structure, which such a thread has elsewhere, perhaps
+    /// with other memory between that neighbours have made one mapping of, and that may go at any time.
+    fn stack_end(&self) -> usize {
+        // SAFETY: a right that we hold; 0 is a thread that libpthread did not make. Both take libpthread's lock, and no thread is stopped.
+        unsafe {
+            match libc::pthread_from_mach_thread_np(self.0) {
+                0 => 0,
+                pthread => libc::pthread_get_stackaddr_np(pthread).addr(),
+            }
+        }
     }
 
     /// `T` is what the flavour has: numbers, for which any bits are right.
@@ -93,13 +99,13 @@ fn ports() -> io::Result<Vec<Port>> {
     }
 }
 
-fn identified() -> io::Result<Vec<(Identity, Port)>> {
-    Ok(ports()?.into_iter().filter_map(|port| Some((port.identity()?, port))).collect())
+fn identified() -> io::Result<Vec<(i32, Port)>> {
+    Ok(ports()?.into_iter().filter_map(|port| Some((port.id()?, port))).collect())
 }
 
 /// The thread of this number, if it is there.
 fn find(thread: i32) -> Option<Port> {
-    let found = identified().ok()?.into_iter().find(|(identity, _)| identity.id == thread);
+    let found = identified().ok()?.into_iter().find(|(id, _)| *id == thread);
     found.map(|(_, port)| port)
 }
 
@@ -143,29 +149,34 @@ const _: () = assert!(size_of::<Vectors>() == 528 && offset_of!(Registers, vecto
 pub(crate) fn stop(threads: &[i32], look: Arc<dyn Look>, until: Instant) -> io::Result<Vec<Answer>> {
     let there = identified()?;
     let answer = |(index, &thread): (usize, &i32)| {
-        let Some((identity, port)) = there.iter().find(|(identity, _)| identity.id == thread) else {
+        let Some((_, port)) = there.iter().find(|(id, _)| *id == thread) else {
             return Answer::Gone;
         };
-        if Instant::now() >= until { Answer::Silent } else { stop_one(index, *identity, port, &*look) }
+        if Instant::now() >= until { Answer::Silent } else { stop_one(index, port, &*look) }
     };
     Ok(threads.iter().enumerate().map(answer).collect())
 }
 
-fn stop_one(index: usize, identity: Identity, port: &Port, look: &dyn Look) -> Answer {
+fn stop_one(index: usize, port: &Port, look: &dyn Look) -> Answer {
     let mut registers = Registers::none();
+    // Takes a lock, so it comes first.
+    let stack_end = port.stack_end();
     let began = Instant::now();
     // SAFETY: a thread of this process that is not the calling one, and that goes on below.
     if unsafe { thread_suspend(port.0) } != KERN_SUCCESS {
         return Answer::Gone;
     }
     let seen = registers.read(port) == KERN_SUCCESS;
-    if seen {
+    let general = &registers.general;
+    // libdispatch's threads are made by the kernel, which may keep one in store without any state (bsd/pthread/pthread_workqueue.c, UT_WORKQ_NEW).
+    let has_run = general.__pc != 0 || general.__sp != 0;
+    if seen && has_run {
         let at = (&raw const registers).expose_provenance();
         let stopped = Stopped {
             registers: at..at + size_of::<Registers>(),
-            stack_pointer: registers.general.__sp as usize,
+            stack_pointer: general.__sp as usize,
             red_zone: RED_ZONE,
-            thread_pointer: identity.thread_pointer,
+            thread_pointer: stack_end,
             // Nobody but the thread itself can ask sigaltstack(2). On an alternate stack it is on one that is not its own.
             in_handler: false,
         };
@@ -175,9 +186,9 @@ fn stop_one(index: usize, identity: Identity, port: &Port, look: &dyn Look) -> A
     let resumed = unsafe { thread_resume(port.0) };
     if !seen || resumed != KERN_SUCCESS {
         // It was being ended: a thread that is suspended can be terminated, and runs nothing any more.
-        return if port.identity().is_none() { Answer::Gone } else { Answer::Silent };
+        return if port.id().is_none() { Answer::Gone } else { Answer::Silent };
     }
-    Answer::Looked(began.elapsed().max(Duration::from_nanos(1)))
+    if has_run { Answer::Looked(began.elapsed().max(Duration::from_nanos(1))) } else { Answer::NoCode }
 }
 
 /// The calling thread: pthread_threadid_np(3), the lower half.
@@ -194,25 +205,16 @@ pub(crate) fn is_main(thread: i32) -> bool {
     let main = MAIN.get_or_init(|| {
         let page = region::page::size();
         let end = super::regions::main_stack_end().ok()? as usize;
-        let on_main_stack = |port: &Port| {
-            // SAFETY: a right that we hold; 0 is a thread that libpthread did not make. Both take libpthread's lock, and no thread is stopped.
-            let start = unsafe {
-                match libc::pthread_from_mach_thread_np(port.0) {
-                    0 => return false,
-                    pthread => libc::pthread_get_stackaddr_np(pthread).addr(),
-                }
-            };
-            start.next_multiple_of(page) == end.next_multiple_of(page)
-        };
-        let main = identified().ok()?.into_iter().find(|(_, port)| on_main_stack(port));
-        main.map(|(identity, _)| identity.id)
+        let on_main_stack =
+            |port: &Port| port.stack_end().next_multiple_of(page) == end.next_multiple_of(page);
+        identified().ok()?.into_iter().find(|(_, port)| on_main_stack(port)).map(|(id, _)| id)
     });
     *main == Some(thread)
 }
 
 /// The threads of this process.
 pub(crate) fn threads() -> io::Result<Vec<i32>> {
-    let mut threads: Vec<i32> = identified()?.iter().map(|(identity, _)| identity.id).collect();
+    let mut threads: Vec<i32> = identified()?.iter().map(|(id, _)| *id).collect();
     let there = threads.len();
     threads.sort_unstable();
     threads.dedup();
@@ -238,12 +240,8 @@ pub(crate) fn condition(thread: i32) -> Condition {
     if find(thread).is_some() { Condition::Unknown } else { Condition::NoCode }
 }
 
-/// The calling thread's thread register, without the core's number.
+/// Where the calling thread's stack ends: see [`Port::stack_end`]. What every system calls the thread pointer here is for that.
 pub(crate) fn thread_pointer() -> usize {
-    let thread_pointer: usize;
-    // SAFETY: reads the thread register.
-    unsafe {
-        std::arch::asm!("mrs {}, tpidrro_el0", out(reg) thread_pointer, options(pure, nomem, nostack, preserves_flags));
-    }
-    thread_pointer & !7
+    // SAFETY: the calling thread, for which no lock is taken (libpthread src/pthread.c).
+    unsafe { libc::pthread_get_stackaddr_np(libc::pthread_self()).addr() }
 }

@@ -1,11 +1,15 @@
 //! What Apple's unwinder (LLVM's libunwind, in libSystem) is told of a version's call frame information.
 //!
-//! Since macOS 14 it asks functions that were added for it (`__unw_add_find_dynamic_unwind_sections`, mach-o/.. libunwind.h): which
+//! Since macOS 14 it asks functions that were added for it (`__unw_add_find_dynamic_unwind_sections`, src/libunwind_ext.h of LLVM's): which
 //! section is for an address. It has room for eight, so there is one of ours for all versions. Older systems are told each function's
 //! record (`__register_frame`, which takes one record there, not a section as libgcc's does), and keep them in a list that is searched
-//! from its start. Both are looked up when they are needed, as the newer is not in older systems' libraries.
+//! from its start. That is enough for their backtraces; but on arm64 an exception that comes to such a frame ends the process there, as it
+//! does for other compilers at run time (LLVM's issue 49036). Both are looked up when they are needed, as the newer is not in older systems' libraries.
 //!
-//! Either way libunwind remembers records that it has found under a group (`DwarfFDECache`): the image that the answer names, or the record itself. What it
+//! The answer names an image, by its Mach-O header. Apple's own libunwind, which is not open, reads it: without one exceptions do not get through. So
+//! each version has a header, which says that it is arm64 and has no load commands.
+//!
+//! Either way libunwind remembers records that it has found under a group (`DwarfFDECache`): the image's header, or the record itself. What it
 //! remembers is taken back by `__deregister_frame` of the group.
 
 use std::ffi::{CStr, c_int, c_void};
@@ -15,7 +19,10 @@ use std::sync::{OnceLock, PoisonError, RwLock};
 
 use crate::os::library;
 
-/// `unw_dynamic_unwind_sections` of libunwind.h.
+/// `mach_header_64` of mach-o/loader.h: MH_MAGIC_64, CPU_TYPE_ARM64, CPU_SUBTYPE_ARM64_ALL, MH_DYLIB; no load commands, no flags.
+const HEADER: [u32; 8] = [0xfeed_facf, 0x0100_000c, 0, 6, 0, 0, 0, 0];
+
+/// `unw_dynamic_unwind_sections` of src/libunwind_ext.h.
 #[repr(C)]
 struct Sections {
     image: usize,
@@ -31,6 +38,8 @@ type OfRecord = unsafe extern "C" fn(*const c_void);
 /// Where a version's code is, and what describes it.
 struct Told {
     code: Range<usize>,
+    /// Its [`HEADER`].
+    image: usize,
     section: usize,
     len: usize,
 }
@@ -42,10 +51,10 @@ static TOLD: RwLock<Vec<Told>> = RwLock::new(Vec::new());
 extern "C" fn find(address: usize, sections: *mut Sections) -> c_int {
     let told = TOLD.read().unwrap_or_else(PoisonError::into_inner);
     let Some(told) = told.iter().find(|told| told.code.contains(&address)) else { return 0 };
-    // SAFETY: libunwind's own record. The section's address stands for the image: it is as much one version's.
+    // SAFETY: libunwind's own record.
     unsafe {
         sections.write(Sections {
-            image: told.section,
+            image: told.image,
             dwarf: told.section,
             dwarf_len: told.len,
             compact: 0,
@@ -62,7 +71,7 @@ fn asks() -> bool {
         let Some(add) = library::process_symbol(c"__unw_add_find_dynamic_unwind_sections", None) else {
             return false;
         };
-        // SAFETY: libunwind.h: int __unw_add_find_dynamic_unwind_sections(unw_find_dynamic_unwind_sections). `find` stays for the process's life.
+        // SAFETY: libunwind_ext.h: int __unw_add_find_dynamic_unwind_sections(unw_find_dynamic_unwind_sections). `find` stays for the process's life.
         unsafe {
             let add: extern "C" fn(Finder) -> c_int = std::mem::transmute(add as usize);
             add(find) == 0
@@ -81,7 +90,8 @@ fn of_record(name: &CStr) -> OfRecord {
 /// A section that the unwinder knows of, until this is dropped.
 pub(crate) struct Frames {
     section: NonNull<c_void>,
-    by_record: bool,
+    /// None if libunwind was told each record.
+    image: Option<Box<[u32; 8]>>,
 }
 
 // SAFETY: the unwinder takes and forgets sections on any thread.
@@ -98,39 +108,40 @@ impl Frames {
     pub(crate) unsafe fn register(section: NonNull<c_void>, code: Range<usize>) -> Self {
         // SAFETY: the caller's promise.
         let records = || unsafe { Records::of(section) };
-        let by_record = !asks();
-        if by_record {
+        let image = asks().then(|| Box::new(HEADER));
+        if let Some(image) = &image {
+            let mut end = records();
+            end.by_ref().for_each(drop);
+            let image = (&raw const **image).expose_provenance();
+            let section = section.addr().get();
+            let told = Told { code, image, section, len: end.at.addr() - section };
+            TOLD.write().unwrap_or_else(PoisonError::into_inner).push(told);
+        } else {
             let register = of_record(c"__register_frame");
             for (record, _) in records().filter(|(_, describes)| *describes) {
                 // SAFETY: a function's record.
                 unsafe { register(record) };
             }
-        } else {
-            let mut end = records();
-            end.by_ref().for_each(drop);
-            let section = section.addr().get();
-            let told = Told { code, section, len: end.at.addr() - section };
-            TOLD.write().unwrap_or_else(PoisonError::into_inner).push(told);
         }
-        Self { section, by_record }
+        Self { section, image }
     }
 }
 
 impl Drop for Frames {
     fn drop(&mut self) {
         let deregister = of_record(c"__deregister_frame");
-        if self.by_record {
+        if let Some(image) = &self.image {
+            let image = &raw const **image;
+            TOLD.write().unwrap_or_else(PoisonError::into_inner).retain(|told| told.image != image.addr());
+            // SAFETY: takes the group's number only. Nobody is inside the version, so nobody finds a record anew.
+            unsafe { deregister(image.cast()) };
+        } else {
             // SAFETY: registered, and still mapped.
             let records = unsafe { Records::of(self.section) };
             for (record, _) in records.filter(|(_, describes)| *describes) {
                 // SAFETY: registered above.
                 unsafe { deregister(record) };
             }
-        } else {
-            let section = self.section.addr().get();
-            TOLD.write().unwrap_or_else(PoisonError::into_inner).retain(|told| told.section != section);
-            // SAFETY: takes the group's number only. Nobody is inside the version, so nobody finds a record anew.
-            unsafe { deregister(self.section.as_ptr()) };
         }
     }
 }

@@ -20,6 +20,7 @@ pub(crate) struct Stopped {
     pub(crate) stack_pointer: usize,
     /// So many bytes below the stack pointer are in use as well.
     pub(crate) red_zone: usize,
+    /// In one mapping with the stack, above all that is in use of it: the thread pointer on Linux, on macOS the stack's end.
     pub(crate) thread_pointer: usize,
     /// The thread was in a handler on its alternate stack: the frames that this interrupted are on another.
     pub(crate) in_handler: bool,
