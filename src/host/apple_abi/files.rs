@@ -1,6 +1,7 @@
 //! Functions whose numbers differ: Apple's <sys/fcntl.h> and <locale.h> against Linux's.
 
 use std::ffi::{c_char, c_int, c_long};
+use std::ptr::null_mut;
 
 use libc::mode_t;
 
@@ -47,6 +48,47 @@ fn invalid() -> c_int {
     // SAFETY: the thread's own variable.
     unsafe { *libc::__errno_location() = libc::EINVAL };
     -1
+}
+
+/// realpath(3) into a buffer of Apple's PATH_MAX; Linux's is four times as long.
+///
+/// # Safety
+///
+/// A C string, and null or such a buffer.
+pub(super) unsafe extern "C" fn realpath(path: *const c_char, into: *mut c_char) -> *mut c_char {
+    const PATH_MAX: usize = 1024;
+    // SAFETY: the caller's promise; with null the C library allocates as much as it needs.
+    let found = unsafe { libc::realpath(path, null_mut()) };
+    if found.is_null() || into.is_null() {
+        return found;
+    }
+    // SAFETY: a C string just made; it fits into the buffer, or is not copied.
+    unsafe {
+        let size = libc::strlen(found) + 1;
+        let result = if size <= PATH_MAX {
+            into.copy_from_nonoverlapping(found, size);
+            into
+        } else {
+            *libc::__errno_location() = libc::ENAMETOOLONG;
+            null_mut()
+        };
+        let error = *libc::__errno_location();
+        libc::free(found.cast());
+        *libc::__errno_location() = error;
+        result
+    }
+}
+
+/// setbuf(3) with a buffer of Apple's BUFSIZ; Linux's is eight times as long.
+///
+/// # Safety
+///
+/// A stream, and null or a buffer that stays as long as the stream is open.
+pub(super) unsafe extern "C" fn setbuf(stream: *mut libc::FILE, buffer: *mut c_char) {
+    const BUFSIZ: usize = 1024;
+    let mode = if buffer.is_null() { libc::_IONBF } else { libc::_IOFBF };
+    // SAFETY: the caller's promise. setbuf has no result to say that it failed.
+    unsafe { libc::setvbuf(stream, buffer, mode, BUFSIZ) };
 }
 
 /// open(2) with Apple's flags.

@@ -487,6 +487,27 @@ fn a_failed_assertion_says_what_and_aborts() {
 }
 
 #[test]
+fn a_path_that_does_not_fit_into_apples_buffer_is_not_written() {
+    let folder = std::env::temp_dir().join(format!("midflight-realpath-{}", std::process::id()));
+    let deep = (0..6).fold(folder.clone(), |folder, _| folder.join("x".repeat(200)));
+    std::fs::create_dir_all(&deep).unwrap();
+    let mut buffer = [0x55_u8; 1100];
+    for (path, fits) in [(&folder, true), (&deep, false)] {
+        let name = CString::new(path.to_str().unwrap()).unwrap();
+        // SAFETY: C strings, and a buffer of Apple's size; then null, by which the result is the C library's.
+        unsafe {
+            let found = super::files::realpath(name.as_ptr(), buffer.as_mut_ptr().cast());
+            assert_eq!(!found.is_null(), fits, "{path:?}");
+            let found = super::files::realpath(name.as_ptr(), std::ptr::null_mut());
+            assert_eq!(CStr::from_ptr(found), name.as_c_str());
+            libc::free(found.cast());
+        }
+        assert!(buffer[1024..].iter().all(|byte| *byte == 0x55));
+    }
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
 fn names() {
     for (name, part) in [
         ("execl", "variable number"),
@@ -496,6 +517,7 @@ fn names() {
         ("mmap", "numbers"),
         ("__srget", "macros"),
         ("csinl", "long double"),
+        ("qsort_r", "order"),
     ] {
         assert!(matches!(symbol(name), Found::Refused(reason) if reason.contains(part)), "{name}");
         // Never both.

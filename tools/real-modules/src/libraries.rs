@@ -63,7 +63,8 @@ pub(crate) fn all() -> impl Iterator<Item = Library> {
 /// system is so little that the two systems agree on it. The reference is built with the same flags.
 pub(crate) fn macho() -> impl Iterator<Item = Library> {
     NAMED.into_iter().filter_map(|library| match library.name {
-        "zlib" => Some(library),
+        // The number of the system, which it writes into what it makes: Apple's.
+        "zlib" => Some(Library { flags: &["-DHAVE_UNISTD_H", "-DHAVE_STDARG_H", "-DOS_CODE=19"], ..library }),
         // Plain C. (LUA_USE_MACOSX takes dlopen and getc_unlocked, the numbers and layouts of which are Apple's.)
         "lua" => Some(Library { flags: &[], ..library }),
         "sqlite" => Some(Library {
