@@ -384,7 +384,11 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::NotElf { looks_like } => {
-                write!(f, "not an ELF file but {looks_like}: give a shared object, linked with -shared")
+                write!(
+                    f,
+                    "neither an ELF nor a Mach-O file but {looks_like}: give a shared object (linked with -shared or -dynamiclib), object \
+                     files or an archive"
+                )
             }
             Error::Malformed { table, problem, at } => write!(
                 f,

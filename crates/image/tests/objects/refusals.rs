@@ -63,8 +63,8 @@ fn other_files_among_object_files() {
     for (other, words) in [
         (compile(machine, "int g(void) { return 1; }", &[]), ["1.o: ", "shared object", "module"]),
         (object(Machine::Aarch64, "int g;"), ["1.o: ", "AArch64", "x86-64"]),
-        (b"#!/bin/sh".to_vec(), ["1.o: ", "not an ELF file", "script"]),
-        (vec![], ["1.o: ", "not an ELF file", "empty"]),
+        (b"#!/bin/sh".to_vec(), ["1.o: ", "neither an ELF", "script"]),
+        (vec![], ["1.o: ", "neither an ELF", "empty"]),
     ] {
         let files = [own.clone(), other];
         let text = parse(machine, &files).unwrap_err().to_string();
