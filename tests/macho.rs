@@ -120,6 +120,23 @@ fn imports_bind_to_the_process_and_to_modules() {
 }
 
 #[test]
+fn a_library_that_may_be_missing_may_be_missing() {
+    let Some((rt, shop, _turn)) = support::start_macho("macho-optional") else { return };
+    let absent = shop.macho("absent", 1, "int in_absent(void) { return 1; }", &[]);
+    let source = "__attribute__((weak_import)) int in_absent(void);
+                  int flat_sum(int x) { return in_absent ? -1 : x; }";
+    let absent = absent.to_str().unwrap();
+    load(rt, shop.macho("flat", 1, source, &["-weak_library", absent]));
+    assert_eq!(flat::flat_sum(&rt.frame(), 5), 5);
+    // One that must be there, and is neither a module nor a library of this system.
+    let source = "int in_absent(void); int flat_sum(int x) { return in_absent() + x; }";
+    // SAFETY: nothing is loaded.
+    let error = unsafe { rt.load(shop.macho("flat", 2, source, &[absent])) }.unwrap_err();
+    assert!(matches!(&error, Error::Library { library, .. } if library == "libabsent.dylib"), "{error}");
+    rt.unload("flat").unwrap();
+}
+
+#[test]
 fn thread_locals_are_each_threads_own() {
     let Some((rt, shop, _turn)) = support::start_macho("macho-tlv") else { return };
     let source = "static _Thread_local int count = 7;

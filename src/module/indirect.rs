@@ -5,6 +5,7 @@ use std::io;
 
 use midflight_image::Image;
 
+use crate::arch;
 use crate::code::Block;
 
 /// What resolvers have answered. Each is asked once, as in any program: two answers might differ.
@@ -40,6 +41,8 @@ impl<'b> Resolvers<'b> {
     /// As for [`fill`](Self::fill), and a resolver is there.
     pub(crate) unsafe fn ask(&mut self, resolver: u64) -> u64 {
         let address = self.block.base() + resolver as usize;
+        // Another thread may have linked it, and the cores are synchronised later.
+        arch::cache::synchronise_this_core();
         // SAFETY: the caller's promise.
         *self.answers.entry(resolver).or_insert_with(|| unsafe { call(address) })
     }

@@ -91,9 +91,11 @@ pub(crate) unsafe fn bind(
     libraries: Libraries,
     neighbours: &mut impl Neighbours,
 ) -> Result<Bound, Error> {
-    let (modules, needed): (Vec<&str>, Vec<&str>) =
-        file.needed(image).partition(|library| neighbours.is_module(stem(library)));
-    let modules: Vec<&str> = modules.into_iter().map(stem).collect();
+    let (modules, needed): (Vec<_>, Vec<_>) = file
+        .needed(image)
+        .enumerate()
+        .partition(|(_, library)| !is_apples(library) && neighbours.is_module(stem(library)));
+    let modules: Vec<&str> = modules.into_iter().map(|(_, library)| stem(library)).collect();
     let mut bound = Bound {
         bindings: Vec::new(),
         calls: BTreeSet::new(),
@@ -101,18 +103,25 @@ pub(crate) unsafe fn bind(
         protects: false,
         absent: Vec::new(),
     };
-    for library in needed.into_iter().filter_map(here) {
+    for (index, library) in needed {
+        let Some(library) = here(library) else { continue };
         if libraries == Libraries::Loaded {
             match Library::loaded(library) {
                 Some(loaded) => bound.libraries.push(loaded),
+                None if image.is_optional(index) => {}
                 None => bound.absent.push(library.to_owned()),
             }
             continue;
         }
         // SAFETY: the caller accepts the library's constructors.
-        let opened = unsafe { open(library, image.runpath(), file.path()) }
-            .map_err(|reason| Error::Library { path: file.path().into(), library: library.into(), reason })?;
-        bound.libraries.push(opened);
+        match unsafe { open(library, image.runpath(), file.path()) } {
+            Ok(opened) => bound.libraries.push(opened),
+            // What it imports from there is weak.
+            Err(_) if image.is_optional(index) => {}
+            Err(reason) => {
+                return Err(Error::Library { path: file.path().into(), library: library.into(), reason });
+            }
+        }
     }
 
     for import in image.imports() {
@@ -122,7 +131,8 @@ pub(crate) unsafe fn bind(
             Lookup::Anywhere => &modules,
             Lookup::Program => &[],
             Lookup::Library(index) => {
-                one = image.needed().get(index).map(|library| stem(library));
+                let named = image.needed().get(index).filter(|library| !is_apples(library));
+                one = named.map(|library| stem(library));
                 one.as_slice()
             }
         };
@@ -137,7 +147,7 @@ pub(crate) unsafe fn bind(
             exporters.truncate(1);
         }
         if exporters.is_empty() && !in_one_module {
-            let found = process_symbol(image.format(), import, &bound.libraries);
+            let found = process_symbol(means_apples(image, import), import, &bound.libraries);
             let refused =
                 |reason| Error::Convention { path: file.path().into(), symbol: import.name.into(), reason };
             if let Some(binding) = found.map_err(refused)? {
@@ -342,16 +352,31 @@ impl Linked<'_, '_> {
     }
 }
 
-/// What this system calls a library that a module needs; None: every process has it. It has to do with the names that Apple's libraries
-/// have, in Mach-O modules on Linux.
+/// Whether a library is one of Apple's own, by the folders that nobody else has libraries in. No hot module is meant by such a name.
+fn is_apples(library: &str) -> bool {
+    library.ends_with(".dylib") && library.starts_with("/usr/lib/") || library.starts_with("/System/")
+}
+
+/// What this system calls a library that a module needs; None: every process has what is to be had of it. It has to do with the names
+/// that Apple's libraries have, in Mach-O modules on Linux. What C++ needs of its run-time library is in libstdc++, which is in the process or is
+/// named by the source; of libc++ itself nothing could be used (`apple_abi`).
 fn here(library: &str) -> Option<&str> {
     match library.strip_prefix("/usr/lib/").filter(|_| cfg!(target_os = "linux")) {
         Some("libSystem.B.dylib" | "libSystem.dylib" | "libc.dylib" | "libm.dylib") => None,
-        Some("libc++.1.dylib") => Some("libc++.so.1"),
-        Some("libc++abi.dylib") => Some("libc++abi.so.1"),
+        Some("libc++.1.dylib" | "libc++abi.dylib") => None,
         Some("libz.1.dylib") => Some("libz.so.1"),
         _ => Some(library),
     }
+}
+
+/// Whether an import may be meant for Apple's C library, and not for the program or another library.
+fn means_apples(image: &Image<'_>, import: &Import<'_>) -> bool {
+    image.format() == Format::MachO
+        && match import.from {
+            Lookup::Anywhere => true,
+            Lookup::Program => false,
+            Lookup::Library(index) => image.needed().get(index).is_some_and(|library| is_apples(library)),
+        }
 }
 
 /// Opens a library as ld.so would for the module: what the process has already, then what is in the module's own search
@@ -381,9 +406,9 @@ unsafe fn open(library: &str, runpath: Option<&str>, module: &Path) -> Result<Li
     unsafe { Library::open(library) }
 }
 
-/// What the process has for an import, or the host in its place. An error is why a module of this format cannot use what the process has.
+/// What the process has for an import, or the host in its place. An error is why a module cannot use what the process has.
 fn process_symbol(
-    format: Format,
+    apples: bool,
     import: &Import<'_>,
     libraries: &[Library],
 ) -> Result<Option<Binding>, &'static str> {
@@ -399,7 +424,7 @@ fn process_symbol(
     if let Some(address) = host::symbol(import.name, process) {
         return Ok(Some(Binding::Address(address)));
     }
-    if format == Format::MachO {
+    if apples {
         match apple_abi::symbol(import.name) {
             apple_abi::Found::Address(address) => return Ok(Some(Binding::Address(address))),
             apple_abi::Found::Refused(reason) => return Err(reason),

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use midflight_dispatch::{Publisher, ThreadHandle};
 
 use super::tables::Table;
+use crate::arch;
 use crate::call::frame::{DISPATCH, Made};
 use crate::module::{Version, dependencies_first};
 use crate::os::thread;
@@ -212,6 +213,8 @@ impl Retirement {
 /// Runs module code that belongs to no frame: constructors and destructors. What it calls in other modules is looked up in
 /// `table`, not in whatever frame this thread may have open.
 pub(crate) fn with_table(table: &[usize], run: impl FnOnce()) {
+    // Another thread may have linked it, and without membarrier nothing else has this core discard what was there before.
+    arch::cache::synchronise_this_core();
     // SAFETY: the block is this thread's own, and its record, if it has one, is of DISPATCH; the caller's table outlives the call.
     unsafe { ThreadHandle::<Made>::with_table(thread::block(), table.as_ptr(), run) };
 }

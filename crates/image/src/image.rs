@@ -24,6 +24,10 @@ pub(crate) trait Source<'data> {
     fn needed(&self) -> &[&'data str] {
         &[]
     }
+    /// Of `needed`, by their numbers from 1; ascending.
+    fn optional(&self) -> &[usize] {
+        &[]
+    }
     fn runpath(&self) -> Option<&str> {
         None
     }
@@ -166,6 +170,12 @@ impl<'data> Image<'data> {
     /// The libraries it was linked with, in that order (of Mach-O the install names, without `@rpath/`).
     pub fn needed(&self) -> &[&'data str] {
         self.source.needed()
+    }
+
+    /// Whether the library of this index of [`needed`](Self::needed) may be missing, and all that is imported from it with it (Mach-O's
+    /// LC_LOAD_WEAK_DYLIB).
+    pub fn is_optional(&self, index: usize) -> bool {
+        self.source.optional().binary_search(&(index + 1)).is_ok()
     }
 
     /// Where it wants those libraries looked for first (DT_RUNPATH, else DT_RPATH; of Mach-O every LC_RPATH): folders separated

@@ -50,13 +50,36 @@ fn invalid() -> c_int {
     -1
 }
 
+/// lseek(2): SEEK_HOLE and SEEK_DATA are 3 and 4 in Apple's <sys/unistd.h>, and the other way about on Linux.
+pub(super) extern "C" fn lseek(file: c_int, offset: libc::off_t, whence: c_int) -> libc::off_t {
+    let whence = match whence {
+        3 => libc::SEEK_HOLE,
+        4 => libc::SEEK_DATA,
+        whence => whence,
+    };
+    // SAFETY: touches no memory.
+    unsafe { libc::lseek(file, offset, whence) }
+}
+
+/// Apple's.
+const PATH_MAX: usize = 1024;
+
+/// getwd(3) into a buffer of Apple's PATH_MAX.
+///
+/// # Safety
+///
+/// Such a buffer.
+pub(super) unsafe extern "C" fn getwd(into: *mut c_char) -> *mut c_char {
+    // SAFETY: the caller's promise. What does not fit is ERANGE.
+    unsafe { libc::getcwd(into, PATH_MAX) }
+}
+
 /// realpath(3) into a buffer of Apple's PATH_MAX; Linux's is four times as long.
 ///
 /// # Safety
 ///
 /// A C string, and null or such a buffer.
 pub(super) unsafe extern "C" fn realpath(path: *const c_char, into: *mut c_char) -> *mut c_char {
-    const PATH_MAX: usize = 1024;
     // SAFETY: the caller's promise; with null the C library allocates as much as it needs.
     let found = unsafe { libc::realpath(path, null_mut()) };
     if found.is_null() || into.is_null() {

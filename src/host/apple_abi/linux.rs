@@ -103,7 +103,7 @@ functions! {
     strtod: "strtold"; wcstod: "wcstold";
     exp10: "__exp10"; exp10f: "__exp10f";
     __errno_location: "__error";
-    __xpg_strerror_r: "strerror_r"; malloc_usable_size: "malloc_size";
+    __xpg_strerror_r: "strerror_r"; __xpg_basename: "basename"; malloc_usable_size: "malloc_size";
     tolower: "__tolower"; toupper: "__toupper";
 }
 
@@ -131,6 +131,8 @@ pub(super) fn find(name: &str) -> Option<u64> {
         "_DefaultRuneLocale" => addr_of!(ctype::RUNES).cast(),
         "__maskrune" => ctype::maskrune as *const (),
         "setlocale" => files::setlocale as *const (),
+        "lseek" => files::lseek as *const (),
+        "getwd" => files::getwd as *const (),
         "realpath" | "realpath$DARWIN_EXTSN" => files::realpath as *const (),
         "setbuf" => files::setbuf as *const (),
         "memset_pattern4" => memset_pattern::<4> as *const (),

@@ -17,6 +17,9 @@ const SIGNATURE: &str = "takes its arguments in another order or number than Lin
 const LONG_DOUBLE: &str =
     "has a `long double` where Linux's has no function of the same type with a `double`: compute in `double`";
 
+const LIBCXX: &str =
+    "is of libc++ (std::__1), whose types are others on Linux: link the module with a static libc++";
+
 /// Reasons, and the names that each is for.
 const REFUSED: [(&str, &str); 7] = [
     (
@@ -40,7 +43,11 @@ const REFUSED: [(&str, &str); 7] = [
          getaddrinfo freeaddrinfo getnameinfo getifaddrs freeifaddrs tcgetattr tcsetattr cfmakeraw cfsetspeed \
          cfsetispeed cfsetospeed uname getpwnam getpwuid getpwnam_r getpwuid_r getpwent regcomp regexec regerror \
          regfree wordexp wordfree getutxent posix_spawn posix_spawnp semop shmctl msgctl getmntinfo fgetpos \
-         fsetpos fegetexceptflag fesetexceptflag waitid wctype iswctype wctrans towctrans wctype_l iswctype_l",
+         fsetpos fegetexceptflag fesetexceptflag waitid wctype iswctype wctrans towctrans wctype_l iswctype_l \
+         aio_read aio_write aio_error aio_return aio_suspend aio_cancel aio_fsync lio_listio getcontext \
+         setcontext swapcontext posix_spawn_file_actions_init posix_spawnattr_init ntp_adjtime openpty \
+         forkpty getdirentries pututxline getutxid getutxline strtod_l strtof_l strtol_l strtoll_l strtoul_l \
+         strtoull_l gethostbyname2 gethostbyaddr quotactl",
     ),
     (
         LOCK,
@@ -66,7 +73,9 @@ const REFUSED: [(&str, &str); 7] = [
          nl_langinfo newlocale faccessat fchmodat fchownat linkat mkdirat mkfifoat readlinkat renameat symlinkat \
          unlinkat utimensat dlopen dlsym getpriority setpriority fnmatch inet_pton inet_ntop \
          pthread_setcancelstate pthread_setcanceltype pthread_setschedparam pthread_getschedparam \
-         sched_setscheduler tcflush tcflow __fpclassifyf __fpclassifyd",
+         sched_setscheduler tcflush tcflow __fpclassifyf __fpclassifyd \
+         mkostemp mkostemps sigset sighold sigrelse sigignore sigpause siginterrupt futimens \
+         sched_get_priority_max sched_get_priority_min mknod mknodat",
     ),
     (
         STREAM,
@@ -77,17 +86,23 @@ const REFUSED: [(&str, &str); 7] = [
         LONG_DOUBLE,
         "\
          nexttowardf strtold_l wcstold_l cabsl cacosl cacoshl cargl casinl casinhl catanl catanhl ccosl ccoshl \
-         cexpl cimagl clogl conjl cpowl cprojl creall csinl csinhl csqrtl ctanl ctanhl",
+         cexpl cimagl clogl conjl cpowl cprojl creall csinl csinhl csqrtl ctanl ctanhl \
+         __fpclassifyl __isnanl __isinfl __isfinitel __isnormall __signbitl lgammal_r",
     ),
     (
         SIGNATURE,
         "\
-         qsort_r pthread_setname_np",
+         qsort_r pthread_setname_np \
+         setxattr getxattr listxattr removexattr fsetxattr fgetxattr flistxattr fremovexattr sendfile mount \
+         dirname",
     ),
 ];
 
 /// Why a name is refused.
 pub(super) fn find(name: &str) -> Option<&'static str> {
+    if name.contains("St3__1") {
+        return Some(LIBCXX);
+    }
     let named = |(_, names): &&(&str, &str)| names.split_ascii_whitespace().any(|refused| refused == name);
     REFUSED.iter().find(named).map(|(reason, _)| *reason)
 }

@@ -24,8 +24,9 @@ pub(crate) use crate::os::posix::stop::{
     Answer, BATCH, Condition, Look, Stopped, is_in_handler, with_registers_saved,
 };
 
-/// How far below its stack pointer a function may keep values (System V ABI, x86-64: 3.2.2). AArch64's ABI for Linux has none.
-const RED_ZONE: usize = if cfg!(target_arch = "x86_64") { 128 } else { 0 };
+/// How far below its stack pointer a function may keep values (System V ABI, x86-64: 3.2.2). AArch64's ABI for Linux has none, but Apple's has as
+/// much, and its modules run here.
+const RED_ZONE: usize = 128;
 
 // How it is with a slot. The number of the pass is above these two bits.
 const ABANDONED: u64 = 0;

@@ -194,6 +194,10 @@ impl<'data> Source<'data> for Shared<'data> {
         &self.commands.libraries
     }
 
+    fn optional(&self) -> &[usize] {
+        &self.commands.optional
+    }
+
     fn runpath(&self) -> Option<&str> {
         self.commands.runpath.as_deref()
     }
