@@ -21,7 +21,7 @@ pub struct Config {
     /// replaced is kept as it was. 0 by default: what is replaced ends when nobody is inside it any more.
     pub history: usize,
     /// Bytes of code memory that all versions may have, old ones included. What would go past it is refused with
-    /// [`Error::MemoryLimit`](crate::Error::MemoryLimit), after history has been forgotten as far as need be. No limit by default.
+    /// [`Error::MemoryLimit`], after history has been forgotten as far as need be. No limit by default.
     pub max_memory: Option<usize>,
     /// When gdb is told the names and lines of what is loaded.
     pub gdb: Gdb,
