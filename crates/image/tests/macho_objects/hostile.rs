@@ -139,6 +139,34 @@ fn every_byte_of_the_tables_changed() {
     }
 }
 
+/// A relocation's first word is its place; of the second, 24 bits are a symbol's or a section's number, and bit 27 says which.
+#[test]
+fn relocations_that_name_what_is_not_there() {
+    for bytes in seeds() {
+        let mut bytes = bytes.clone();
+        for section in sections(&bytes) {
+            let (start, count) = section.relocations;
+            for at in (start..start + 8 * count).step_by(8).map(|at| at + 4) {
+                let was = u32_at(&bytes, at);
+                for number in [0, 1, 0xFF, 0xFFFF, 0xFF_FFFF] {
+                    for kind in [was & 0xFF00_0000, was & 0xFF00_0000 ^ 1 << 27] {
+                        put(&mut bytes, at, &(kind | number).to_le_bytes());
+                        let loaded = walk(&[&bytes], 4096);
+                        let is_addend = was >> 28 == 10;
+                        let is_debug = section.name.starts_with("__DWARF");
+                        assert!(
+                            !loaded || number < 0xFFFF || is_addend || is_debug,
+                            "{} {at:#x}",
+                            section.name
+                        );
+                    }
+                }
+                put(&mut bytes, at, &was.to_le_bytes());
+            }
+        }
+    }
+}
+
 fn quickly<T>(work: impl FnOnce() -> T) -> T {
     let started = Instant::now();
     let result = work();

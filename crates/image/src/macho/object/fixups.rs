@@ -227,6 +227,9 @@ impl Fixups<'_, '_> {
             };
         }
         let target = if info.r_extern {
+            if info.r_symbolnum as usize >= self.of.file.symbols.len() {
+                return Err(malformed(TABLE, "it names a symbol that is not there", info.r_symbolnum.into()));
+            }
             Target::Symbol(info.r_symbolnum)
         } else {
             let section = info.r_symbolnum.wrapping_sub(1);
