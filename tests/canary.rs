@@ -52,7 +52,9 @@ fn config(way: &str) -> Config {
 
 /// Every other file has more text, so that some loads take the pages of a freed version and some do not.
 fn padding(file: usize) -> String {
-    format!("__asm__(\".pushsection .text; .skip {}; .popsection\");\n", 1 + (file % 2) * 40_000)
+    let (begin, end) =
+        if support::is_macho() { (".text", "") } else { (".pushsection .text", "; .popsection") };
+    format!("__asm__(\"{begin}; .skip {}{end}\");\n", 1 + (file % 2) * 40_000)
 }
 
 fn source_a(file: usize) -> String {

@@ -118,12 +118,14 @@ fn object_files_and_archives_and_hidden_symbols() {
     let hidden = object("hidden.c", &["-fvisibility=hidden", "-O2", "-ffunction-sections"]);
     let debug = object("debug.c", &["-g", "-O0"]);
     let archive = shop.archive("libarchive.a", &[&plain]);
+    let strip: &[&str] =
+        if support::is_macho() { &["-Wl,-dead_strip"] } else { &["-Wl,--gc-sections", "-s"] };
     let hidden_object = shop.module_for(
         std::env::consts::ARCH,
         "hidden",
         1,
         &source,
-        &[INCLUDE, &says, "-fvisibility=hidden", "-Wl,--gc-sections", "-ffunction-sections", "-s"],
+        &[&[INCLUDE, &says, "-fvisibility=hidden", "-ffunction-sections"], strip].concat(),
     );
     let lto = shop.module_for(std::env::consts::ARCH, "lto", 1, &source, &[INCLUDE, &says, "-flto"]);
     let cpp = shop.cpp("cpp", 1, &source, &[INCLUDE, &says, "-fvisibility=hidden", "-std=c++17"]);
@@ -416,8 +418,8 @@ const fn note<const N: usize>(kind: u8, text: &[u8]) -> [u8; N] {
     while at < 24 + text.len() { note[at] = text[at - 24]; at += 1; }
     note
 }
-#[used] #[unsafe(link_section = ".note.midflight")] static NAME: [u8; 32] = note(1, b"rusty\0");
-#[used] #[unsafe(link_section = ".note.midflight")] static VERSION: [u8; 28] = note(2, b"3.0\0");
+#[used] #[unsafe(link_section = "SECTION")] static NAME: [u8; 32] = note(1, b"rusty\0");
+#[used] #[unsafe(link_section = "SECTION")] static VERSION: [u8; 28] = note(2, b"3.0\0");
 
 fn say(text: &std::ffi::CStr) {
     let say: extern "C" fn(*const std::ffi::c_char) = unsafe { std::mem::transmute(ADDRESSusize) };
@@ -432,7 +434,10 @@ fn say(text: &std::ffi::CStr) {
 
 fn rust(shop: &Workshop, code: i32) -> PathBuf {
     let address = (say as *const () as usize).to_string();
-    let source = RUST.replace("ADDRESS", &address).replace("CODE", &code.to_string());
+    let section =
+        if support::is_macho() { "__TEXT,__midflight,regular,no_dead_strip" } else { ".note.midflight" };
+    let source =
+        RUST.replace("ADDRESS", &address).replace("CODE", &code.to_string()).replace("SECTION", section);
     shop.rust("file", code as u32, &source, &["-O", "-C", "panic=unwind"])
 }
 

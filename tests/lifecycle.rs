@@ -257,6 +257,8 @@ fn nothing_to_load_is_an_error() {
     assert!(matches!(unsafe { rt.load_all([""; 0]) }, Err(Error::NoFiles)));
 }
 
+// Through /proc/self/mem, as debuggers write there.
+#[cfg(target_os = "linux")]
 #[test]
 fn a_page_that_a_debugger_has_written_is_not_used_again() {
     use std::os::unix::fs::FileExt;

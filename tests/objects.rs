@@ -225,6 +225,10 @@ fn what_is_wrong_with_objects_is_said() {
     assert!(["both", "one.o", "two.o"].iter().all(|word| duplicate.contains(word)), "{duplicate}");
     let undefined = message(Source::linked("wrong", [&missing]));
     assert!(undefined.contains("nobody"), "{undefined}");
+    // Mach-O has one way only to reach thread-local variables, and that one can be linked.
+    if support::is_macho() {
+        return;
+    }
     let thread_local = message(Source::linked("wrong", [&local]));
     assert!(["local.o", "-fPIC"].iter().all(|word| thread_local.contains(word)), "{thread_local}");
 }

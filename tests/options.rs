@@ -92,8 +92,9 @@ fn waiting_for_a_turn_counts_and_ends() {
         assert!(begin.elapsed() >= Duration::from_millis(20));
         // Two at once are no trouble where they are allowed: the second overtakes.
         rt.set_concurrency(Some(2));
-        load(rt, &path, &options).unwrap();
+        let overtaking = load(rt, &path, &LoadOptions::default());
         go_on.store(true, Ordering::Release);
+        overtaking.unwrap();
         holder.join().unwrap();
     });
     rt.set_concurrency(None);
@@ -173,27 +174,25 @@ fn a_version_that_lacks_what_is_called_by_now_does_not_come_back() {
 
 /// Its constructor changes the code of a function.
 fn scribbler(shop: &Workshop, number: u32) -> PathBuf {
+    // SAFETY: takes a number.
+    let page_size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     let source = format!(
         "#include <stdint.h>
          #include <sys/mman.h>
-         #include <unistd.h>
          int number(void) {{ return {number}; }}
          __attribute__((noinline, used)) int target(void) {{ return 77; }}
          __attribute__((constructor)) static void scribble(void) {{
-             uintptr_t size = sysconf(_SC_PAGESIZE), page = (uintptr_t)target / size * size;
-             mprotect((void *)page, 2 * size, PROT_READ | PROT_WRITE);
+             uintptr_t size = {page_size}, page = (uintptr_t)target / size * size;
+             mprotect((void *)page, size, PROT_READ | PROT_WRITE);
              *(volatile unsigned char *)target ^= 1;
-             mprotect((void *)page, 2 * size, PROT_READ | PROT_EXEC);
+             mprotect((void *)page, size, PROT_READ | PROT_EXEC);
          }}"
     );
     // Its code in pages of its own, so that what is called meanwhile is not in them.
-    shop.module_for(
-        std::env::consts::ARCH,
-        "scribbler",
-        number,
-        &source,
-        &["-Wl,-z,separate-code", "-falign-functions=4096"],
-    )
+    let separate: &[&str] = if support::is_macho() { &[] } else { &["-Wl,-z,separate-code"] };
+    let aligned = format!("-falign-functions={page_size}");
+    let arguments = [&[&*aligned], separate].concat();
+    shop.module_for(std::env::consts::ARCH, "scribbler", number, &source, &arguments)
 }
 
 #[test]

@@ -69,6 +69,8 @@ fn caught_where_they_are_and_by_the_thread_they_end() {
     assert_eq!((left.held, left.retained), (0, 0));
 }
 
+// macOS's standard library asks dyld what is loaded, and dyld has not loaded it.
+#[cfg(target_os = "linux")]
 #[test]
 fn a_backtrace_has_the_modules_functions_and_lines_and_never_wrong_ones() {
     const CHILD: &str = "MIDFLIGHT_TEST_BACKTRACE";

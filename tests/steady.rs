@@ -27,6 +27,10 @@ fn mappings_and_memory_stay_flat_over_reloads() {
         }
         rt.collect().unwrap();
     };
+    #[cfg(not(target_os = "linux"))]
+    let resident_kib = || midflight::ProcessUsage::now().unwrap().resident as usize >> 10;
+    // Exact, as other counts of the kernel's are not.
+    #[cfg(target_os = "linux")]
     let resident_kib = || {
         let status = std::fs::read_to_string("/proc/self/smaps_rollup").expect("/proc is mounted");
         let line = status.lines().find(|line| line.starts_with("Rss:")).expect("smaps_rollup has Rss");
@@ -40,7 +44,13 @@ fn mappings_and_memory_stay_flat_over_reloads() {
     let (mappings_before, resident_before) = measure();
     reload(2000);
     let (mappings_after, resident_after) = measure();
-    assert_eq!(mappings_after, mappings_before, "{}", mappings());
+    // macOS's allocator maps at any time.
+    let allocator = if cfg!(target_os = "linux") { 0 } else { 16 };
+    assert!(
+        mappings_after <= mappings_before + allocator,
+        "{mappings_before} to {mappings_after}\n{}",
+        mappings()
+    );
     // Under QEMU the process's memory holds the emulator's translations too, which are evicted by size alone.
     if std::env::var_os("MIDFLIGHT_TEST_RUNNER").is_none() {
         assert!(resident_after <= resident_before + 512, "{resident_before} to {resident_after} KiB");

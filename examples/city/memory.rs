@@ -1,6 +1,6 @@
 //! What the kernel says of this process: resident memory and mappings.
 
-use std::fs;
+use midflight::ProcessUsage;
 
 /// Resident memory and number of mappings at one moment.
 #[derive(Clone, Copy, Default)]
@@ -10,15 +10,20 @@ pub(crate) struct Footprint {
 }
 
 impl Footprint {
-    /// Reads /proc. Zeros where there is none.
+    /// Zeros where the system does not say.
     pub(crate) fn now() -> Self {
-        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let rss_kb = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .and_then(|rest| rest.split_whitespace().next())
-            .and_then(|number| number.parse::<f64>().ok());
-        let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
-        Footprint { rss_mb: rss_kb.unwrap_or(0.0) / 1024.0, mappings: maps.lines().count() }
+        let resident = ProcessUsage::now().map_or(0, |usage| usage.resident);
+        Footprint { rss_mb: resident as f64 / f64::from(1 << 20), mappings: mappings() }
     }
+}
+
+#[cfg(target_os = "linux")]
+fn mappings() -> usize {
+    std::fs::read_to_string("/proc/self/maps").map_or(0, |maps| maps.lines().count())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn mappings() -> usize {
+    region::query_range(std::ptr::null::<u8>(), isize::MAX as usize)
+        .map_or(0, |regions| regions.take_while(Result::is_ok).count())
 }

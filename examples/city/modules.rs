@@ -175,7 +175,8 @@ fn compiler(language: Language) -> Command {
 fn rustc() -> Command {
     let mut command = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
     command.args(["--edition=2024", "--crate-type=cdylib", "-Copt-level=3", "-Cstrip=symbols", "--target"]);
-    command.arg(format!("{}-unknown-linux-gnu", env::consts::ARCH));
+    let system = if cfg!(target_os = "macos") { "apple-darwin" } else { "unknown-linux-gnu" };
+    command.arg(format!("{}-{system}", env::consts::ARCH));
     let linker = compiler(Language::C);
     command.arg("-C").arg(format!("linker={}", linker.get_program().display()));
     for argument in linker.get_args() {

@@ -4,13 +4,12 @@ mod support;
 
 use std::fmt::Write;
 use std::mem::offset_of;
-use std::process::Command;
 
 use midflight::ErrorKind;
 use midflight_c::hot_reload::*;
 use midflight_c::runtime_core::*;
 use midflight_c::runtime_types::*;
-use support::{MACHINES, Workshop, include};
+use support::{MACHINES, Workshop, host_compiler, include};
 
 macro_rules! checks {
     ($checks:ident, $c:literal, $rust:ty: $($field:ident),+ $(,)?) => {
@@ -107,18 +106,17 @@ fn structures_and_codes_are_those_of_the_headers() {
         writeln!(source, "static_assert((long long)({what}) == {value}, \"{what} is {value}\");").unwrap();
     }
     for machine in MACHINES {
-        for (compiler, file, standard) in
-            [("gcc", "layout.c", "c11"), ("gcc", "layout.c", "gnu11"), ("g++", "layout.cpp", "c++17")]
+        for (cpp, file, standard) in
+            [(false, "layout.c", "c11"), (false, "layout.c", "gnu11"), (true, "layout.cpp", "c++17")]
         {
             let file = workshop.file(file, source.as_bytes());
-            let compiler = format!("{machine}-linux-gnu-{compiler}");
-            let mut command = Command::new(&compiler);
+            let mut command = host_compiler(machine, cpp);
             command
                 .args(["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only"])
                 .arg(format!("-std={standard}"));
             let result = command.arg("-I").arg(include()).arg(&file).output();
             let result =
-                result.unwrap_or_else(|error| panic!("{compiler}: {error}; scripts/setup installs it"));
+                result.unwrap_or_else(|error| panic!("{command:?}: {error}; scripts/setup installs it"));
             assert!(
                 result.status.success(),
                 "{machine} {standard}: {}",

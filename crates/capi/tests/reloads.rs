@@ -100,6 +100,8 @@ fn parallel_loading_uses_so_many_threads() {
     own_threads_become(0);
 }
 
+// By ELF's debug information.
+#[cfg(target_os = "linux")]
 #[test]
 fn validation_refuses_what_does_not_fit() {
     let session = start("validate");
@@ -158,12 +160,11 @@ const TAMPERED: &str = r#"
     #include <stdint.h>
     #include <string.h>
     #include <sys/mman.h>
-    #include <unistd.h>
     int value(void) { return 7; }
-    int spare(void) { volatile int n = 0; for (int i = 0; i < 100; i++) n += i; return n; }
-    __attribute__((constructor)) static void tamper(void) {
-        uintptr_t page = sysconf(_SC_PAGESIZE), at = (uintptr_t)spare & ~(page - 1);
-        mprotect((void *)at, page, PROT_READ | PROT_WRITE | PROT_EXEC);
+    __attribute__((aligned(PAGE_SIZE))) int spare(void) { volatile int n = 0; for (int i = 0; i < 100; i++) n += i; return n; }
+    __attribute__((constructor, aligned(PAGE_SIZE))) static void tamper(void) {
+        uintptr_t page = PAGE_SIZE, at = (uintptr_t)spare & ~(page - 1);
+        mprotect((void *)at, page, PROT_READ | PROT_WRITE);
         *(volatile uint32_t *)(((uintptr_t)spare + 7) & ~(uintptr_t)3) ^= 0x10;
         mprotect((void *)at, page, PROT_READ | PROT_EXEC);
     }
@@ -174,12 +175,15 @@ fn integrity_is_verified() {
     let session = start("verify");
     let verify = with(|config| config.verify_integrity = true.into());
     ok(reload_with(session.module("sound", 1, &returns(1)), &verify));
-    let module = session.module("sound", 2, &TAMPERED.replace("return 7", "return 2"));
+    // SAFETY: takes a number.
+    let page_size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) }.to_string();
+    let tampered = TAMPERED.replace("PAGE_SIZE", &page_size);
+    let module = session.module("sound", 2, &tampered.replace("return 7", "return 2"));
     fails(reload_with(&module, &verify), ErrorKind::Integrity, "sound");
     assert_eq!(call(c"sound", c"value"), 2, "it is current nevertheless");
     ok(reload(session.module("sound", 3, &returns(3))));
     // Of another size: where the first was, the kernel has a copy of the page that was written.
-    let larger = TAMPERED.replace("return 7", "return 4") + "const char filler[100000] = { 1 };";
+    let larger = tampered.replace("return 7", "return 4") + "const char filler[100000] = { 1 };";
     let module = session.module("sound", 4, &larger);
     let back =
         with(|config| (config.verify_integrity, config.rollback_on_failure) = (true.into(), true.into()));

@@ -146,8 +146,9 @@ fn an_overflowing_queue_loses_nothing() {
     };
     watcher.watch(&path, quick(), None, Box::new(callback)).unwrap();
     log.is_next("1");
-    let limit = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
-    let limit: u32 = limit.trim().parse().unwrap();
+    // kqueue has none: a place is told once, however much came.
+    let limit = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events");
+    let limit: u32 = if cfg!(target_os = "linux") { limit.unwrap().trim().parse().unwrap() } else { 16384 };
     for round in 0..limit / 2 + 1000 {
         // Each comes and goes.
         let other = folder.at(&format!("other{}", round % 2));

@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 #[path = "../../../../tests/support/mod.rs"]
-mod workshop;
+mod shared;
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
@@ -16,7 +16,9 @@ use midflight_c::runtime_core::*;
 use midflight_c::runtime_types::*;
 
 #[allow(unused_imports, reason = "as above")]
-pub(crate) use workshop::{MACHINES, Workshop, count_mappings, mappings, this_test};
+pub(crate) use shared::{
+    MACHINES, Workshop, count_mappings, host_compiler, library_name, mappings, this_test,
+};
 
 /// The runtime, started with defaults, for one test at a time; stopped at its end.
 pub(crate) struct Session {
@@ -140,9 +142,50 @@ pub(crate) fn status() -> RuntimeStatus {
 
 /// The runtime's own threads: the kernel may count others, that tests are done with.
 pub(crate) fn own_threads() -> usize {
+    threads().iter().filter(|name| name.starts_with("midflight")).count()
+}
+
+/// The names of this process's threads.
+#[cfg(target_os = "linux")]
+pub(crate) fn threads() -> Vec<String> {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
-    let name = |task: PathBuf| std::fs::read_to_string(task.join("comm")).unwrap_or_default();
-    tasks.map(name).filter(|name| name.starts_with("midflight")).count()
+    tasks.map(|task| std::fs::read_to_string(task.join("comm")).unwrap_or_default()).collect()
+}
+
+/// The names of this process's threads (sys/proc_info.h).
+#[cfg(target_os = "macos")]
+pub(crate) fn threads() -> Vec<String> {
+    const PROC_PIDLISTTHREADS: c_int = 6;
+    let mut handles = [0_u64; 1024];
+    // SAFETY: writes at most what there is room for, and returns how many bytes.
+    let listed = unsafe {
+        libc::proc_pidinfo(
+            libc::getpid(),
+            PROC_PIDLISTTHREADS,
+            0,
+            handles.as_mut_ptr().cast(),
+            size_of_val(&handles) as c_int,
+        )
+    };
+    assert!(listed > 0, "{}", std::io::Error::last_os_error());
+    let name = |handle: &u64| {
+        // SAFETY: plain numbers and characters.
+        let mut info: libc::proc_threadinfo = unsafe { std::mem::zeroed() };
+        let size = size_of_val(&info) as c_int;
+        // SAFETY: as above. A thread that is over has no name.
+        unsafe {
+            libc::proc_pidinfo(
+                libc::getpid(),
+                libc::PROC_PIDTHREADINFO,
+                *handle,
+                (&raw mut info).cast(),
+                size,
+            )
+        };
+        // SAFETY: a string, as the last character stays zero.
+        unsafe { CStr::from_ptr(info.pth_name.as_ptr()) }.to_string_lossy().into_owned()
+    };
+    handles[..listed as usize / 8].iter().map(name).collect()
 }
 
 /// That the runtime has so many threads, soon: one that is new has the process's name, and one that was joined is there until the

@@ -42,6 +42,9 @@ type Short = ::object::U16<LE>;
 type Half = ::object::U32<LE>;
 type Word = ::object::U64<LE>;
 
+/// A linked file has a map of its object files only, which may be gone; and those of several are not one without being rewritten.
+const DEBUG_OMITTED: &str = "debug information of Mach-O files is not read; that of ELF files is, on Linux: build the module as such to have it";
+
 fn malformed(table: &'static str, problem: &'static str, at: u64) -> Error {
     Error::Malformed { table, problem, at }
 }

@@ -7,8 +7,8 @@ use super::sections::{CallKind, Place, Stubs};
 use super::segments::Layout;
 use super::symbols::SymbolTable;
 use super::tls::Variables;
-use super::{Half, Header, LE, Word, chained, exports, malformed, opcodes, table_of, unwind};
-use crate::debug::Symbols;
+use super::{DEBUG_OMITTED, Half, Header, LE, Word, chained, exports, malformed, opcodes, table_of, unwind};
+use crate::debug::{DebugInfo, Symbols};
 use crate::elf::note::Declared;
 use crate::image::{self, Source};
 use crate::{Binding, Error, Export, Host, Import, Protection, Region, ThreadLocals, Unwind, Verbatim};
@@ -250,6 +250,11 @@ impl<'data> Source<'data> for Shared<'data> {
 
     fn symbols(&self) -> Symbols<'data> {
         self.symbols.as_ref().map(|symbols| symbols.symbols(&self.layout)).unwrap_or_default()
+    }
+
+    fn debug(&self, _base: u64) -> DebugInfo<'data> {
+        let has = self.symbols.as_ref().is_some_and(SymbolTable::has_debug_map);
+        DebugInfo { sections: Vec::new(), omitted: has.then_some(DEBUG_OMITTED) }
     }
 
     fn link(

@@ -69,6 +69,11 @@ impl<'data> SymbolTable<'data> {
         })
     }
 
+    /// Whether it has a debug map: the object files, which hold the debug information.
+    pub(super) fn has_debug_map(&self) -> bool {
+        self.entries.iter().any(|entry| entry.n_type == macho::N_OSO)
+    }
+
     /// For debuggers: nothing of it is needed to run the module, so what is damaged is left out, and harms nothing else.
     pub(super) fn symbols(&self, layout: &Layout<'data>) -> Symbols<'data> {
         let mut symbols = Vec::with_capacity(self.entries.len());
@@ -83,15 +88,19 @@ impl<'data> SymbolTable<'data> {
             let name = name + u32::from(self.names.get(name as usize) == Some(&b'_'));
             symbols.push(Symbol { name, function: layout.sections.is_code(address), offset, size: 0 });
         }
-        // The table has no sizes: a function goes on to the next, or to the end of its section.
-        let of_function = |symbol: &&Symbol| symbol.function;
-        let mut starts: Vec<u64> = symbols.iter().filter(of_function).map(|symbol| symbol.offset).collect();
-        starts.sort_unstable();
-        for symbol in symbols.iter_mut().filter(|symbol| symbol.function) {
-            let next = starts.get(starts.partition_point(|start| *start <= symbol.offset));
-            let end = layout.code_end(symbol.offset);
-            symbol.size = next.map_or(end, |next| end.min(*next)) - symbol.offset;
-        }
+        size_functions(&mut symbols, |offset| layout.code_end(offset));
         Symbols { names: Cow::Borrowed(self.names), symbols }
+    }
+}
+
+/// The tables have no sizes: a function goes on to the next, or to the end of its section.
+pub(super) fn size_functions(symbols: &mut [Symbol], section_end: impl Fn(u64) -> u64) {
+    let of_function = |symbol: &&Symbol| symbol.function;
+    let mut starts: Vec<u64> = symbols.iter().filter(of_function).map(|symbol| symbol.offset).collect();
+    starts.sort_unstable();
+    for symbol in symbols.iter_mut().filter(|symbol| symbol.function) {
+        let next = starts.get(starts.partition_point(|start| *start <= symbol.offset));
+        let end = section_end(symbol.offset);
+        symbol.size = next.map_or(end, |next| end.min(*next)) - symbol.offset;
     }
 }

@@ -38,6 +38,11 @@ fn what_is_exported() {
         ["f", "hidden", "local", "d"].iter().all(|name| all.iter().any(|other| other == name)),
         "{all:?}"
     );
+    // From one to the next, or to the end of the section: so profilers find what an address is in.
+    let mut functions: Vec<_> = symbols.symbols.iter().filter(|symbol| symbol.function).collect();
+    functions.sort_by_key(|symbol| symbol.offset);
+    assert!(functions.len() > 2 && functions.iter().all(|symbol| symbol.size >= 4), "{functions:?}");
+    assert!(functions.windows(2).all(|two| two[0].offset + two[0].size <= two[1].offset), "{functions:?}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Names of all files, for debuggers and profilers. Nothing of it is needed to run the module, so what is damaged here is left
 //! out, and harms nothing else.
 
-use super::super::LE;
+use super::super::{DEBUG_OMITTED, LE};
 use super::Objects;
 use super::file::Home;
 use crate::debug::{DebugInfo, Symbol, Symbols};
@@ -40,16 +40,21 @@ impl<'data> Objects<'data> {
                 }
             }
         }
+        let code = self.sections.iter().filter(|section| section.part() == Some(Part::Code));
+        let mut ends: Vec<(u64, u64)> = code.map(|of| (of.offset, of.offset + of.size)).collect();
+        ends.sort_unstable();
+        super::super::symbols::size_functions(&mut all.symbols, |offset| {
+            let after = ends.partition_point(|(start, _)| *start <= offset);
+            ends[..after].last().map_or(offset, |(_, end)| offset.max(*end))
+        });
         all
     }
 
-    /// None: DWARF of Mach-O files is not handed on.
+    /// None: see [`DEBUG_OMITTED`].
     pub(super) fn debug_info(&self) -> DebugInfo<'data> {
         let has = self.files.iter().flat_map(|linked| &linked.file.sections);
         let any =
             has.clone().any(|header| header.segname.starts_with(b"__DWARF\0") && header.size.get(LE) != 0);
-        let omitted = any
-            .then_some("debug information of Mach-O files is not read: build the module as ELF to debug it");
-        DebugInfo { sections: Vec::new(), omitted }
+        DebugInfo { sections: Vec::new(), omitted: any.then_some(DEBUG_OMITTED) }
     }
 }
