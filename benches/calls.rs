@@ -16,13 +16,17 @@ midflight::module! {
 
 type Next = extern "C" fn(u64) -> u64;
 
+/// The module's, as linkers take it.
+const NAME: &str =
+    if cfg!(target_os = "macos") { "-Wl,-install_name,libcalled.dylib" } else { "-Wl,-soname,libcalled.so" };
+
 fn build() -> PathBuf {
     let folder = std::env::temp_dir();
     let (input, output) = (folder.join("midflight-bench-calls.c"), folder.join("midflight-bench-calls.so"));
     std::fs::write(&input, "unsigned long next(unsigned long x) { return x + 1; }")
         .expect("writing the module's source");
     let status = Command::new("cc")
-        .args(["-O2", "-fPIC", "-shared", "-Wl,-soname,libcalled.so", "-o"])
+        .args(["-O2", "-fPIC", "-shared", NAME, "-o"])
         .args([&output, &input])
         .status()
         .expect("a C compiler");

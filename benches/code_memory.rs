@@ -1,4 +1,5 @@
-//! How code memory is best written: private pages changed by mprotect, or a memfd that is written and then mapped.
+//! How code memory is best written: private pages changed by mprotect, or a memfd that is written and then mapped; on macOS, which has
+//! no memfd, MAP_JIT.
 //!
 //! `cargo bench --bench code_memory` prints, for each way, what a reload costs the thread that makes it, and what it costs a thread on
 //! the other core that does nothing but open frames and call the module: the sum
@@ -48,7 +49,11 @@ fn main() {
         println!("{way:18}{}", columns.map(|column| format!("{column:>24}")).concat());
     };
     heading(["", "stage p50, us", "stage p99, us", "reader loses, ns/reload", "and idle, ns/period"]);
-    let ways = ["write-once small", "memfd small", "write-once large", "memfd large"];
+    let ways = if cfg!(target_os = "macos") {
+        ["write-once small", "toggled small", "write-once large", "toggled large"]
+    } else {
+        ["write-once small", "memfd small", "write-once large", "memfd large"]
+    };
     let mut runs = vec![Vec::new(); ways.len()];
     for _ in 0..ROUNDS {
         for (way, runs) in ways.iter().zip(&mut runs) {
@@ -67,11 +72,18 @@ fn main() {
     let _ = std::fs::remove_dir_all(&folder);
 }
 
+/// The module's, as linkers take it.
+const NAME: &str = if cfg!(target_os = "macos") {
+    "-Wl,-install_name,libmeasured.dylib"
+} else {
+    "-Wl,-soname,libmeasured.so"
+};
+
 fn build(folder: &Path, name: &str, source: &str) {
     let (input, output) = (folder.join(format!("{name}.c")), folder.join(format!("{name}.so")));
     std::fs::write(&input, source).expect("writing the module's source");
     let status = Command::new("cc")
-        .args(["-O2", "-fPIC", "-shared", "-Wl,-soname,libmeasured.so", "-o"])
+        .args(["-O2", "-fPIC", "-shared", NAME, "-o"])
         .args([&output, &input])
         .status()
         .expect("a C compiler");
@@ -93,7 +105,11 @@ fn child(way: &str, folder: &PathBuf) -> Vec<f64> {
 fn measure(way: &str, folder: &str) {
     let (backing, size) = way.split_once(' ').expect("way and size");
     let mut config = Config::default();
-    config.backing = if backing == "memfd" { Backing::Memfd } else { Backing::WriteOnce };
+    config.backing = match backing {
+        "memfd" => Backing::Memfd,
+        "toggled" => Backing::Toggled,
+        _ => Backing::WriteOnce,
+    };
     let rt = Runtime::start_with(config).expect("the runtime");
     let path = Path::new(folder).join(format!("{size}.so"));
     // SAFETY: `call` is as declared.

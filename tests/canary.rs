@@ -44,7 +44,8 @@ fn config(way: &str) -> Config {
     (config.backing, config.force_fences) = match way {
         "memfd" => (Backing::Memfd, false),
         "write once" => (Backing::WriteOnce, false),
-        "fences" => (Backing::Memfd, true),
+        "toggled" => (Backing::Toggled, false),
+        "fences" => (config.backing, true),
         _ => unreachable!("{way}"),
     };
     config
@@ -376,7 +377,8 @@ impl Drop for Stop<'_> {
 fn run(way: &str, seed: u64, duration: Duration) {
     let shop = Workshop::new("canary");
     let rt = Runtime::start_with(config(way)).unwrap();
-    assert_eq!(rt.is_asymmetric(), way != "fences" && !support::is_forced("no-membarrier"));
+    let has_membarrier = cfg!(target_os = "linux") && !support::is_forced("no-membarrier");
+    assert_eq!(rt.is_asymmetric(), has_membarrier && way != "fences");
     let files = [("canary_a", true), ("canary_b", false), ("canary_u", false)].map(|(module, is_a)| {
         let text = |file| if is_a { source_a(file) } else { source(module, file as i32) };
         std::array::from_fn(|file| shop.module(module, file as u32, &text(file)))
@@ -463,14 +465,22 @@ fn canaries(test: &str, way: &str) {
     assert!(output.status.success(), "{SEED}={seed}: {:?}\n{said}\n{told}", output.status);
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn canaries_with_membarrier_and_memfd() {
     canaries("canaries_with_membarrier_and_memfd", "memfd");
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn canaries_with_membarrier_and_mprotect() {
     canaries("canaries_with_membarrier_and_mprotect", "write once");
+}
+
+#[cfg(target_os = "macos")]
+#[test]
+fn canaries_with_fences_and_map_jit() {
+    canaries("canaries_with_fences_and_map_jit", "toggled");
 }
 
 #[test]
@@ -503,7 +513,8 @@ fn a_stale_call_ends_the_process() {
         drop(shop);
         std::process::exit(stale());
     }
-    for way in ["memfd", "write once"] {
+    let ways = if cfg!(target_os = "linux") { ["memfd", "write once"] } else { ["toggled", "write once"] };
+    for way in ways {
         let output = this_test(TEST).env(WAY, way).output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
         assert!(said.contains(STALE), "{way}: {said} {}", String::from_utf8_lossy(&output.stderr));

@@ -1,5 +1,7 @@
 //! gdb sees what is loaded: names, lines and callers, in each version, and nothing of what is gone.
 
+#![cfg(target_os = "linux")]
+
 mod support;
 
 use std::path::Path;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Barrier, mpsc};
 
-use midflight::{Error, Runtime};
+use midflight::Runtime;
 use support::{Workshop, start};
 
 midflight::module! {
@@ -345,92 +345,96 @@ fn a_forked_child_has_its_own() {
     unload(rt, "counter");
 }
 
-const LIBRARY: &str = "__thread int before = 1; __thread int theirs = 33;
+/// Variables of libraries, of nobody, and of other modules. In ELF only: macOS tells nobody where a library's are, and linkers for it refuse
+/// the others.
+#[cfg(target_os = "linux")]
+mod of_others {
+    use super::*;
+    use midflight::Error;
+
+    const LIBRARY: &str = "__thread int before = 1; __thread int theirs = 33;
     unsigned long address_of_theirs(void) { return (unsigned long)&theirs; }";
 
-const USER: &str = "extern __thread int theirs; unsigned long address_of_theirs(void);
+    const USER: &str = "extern __thread int theirs; unsigned long address_of_theirs(void);
     int value(void) { return theirs; }
     int is_same(void) { return (unsigned long)&theirs == address_of_theirs(); }";
 
-/// A library that is open until the end of the test. The module has it by DT_NEEDED, which names it alone.
-struct Library {
-    path: PathBuf,
-    handle: *mut libc::c_void,
-}
-
-impl Library {
-    fn open(shop: &Workshop, name: &str, arguments: &[&str]) -> Self {
-        let path = module(shop, name, 1, LIBRARY, arguments);
-        let c_path = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
-        // SAFETY: a library without constructors.
-        let handle = unsafe { libc::dlopen(c_path.as_ptr(), libc::RTLD_NOW) };
-        assert!(!handle.is_null());
-        Self { path, handle }
+    /// A library that is open until the end of the test. The module has it by DT_NEEDED, which names it alone.
+    struct Library {
+        path: PathBuf,
+        handle: *mut libc::c_void,
     }
-}
 
-impl Drop for Library {
-    fn drop(&mut self) {
-        // SAFETY: opened above.
-        unsafe { libc::dlclose(self.handle) };
+    impl Library {
+        fn open(shop: &Workshop, name: &str, arguments: &[&str]) -> Self {
+            let path = module(shop, name, 1, LIBRARY, arguments);
+            let c_path = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
+            // SAFETY: a library without constructors.
+            let handle = unsafe { libc::dlopen(c_path.as_ptr(), libc::RTLD_NOW) };
+            assert!(!handle.is_null());
+            Self { path, handle }
+        }
     }
-}
 
-// macOS tells nobody where a library's are, and its linkers refuse what the other two do.
-#[cfg(target_os = "linux")]
-#[test]
-fn variables_of_libraries_are_the_libraries_own() {
-    let (rt, shop, _turn) = start("libraries");
-    // With functions alone its storage is dynamic; glibc makes it static, if there is room, for descriptors of AArch64 and
-    // for code that reads at a fixed place.
-    let dynamic = Library::open(&shop, "dynamic_storage", &[dialects()[0]]);
-    let fixed = Library::open(&shop, "static_storage", &["-ftls-model=initial-exec"]);
-    let mut version = 0;
-    let mut uses = |library: &Library, arguments: &[&str]| {
-        version += 1;
-        let arguments: Vec<&str> =
-            arguments.iter().copied().chain([library.path.to_str().unwrap()]).collect();
-        load(rt, &module(&shop, "user", version, USER, &arguments));
-        let check = || {
-            let frame = rt.frame();
-            assert_eq!((user::value(&frame), user::is_same(&frame)), (33, 1), "{arguments:?}");
+    impl Drop for Library {
+        fn drop(&mut self) {
+            // SAFETY: opened above.
+            unsafe { libc::dlclose(self.handle) };
+        }
+    }
+
+    #[test]
+    fn variables_of_libraries_are_the_libraries_own() {
+        let (rt, shop, _turn) = start("libraries");
+        // With functions alone its storage is dynamic; glibc makes it static, if there is room, for descriptors of AArch64 and
+        // for code that reads at a fixed place.
+        let dynamic = Library::open(&shop, "dynamic_storage", &[dialects()[0]]);
+        let fixed = Library::open(&shop, "static_storage", &["-ftls-model=initial-exec"]);
+        let mut version = 0;
+        let mut uses = |library: &Library, arguments: &[&str]| {
+            version += 1;
+            let arguments: Vec<&str> =
+                arguments.iter().copied().chain([library.path.to_str().unwrap()]).collect();
+            load(rt, &module(&shop, "user", version, USER, &arguments));
+            let check = || {
+                let frame = rt.frame();
+                assert_eq!((user::value(&frame), user::is_same(&frame)), (33, 1), "{arguments:?}");
+            };
+            check();
+            std::thread::scope(|scope| drop(scope.spawn(check)));
         };
-        check();
-        std::thread::scope(|scope| drop(scope.spawn(check)));
-    };
-    for dialect in dialects() {
-        uses(&dynamic, &[dialect]);
-        uses(&fixed, &[dialect]);
+        for dialect in dialects() {
+            uses(&dynamic, &[dialect]);
+            uses(&fixed, &[dialect]);
+        }
+        uses(&fixed, &["-ftls-model=initial-exec"]);
+        let model = ["-ftls-model=initial-exec", dynamic.path.to_str().unwrap()];
+        // SAFETY: it is refused.
+        let error = unsafe { rt.load(module(&shop, "user", 99, USER, &model)) }.unwrap_err().to_string();
+        assert!(error.contains("`theirs`"), "{error}");
+        unload(rt, "user");
     }
-    uses(&fixed, &["-ftls-model=initial-exec"]);
-    let model = ["-ftls-model=initial-exec", dynamic.path.to_str().unwrap()];
-    // SAFETY: it is refused.
-    let error = unsafe { rt.load(module(&shop, "user", 99, USER, &model)) }.unwrap_err().to_string();
-    assert!(error.contains("`theirs`"), "{error}");
-    unload(rt, "user");
-}
 
-#[cfg(target_os = "linux")]
-#[test]
-fn a_weak_variable_that_nobody_has_is_at_null() {
-    let (rt, shop, _turn) = start("weak");
-    let source = "extern __thread int nowhere __attribute__((weak));
+    #[test]
+    fn a_weak_variable_that_nobody_has_is_at_null() {
+        let (rt, shop, _turn) = start("weak");
+        let source = "extern __thread int nowhere __attribute__((weak));
                   unsigned long undefined(void) { return (unsigned long)&nowhere; }";
-    load(rt, &module(&shop, "weak", 1, source, &[dialects()[1]]));
-    assert_eq!(weak::undefined(&rt.frame()), 0);
-    unload(rt, "weak");
-}
+        load(rt, &module(&shop, "weak", 1, source, &[dialects()[1]]));
+        assert_eq!(weak::undefined(&rt.frame()), 0);
+        unload(rt, "weak");
+    }
 
-#[cfg(target_os = "linux")]
-#[test]
-fn a_variable_of_another_module_is_refused() {
-    let (rt, shop, _turn) = start("neighbour");
-    load(rt, &shop.module("neighbour", 1, LIBRARY));
-    // SAFETY: it is refused.
-    let error = unsafe { rt.load(shop.module("user", 100, USER)) }.unwrap_err();
-    assert!(
-        matches!(&error, Error::DataImport { symbol, module, .. } if symbol == "theirs" && module == "neighbour"),
-        "{error}"
-    );
-    unload(rt, "neighbour");
+    #[test]
+    fn a_variable_of_another_module_is_refused() {
+        let (rt, shop, _turn) = start("neighbour");
+        load(rt, &shop.module("neighbour", 1, LIBRARY));
+        // SAFETY: it is refused.
+        let error = unsafe { rt.load(shop.module("user", 100, USER)) }.unwrap_err();
+        assert!(
+            matches!(&error, Error::DataImport { symbol, module, .. } if symbol == "theirs" && module == "neighbour"),
+            "{error}"
+        );
+        unload(rt, "neighbour");
+    }
 }

@@ -121,6 +121,7 @@ impl Watcher {
 }
 
 /// A thread of this process with this name, by its number.
+#[cfg(target_os = "linux")]
 fn threads_named(name: &str) -> Vec<PathBuf> {
     let is = |task: &PathBuf| fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.trim_end() == name);
     let tasks = fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
