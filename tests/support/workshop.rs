@@ -40,7 +40,10 @@ pub(crate) fn library_name(module: &str) -> String {
 pub(crate) fn host_compiler(machine: &str, cpp: bool) -> Command {
     if cfg!(target_os = "macos") {
         let mut compiler = Command::new(if cpp { "c++" } else { "cc" });
-        compiler.args(["-target", &apple(machine)]);
+        // For its own machine and system a compiler needs no word.
+        if machine != std::env::consts::ARCH {
+            compiler.args(["-target", &apple(machine)]);
+        }
         return compiler;
     }
     Command::new(format!("{machine}-linux-gnu-{}", if cpp { "g++" } else { "gcc" }))
