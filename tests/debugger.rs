@@ -93,6 +93,7 @@ fn gdb_breaks_in_each_version_and_shows_function_file_and_line() {
         return debugged_process();
     }
     let shop = Workshop::new("gdb");
+    // `unsigned long`, because gdb may take `char` for Rust's, of four bytes.
     let script = "set pagination off
 set width 0
 set breakpoint pending on
@@ -112,9 +113,9 @@ echo == line 24\\n
 backtrace
 continue
 echo == unloaded\\n
-info frame
+backtrace 2
 set language c
-output *(void **)((char *)&__jit_debug_descriptor + 16)
+output *(void **)((unsigned long)&__jit_debug_descriptor + 16)
 echo \\n
 info symbol $old
 kill
