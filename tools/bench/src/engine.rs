@@ -50,7 +50,8 @@ fn checked<T: PartialOrd + Default>(result: T) -> Result<T> {
 /// So many rounds.
 pub(crate) fn measure(folder: &Path, rounds: usize) -> Result<Samples> {
     let files = [1, 2].map(|version| modules::version_file(folder, version));
-    let paths = files.each_ref().map(|file| CString::new(file.as_os_str().as_bytes()).expect("a path has no zeros"));
+    let paths =
+        files.each_ref().map(|file| CString::new(file.as_os_str().as_bytes()).expect("a path has no zeros"));
     // SAFETY: it takes nothing.
     checked(unsafe { engine_start() })?;
     let rt = Runtime::start()?;

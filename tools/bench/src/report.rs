@@ -69,6 +69,7 @@ impl Report {
         let pointer = ("function pointer in memory", "pointer");
         compare("call through a pinned table", "pinned", pointer, AtMost(1.05));
         compare("trampoline call, unpinned", "trampoline", pointer, AtMost(1.15));
+        compare("trampoline call, unpinned", "trampoline", ("linker's stub (PLT)", "stub"), Goal::None);
         compare("call through a pinned table", "pinned", ("direct call", "direct"), Goal::None);
         let epoch = ("crossbeam-epoch pin + unpin", "crossbeam-epoch");
         compare("pin + unpin", "pin", epoch, AtMost(0.20));
@@ -90,7 +91,13 @@ impl Report {
         let call = |name| of_variants(&samples, name);
         let pointer = ("function pointer in memory, from C", call("pointer"));
         compare("trampoline call, unpinned, from C", "ns", call("trampoline"), pointer, AtMost(1.15));
-        compare("frame begin + end from C", "ns", call("frame C"), ("from Rust", call("frame Rust")), Goal::None);
+        compare(
+            "frame begin + end from C",
+            "ns",
+            call("frame C"),
+            ("from Rust", call("frame Rust")),
+            Goal::None,
+        );
         let rust = ("Runtime::load, the same runtime", median(&samples["reload Rust"]));
         compare("hot_reload_module", "us", median(&samples["reload C"]), rust, AtMost(1.05));
         Ok(())
