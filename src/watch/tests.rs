@@ -100,6 +100,12 @@ impl Log {
         assert_eq!(self.0.recv_timeout(QUIET), Err(RecvTimeoutError::Timeout));
     }
 
+    /// The callback goes soon, and is told nothing before.
+    #[track_caller]
+    fn ends(&self) {
+        assert_eq!(self.0.recv_timeout(AMPLE), Err(RecvTimeoutError::Disconnected));
+    }
+
     /// The callback is gone.
     #[track_caller]
     fn is_over(&self) {
