@@ -95,7 +95,12 @@ fn callbacks_may_watch_unwatch_and_stop() {
     drop(own_guard);
     log.is_next("1");
     other_log.is_next("1");
-    // Both callbacks are dropped, when they have returned.
+    // Both callbacks are dropped, their variables one after the other, and the thread ends.
+    let deadline = Instant::now() + AMPLE;
+    while Arc::strong_count(&watcher) > 1 {
+        assert!(Instant::now() < deadline);
+        thread::yield_now();
+    }
     log.ends();
     other_log.ends();
     // And it starts again.
