@@ -1,6 +1,6 @@
 //! What a call costs, by each way of making it, beside a plain call through a pointer from dlopen.
 //!
-//! `cargo bench --bench calls`
+//! `cargo bench -p midflight-benches --bench calls`
 
 use std::ffi::CString;
 use std::hint::black_box;

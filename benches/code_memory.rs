@@ -1,7 +1,7 @@
 //! How code memory is best written: private pages changed by mprotect, or a memfd that is written and then mapped; on macOS, which has
 //! no memfd, MAP_JIT.
 //!
-//! `cargo bench --bench code_memory` prints, for each way, what a reload costs the thread that makes it, and what it costs a thread on
+//! `cargo bench -p midflight-benches --bench code_memory` prints, for each way, what a reload costs the thread that makes it, and what it costs a thread on
 //! the other core that does nothing but open frames and call the module: the sum
 //! of its gaps of 0.5 to 100 us. Interrupts (the TLB shoot-downs of mprotect and munmap, membarrier) are of that length; what is longer is the
 //! scheduler giving the core to somebody else. Each run is a process of its own, since a

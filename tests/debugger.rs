@@ -143,7 +143,7 @@ kill
         "version 1",
         &["#0  step_inside (x=5) at ", "-debugged-1/module.c:11\n", "#1 ", "in step (x=5) at "],
     );
-    shows("version 1", &["-debugged-1/module.c:13\n", "debugger::debugged_process", "$1 = 5"]);
+    shows("version 1", &["-debugged-1/module.c:13\n", "debugged_process ()", "$1 = 5"]);
     shows(
         "version 2",
         &["#0  step_inside (x=5) at ", "-debugged-2/module.c:21\n", "-debugged-2/module.c:23\n"],

@@ -374,8 +374,9 @@ fn more_threads_than_are_stopped_at_once() {
     let _alone = alone();
     let _parked = Parked::new(stop::BATCH + 10);
     let busy = Busy::new(|flags| hold(Where::Vector, flags, hidden(23), !0));
-    let scan = pass(|| vec![text(23)]);
-    assert!(scan.threads > stop::BATCH + 10, "{}", scan.threads);
+    // On a busy machine the time of one pass may not be enough for all of them.
+    let mut passes = std::iter::repeat_with(|| pass(|| vec![text(23)])).take(30);
+    let scan = passes.find(|scan| scan.threads > stop::BATCH + 10 && scan.complete).expect("one sees all");
     assert_eq!(hits(&scan, busy.id), [0]);
 }
 

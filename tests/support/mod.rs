@@ -1,6 +1,7 @@
 //! What the tests share: the runtime, and modules.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+mod kept;
 mod workshop;
 
 use std::process::Command;

@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::kept;
+
 /// The two instruction sets, by the name in the compilers' names.
 pub(crate) const MACHINES: [&str; 2] = ["x86_64", "aarch64"];
 
@@ -146,7 +148,7 @@ impl Workshop {
         arguments: &[&str],
     ) -> PathBuf {
         let input = self.source(machine, module, version, "c", source);
-        library(compiler(machine, false), module, &input, arguments)
+        self.library(compiler(machine, false), module, &input, arguments)
     }
 
     /// As [`module`](Self::module), from C++.
@@ -157,7 +159,26 @@ impl Workshop {
         if headers().is_some() {
             compiler.arg(self.file("libstdc++.tbd", LIBSTDCPP.as_bytes()));
         }
-        library(compiler, module, &input, arguments)
+        self.library(compiler, module, &input, arguments)
+    }
+
+    fn library(&self, mut compiler: Command, module: &str, input: &Path, arguments: &[&str]) -> PathBuf {
+        let output = input.with_file_name(library_name(module));
+        compiler.args(as_library(module));
+        self.compile(compiler, input, &output, arguments);
+        output
+    }
+
+    /// Compiles a file, unless this was done before.
+    fn compile(&self, mut compiler: Command, input: &Path, output: &Path, arguments: &[&str]) {
+        let own = self.folder.to_str().expect("a name in UTF-8");
+        let names_file =
+            compiler.get_args().any(|argument| argument.to_str().is_some_and(|text| text.contains(own)));
+        if names_file || arguments.iter().any(|argument| argument.contains(own)) {
+            run(compiler.arg("-o").args([output, input]).args(arguments));
+        } else {
+            kept::compile(compiler, input, output, arguments);
+        }
     }
 
     /// C++ that a test loads into its own process, as a host in C++ would be.
@@ -185,7 +206,8 @@ impl Workshop {
         let input = self.file(name, source.as_bytes());
         let output = input.with_extension("o");
         let mut compiler = compiler(std::env::consts::ARCH, name.ends_with(".cpp"));
-        run(compiler.args(["-c", "-Wall", "-o"]).args([&output, &input]).args(arguments));
+        compiler.args(["-c", "-Wall"]);
+        self.compile(compiler, &input, &output, arguments);
         output
     }
 
@@ -214,7 +236,7 @@ impl Workshop {
             rustc.arg("-C").arg("link-arg=-Wl,-z,max-page-size=65536");
             rustc.arg("-C").arg(format!("link-arg=-Wl,-soname,{}", library_name(module)));
         }
-        run(rustc.args(arguments).arg("-o").args([&output, &input]));
+        self.compile(rustc, &input, &output, arguments);
         output
     }
 
@@ -229,12 +251,6 @@ impl Workshop {
         run(Command::new(archiver).arg("rcs").arg(&output).args(members));
         output
     }
-}
-
-fn library(mut compiler: Command, module: &str, input: &Path, arguments: &[&str]) -> PathBuf {
-    let output = input.with_file_name(library_name(module));
-    run(compiler.args(as_library(module)).arg("-o").args([&output, input]).args(arguments));
-    output
 }
 
 /// Mach-O whatever the tests' own modules are, for arm64-apple-macos: there are no headers of Apple's, so sources declare what they use.
@@ -262,8 +278,8 @@ impl Workshop {
         let input = self.file(name, source.as_bytes());
         let output = input.with_extension("o");
         let mut compiler = Command::new("clang-19");
-        compiler.args(["-target", "arm64-apple-macos11", "-O2", "-c", "-o"]).args([&output, &input]);
-        run(compiler.args(arguments));
+        compiler.args(["-target", "arm64-apple-macos11", "-O2", "-c"]);
+        self.compile(compiler, &input, &output, arguments);
         output
     }
 

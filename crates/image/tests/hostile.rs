@@ -231,12 +231,12 @@ fn names_that_share_one_long_string_take_no_quadratic_time() {
         for (tag, value) in [(6, symbols), (5, strings), (10, 300_000), (4, hash)] {
             set_dynamic(&mut bytes, tag, value);
         }
-        let started = std::time::Instant::now();
+        let clock = common::clock::Clock::start();
         let image = Image::parse(&bytes, machine, 4096, SMALL_SPAN).unwrap();
         assert_eq!(image.exports().len(), count - 1);
         assert_eq!(image.export("x"), None);
         assert_eq!(image.exports()[0].name.len(), 299_998);
-        assert!(started.elapsed().as_secs() < 10, "{:?}", started.elapsed());
+        clock.within(10.0);
     }
 }
 

@@ -2,6 +2,7 @@
 // Each test file is a crate of its own and uses what it needs of this.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod clock;
 pub mod model;
 pub mod refused;
 

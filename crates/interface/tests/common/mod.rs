@@ -2,6 +2,9 @@
 // Each test file is a crate of its own and uses what it needs of this.
 #![allow(dead_code, unreachable_pub)]
 
+#[path = "../../../image/tests/common/clock.rs"]
+pub mod clock;
+
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
