@@ -2,6 +2,9 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
+# One that scripts/setup has installed.
+PATH=$PATH:$PWD/target/nextest/bin
+
 # What only one run uses need not be kept for the next: tests build in 42 s instead of 55.
 export CARGO_INCREMENTAL=0
 

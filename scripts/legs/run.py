@@ -229,6 +229,8 @@ def main() -> int:
     parser.add_argument("--only", action="append", default=[], metavar="LEG", choices=names, help="this leg; may be repeated")
     parser.add_argument("--skip", action="append", default=[], metavar="LEG", choices=names, help="not this leg; may be repeated")
     parser.add_argument("--at-once", type=int, default=2, metavar="N", help="how many legs run at a time [2]")
+    parser.add_argument("--times", type=int, default=1, metavar="N", help="run them so many times in a row [1]")
+    parser.add_argument("--busy", type=int, default=0, metavar="N", help="so many busy loops beside them [0]")
     parser.add_argument("--list", action="store_true", help="print the legs, and run nothing")
     options = parser.parse_args()
 
@@ -236,14 +238,29 @@ def main() -> int:
         for leg in legs:
             print(f"{leg.name:20} {leg.budget:5d} s  {leg.about}")
         return 0
-    for leg in legs:
-        if leg.name in options.skip or (options.only and leg.name not in options.only):
-            leg.result = "skipped"
-
     OUT.mkdir(parents=True, exist_ok=True)
-    started = float(os.environ.get("MIDFLIGHT_TEST_STARTED", time.time()))
+    neighbours = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(options.busy)]
+    failed = []
     try:
-        run_all(legs, max(1, options.at_once), full)
+        for time_ in range(options.times):
+            started = time.time() if time_ else float(os.environ.get("MIDFLIGHT_TEST_STARTED", time.time()))
+            legs = find_legs(full)
+            for leg in legs:
+                if leg.name in options.skip or (options.only and leg.name not in options.only):
+                    leg.result = "skipped"
+            failed += run_once(legs, max(1, options.at_once), full, started)
+    finally:
+        for neighbour in neighbours:
+            neighbour.kill()
+    if options.times > 1:
+        print(f"{options.times} times; legs that failed: {' '.join(failed) or 'none'}")
+    return 1 if failed else 0
+
+
+def run_once(legs: list[Leg], at_once: int, full: bool, started: float) -> list[str]:
+    """Runs the legs, says how it went, and returns which have failed."""
+    try:
+        run_all(legs, at_once, full)
     except KeyboardInterrupt:
         for leg in legs:
             end(leg)
@@ -257,11 +274,11 @@ def main() -> int:
             print(leg.line())
     if skipped := [leg.name for leg in legs if leg.result == "skipped"]:
         print(f"skipped on request: {' '.join(skipped)}")
-    failed = [leg for leg in legs if leg.result == "FAILED"]
-    print(f"legs that failed: {' '.join(leg.name for leg in failed) or 'none'}")
-    # The line that says how many tests there were, last: a run that only some failed by is read by it.
-    print(f"{sum(leg.passed for leg in legs)} passed, {sum(leg.failed for leg in legs)} failed")
-    return 1 if failed else 0
+    failed = [leg.name for leg in legs if leg.result == "FAILED"]
+    print(f"legs that failed: {' '.join(failed) or 'none'}")
+    # How many tests there were: the last line, which those look for who read what a run printed.
+    print(f"{sum(leg.passed for leg in legs)} passed, {sum(leg.failed for leg in legs)} failed", flush=True)
+    return failed
 
 
 if __name__ == "__main__":
