@@ -112,6 +112,8 @@ impl Object {
 /// A version that is in the list, until this is dropped.
 pub(crate) struct Registered {
     object: Arc<Object>,
+    /// How many there had been when it came.
+    pub(super) number: u64,
 }
 
 impl Registered {
@@ -120,7 +122,7 @@ impl Registered {
         let mut loaded = lock();
         loaded.objects.insert(object.base, object.clone());
         loaded.added += 1;
-        Self { object }
+        Self { object, number: loaded.added }
     }
 }
 

@@ -344,7 +344,7 @@ impl Linked<'_, '_> {
             destructors: self.destructors,
             initialised: AtomicBool::new(false),
             origin: OnceLock::new(),
-            _registration: registration,
+            registration,
             tenant: self.tenant,
             block,
             _libraries: self.bound.libraries,

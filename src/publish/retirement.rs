@@ -5,6 +5,7 @@
 //! outside every frame, where no pin proves anything. Such versions are *retained* until it is known that nobody is inside.
 //! docs/dispatch.md proves that nothing is freed which somebody is inside (theorem 2), and says on what conditions.
 
+use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -204,8 +205,10 @@ impl Retirement {
                 }
             });
         }
-        let (lingering, free): (Vec<_>, Vec<_>) = dying.into_iter().partition(Version::is_busy);
+        let (lingering, mut free): (Vec<_>, Vec<_>) = dying.into_iter().partition(Version::is_busy);
         self.lingering.extend(lingering);
+        // The latest first: libgcc 12 searches a list that begins with those. (Of 10,000 by name that took 1.5 s.)
+        free.sort_unstable_by_key(|version| Reverse(version.order()));
         free.len()
     }
 }

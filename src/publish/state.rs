@@ -155,10 +155,8 @@ impl State {
         versions().try_for_each(|version| self.check_version(version, &next))?;
         versions().try_for_each(|version| self.check_calls(version, &next))?;
         // Those that stay have not changed since, and did not call them then.
-        let gone = next.iter().filter(|(_, version)| version.is_none()).map(|(name, _)| name);
-        for name in gone.clone() {
-            self.check_callers(name, self.retirement.kept())?;
-        }
+        let gone = next.iter().filter(|(_, version)| version.is_none()).map(|(name, _)| name.clone());
+        check_callers(&gone.collect(), self.retirement.kept())?;
         let mut changes = Vec::new();
         for (name, version) in &next {
             self.bind_slots(name, version.as_deref(), &mut changes);
@@ -265,12 +263,12 @@ impl State {
     /// call, some of which may be new.
     pub(super) fn next_bindings(&self, staged: &[Arc<Version>]) -> Vec<Change> {
         let mut changes = Vec::new();
-        let changed = staged.iter().map(|version| &**version.name());
         let called = staged.iter().flat_map(|version| version.calls()).map(|(module, _)| module);
-        for module in changed.chain(called).collect::<BTreeSet<_>>() {
-            let staged = staged.iter().find(|version| &**version.name() == module);
-            let version = staged.or_else(|| self.loaded(module).ok()).map(|version| &**version);
-            self.bind_slots(module, version, &mut changes);
+        let mut next: BTreeMap<&str, Option<&Arc<Version>>> =
+            called.map(|module| (module, self.loaded(module).ok())).collect();
+        next.extend(staged.iter().map(|version| (&**version.name(), Some(version))));
+        for (module, version) in next {
+            self.bind_slots(module, version.map(|version| &**version), &mut changes);
         }
         changes
     }
@@ -479,10 +477,8 @@ impl State {
             return Ok(());
         }
         let staying =
-            || self.current().map(|version| &**version).filter(|version| !names.contains(version.name()));
-        for name in &names {
-            self.check_callers(name, staying().chain(self.retirement.kept()))?;
-        }
+            self.current().map(|version| &**version).filter(|version| !names.contains(version.name()));
+        check_callers(&names, staying.chain(self.retirement.kept()))?;
         let mut changes = Vec::new();
         names.iter().for_each(|name| self.bind_slots(name, None, &mut changes));
         let table = self.tables.with(&changes);
@@ -491,20 +487,6 @@ impl State {
         }
         self.publish(table, &changes, names.into_iter().map(|name| (name, None)).collect());
         Ok(())
-    }
-
-    /// That none of these versions depends on a module that is to go.
-    fn check_callers<'v>(
-        &self,
-        module: &str,
-        versions: impl Iterator<Item = &'v Version>,
-    ) -> Result<(), Error> {
-        let depends = |v: &&Version| **v.name() != *module && v.depends_on(module);
-        let by: BTreeSet<_> = versions.filter(depends).map(|version| version.name().to_string()).collect();
-        match by.is_empty() {
-            true => Ok(()),
-            false => Err(Error::StillImported { module: module.into(), by: by.into_iter().collect() }),
-        }
     }
 
     pub(super) fn loaded(&self, module: &str) -> Result<&Arc<Version>, Error> {
@@ -559,6 +541,25 @@ impl State {
     fn called_by(&self, module: &str) -> Vec<Arc<str>> {
         let version = self.loaded(module).into_iter();
         version.flat_map(|version| version.calls()).map(|(called, _)| called.into()).collect()
+    }
+}
+
+/// That none of these versions depends on a module that is to go, but its own. Looks at each version once, however many go.
+fn check_callers<'v>(
+    going: &BTreeSet<Arc<str>>,
+    versions: impl Iterator<Item = &'v Version>,
+) -> Result<(), Error> {
+    let mut callers = BTreeMap::<&str, BTreeSet<&str>>::new();
+    for version in versions {
+        let others = version.dependencies().filter(|on| **on != **version.name() && going.contains(*on));
+        others.for_each(|on| _ = callers.entry(on).or_default().insert(version.name()));
+    }
+    match callers.pop_first() {
+        None => Ok(()),
+        Some((module, by)) => Err(Error::StillImported {
+            module: module.into(),
+            by: by.into_iter().map(Into::into).collect(),
+        }),
     }
 }
 
