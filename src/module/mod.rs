@@ -18,4 +18,4 @@ pub(crate) use interfaces::{Interfaces, Origin};
 pub(crate) use phases::Clock;
 pub use phases::Phases;
 pub(crate) use stage::{Code, Found, Libraries, Linked, Neighbours, Placed, bind, place};
-pub(crate) use version::{Version, Versions, dependencies_first};
+pub(crate) use version::{Version, Versions, callers_first, dependencies_first};

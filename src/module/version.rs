@@ -11,9 +11,11 @@ use super::Origin;
 use super::exports::{Exported, Exports};
 use super::hooks::Hooks;
 use super::stage::Code;
+use crate::call::home::{Home, Key};
 use crate::code::Block;
 use crate::debug::Registration;
 use crate::host::Tenant;
+use crate::host::places::Id;
 use crate::os::library::Library;
 use crate::unwind;
 
@@ -159,6 +161,26 @@ impl Version {
         unsafe { self.hooks.init() }
     }
 
+    /// Its module and number.
+    pub(crate) fn key(&self) -> Key {
+        (self.name.clone(), self.number)
+    }
+
+    /// Where it belongs from now on. None: it is current.
+    pub(crate) fn set_home(&self, home: Option<Home>) {
+        self.tenant.set_home(home);
+    }
+
+    /// Where it belongs, if it is not current.
+    pub(crate) fn home(&self) -> Option<Home> {
+        self.tenant.home()
+    }
+
+    /// Whether the host knows it by this id.
+    pub(crate) fn is_tenant(&self, id: Id) -> bool {
+        self.tenant.is(id)
+    }
+
     /// Takes what it left in threads out of them, for [`Self::finalise`]. No frame is inside it any more. False if a thread
     /// that exits is inside it now: then it is too early.
     pub(crate) fn evict(&self) -> bool {
@@ -211,17 +233,26 @@ unsafe extern "C" {
     static environ: Strings;
 }
 
-/// The versions in an order in which each comes after those of them that it calls or needs; in a cycle, as given. Constructors run
-/// in this order, destructors in its reverse.
+/// Versions of different modules in an order in which each comes after those of them that it calls or needs; in a cycle, as given.
+/// Constructors run in this order.
 pub(crate) fn dependencies_first<'v>(versions: impl IntoIterator<Item = &'v Version>) -> Vec<&'v Version> {
     let all: Vec<&Version> = versions.into_iter().collect();
-    // Of two versions of a module that die together, either will do: the first.
-    let mut places = HashMap::with_capacity(all.len());
-    for (at, version) in all.iter().enumerate() {
-        places.entry(&**version.name()).or_insert(at);
-    }
+    let places: HashMap<&str, usize> = all.iter().enumerate().map(|(at, v)| (&**v.name(), at)).collect();
     let dependencies = |at: usize| all[at].dependencies().filter_map(|name| places.get(name).copied());
     in_order(all.len(), dependencies).into_iter().map(|at| all[at]).collect()
+}
+
+/// Versions that die together in an order in which each comes before those that are part of its home; in a cycle, as given backwards.
+/// Destructors run in this order.
+pub(crate) fn callers_first(versions: Vec<Version>) -> Vec<Version> {
+    let places: HashMap<Key, usize> = versions.iter().enumerate().map(|(at, v)| (v.key(), at)).collect();
+    let homes: Vec<_> = versions.iter().map(Version::home).collect();
+    let order = in_order(versions.len(), |at| {
+        let home = homes[at].as_ref();
+        home.map_or(Vec::new(), |home| home.nearest(|key| places.get(key).copied())).into_iter()
+    });
+    let mut versions: Vec<_> = versions.into_iter().map(Some).collect();
+    order.into_iter().rev().filter_map(|at| versions[at].take()).collect()
 }
 
 /// Numbers below `count` in an order in which each comes after its dependencies; in a cycle, as they are. Takes as long as there are

@@ -1,16 +1,16 @@
 //! Loading behind the runtime's lock: from parsed files to the publication of their versions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use midflight_image::{ExportKind, Image};
 use parking_lot::Mutex;
 
 use super::publication::{ModuleVersion, Publication};
-use super::retirement::with_table;
 use super::state::{Module, Published, State, current, synchronise_cores};
 use super::tables::{Change, Table};
 use crate::Error;
+use crate::call::home::with_table;
 use crate::load::Load;
 use crate::module::{
     Clock, Code, Found, Libraries, Linked, ModuleFile, Neighbours, Phases, Placed, Version, Versions, bind,
@@ -85,6 +85,7 @@ impl State {
         load.reached(70)?;
         let changes = self.next_bindings(&versions);
         let table = self.tables.with(&changes);
+        self.settle(&versions);
         // Before any constructor runs or starts a thread: an address dependency orders data, not instruction fetch.
         if let Err(error) = synchronise_cores() {
             self.tables.take_back(table, &changes);
@@ -133,7 +134,7 @@ impl State {
         for (candidate, _, _) in &placed {
             let is_new = |name: &str| candidates.iter().any(|candidate| &*candidate.name == name);
             let staying = self.current().filter(|version| !is_new(version.name())).map(|version| &**version);
-            let callers: Vec<_> = staying.chain(self.retirement.kept()).collect();
+            let callers: Vec<_> = staying.collect();
             let of_module = |symbol: &str, (m, s): (&str, &str)| m == &*candidate.name && s == symbol;
             let is_called = |symbol: &str| {
                 callers.iter().flat_map(|v| v.calls()).any(|call| of_module(symbol, call))
@@ -197,9 +198,20 @@ impl State {
     /// Ends what was initialised and is not published.
     fn abandon(&mut self, versions: Versions, table: Table, changes: &[Change]) {
         let staged = versions.into_iter().filter_map(Arc::into_inner).collect();
-        // SAFETY: nobody was told of them; the table has what they call.
-        unsafe { self.retirement.bury(staged, table.entries()) };
         self.tables.take_back(table, changes);
+        // SAFETY: nobody was told of them.
+        unsafe { self.bury(staged) };
+    }
+
+    /// Until they are published, they belong with each other and with what stays.
+    fn settle(&self, staged: &Versions) {
+        let names: HashMap<&str, &Version> =
+            staged.iter().map(|version| (&**version.name(), &**version)).collect();
+        let find = |name: &str| {
+            names.get(name).copied().or_else(|| self.loaded(name).ok().map(|version| &**version))
+        };
+        let homes = self.homes_of(staged.iter().map(|version| &**version), find);
+        staged.iter().zip(homes).for_each(|(version, home)| version.set_home(Some(home)));
     }
 
     /// That the code of what was published is what was linked. If not, publishes what was replaced again, if that was asked for.
