@@ -11,7 +11,7 @@ use super::publication::{ModuleVersion, Publication};
 use super::quiescent::Quiescence;
 use super::retirement::{Collected, Retirement};
 use super::tables::{Change, Table, Tables};
-use crate::call::frame::{DISPATCH, Made};
+use crate::call::frame::{DISPATCH, Made, in_open_frame};
 use crate::call::home::{Home, Place, World};
 use crate::call::live::{self, LIVE, MAX_SLOTS};
 use crate::call::slots::SlotTable;
@@ -252,7 +252,10 @@ impl State {
     /// The index of a slot, which has its code.
     pub(super) fn slot(&mut self, module: &str, symbol: &str, promised: bool) -> Result<u32, Error> {
         if self.slots.get(module, symbol).is_none() {
-            self.cover_slots((self.slots.len() + 1).min(MAX_SLOTS as u32))?;
+            // With some to spare: who has a frame open meanwhile, and is given the address of a new slot by somebody else, comes to
+            // its unbound stub, which says so.
+            const SPARE: u32 = 64;
+            self.cover_slots((self.slots.len() + 1 + SPARE).min(MAX_SLOTS as u32))?;
         }
         self.slots.insert(module, symbol, promised)
     }
@@ -565,16 +568,27 @@ impl State {
     pub(crate) fn symbol(&mut self, module: &str, symbol: &str, escapes: bool) -> Result<usize, Error> {
         let version = self.loaded(module)?;
         let name = version.name().clone();
-        if version.function(symbol).is_none() {
-            return Err(Error::NoSuchFunction { module: module.into(), symbol: symbol.into() });
-        }
+        let target = version
+            .function(symbol)
+            .ok_or_else(|| Error::NoSuchFunction { module: module.into(), symbol: symbol.into() })?;
         let slot = self.slot(&name, symbol, true)?;
-        let mut changes = Vec::new();
-        self.bind_slots(&name, self.loaded(module).ok().map(|version| &**version), &mut changes);
         // A new slot is unbound in every table so far.
-        if changes.iter().any(|(slot, target)| self.tables.current()[*slot as usize] != *target) {
+        if self.tables.current()[slot as usize] != target {
+            let changes = [(slot, target)];
             let table = self.tables.with(&changes);
             self.publish(table, &changes, Next::new());
+        }
+        // The caller would call it there: then it is better told now.
+        if let Some((frame, target)) = in_open_frame(slot)
+            && target.is_none_or(|target| target == self.trampolines.unbound(slot))
+        {
+            let generation = self.generation;
+            return Err(Error::NewerThanFrame {
+                module: module.into(),
+                symbol: symbol.into(),
+                frame,
+                generation,
+            });
         }
         if escapes {
             self.follow(vec![name]);

@@ -104,7 +104,7 @@ impl Runtime {
     ///
     /// # Errors
     ///
-    /// If the module is not loaded or has no such function.
+    /// If the module is not loaded or has no such function; if this thread is inside a frame that is older than the function.
     pub fn symbol(&self, module: &str, symbol: &str) -> Result<NonNull<()>, Error> {
         self.trampoline(module, symbol, true)
     }
@@ -114,7 +114,7 @@ impl Runtime {
     ///
     /// # Errors
     ///
-    /// If the module is not loaded or has no such function.
+    /// As for [`symbol`](Self::symbol).
     pub fn frame_symbol(&self, module: &str, symbol: &str) -> Result<NonNull<()>, Error> {
         self.trampoline(module, symbol, false)
     }

@@ -192,6 +192,18 @@ impl<P> ThreadHandle<P> {
         }
     }
 
+    /// The generation that this thread is inside.
+    ///
+    /// # Safety
+    ///
+    /// The dispatcher is alive. The thread's pins do not end while the answer is used.
+    pub unsafe fn generation(&self) -> Option<&Generation<P>> {
+        // SAFETY: the dispatcher is alive, so its records are. Relaxed: our own store.
+        let generation = unsafe { self.record.as_ref() }.hazard.load(Ordering::Relaxed);
+        // SAFETY: a pin holds it, which does not end meanwhile.
+        unsafe { generation.as_ref() }
+    }
+
     /// Has the end of this thread's next outermost pin give the record up: for a thread that is too far in its exit to
     /// call [`Self::release`].
     ///
