@@ -280,8 +280,7 @@ impl Runtime {
     ///
     /// # Errors
     ///
-    /// As for [`collect`](Self::collect). If an old version that cannot be freed still calls a module, that module stays with all others, and the error names
-    /// it.
+    /// As for [`collect`](Self::collect). An old version that cannot be freed yet stays in memory, with what it calls.
     pub fn shutdown(&self) -> Result<(), Error> {
         drop(Busy::enter()?);
         self.shared.watches.stop();
