@@ -307,9 +307,9 @@ impl State {
         let publish = at.elapsed();
 
         debug_assert_eq!(self.generation, generation);
+        self.exporters.changed(&next);
         let mut before = Vec::with_capacity(next.len());
         for (name, version) in next {
-            self.exporters.changed(&name, version.as_deref());
             let module = self.modules.entry(name.clone()).or_default();
             let replaced = module.current.take();
             if let Some(version) = version {
@@ -556,10 +556,9 @@ fn check_callers<'v>(
     }
     match callers.pop_first() {
         None => Ok(()),
-        Some((module, by)) => Err(Error::StillImported {
-            module: module.into(),
-            by: by.into_iter().map(Into::into).collect(),
-        }),
+        Some((module, by)) => {
+            Err(Error::StillImported { module: module.into(), by: by.into_iter().map(Into::into).collect() })
+        }
     }
 }
 
