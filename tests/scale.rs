@@ -124,7 +124,7 @@ fn measure(rt: Runtime, shape: Shape, modules: &[(String, PathBuf)], times: usiz
 
 #[test]
 fn eight_times_as_many_modules_cost_about_eight_times_as_much() {
-    const FEW: usize = 200;
+    const FEW: usize = 120;
     // What grows with pairs costs 64 times as much, or half of that where it is not all there is.
     const AT_MOST: f64 = 18.0;
     let (rt, shop, _turn) = support::start("scale");
