@@ -9,7 +9,7 @@ use super::candidates::{Candidate, Candidates, NewExporters};
 use super::staging::Staging;
 use super::state::State;
 use crate::Error;
-use crate::module::{Interfaces, Libraries, Origin, bind};
+use crate::module::{Interfaces, Libraries, Origin, Unread, bind};
 
 /// How a file compares with the version of its module that is loaded.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -74,7 +74,11 @@ pub(crate) fn compare(
             reason: None,
             ..new.compare(new, LISTED)
         },
-        Some((_, Some(origin))) => origin.interface(interfaces)?.compare(new, LISTED),
+        Some((_, Some(origin))) => match origin.interface(interfaces) {
+            Ok(interface) => interface.compare(new, LISTED),
+            Err(Unread::Gone(reason)) => unknown(reason),
+            Err(Unread::Image(error)) => return Err(error),
+        },
         Some((number, None)) => {
             let reason = format!("of version {number}, which is loaded, no file was kept to compare with");
             unknown(reason)

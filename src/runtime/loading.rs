@@ -118,9 +118,7 @@ impl Runtime {
             };
             if let Ok(publication) = &published {
                 for (file, module) in files.iter_mut().zip(&publication.modules) {
-                    if let Some(origin) = load.origin(file) {
-                        state.set_origin(&module.name, origin);
-                    }
+                    state.set_origin(&module.name, load.origin(file));
                 }
             }
             // What was replaced before may be free by now.
