@@ -172,6 +172,10 @@ typedef struct {
 
 /* Compares a file with the version of its module that is loaded. Nothing is published or run.
  *
+ * What is loaded is compared by its file, which is read again: if it has been overwritten since it was loaded, the verdicts are UNKNOWN.
+ * From the first call of this on, the files of reloads are kept in memory until they are asked for; and of reloads with
+ * validate_before_reload, what is needed of them.
+ *
  * 0 if all three verdicts are COMPATIBLE; RUNTIME_ERROR_INCOMPATIBLE if one is INCOMPATIBLE; else RUNTIME_ERROR_COMPATIBILITY_UNKNOWN; and
  * the codes of hot_reload_module() if the file cannot be read as a module. */
 int hot_reload_check_compatibility(const char* module_path, module_compatibility_t* compatibility_info);

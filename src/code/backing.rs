@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use midflight_image::{Protection, Region, Verbatim};
 
+use crate::buffers::Buffer;
 use crate::os::memory;
 use crate::{arch, buffers};
 
@@ -196,11 +197,11 @@ impl Pages for WriteOnce {
 /// only the one may write.
 #[derive(Default)]
 pub(crate) struct Toggled {
-    draft: Mutex<Vec<u8>>,
+    draft: Mutex<Buffer>,
 }
 
 impl Toggled {
-    fn draft(&self) -> MutexGuard<'_, Vec<u8>> {
+    fn draft(&self) -> MutexGuard<'_, Buffer> {
         self.draft.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -208,8 +209,8 @@ impl Toggled {
 impl Pages for Toggled {
     unsafe fn open(&self, span: Span, _parts: Parts<'_>) -> io::Result<NonNull<u8>> {
         let mut buffer = buffers::take(span.len)?;
-        buffer.fill(0);
-        let view = NonNull::from(buffer.as_mut_slice()).cast();
+        buffer.zero(0..span.len);
+        let view = NonNull::from(&mut *buffer).cast();
         *self.draft() = buffer;
         Ok(view)
     }
@@ -256,7 +257,7 @@ impl Pages for Toggled {
     }
 
     unsafe fn close(&self, _span: Span, _view: NonNull<u8>) {
-        buffers::give_back(std::mem::take(&mut self.draft()));
+        drop(std::mem::take(&mut *self.draft()));
     }
 
     unsafe fn amend(&self, span: Span, region: &Region, offset: usize, bytes: &[u8]) -> io::Result<()> {
@@ -297,7 +298,7 @@ const KEPT_DATA: usize = 64 << 10;
 pub(crate) struct Memfd {
     file: File,
     /// What is being written, by its offset in the arena.
-    drafts: Mutex<Vec<(usize, Vec<u8>)>>,
+    drafts: Mutex<Vec<(usize, Buffer)>>,
 }
 
 impl Memfd {
@@ -352,11 +353,11 @@ impl Pages for Memfd {
         let mut buffer = buffers::take(span.len)?;
         let mut zeroed = 0;
         for part in parts {
-            buffer[zeroed..part.offset as usize].fill(0);
+            buffer.zero(zeroed..part.offset as usize);
             zeroed = part.offset as usize + part.bytes.len();
         }
-        buffer[zeroed..].fill(0);
-        let view = NonNull::from(buffer.as_mut_slice()).cast();
+        buffer.zero(zeroed..span.len);
+        let view = NonNull::from(&mut *buffer).cast();
         self.drafts.lock().unwrap_or_else(PoisonError::into_inner).push((span.offset, buffer));
         Ok(view)
     }
@@ -397,7 +398,7 @@ impl Pages for Memfd {
     unsafe fn close(&self, span: Span, _view: NonNull<u8>) {
         let mut drafts = self.drafts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(at) = drafts.iter().position(|(offset, _)| *offset == span.offset) {
-            buffers::give_back(drafts.swap_remove(at).1);
+            drop(drafts.swap_remove(at));
         }
     }
 

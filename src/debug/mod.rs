@@ -79,10 +79,8 @@ impl Observers {
             frames: frames.map(FrameHeader::new),
             file,
         };
-        let for_gdb = (watched && self.tells_gdb()).then(|| {
-            let buffer = buffers::take(0).unwrap_or_default();
-            image.symbol_file(base, memory, buffer)
-        });
+        let for_gdb =
+            (watched && self.tells_gdb()).then(|| image.symbol_file(base, memory, buffers::take_vector()));
         Ok(Description { frames, object, for_gdb })
     }
 }

@@ -14,7 +14,7 @@ mod version;
 
 pub use file::Source;
 pub(crate) use file::{Extent, ModuleFile};
-pub(crate) use interfaces::{Interfaces, Origin};
+pub(crate) use interfaces::{Interfaces, Origin, Unread};
 pub(crate) use phases::Clock;
 pub use phases::Phases;
 pub(crate) use stage::{Code, Found, Libraries, Linked, Neighbours, Placed, bind, place};

@@ -345,9 +345,9 @@ impl State {
         let publish = at.elapsed();
 
         debug_assert_eq!(self.generation, generation);
+        self.exporters.changed(&next);
         let mut before = Vec::with_capacity(next.len());
         for (name, version) in next {
-            self.exporters.changed(&name, version.as_deref());
             let module = self.modules.entry(name.clone()).or_default();
             let replaced = module.current.take();
             if let Some(version) = version {

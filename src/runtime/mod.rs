@@ -270,7 +270,8 @@ impl Runtime {
     }
 
     /// Whether to keep of each version that is loaded from now on what [`compatibility`](Self::compatibility) needs: a copy of its file, until it is
-    /// asked for the first time. Off by default: then the verdicts on calls and state are unknown. Loads that are validated keep it in any case.
+    /// asked for the first time. Off by default: then the file is read again when that is asked, and if it has been overwritten by then, the
+    /// verdicts are unknown. Loads that are validated keep what is needed in any case.
     pub fn set_keep_files(&self, keep: bool) {
         self.shared.loader.keep_files.store(keep, Ordering::Relaxed);
     }

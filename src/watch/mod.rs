@@ -37,7 +37,8 @@ mod whole;
 mod worker;
 
 use std::fmt;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::mem;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,6 +47,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use worker::Shared;
+
+use crate::buffers::{self, Buffer};
+use crate::debug::Identity;
 
 /// A file that is changed all the time is looked at after so many debounces, rather than never.
 const MOST_DEBOUNCES: u32 = 20;
@@ -58,6 +62,21 @@ impl Digest {
     pub(crate) fn of(bytes: &[u8]) -> Self {
         Self(blake3::hash(bytes).into())
     }
+
+    /// Of what can be read of a file, in pieces: nothing of it is kept.
+    pub(crate) fn of_file(mut file: &File) -> io::Result<Self> {
+        let mut hasher = blake3::Hasher::new();
+        let mut piece = buffers::take(64 << 10)?;
+        loop {
+            match file.read(&mut piece) {
+                Ok(0) => break,
+                Ok(read) => drop(hasher.update(&piece[..read])),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Self(hasher.finalize().into()))
+    }
 }
 
 impl fmt::Debug for Digest {
@@ -69,8 +88,9 @@ impl fmt::Debug for Digest {
 /// A complete version of a file.
 #[derive(Debug)]
 pub(crate) struct Contents {
-    /// May be given back to `buffers` after use.
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) bytes: Buffer,
+    /// Which file it was.
+    pub(crate) identity: Identity,
     pub(crate) digest: Digest,
 }
 

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use super::reading::{Attempt, Stamp, attempt};
 use super::route::Places;
 use super::{Callback, Digest, MOST_DEBOUNCES, Outcome, Settle, WatchId};
-use crate::buffers;
 use crate::os::changes::{Changes, Event};
 
 /// What the thread shares with those who call the watcher.
@@ -109,7 +108,6 @@ impl File {
                     // It will be the second reading, if there are two to be.
                     self.before = before;
                 }
-                buffers::give_back(contents.bytes);
             }
             Attempt::Failed(error) => return self.failed(error, now),
         }

@@ -194,6 +194,12 @@ impl<'data> Image<'data> {
         self.source.declared().version
     }
 
+    /// The number that the linker gave the file for what is in it, debug information included (`--build-id`). Two files of one number
+    /// are copies, unless one was changed by another tool.
+    pub fn build_id(&self) -> Option<&'data [u8]> {
+        self.source.declared().build_id
+    }
+
     /// The modules that it says it needs, in the same way: names, none empty, some perhaps twice.
     pub fn needs(&self) -> impl Iterator<Item = &'data str> {
         self.source.declared().needs.iter().copied()

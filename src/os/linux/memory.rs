@@ -16,7 +16,7 @@ use nix::sys::mman::{MapFlags, MmapAdvise, madvise, mmap};
 pub(crate) use crate::os::linux::gaps::reserve_within;
 use crate::os::posix::memory::{flags, non_zero};
 pub(crate) use crate::os::posix::memory::{
-    map_zeroed, page_size, protect, release, reserve, reserve_aligned, unreserve, write_all_at,
+    map_anywhere, map_zeroed, page_size, protect, release, reserve, reserve_aligned, unreserve, write_all_at,
 };
 
 /// Address space that code is toggled in: see [`writable`]. Elsewhere such memory cannot be had at an address of one's choice, nor

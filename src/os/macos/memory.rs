@@ -25,7 +25,7 @@ use super::regions;
 use crate::os::posix::gaps;
 use crate::os::posix::memory::non_zero;
 pub(crate) use crate::os::posix::memory::{
-    map_zeroed, page_size, protect, release, reserve_aligned, unreserve, write_all_at,
+    map_anywhere, map_zeroed, page_size, protect, release, reserve_aligned, unreserve, write_all_at,
 };
 
 /// macOS has no names for anonymous mappings.

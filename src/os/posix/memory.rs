@@ -54,6 +54,14 @@ pub(crate) fn reserve(len: usize) -> io::Result<NonNull<u8>> {
     Ok(at.cast())
 }
 
+/// Zeroed and writable memory, wherever the kernel likes. [`unreserve`] gives it back.
+pub(crate) fn map_anywhere(len: usize) -> io::Result<NonNull<u8>> {
+    // SAFETY: as above.
+    let at =
+        unsafe { mmap_anonymous(None, non_zero(len)?, flags(Protection::ReadWrite), MapFlags::MAP_PRIVATE)? };
+    Ok(at.cast())
+}
+
 /// As [`reserve`], at a multiple of `size`, a power of two.
 pub(crate) fn reserve_aligned(size: usize) -> io::Result<NonNull<u8>> {
     let wide = reserve(2 * size)?;
@@ -115,7 +123,7 @@ pub(crate) unsafe fn map_zeroed(at: NonNull<u8>, len: usize) -> io::Result<()> {
 ///
 /// # Safety
 ///
-/// `at` and `len` are what `reserve` was given and returned, and nobody uses it any more.
+/// `at` and `len` are what `reserve` or `map_anywhere` was given and returned, and nobody uses it any more.
 pub(crate) unsafe fn unreserve(at: NonNull<u8>, len: usize) -> io::Result<()> {
     // SAFETY: the caller's own mapping.
     unsafe { munmap(at.cast(), len) }.map_err(io::Error::from)

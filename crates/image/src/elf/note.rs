@@ -13,6 +13,9 @@ use object::LittleEndian as LE;
 /// With its zero, as owners are written.
 const OWNER: &[u8] = b"midflight\0";
 
+/// The owner of what linkers say.
+const GNU: &[u8] = b"GNU\0";
+
 /// The section that the notes are in, in object files.
 pub(super) const SECTION: &str = ".note.midflight";
 
@@ -25,6 +28,8 @@ pub(crate) struct Declared<'data> {
     pub(crate) name: Option<&'data str>,
     pub(crate) version: Option<&'data str>,
     pub(crate) needs: Vec<&'data str>,
+    /// The linker's number for what it wrote: a digest of all of the file.
+    pub(crate) build_id: Option<&'data [u8]>,
 }
 
 impl<'data> Declared<'data> {
@@ -41,6 +46,10 @@ impl<'data> Declared<'data> {
             if ours {
                 let bad = |problem| Error::BadNote { n_type, problem };
                 self.take(n_type, descriptor.ok_or(bad(Problem::CutOff))?).map_err(bad)?;
+            }
+            const BUILD_ID: u32 = 3;
+            if n_type == BUILD_ID && owner_size == GNU.len() && notes[HEADER..].starts_with(GNU) {
+                self.build_id = self.build_id.or(descriptor.filter(|id| !id.is_empty()));
             }
             // The last one may lack its padding.
             notes =
@@ -140,6 +149,22 @@ mod tests {
             assert_eq!(said(&ours(1, b"name\0"), align), Ok((Some("name"), None, vec![])));
         }
         assert_eq!(said(&[], 4), Ok((None, None, vec![])));
+    }
+
+    #[test]
+    fn the_first_build_id_that_is_whole_and_not_empty() {
+        let id = |notes: &[u8]| {
+            let mut declared = Declared::default();
+            declared.read(notes, 4).unwrap();
+            declared.build_id.map(<[u8]>::to_vec)
+        };
+        let wrong = [note(b"GNU", 3, &[1; 20], 4), note(b"GNU\0", 5, &[2; 20], 4), note(b"GNU\0", 3, &[], 4)]
+            .concat();
+        assert_eq!(id(&wrong), None);
+        let notes = [wrong, note(b"GNU\0", 3, &[7; 20], 4), note(b"GNU\0", 3, &[8; 20], 4)].concat();
+        assert_eq!(id(&notes), Some(vec![7; 20]));
+        let cut = note(b"GNU\0", 3, &[7; 20], 4);
+        assert_eq!(id(&cut[..cut.len() - 1]), None);
     }
 
     #[test]
