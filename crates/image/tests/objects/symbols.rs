@@ -294,3 +294,39 @@ fn large_common_blocks() {
     let image = Image::parse(&file, Machine::X86_64, 4096, 1 << 20).unwrap();
     assert_eq!(image.export("large").unwrap().size, 200_000);
 }
+
+/// The file, with each `zq` in it as a byte that is no UTF-8 by itself, and a letter.
+fn renamed(mut file: Vec<u8>) -> Vec<u8> {
+    for at in 0..file.len() - 1 {
+        if &file[at..at + 2] == b"zq" {
+            file[at] = 0xC2;
+        }
+    }
+    file
+}
+
+#[test]
+fn names_are_bytes() {
+    for machine in BOTH {
+        // Of symbols, of a group and of a section; used within a file and by another one.
+        let defines = renamed(assembly(
+            machine,
+            ".section .text.zq,\"axG\",%progbits,grzq,comdat\n.globl f, Newzqf\n.type f, %function
+            .type Newzqf, %function\nf:\nNewzqf: .8byte 0\n.size f, 8\n.size Newzqf, 8
+            .data\n.globl p\np: .8byte Newzqf",
+        ));
+        let uses = renamed(assembly(machine, ".data\n.globl q\nq: .8byte Newzqf"));
+        let linked_files = [defines, uses];
+        let linked = link(machine, &linked_files);
+        assert_eq!([linked.word("p"), linked.word("q")], [linked.address("f"); 2], "{machine}");
+        // Two are one name only if all bytes are.
+        assert!(linked.image.exports().iter().all(|export| !export.name.starts_with("New")));
+        let names: Vec<_> = linked.image.symbols().symbols.iter().map(|symbol| symbol.offset).collect();
+        assert_eq!(names.len(), 2, "debuggers see them");
+        // Nothing between images can have such a name: said as what it is.
+        let alone = [linked_files[1].clone()];
+        let text = parse(machine, &alone).unwrap_err().to_string();
+        assert!(text.contains("`New\\xc2qf`"), "{text}");
+        assert!(text.contains("UTF-8") && !text.contains("corrupt"), "{text}");
+    }
+}

@@ -71,7 +71,8 @@ impl<'data> Order<'data> {
     }
 
     /// What a name stands for that linkers define where no file does.
-    pub(super) fn definition(&self, name: &str, sections: &[Section<'_>]) -> Option<Definition> {
+    pub(super) fn definition(&self, name: &[u8], sections: &[Section<'_>]) -> Option<Definition> {
+        let name = core::str::from_utf8(name).ok()?;
         let section = match name {
             // What a module's destructors are registered under.
             "__dso_handle" => own::IMAGE,

@@ -110,7 +110,7 @@ impl<'data> Objects<'data> {
         }
         let Scan { mut table, direct, .. } = scan;
         let imports =
-            scan::imports(|number| names.get(number), &globals, &mut symbols, &mut table, &direct, machine);
+            scan::imports(|number| names.get(number), &globals, &mut symbols, &mut table, &direct, machine)?;
 
         let stubs = (table.stubs.len() * stub_size(machine)) as u64;
         sections[own::STUBS as usize].append(stubs, 16);
@@ -224,7 +224,9 @@ impl<'data> Objects<'data> {
             ExportKind::ThreadLocal => offset -= self.sections[own::TEMPLATE as usize].offset,
             _ => {}
         }
-        Some(Export { name: self.names.get(number), offset, size: self.size(number), kind })
+        // What is no text nobody can ask for.
+        let name = core::str::from_utf8(self.names.get(number)).ok()?;
+        Some(Export { name, offset, size: self.size(number), kind })
     }
 
     /// The size of what a name stands for.
@@ -358,7 +360,7 @@ impl<'data> Source<'data> for Objects<'data> {
     }
 
     fn export(&self, name: &str) -> Option<Export<'_>> {
-        self.exported(self.names.find(name)?)
+        self.exported(self.names.find(name.as_bytes())?)
     }
 
     fn thread_locals(&self) -> Option<ThreadLocals> {

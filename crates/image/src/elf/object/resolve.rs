@@ -143,7 +143,7 @@ impl<'data> Resolver<'data> {
         let mut globals = Vec::with_capacity(file.symbols.len() - file.first_global);
         let names = file.globals().try_for_each(|global| {
             let name = global?;
-            if name == "__gnu_lto_slim" {
+            if name == b"__gnu_lto_slim" {
                 return Err(Error::UnsupportedFile {
                     found: "an object file without code, for link-time optimisation",
                     advice: "compile with -fno-lto or -ffat-lto-objects",
@@ -257,7 +257,7 @@ impl<'data> Resolver<'data> {
         let entry = &file.symbols[symbol as usize];
         let name = match file.home(symbol)? {
             Home::Section(section) if entry.st_type() == elf::STT_SECTION => {
-                file.section_name(&file.sections[section as usize])?
+                file.section_bytes(&file.sections[section as usize])?
             }
             _ => file.symbol_name(entry)?,
         };
@@ -394,17 +394,23 @@ fn constrained(one: u8, other: u8) -> u8 {
 
 /// The name that a symbol goes by: `name@@version` is the default version of `name`, and `name@version` another
 /// symbol.
-fn key(name: &str) -> &str {
-    match name.split_once('@') {
-        Some((plain, version)) if version.starts_with('@') && !plain.is_empty() => plain,
+fn key(name: &[u8]) -> &[u8] {
+    match split(name) {
+        Some((plain, [b'@', ..])) => plain,
         _ => name,
     }
 }
 
 /// A name without its version, and that version.
-pub(super) fn unversioned(name: &str) -> (&str, Option<&str>) {
-    match name.split_once('@') {
-        Some((plain, version)) if !plain.is_empty() => (plain, Some(version)),
-        _ => (name, None),
+pub(super) fn unversioned(name: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match split(name) {
+        Some((plain, version)) => (plain, Some(version)),
+        None => (name, None),
     }
+}
+
+/// What is before the first `@`, and what is behind it, if there is anything before it.
+fn split(name: &[u8]) -> Option<(&[u8], &[u8])> {
+    let at = name.iter().position(|byte| *byte == b'@').filter(|at| *at > 0)?;
+    Some((&name[..at], &name[at + 1..]))
 }

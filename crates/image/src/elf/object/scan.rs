@@ -6,7 +6,7 @@ use super::file::Rela;
 use super::resolve::{Global, Linked, unversioned};
 use super::symbols::{Definition, Symbols, Used};
 use super::table::Table;
-use crate::error::{Refusal, label};
+use crate::error::{NOT_TEXT, Refusal, label};
 use crate::fixup::x86_64::{self, Load};
 use crate::fixup::{Encoding, From, Howto, Slot, What};
 use crate::linking::section::{Part, Section};
@@ -181,15 +181,15 @@ impl Reference<'_, '_> {
         Error::BadReference { symbol, section: label(self.section_name()), problem }
     }
 
-    fn section_name(&self) -> &str {
+    fn section_name(&self) -> &[u8] {
         let header = self.linked.file.sections.get((self.index - self.linked.first_section) as usize);
-        header.and_then(|header| self.linked.file.section_name(header).ok()).unwrap_or_default()
+        header.and_then(|header| self.linked.file.section_bytes(header).ok()).unwrap_or_default()
     }
 
     /// Whether a reference to what has been discarded may stay, as 0. Readers of call frame information and of its
     /// tables skip it.
     fn may_dangle(&self) -> bool {
-        self.section.part() == Some(Part::Frames) || self.section_name().starts_with(".gcc_except_table")
+        self.section.part() == Some(Part::Frames) || self.section_name().starts_with(b".gcc_except_table")
     }
 }
 
@@ -273,20 +273,24 @@ fn check_place(section: &Section<'_>, place: u64, howto: Howto) -> Result<(), Er
 
 /// Numbers the imports, and gives those a stub whose address code may have to take for the symbol's.
 pub(super) fn imports<'data>(
-    name: impl Fn(u32) -> &'data str,
+    name: impl Fn(u32) -> &'data [u8],
     globals: &[Global],
     symbols: &mut Symbols,
     table: &mut Table,
     direct: &[Direct],
     machine: Machine,
-) -> Vec<Import<'data>> {
+) -> Result<Vec<Import<'data>>, Error> {
     let mut imports = Vec::new();
     for ((number, global), symbol) in (0..).zip(globals).zip(&mut symbols.all) {
         if symbol.definition != Definition::Elsewhere || symbol.used == Used::No {
             continue;
         }
         symbol.definition = Definition::Import(imports.len() as u32);
-        let (name, version) = unversioned(name(number));
+        let whole = name(number);
+        let refused = |_| Error::UnsupportedSymbol { symbol: label(whole), problem: NOT_TEXT };
+        let (name, version) = unversioned(whole);
+        let name = core::str::from_utf8(name).map_err(refused)?;
+        let version = version.map(core::str::from_utf8).transpose().map_err(refused)?;
         let kind = match global.kind {
             elf::STT_TLS => ImportKind::ThreadLocal,
             _ if symbol.used == Used::AsThreadLocal => ImportKind::ThreadLocal,
@@ -306,5 +310,5 @@ pub(super) fn imports<'data>(
             table.need_stub(direct.symbol, symbol);
         }
     }
-    imports
+    Ok(imports)
 }

@@ -29,7 +29,10 @@ pub(super) fn read<'data>(
         return Ok(section);
     }
     let name = file.section_name(header)?;
-    let unsupported = |problem| Err(Error::UnsupportedSection { section: label(name), problem });
+    let unsupported = |problem| {
+        let section = label(file.section_bytes(header)?);
+        Err(Error::UnsupportedSection { section, problem })
+    };
     let unwind = header.sh_type(LE) == elf::SHT_X86_64_UNWIND && machine == Machine::X86_64;
     match header.sh_type(LE) {
         elf::SHT_NULL | elf::SHT_SYMTAB | elf::SHT_STRTAB | elf::SHT_RELA | elf::SHT_REL => {

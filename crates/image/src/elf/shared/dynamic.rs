@@ -132,7 +132,7 @@ impl<'data> Dynamic<'data> {
         let text = layout.file(text, length);
         let strings = Strings::parse(text.ok_or(malformed(TABLE, "the string table is outside", length))?)?;
         let name = |at: u64| match u32::try_from(at) {
-            Ok(at) => strings.get(at),
+            Ok(at) => strings.text(at),
             Err(_) => Err(malformed(TABLE, "a name is outside the string table", at)),
         };
         let soname = get(elf::DT_SONAME).map(name).transpose()?;
