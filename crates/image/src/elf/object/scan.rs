@@ -229,6 +229,23 @@ pub(super) fn is_whole(machine: Machine, howto: Howto, addend: i64) -> bool {
     }
 }
 
+/// Whether a call or jump, or the distance to a function in data, may lead to the symbol's stub instead. Data that asks
+/// for that (R_X86_64_PLT32, R_AARCH64_PLT32: relative vtables) has an addend of its own, which whoever reads it takes off
+/// again; an instruction's says where it jumps to.
+pub(super) fn may_take_stub(
+    machine: Machine,
+    section: &Section<'_>,
+    place: u64,
+    howto: Howto,
+    addend: i64,
+) -> bool {
+    let instruction = matches!(howto.encoding, Encoding::Field(_))
+        || machine == Machine::X86_64
+            && section.part() == Some(Part::Code)
+            && x86_64::is_branch(section.bytes, place as usize);
+    is_whole(machine, howto, addend) || (howto.what == What::Branch && !instruction)
+}
+
 /// Whether it is for a call or a jump.
 pub(super) fn is_branch(machine: Machine, section: &Section<'_>, place: u64, howto: Howto) -> bool {
     let displacement =
