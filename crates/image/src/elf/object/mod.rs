@@ -96,10 +96,16 @@ impl<'data> Objects<'data> {
         let mut order = Order::new(&files, &mut sections)?;
         let mut symbols = Symbols::new(&globals, &commons, &files, &mut sections)?;
         for ((number, global), symbol) in (0..).zip(&globals).zip(&mut symbols.all) {
-            if global.rank == Rank::Undefined
-                && let Some(definition) = order.definition(names.get(number), &sections)
-            {
+            if global.rank != Rank::Undefined {
+                continue;
+            }
+            let name = names.get(number);
+            if let Some(definition) = order.definition(name, &sections) {
                 symbol.definition = definition;
+                // Code asks a descriptor for this one.
+                symbol.thread_local = name == layout::BLOCK.as_bytes();
+            } else if layout::is_table_of_linkers(name) && !global.required {
+                symbol.definition = Definition::Absolute(0);
             }
         }
         let (table, direct) = (Table::new(), Vec::new());

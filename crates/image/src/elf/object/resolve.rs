@@ -70,6 +70,8 @@ impl Global {
 pub(super) struct Common {
     pub(super) size: u64,
     pub(super) align: u64,
+    /// Each thread has its own: Fortran's THREADPRIVATE.
+    pub(super) thread_local: bool,
 }
 
 /// A file of the link.
@@ -348,18 +350,15 @@ impl<'data> Resolver<'data> {
     fn add_common(&mut self, linked: &Linked<'data>, name: u32, index: u32) -> Result<(), Error> {
         let symbol = &linked.file.symbols[index as usize];
         let align = symbol.st_value(LE).max(1);
-        if symbol.st_type() == elf::STT_TLS {
-            return Err(self.bad(
-                name,
-                "is a thread-local common block, which is not supported (-fno-common)",
-                symbol,
-            ));
-        }
+        let thread_local = symbol.st_type() == elf::STT_TLS;
         if !align.is_power_of_two() {
             return Err(self.bad(name, "is a common block whose alignment is no power of two", symbol));
         }
         if self.globals[name as usize].rank < Rank::Strong {
-            let common = self.commons.entry(name).or_insert(Common { size: 0, align: 1 });
+            let common = self.commons.entry(name).or_insert(Common { size: 0, align: 1, thread_local });
+            if common.thread_local != thread_local {
+                return Err(Error::UnsupportedSymbol { symbol: label(self.names.get(name)), problem: ALIKE });
+            }
             common.size = common.size.max(symbol.st_size(LE));
             common.align = common.align.max(align);
         }
@@ -370,6 +369,9 @@ impl<'data> Resolver<'data> {
         Error::BadSymbol { symbol: label(self.names.get(name)), problem, value: symbol.st_value(LE) }
     }
 }
+
+const ALIKE: &str =
+    "is a common block that is thread-local in one file and not in another: declare it alike everywhere";
 
 /// Whether a symbol lies within its section.
 fn check(section: &Section<'_>, symbol: &super::file::Symbol) -> Result<(), &'static str> {

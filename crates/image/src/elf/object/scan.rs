@@ -3,6 +3,7 @@
 
 use super::super::malformed;
 use super::file::Rela;
+use super::layout::is_table_of_linkers;
 use super::resolve::{Global, Linked, unversioned};
 use super::symbols::{Definition, Symbols, Used};
 use super::table::Table;
@@ -98,6 +99,9 @@ impl<'data> Scan<'_, 'data> {
             Definition::Gone { discarded: false } => {
                 return Err(from.bad("is in a section that is not loaded"));
             }
+            Definition::Elsewhere if is_table_of_linkers(from.name()) => {
+                return Err(from.bad(TABLE_OF_LINKERS));
+            }
             Definition::Elsewhere if self.globals[number as usize].hidden() => return Err(from.bad(HIDDEN)),
             _ => {}
         }
@@ -176,6 +180,12 @@ impl Reference<'_, '_> {
         Error::UnsupportedRelocation { machine, r_type: self.r_type, refusal, symbol, offset: self.place }
     }
 
+    fn name(&self) -> &[u8] {
+        let file = &self.linked.file;
+        let symbol = file.symbols.get(self.r_sym as usize);
+        symbol.and_then(|symbol| file.symbol_name(symbol).ok()).unwrap_or_default()
+    }
+
     fn bad(&self, problem: &'static str) -> Error {
         let symbol = self.linked.file.symbol_label(self.r_sym);
         Error::BadReference { symbol, section: label(self.section_name()), problem }
@@ -195,6 +205,8 @@ impl Reference<'_, '_> {
 
 const DISCARDED: &str = "is in a section of which another file's is used: build both files in the same way";
 const HIDDEN: &str = "is hidden, and no file of the module defines it: add the one that does";
+const TABLE_OF_LINKERS: &str = "is a table that a linker writes into a shared object, and object files that are linked as they are loaded \
+                                have none: link the module with -shared";
 const NO_SIZE: &str = "is used by its size, and no file of the module defines it: add the one that does";
 const NOT_THREAD_LOCAL: &str = "is used as a thread-local variable, and is none: declare it alike everywhere";
 const THREAD_LOCAL: &str =
