@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 /// How many are kept, and how large at most.
 const KEPT: usize = 4;
-const LARGEST: usize = 2 << 20;
+pub(crate) const LARGEST: usize = 2 << 20;
 
 static BUFFERS: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 

@@ -54,6 +54,14 @@ pub(crate) fn reserve(len: usize) -> io::Result<NonNull<u8>> {
     Ok(at.cast())
 }
 
+/// Zeroed and writable pages of their own. What is never written to costs no memory.
+pub(crate) fn map_draft(len: usize) -> io::Result<NonNull<u8>> {
+    // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing.
+    let at =
+        unsafe { mmap_anonymous(None, non_zero(len)?, flags(Protection::ReadWrite), MapFlags::MAP_PRIVATE)? };
+    Ok(at.cast())
+}
+
 /// As [`reserve`], at a multiple of `size`, a power of two.
 pub(crate) fn reserve_aligned(size: usize) -> io::Result<NonNull<u8>> {
     let wide = reserve(2 * size)?;
