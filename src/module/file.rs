@@ -9,7 +9,7 @@ use midflight_interface::Interface;
 
 use crate::code::MAX_BLOCK;
 use crate::debug::Identity;
-use crate::{Error, buffers, files};
+use crate::{Error, arch, buffers, files};
 
 /// What a module is made of: a shared object; or object files and static archives, which are linked as they are loaded.
 ///
@@ -146,6 +146,7 @@ impl ModuleFile {
         })?;
         let image = Image::parse_all(&self.inputs(), host, page_size as u64, MAX_BLOCK as u64);
         let image = image.map_err(|source| self.wrong(source))?;
+        image.check_processor(arch::levels::levels()).map_err(|source| self.wrong(source))?;
         if cfg!(target_os = "macos") && image.format() == Format::Elf {
             let what = format!(
                 "{}: an ELF file, which macOS runs no code of: compile the module for arm64-apple-macos",

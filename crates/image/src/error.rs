@@ -103,6 +103,16 @@ pub enum Error {
         /// The name, with bytes that are no UTF-8 as numbers.
         name: String,
     },
+    /// The processor lacks instructions that the module says it needs.
+    ProcessorLevel {
+        /// The levels of x86-64 that are missing, the baseline in the lowest bit.
+        missing: u32,
+    },
+    /// The module's pointers are signed (AArch64's PAuth ABI).
+    SignedPointers {
+        /// What says so.
+        found: &'static str,
+    },
     /// A relocation that is not supported.
     UnsupportedRelocation {
         /// Whose numbering.
@@ -263,6 +273,8 @@ pub enum Refusal {
     LocalExec,
     /// It belongs in shared objects and programs.
     NotStatic,
+    /// It is for a signed pointer.
+    SignedPointer,
     /// It has an addend where its definition allows none.
     Addend,
     /// It belongs in object files; in a shared object it means that code is not position-independent.
@@ -282,6 +294,10 @@ impl Refusal {
             Refusal::LocalExec => {
                 "it is for a thread-local variable of the module itself, in the form that only programs can use \
                  (local-exec): compile with -fPIC"
+            }
+            Refusal::SignedPointer => {
+                "it is for a signed pointer (pointer authentication as an ABI), which is not supported: compile and link \
+                 for aarch64-linux-gnu, without -fptrauth options and -mabi=pauthtest"
             }
             Refusal::Addend => {
                 "it has an addend, and an entry of the global offset table is for a symbol: take the address first, \
@@ -504,6 +520,20 @@ impl fmt::Display for Error {
                 let name = machine.relocation_name(*r_type).unwrap_or("its relocation");
                 write!(f, "`{symbol}` of {kind} is out of reach of code that names it directly ({name}): compile with -fPIC")
             }
+            Error::ProcessorLevel { missing } => {
+                f.write_str("it says that it needs an instruction set that this processor lacks (")?;
+                match missing.trailing_zeros() {
+                    0 => f.write_str("the x86-64 baseline")?,
+                    level @ 1..=3 => write!(f, "x86-64-v{}", level + 1)?,
+                    level => write!(f, "level {level} of GNU_PROPERTY_X86_ISA_1_NEEDED")?,
+                }
+                f.write_str("): compile it for this one (-march), and link without -z x86-64-v2 and the like")
+            }
+            Error::SignedPointers { found } => write!(
+                f,
+                "it has signed pointers ({found}, pointer authentication as an ABI), which are not supported: compile \
+                 and link it for aarch64-linux-gnu, without -fptrauth options and -mabi=pauthtest"
+            ),
             Error::UnsupportedName { name } => {
                 write!(f, "the name `{name}` of a library or of a version is not UTF-8: link with one that is")
             }
