@@ -13,7 +13,7 @@ use crate::os::memory;
 
 /// How many are kept, and how large at most.
 const KEPT: usize = 4;
-const LARGEST: usize = 2 << 20;
+pub(crate) const LARGEST: usize = 2 << 20;
 
 static BUFFERS: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -298,8 +299,20 @@ const KEPT_DATA: usize = 64 << 10;
 pub(crate) struct Memfd {
     file: File,
     /// What is being written, by its offset in the arena.
-    drafts: Mutex<Vec<(usize, Buffer)>>,
+    drafts: Mutex<Vec<(usize, Written)>>,
 }
+
+/// Where a block is written, before it is sealed.
+enum Written {
+    /// A buffer, which the next block uses again.
+    Buffer(#[expect(dead_code, reason = "kept until the block is sealed")] Buffer),
+    /// Pages of its own, for what is too large for that: those that are never written to, such as a large array that begins as zero, cost
+    /// nothing. Which of them are still there, in bytes from the start.
+    Pages(Vec<Range<usize>>),
+}
+
+/// Blocks that are larger are written in pages of their own.
+const LARGEST_BUFFER: usize = buffers::LARGEST;
 
 impl Memfd {
     pub(crate) fn new(arena: usize) -> io::Result<Self> {
@@ -331,6 +344,19 @@ impl Memfd {
         memory::write_all_at(&self.file, &mut pieces, (span.offset + start) as u64)
     }
 
+    /// Takes a part out of a draft that has pages of its own, and says whether it has: whoever asks moves them.
+    fn give_up(&self, span: Span, part: Range<usize>) -> bool {
+        let mut drafts = self.drafts.lock().unwrap_or_else(PoisonError::into_inner);
+        let draft = drafts.iter_mut().find(|(offset, _)| *offset == span.offset);
+        let Some((_, Written::Pages(left))) = draft else { return false };
+        // Regions come in order, so what is still whole is the last piece.
+        let Some(last) = left.pop_if(|last| last.start <= part.start && part.end <= last.end) else {
+            return false;
+        };
+        left.extend([last.start..part.start, part.end..last.end]);
+        true
+    }
+
     /// So that a stray call into code that was freed faults at once.
     fn fill_with_traps(&self, at: usize, len: usize) -> io::Result<()> {
         let piece = |start| IoSlice::new(&TRAPS[..TRAPS.len().min(len - start)]);
@@ -350,6 +376,14 @@ fn filled(bytes: &[u8]) -> usize {
 
 impl Pages for Memfd {
     unsafe fn open(&self, span: Span, parts: Parts<'_>) -> io::Result<NonNull<u8>> {
+        let keep = |written| {
+            self.drafts.lock().unwrap_or_else(PoisonError::into_inner).push((span.offset, written));
+        };
+        if span.len > LARGEST_BUFFER {
+            let view = memory::map_anywhere(span.len)?;
+            keep(Written::Pages(vec![0..span.len]));
+            return Ok(view);
+        }
         let mut buffer = buffers::take(span.len)?;
         let mut zeroed = 0;
         for part in parts {
@@ -358,7 +392,7 @@ impl Pages for Memfd {
         }
         buffer.zero(zeroed..span.len);
         let view = NonNull::from(&mut *buffer).cast();
-        self.drafts.lock().unwrap_or_else(PoisonError::into_inner).push((span.offset, buffer));
+        keep(Written::Buffer(buffer));
         Ok(view)
     }
 
@@ -377,7 +411,10 @@ impl Pages for Memfd {
             let (start, len) = extent(region);
             // SAFETY: the region is inside the span.
             let at = unsafe { span.at.add(start) };
-            if region.protection == Protection::ReadWrite {
+            if region.protection == Protection::ReadWrite && !warm && self.give_up(span, start..start + len) {
+                // SAFETY: the draft's own pages, which are nobody's now, over pages that are in nobody's use yet.
+                unsafe { memory::move_pages(view.add(start), at, len)? };
+            } else if region.protection == Protection::ReadWrite {
                 let content = &bytes[start..start + len];
                 let content = if warm && len <= KEPT_DATA { content } else { &content[..filled(content)] };
                 // SAFETY: over pages that are in nobody's use yet; they are writable then, and zero beyond what a retired block left.
@@ -395,10 +432,15 @@ impl Pages for Memfd {
         Ok(())
     }
 
-    unsafe fn close(&self, span: Span, _view: NonNull<u8>) {
+    unsafe fn close(&self, span: Span, view: NonNull<u8>) {
         let mut drafts = self.drafts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = drafts.iter().position(|(offset, _)| *offset == span.offset) {
-            drop(drafts.swap_remove(at));
+        let Some(at) = drafts.iter().position(|(offset, _)| *offset == span.offset) else { return };
+        if let Written::Pages(left) = drafts.swap_remove(at).1 {
+            for pages in left.into_iter().filter(|pages| !pages.is_empty()) {
+                // SAFETY: what is left of the draft's own pages, which nobody uses any more, as the caller says. What could not be
+                // given back is lost, and nothing else.
+                let _ = unsafe { memory::unreserve(view.add(pages.start), pages.len()) };
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use midflight_interface::Interface;
 use crate::buffers::{self, Buffer};
 use crate::code::MAX_BLOCK;
 use crate::debug::Identity;
-use crate::{Error, files};
+use crate::{Error, arch, files};
 
 /// What a module is made of: a shared object; or object files and static archives, which are linked as they are loaded.
 ///
@@ -191,6 +191,7 @@ impl ModuleFile {
         })?;
         let image = Image::parse_all(&self.inputs(), host, page_size as u64, MAX_BLOCK as u64);
         let image = image.map_err(|source| self.wrong(source))?;
+        image.check_processor(arch::levels::levels()).map_err(|source| self.wrong(source))?;
         if let Some(id) = image.build_id() {
             // Whoever was first has noted the same.
             let _ = self.build_id.set(id.into());

@@ -9,6 +9,7 @@ mod hooks;
 mod indirect;
 mod interfaces;
 mod phases;
+mod sanitizers;
 mod stage;
 mod version;
 

@@ -14,6 +14,7 @@ use super::exports::Exports;
 use super::file::stem;
 use super::hooks::Hooks;
 use super::indirect::Resolvers;
+use super::sanitizers;
 use super::{Clock, ModuleFile, Phases, Version};
 use crate::Error;
 use crate::code::{Block, CodeMemory, Draft, Shape};
@@ -103,6 +104,13 @@ pub(crate) unsafe fn bind(
         protects: false,
         absent: Vec::new(),
     };
+    if image.format() == Format::Elf {
+        let names =
+            image.imports().iter().map(|import| import.name).chain(needed.iter().map(|(_, name)| *name));
+        if let Some((symbol, reason)) = sanitizers::missing(names) {
+            return Err(Error::Convention { path: file.path().into(), symbol, reason });
+        }
+    }
     for (index, library) in needed {
         let Some(library) = here(library) else { continue };
         if libraries == Libraries::Loaded {

@@ -11,7 +11,7 @@ use midflight_image::Protection;
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::mman::{MapFlags, MmapAdvise, madvise, mmap};
+use nix::sys::mman::{MRemapFlags, MapFlags, MmapAdvise, madvise, mmap, mremap};
 
 pub(crate) use crate::os::linux::gaps::reserve_within;
 use crate::os::posix::memory::{flags, non_zero};
@@ -117,6 +117,18 @@ pub(crate) unsafe fn map_private(
     let offset = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
     // SAFETY: MAP_FIXED lands on the caller's own pages only.
     unsafe { mmap(Some(at.addr()), non_zero(len)?, flags(protection), how, memory.as_fd(), offset)? };
+    Ok(())
+}
+
+/// Moves pages of [`map_anywhere`] over reserved ones. Those that were never written to stay zeros that cost nothing. mremap(2).
+///
+/// # Safety
+///
+/// As [`protect`], for both places; nobody uses the pages at the first place any more, nor relies on what those at the second held.
+pub(crate) unsafe fn move_pages(from: NonNull<u8>, to: NonNull<u8>, len: usize) -> io::Result<()> {
+    let how = MRemapFlags::MREMAP_MAYMOVE | MRemapFlags::MREMAP_FIXED;
+    // SAFETY: both places are the caller's own.
+    unsafe { mremap(from.cast(), len, len, how, Some(to.cast()))? };
     Ok(())
 }
 

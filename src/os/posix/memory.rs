@@ -54,9 +54,9 @@ pub(crate) fn reserve(len: usize) -> io::Result<NonNull<u8>> {
     Ok(at.cast())
 }
 
-/// Zeroed and writable memory, wherever the kernel likes. [`unreserve`] gives it back.
+/// Zeroed and writable pages, wherever the kernel likes: those that are never written to cost no memory. [`unreserve`] gives them back.
 pub(crate) fn map_anywhere(len: usize) -> io::Result<NonNull<u8>> {
-    // SAFETY: as above.
+    // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing.
     let at =
         unsafe { mmap_anonymous(None, non_zero(len)?, flags(Protection::ReadWrite), MapFlags::MAP_PRIVATE)? };
     Ok(at.cast())
