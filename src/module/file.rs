@@ -181,7 +181,8 @@ impl Drop for ModuleFile {
 /// The file as long as it is now, `whole` or as much as is loaded of it. One that shrinks meanwhile is an error; what is appended
 /// was not there.
 fn read(path: &Path, whole: bool) -> std::io::Result<(Vec<u8>, Identity)> {
-    let (mut file, metadata) = files::open(path)?;
+    let (held, metadata) = files::open(path)?;
+    let mut file = held.get()?;
     let length = metadata.len();
     // ELF's own tables number with 32 bits.
     let length = u32::try_from(length).map_err(|_| std::io::ErrorKind::FileTooLarge)? as usize;
@@ -192,6 +193,8 @@ fn read(path: &Path, whole: bool) -> std::io::Result<(Vec<u8>, Identity)> {
         bytes.truncate(start.max(usize::try_from(loaded).unwrap_or(length)));
     }
     file.read_exact(&mut bytes[start..])?;
+    // What was read is another's, if the program has closed this one meanwhile.
+    held.get()?;
     Ok((bytes, Identity::from(&metadata)))
 }
 

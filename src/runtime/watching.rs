@@ -57,9 +57,9 @@ impl Runtime {
         let failed = |source| Error::Watch { path: given.clone(), source };
         let absolute = std::path::absolute(&given).map_err(failed)?;
         // What cannot be read now is waited for.
-        let loaded = files::open(&absolute).and_then(|(mut file, _)| {
+        let loaded = files::open(&absolute).and_then(|(file, _)| {
             let mut bytes = Vec::new();
-            file.read_to_end(&mut bytes)?;
+            file.get()?.read_to_end(&mut bytes)?;
             Ok(Digest::of(&bytes))
         });
         let (runtime, options, name) = (*self, *options, given.clone());

@@ -53,18 +53,22 @@ pub(super) fn attempt(path: &Path, settle: &Settle, last: Option<Digest>, before
 }
 
 fn read(path: &Path, settle: &Settle, last: Option<Digest>, before: Option<Stamp>) -> io::Result<Attempt> {
-    let (file, metadata) = files::open(path)?;
+    let (held, metadata) = files::open(path)?;
+    let file = held.get()?;
     // Before the lease, which is to be short: the memory may have to be faulted in.
     let mut buffer = buffers::take(length(&metadata)?)?;
     let leased = if settle.leases {
-        lease::read(&file, || {
+        lease::read(file, || {
             // It may have grown before the lease.
             let length = length(&file.metadata()?)?;
             if length > buffer.len() {
                 buffer = buffers::take(length)?;
             }
             buffer.truncate(length);
-            (&file).read_exact(&mut buffer)
+            let mut file = file;
+            file.read_exact(&mut buffer)?;
+            // What was read is another's, if the program has closed this one meanwhile.
+            held.get().map(drop)
         })
     } else {
         Ok(Leased::Unavailable)
@@ -74,7 +78,7 @@ fn read(path: &Path, settle: &Settle, last: Option<Digest>, before: Option<Stamp
             let digest = Digest::of(&buffer);
             Ok(Attempt::Complete(Contents { bytes: buffer, digest }))
         }
-        Ok(Leased::Unavailable) => twice(&file, &metadata, buffer, last, before),
+        Ok(Leased::Unavailable) => twice(file, &metadata, buffer, last, before),
         Ok(Leased::Written) => {
             buffers::give_back(buffer);
             Ok(Attempt::Written)
