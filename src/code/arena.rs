@@ -135,8 +135,9 @@ impl CodeMemory {
     }
 
     fn place(&mut self, shape: &Shape<'_, '_>) -> io::Result<Place> {
-        // What a forked child shares is neither reused nor kept: it goes with the last of its blocks.
-        self.arenas.retain(|arena| !arena.is_shared());
+        // What a forked child shares is neither reused nor kept: it goes with the last of its blocks. So does what could not be
+        // written any more, because the program has closed its descriptor or limited the size of files.
+        self.arenas.retain(|arena| !arena.is_shared() && arena.pages.is_usable());
         if self.backing == Backing::Toggled || is_large(shape) {
             let arena = Arc::new(Arena::reserve(self.backing, shape)?);
             let offset = arena.take(shape).ok_or(io::ErrorKind::OutOfMemory)?;
@@ -180,12 +181,28 @@ impl Arena {
         } else if is_large(shape) {
             aligned(memory::reserve, shape.len, shape.align)?
         } else {
-            (memory::reserve_aligned(ARENA)?, ARENA)
+            match memory::reserve_aligned(ARENA) {
+                Ok(base) => (base, ARENA),
+                // Under a limit on address space (RLIMIT_AS) there may still be room for what is asked for.
+                Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => {
+                    let room = shape.len.max(shape.align).next_power_of_two();
+                    (memory::reserve_aligned(room)?, room)
+                }
+                Err(error) => return Err(error),
+            }
         };
         let pages: io::Result<Box<dyn Pages>> = match backing {
             Backing::WriteOnce => Ok(Box::new(WriteOnce)),
             Backing::Toggled => Ok(Box::<Toggled>::default()),
-            Backing::Memfd => Memfd::new(len).map(|pages| Box::new(pages) as _),
+            Backing::Memfd => match Memfd::new(len) {
+                Ok(pages) => Ok(Box::new(pages)),
+                // The process may have no more descriptors, or no file of this size.
+                Err(error) if is_limit(&error) => {
+                    tracing::warn!(%error, "no code memory behind a descriptor: private pages are used");
+                    Ok(Box::new(WriteOnce))
+                }
+                Err(error) => Err(error),
+            },
         };
         let pages = match pages {
             Ok(pages) => pages,
@@ -314,6 +331,12 @@ impl Arena {
             }
         }
     }
+}
+
+/// Whether an error is a limit of the process or of the system, and not that such memory is forbidden.
+fn is_limit(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::FileTooLarge
+        || matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOSPC | libc::ENOMEM))
 }
 
 impl Drop for Arena {

@@ -4,13 +4,14 @@
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use midflight_image::{Protection, Region, Verbatim};
 
 use crate::buffers::Buffer;
+use crate::os::held::Held;
 use crate::os::memory;
 use crate::{arch, buffers};
 
@@ -56,6 +57,11 @@ pub(crate) type Parts<'r> = &'r [Verbatim<'r>];
 
 /// One arena's way.
 pub(crate) trait Pages: Send + Sync {
+    /// Whether a new block can be written this way.
+    fn is_usable(&self) -> bool {
+        true
+    }
+
     /// Memory of the span's length to write to, for what will be there: zeros, but for the parts, where it is of no account.
     ///
     /// # Safety
@@ -296,8 +302,13 @@ const KEPT_DATA: usize = 64 << 10;
 
 /// See [`Backing::Memfd`]. What is read or executed stands at the offset in the file that it has in the arena; variables are
 /// ordinary private memory.
+///
+/// The program may close the descriptor, or limit the size of files (RLIMIT_FSIZE), at any time. Then there is no more writing this
+/// way: the block that is being written becomes private memory, and the arena gets no other.
 pub(crate) struct Memfd {
-    file: File,
+    file: Held<File>,
+    /// It could not be written once, and some pages are private copies instead. Relaxed: a block goes from thread to thread under locks.
+    failed: AtomicBool,
     /// What is being written, by its offset in the arena.
     drafts: Mutex<Vec<(usize, Written)>>,
 }
@@ -316,12 +327,65 @@ const LARGEST_BUFFER: usize = buffers::LARGEST;
 
 impl Memfd {
     pub(crate) fn new(arena: usize) -> io::Result<Self> {
-        Ok(Self { file: memory::shared_memory(arena, CODE)?, drafts: Mutex::default() })
+        Ok(Self {
+            file: Held::new(memory::shared_memory(arena, CODE)?)?,
+            failed: AtomicBool::new(false),
+            drafts: Mutex::default(),
+        })
+    }
+
+    /// Seals a block by the file.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Pages::seal`]; `bytes` is what was written to the view.
+    unsafe fn seal_in_file(
+        &self,
+        span: Span,
+        bytes: &[u8],
+        regions: Regions<'_>,
+        parts: Parts<'_>,
+        warm: bool,
+    ) -> io::Result<()> {
+        self.write(span, bytes, regions, parts)?;
+        if warm {
+            return Ok(());
+        }
+        for region in regions.iter().filter(|region| region.protection != Protection::ReadWrite) {
+            let (start, len) = extent(region);
+            let file = self.file.get()?;
+            // SAFETY: inside the arena's reservation, over pages that are in nobody's use yet.
+            unsafe {
+                memory::map_private(span.at.add(start), len, region.protection, file, span.offset + start)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Seals a block without the file.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Pages::seal`]; `bytes` is what was written to the view.
+    unsafe fn seal_privately(
+        &self,
+        span: Span,
+        bytes: &[u8],
+        regions: Regions<'_>,
+        parts: Parts<'_>,
+    ) -> io::Result<()> {
+        // SAFETY: the caller's promise: the pages are in nobody's use, and as long as the draft.
+        unsafe {
+            memory::map_zeroed(span.at, span.len)?;
+            span.at.copy_from_nonoverlapping(NonNull::from(bytes).cast(), span.len);
+            WriteOnce.seal(span, span.at, regions, parts, false)
+        }
     }
 
     /// Writes what is read or executed: each part from where it is, and what is around them. Neighbouring regions are written by
     /// one call.
     fn write(&self, span: Span, bytes: &[u8], regions: Regions<'_>, parts: Parts<'_>) -> io::Result<()> {
+        let file = self.file.get()?;
         let fixed = regions.iter().filter(|region| region.protection != Protection::ReadWrite);
         let (mut start, mut end) = (0, 0);
         let mut pieces = Vec::with_capacity(2 * parts.len() + 1);
@@ -329,7 +393,7 @@ impl Memfd {
         for region in fixed {
             let (from, len) = extent(region);
             if from != end {
-                memory::write_all_at(&self.file, &mut pieces, (span.offset + start) as u64)?;
+                memory::write_all_at(file, &mut pieces, (span.offset + start) as u64)?;
                 pieces.clear();
                 (start, end) = (from, from);
             }
@@ -341,7 +405,7 @@ impl Memfd {
             pieces.push(IoSlice::new(&bytes[end..from + len]));
             end = from + len;
         }
-        memory::write_all_at(&self.file, &mut pieces, (span.offset + start) as u64)
+        memory::write_all_at(file, &mut pieces, (span.offset + start) as u64)
     }
 
     /// Takes a part out of a draft that has pages of its own, and says whether it has: whoever asks moves them.
@@ -360,8 +424,9 @@ impl Memfd {
     /// So that a stray call into code that was freed faults at once.
     fn fill_with_traps(&self, at: usize, len: usize) -> io::Result<()> {
         let piece = |start| IoSlice::new(&TRAPS[..TRAPS.len().min(len - start)]);
+        let file = self.file.get()?;
         let mut pieces: Vec<_> = (0..len).step_by(TRAPS.len()).map(piece).collect();
-        memory::write_all_at(&self.file, &mut pieces, at as u64)
+        memory::write_all_at(file, &mut pieces, at as u64)
     }
 }
 
@@ -375,6 +440,10 @@ fn filled(bytes: &[u8]) -> usize {
 }
 
 impl Pages for Memfd {
+    fn is_usable(&self) -> bool {
+        !self.failed.load(Ordering::Relaxed)
+    }
+
     unsafe fn open(&self, span: Span, parts: Parts<'_>) -> io::Result<NonNull<u8>> {
         let keep = |written| {
             self.drafts.lock().unwrap_or_else(PoisonError::into_inner).push((span.offset, written));
@@ -406,27 +475,31 @@ impl Pages for Memfd {
     ) -> io::Result<()> {
         // SAFETY: `open` made it of this length, and nobody writes to it any more.
         let bytes = unsafe { std::slice::from_raw_parts(view.as_ptr(), span.len) };
-        self.write(span, bytes, regions, parts)?;
-        for region in regions {
+        // SAFETY: the caller's promise.
+        if let Err(error) = unsafe { self.seal_in_file(span, bytes, regions, parts, warm) } {
+            self.failed.store(true, Ordering::Relaxed);
+            tracing::warn!(%error, "code memory behind a descriptor cannot be written: private pages are used");
+            // SAFETY: the caller's promise. What is mapped by now, nobody has seen.
+            return unsafe { self.seal_privately(span, bytes, regions, parts) };
+        }
+        // Last, because pages of the draft that are moved are no more where they were.
+        for region in regions.iter().filter(|region| region.protection == Protection::ReadWrite) {
             let (start, len) = extent(region);
             // SAFETY: the region is inside the span.
             let at = unsafe { span.at.add(start) };
-            if region.protection == Protection::ReadWrite && !warm && self.give_up(span, start..start + len) {
+            if !warm && self.give_up(span, start..start + len) {
                 // SAFETY: the draft's own pages, which are nobody's now, over pages that are in nobody's use yet.
                 unsafe { memory::move_pages(view.add(start), at, len)? };
-            } else if region.protection == Protection::ReadWrite {
-                let content = &bytes[start..start + len];
-                let content = if warm && len <= KEPT_DATA { content } else { &content[..filled(content)] };
-                // SAFETY: over pages that are in nobody's use yet; they are writable then, and zero beyond what a retired block left.
-                unsafe {
-                    if !warm {
-                        memory::map_zeroed(at, len)?;
-                    }
-                    at.copy_from_nonoverlapping(NonNull::from(content).cast(), content.len());
+                continue;
+            }
+            let content = &bytes[start..start + len];
+            let content = if warm && len <= KEPT_DATA { content } else { &content[..filled(content)] };
+            // SAFETY: over pages that are in nobody's use yet; they are writable then, and zero beyond what a retired block left.
+            unsafe {
+                if !warm {
+                    memory::map_zeroed(at, len)?;
                 }
-            } else if !warm {
-                // SAFETY: inside the arena's reservation, over pages that are in nobody's use yet.
-                unsafe { memory::map_private(at, len, region.protection, &self.file, span.offset + start)? };
+                at.copy_from_nonoverlapping(NonNull::from(content).cast(), content.len());
             }
         }
         Ok(())
@@ -444,12 +517,24 @@ impl Pages for Memfd {
         }
     }
 
-    unsafe fn amend(&self, span: Span, _region: &Region, offset: usize, bytes: &[u8]) -> io::Result<()> {
-        // A private page that was never written is the file's; these cannot be written.
-        self.file.write_all_at(bytes, (span.offset + offset) as u64)
+    unsafe fn amend(&self, span: Span, region: &Region, offset: usize, bytes: &[u8]) -> io::Result<()> {
+        if !self.failed.load(Ordering::Relaxed) {
+            let mut piece = [IoSlice::new(bytes)];
+            let at = (span.offset + offset) as u64;
+            // A private page that was never written is the file's; these cannot be written.
+            match self.file.get().and_then(|file| memory::write_all_at(file, &mut piece, at)) {
+                Ok(()) => return Ok(()),
+                Err(_) => self.failed.store(true, Ordering::Relaxed),
+            }
+        }
+        // SAFETY: what is readable only, of which the page becomes a private copy, or is one.
+        unsafe { WriteOnce.amend(span, region, offset, bytes) }
     }
 
     unsafe fn retire(&self, span: Span, regions: Regions<'_>) -> bool {
+        if !self.is_usable() {
+            return false;
+        }
         let done = regions.iter().try_for_each(|region| {
             let (start, len) = extent(region);
             match region.protection {
@@ -477,7 +562,10 @@ impl Pages for Memfd {
     unsafe fn release(&self, span: Span, shared: bool) -> io::Result<()> {
         // SAFETY: inside the arena and in nobody's use, as the caller says.
         unsafe { vacate(span.at, span.len)? };
-        // The memory is the file's, not the mapping's.
-        if shared { Ok(()) } else { memory::punch_hole(&self.file, span.offset, span.len) }
+        // The memory is the file's, not the mapping's. Where the program has closed it, it goes with the arena's last mapping.
+        match self.file.get() {
+            Ok(file) if !shared => memory::punch_hole(file, span.offset, span.len),
+            _ => Ok(()),
+        }
     }
 }

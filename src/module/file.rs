@@ -225,7 +225,8 @@ impl ModuleFile {
 /// The file as long as it is now, `whole` or as much as is loaded of it. One that shrinks meanwhile is an error; what is appended
 /// was not there.
 pub(super) fn read(path: &Path, whole: bool) -> std::io::Result<(Buffer, Identity)> {
-    let (mut file, metadata) = files::open(path)?;
+    let (held, metadata) = files::open(path)?;
+    let mut file = held.get()?;
     let length = metadata.len();
     // ELF's own tables number with 32 bits.
     let length = u32::try_from(length).map_err(|_| std::io::ErrorKind::FileTooLarge)? as usize;
@@ -243,6 +244,8 @@ pub(super) fn read(path: &Path, whole: bool) -> std::io::Result<(Buffer, Identit
         file.read_exact(&mut bytes[start.len()..])?;
         bytes
     };
+    // What was read is another's, if the program has closed this one meanwhile.
+    held.get()?;
     Ok((bytes, Identity::from(&metadata)))
 }
 

@@ -3,7 +3,7 @@
 //! they share is in `posix`.
 
 mod posix;
-pub(crate) use posix::{fork, library};
+pub(crate) use posix::{fork, held, library};
 
 #[cfg(target_os = "linux")]
 mod linux;

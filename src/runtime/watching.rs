@@ -56,7 +56,7 @@ impl Runtime {
         let failed = |source| Error::Watch { path: given.clone(), source };
         let absolute = std::path::absolute(&given).map_err(failed)?;
         // What cannot be read now is waited for.
-        let loaded = files::open(&absolute).and_then(|(file, _)| Digest::of_file(&file));
+        let loaded = files::open(&absolute).and_then(|(file, _)| Digest::of_file(file.get()?));
         let (runtime, options, name) = (*self, *options, given.clone());
         let callback = move |_: &Path, found: Outcome| {
             let result = match found {

@@ -55,18 +55,22 @@ pub(super) fn attempt(path: &Path, settle: &Settle, last: Option<Digest>, before
 }
 
 fn read(path: &Path, settle: &Settle, last: Option<Digest>, before: Option<Stamp>) -> io::Result<Attempt> {
-    let (file, metadata) = files::open(path)?;
+    let (held, metadata) = files::open(path)?;
+    let file = held.get()?;
     // Before the lease, which is to be short: the memory may have to be faulted in.
     let mut buffer = buffers::take(length(&metadata)?)?;
     let leased = if settle.leases {
-        lease::read(&file, || {
+        lease::read(file, || {
             // It may have grown before the lease.
             let length = length(&file.metadata()?)?;
             if length > buffer.len() {
                 buffer = buffers::take(length)?;
             }
             buffer.truncate(length);
-            (&file).read_exact(&mut buffer)
+            let mut file = file;
+            file.read_exact(&mut buffer)?;
+            // What was read is another's, if the program has closed this one meanwhile.
+            held.get().map(drop)
         })
     } else {
         Ok(Leased::Unavailable)
@@ -78,7 +82,7 @@ fn read(path: &Path, settle: &Settle, last: Option<Digest>, before: Option<Stamp
             let identity = Identity::from(&metadata);
             Ok(Attempt::Complete(Contents { bytes: buffer, digest, identity }))
         }
-        Ok(Leased::Unavailable) => twice(&file, &metadata, buffer, last, before),
+        Ok(Leased::Unavailable) => twice(file, &metadata, buffer, last, before),
         Ok(Leased::Written) => Ok(Attempt::Written),
         Err(error) => Err(error),
     }

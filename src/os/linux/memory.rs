@@ -14,6 +14,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MRemapFlags, MapFlags, MmapAdvise, madvise, mmap, mremap};
 
 pub(crate) use crate::os::linux::gaps::reserve_within;
+use crate::os::posix::held::may_write_to;
 use crate::os::posix::memory::{flags, non_zero};
 pub(crate) use crate::os::posix::memory::{
     map_anywhere, map_zeroed, page_size, protect, release, reserve, reserve_aligned, unreserve, write_all_at,
@@ -96,6 +97,7 @@ pub(crate) fn shared_memory(len: usize, name: &str) -> io::Result<File> {
         made => made,
     };
     let file = File::from(file?);
+    may_write_to(len as u64)?;
     file.set_len(len as u64)?;
     Ok(file)
 }

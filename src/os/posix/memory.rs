@@ -10,6 +10,8 @@ use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 use nix::sys::uio::pwritev;
 
+use crate::os::posix::held::may_write_to;
+
 pub(crate) fn flags(protection: Protection) -> ProtFlags {
     match protection {
         Protection::Read => ProtFlags::PROT_READ,
@@ -33,6 +35,7 @@ pub(crate) fn page_size() -> usize {
 pub(crate) fn write_all_at(file: &File, mut pieces: &mut [IoSlice<'_>], mut offset: u64) -> io::Result<()> {
     /// What every system takes (IOV_MAX).
     const AT_ONCE: usize = 1024;
+    may_write_to(pieces.iter().fold(offset, |end, piece| end.saturating_add(piece.len() as u64)))?;
     while pieces.iter().any(|piece| !piece.is_empty()) {
         let at = i64::try_from(offset).map_err(|_| io::ErrorKind::FileTooLarge)?;
         match pwritev(file, &pieces[..pieces.len().min(AT_ONCE)], at) {
