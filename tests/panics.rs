@@ -9,7 +9,7 @@ use midflight::Runtime;
 use support::{start, this_test};
 
 midflight::module! {
-    mod panics { fn quiet(); fn caught(x: i32) -> i32; fn in_a_thread(x: i32) -> i32; fn escapes(); }
+    unsafe mod panics { safe fn quiet(); safe fn caught(x: i32) -> i32; safe fn in_a_thread(x: i32) -> i32; safe fn escapes(); }
 }
 
 /// `deep_in_the_module` panics on line 6.

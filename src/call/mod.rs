@@ -3,7 +3,7 @@
 
 pub(crate) mod frame;
 pub(crate) mod live;
-mod macros;
+pub(crate) mod macros;
 pub(crate) mod slots;
 pub(crate) mod trampolines;
 pub(crate) mod versions;

@@ -15,6 +15,7 @@ use crate::code::Block;
 use crate::debug::Registration;
 use crate::host::Tenant;
 use crate::os::library::Library;
+use crate::os::{Strings, arguments};
 use crate::unwind;
 
 /// The versions behind a generation, one per loaded module, by name.
@@ -147,12 +148,13 @@ impl Version {
         self.initialised.store(true, Ordering::Relaxed);
         // SAFETY: on all our systems environ points at the environment.
         let environment = unsafe { environ };
+        let (count, arguments) = arguments::arguments();
         for &constructor in &self.constructors {
-            // SAFETY: the image checked that it lies in its code. The arguments are what glibc passes (argc, argv, envp), which
-            // the gABI does not require and few constructors read: no program arguments, and the environment.
+            // SAFETY: the image checked that it lies in its code. The arguments are what ld.so and dyld pass (argc, argv, envp), which
+            // the gABI does not require: Rust's standard library has its `args` from there.
             unsafe {
                 let constructor: Constructor = std::mem::transmute(constructor as usize);
-                unwind::contain("a constructor", || constructor(0, NO_ARGUMENTS.0.as_ptr(), environment));
+                unwind::contain("a constructor", || constructor(count, arguments, environment));
             }
         }
         // SAFETY: the constructors have run; the caller's promise.
@@ -197,14 +199,7 @@ impl Version {
     }
 }
 
-type Strings = *const *const std::ffi::c_char;
 type Constructor = extern "C-unwind" fn(std::ffi::c_int, Strings, Strings);
-
-/// An empty argv, for constructors that keep it.
-struct Arguments([*const std::ffi::c_char; 1]);
-// SAFETY: it holds only a null pointer.
-unsafe impl Sync for Arguments {}
-static NO_ARGUMENTS: Arguments = Arguments([std::ptr::null()]);
 
 unsafe extern "C" {
     /// environ(7).
