@@ -37,6 +37,8 @@ pub(crate) struct Version {
     pub(super) hooks: Hooks,
     /// Its constructors have run, so its destructors must.
     pub(super) initialised: AtomicBool,
+    /// Nobody can say when the threads that it starts are over (`host::shared_std`): once initialised it stays.
+    pub(super) stays: bool,
     /// The version that it says it is, in its note.
     pub(super) declared: Option<Box<str>>,
     /// The modules that it says it needs.
@@ -170,6 +172,11 @@ impl Version {
     /// Whether threads that it started go on, or its exit functions run: it must not be dropped yet.
     pub(crate) fn is_busy(&self) -> bool {
         self.tenant.is_busy()
+    }
+
+    /// Whether threads that nobody knows of may be in it for as long as the process goes on: it must not be ended.
+    pub(crate) fn stays(&self) -> bool {
+        self.stays && self.initialised.load(Ordering::Relaxed)
     }
 
     /// If the constructors ran, runs `module_shutdown` (if the version had not refused), then the destructors: of thread-local variables, its

@@ -32,7 +32,8 @@ pub struct Collected {
     /// Code memory of the retained versions, in bytes.
     pub retained_bytes: usize,
     /// Versions that no frame holds, but threads do: one that the version started goes on, or one is running the version's
-    /// exit functions. The next collection looks again.
+    /// exit functions. The next collection looks again. Also those of which nobody can say: Rust modules that start threads by way of a
+    /// shared standard library.
     pub busy: usize,
     /// Code memory of all versions that were replaced and are not free, whoever keeps them, in bytes.
     pub old_bytes: usize,
@@ -77,6 +78,8 @@ pub(crate) struct Retirement {
     leaving: Vec<Version>,
     /// Ended, but threads that they started go on in them.
     lingering: Vec<Version>,
+    /// Not ended, and never will be: [`Version::stays`].
+    staying: Vec<Version>,
 }
 
 impl Retirement {
@@ -159,7 +162,7 @@ impl Retirement {
 
     /// The versions that are kept for whoever may be inside: they call other modules as current ones do.
     pub(crate) fn kept(&self) -> impl Iterator<Item = &Version> {
-        self.retained.iter().chain(&self.leaving).chain(&self.lingering)
+        self.retained.iter().chain(&self.leaving).chain(&self.lingering).chain(&self.staying)
     }
 
     /// Frees what only its threads kept, if those are over. Returns how many.
@@ -180,7 +183,7 @@ impl Retirement {
             held: self.publisher.retired().len(),
             retained: self.retained.len(),
             retained_bytes: self.retained.iter().map(Version::bytes).sum(),
-            busy: self.leaving.len() + self.lingering.len(),
+            busy: self.leaving.len() + self.lingering.len() + self.staying.len(),
             old_bytes: self.bytes(),
         }
     }
@@ -194,6 +197,8 @@ impl Retirement {
     ///
     /// No frame is inside any of them. The table covers all slots, and its targets are mapped.
     pub(crate) unsafe fn bury(&mut self, dying: Vec<Version>, table: &[usize]) -> usize {
+        let (staying, dying): (Vec<_>, Vec<_>) = dying.into_iter().partition(Version::stays);
+        self.staying.extend(staying);
         let (dying, leaving): (Vec<_>, Vec<_>) = dying.into_iter().partition(Version::evict);
         self.leaving.extend(leaving);
         if !dying.is_empty() {
