@@ -11,7 +11,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use midflight::Runtime;
 
 midflight::module! {
-    mod called { fn next(x: u64) -> u64; }
+    unsafe mod called { safe fn next(x: u64) -> u64; }
 }
 
 type Next = extern "C" fn(u64) -> u64;

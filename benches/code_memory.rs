@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use midflight::{Backing, Config, Runtime};
 
 midflight::module! {
-    mod measured { fn call(x: u64) -> u64; }
+    unsafe mod measured { safe fn call(x: u64) -> u64; }
 }
 
 const RELOADS: u32 = 2_000;

@@ -6,7 +6,7 @@ use std::hint::black_box;
 use midflight::{Frame, Runtime};
 
 midflight::module! {
-    mod absent { fn step(x: u64) -> u64; }
+    unsafe mod absent { safe fn step(x: u64) -> u64; }
 }
 
 /// A call through a frame.

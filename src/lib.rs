@@ -6,12 +6,12 @@
 //!
 //! ```no_run
 //! midflight::module! {
-//!     mod movement { fn step(x: &mut f32, dt: f32); }
+//!     unsafe mod movement { safe fn step(x: &mut f32, dt: f32); }
 //! }
 //!
 //! fn main() -> Result<(), midflight::Error> {
 //!     let rt = midflight::Runtime::start()?;
-//!     // SAFETY: libmovement.so exports `void step(float *, float)` and keeps to it.
+//!     // SAFETY: libmovement.so exports `void step(float *, float)`, which keeps nothing of what it is given.
 //!     unsafe { rt.load("libmovement.so") }?; // again, whenever there is a new one
 //!     let mut x = 0.0;
 //!     movement::step(&rt.frame(), &mut x, 0.1);
@@ -60,6 +60,7 @@ pub use statistics::{Statistics, Times};
 /// What the [`module!`] macro expands to uses, and the C API. Not for direct use.
 #[doc(hidden)]
 pub mod private {
+    pub use crate::call::macros::{gives_static, is_static};
     pub use crate::call::slots::DECLARED;
     pub use crate::os::held::Record;
     pub use crate::quiescence::forget_stack;

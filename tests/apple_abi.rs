@@ -10,15 +10,15 @@ use std::path::PathBuf;
 use midflight::{Runtime, Source};
 
 midflight::module! {
-    mod keeper { fn kept(shape: i32, whole: *const i64, real: *const f64) -> i64; }
-    mod library {
-        fn jumps(value: i32) -> i32;
-        fn sines(angle: f64) -> f64;
-        fn pattern(to: *mut i32, count: i32) -> i32;
-        fn classes(character: i32) -> i32;
-        fn number(text: *const u8) -> f64;
-        fn failed(path: *const u8) -> i32;
-        fn listed(into: *mut u8, size: usize, n: i32) -> i32;
+    mod keeper { unsafe fn kept(shape: i32, whole: *const i64, real: *const f64) -> i64; }
+    unsafe mod library {
+        safe fn jumps(value: i32) -> i32;
+        safe fn sines(angle: f64) -> f64;
+        unsafe fn pattern(to: *mut i32, count: i32) -> i32;
+        safe fn classes(character: i32) -> i32;
+        unsafe fn number(text: *const u8) -> f64;
+        unsafe fn failed(path: *const u8) -> i32;
+        unsafe fn listed(into: *mut u8, size: usize, n: i32) -> i32;
     }
 }
 
@@ -89,7 +89,9 @@ fn exceptions_bring_back_every_register() {
     let check = |files: Source| {
         load(rt, files.needs("libstdc++.so.6"));
         for shape in 0..shapes {
-            assert_eq!(keeper::kept(&rt.frame(), shape, whole.as_ptr(), real.as_ptr()), expected, "{shape}");
+            // SAFETY: as many as each shape reads.
+            let kept = unsafe { keeper::kept(&rt.frame(), shape, whole.as_ptr(), real.as_ptr()) };
+            assert_eq!(kept, expected, "{shape}");
         }
     };
     // As compact encodings, by lld and by us; and as DWARF, which signed return addresses need.
@@ -145,14 +147,18 @@ fn the_c_library_under_apples_names() {
         assert_eq!([3, -2, 0].map(|value| library::jumps(&frame, value)), [36, -14, 16]);
         assert_eq!(library::sines(&frame, 0.7), 0.7f64.sin() * 1000.0 + 0.7f64.cos());
         let mut bytes = [0; 33];
-        assert_eq!(library::pattern(&frame, bytes.as_mut_ptr(), 32), 32);
+        // SAFETY: there are 32.
+        assert_eq!(unsafe { library::pattern(&frame, bytes.as_mut_ptr(), 32) }, 32);
         assert_eq!((bytes[0], bytes[31], bytes[32]), (0x1234_5678, 0x1234_5678, 0));
         assert_eq!([b'a', b'5', b' '].map(|byte| library::classes(&frame, byte.into())), [0x100, 0x400, 0]);
-        assert_eq!(library::number(&frame, c"2.5e3".as_ptr().cast()), 2500.0);
+        // SAFETY: it ends in 0.
+        assert_eq!(unsafe { library::number(&frame, c"2.5e3".as_ptr().cast()) }, 2500.0);
         // It is there already.
-        assert_eq!(library::failed(&frame, c"/dev/null".as_ptr().cast()), 17);
+        // SAFETY: it ends in 0.
+        assert_eq!(unsafe { library::failed(&frame, c"/dev/null".as_ptr().cast()) }, 17);
         let mut text = [0; 40];
-        let length = library::listed(&frame, text.as_mut_ptr(), text.len(), 12);
+        // SAFETY: the text is that long.
+        let length = unsafe { library::listed(&frame, text.as_mut_ptr(), text.len(), 12) };
         assert_eq!(&text[..length as usize], b"12 of 2.5 -12");
     }
     rt.unload("library").unwrap();

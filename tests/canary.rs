@@ -23,10 +23,10 @@ use support::{Workshop, this_test};
 type Callback = extern "C" fn(*mut c_void) -> i32;
 
 midflight::module! {
-    mod canary_a { fn canary_a() -> i32; fn through(callback: Callback, data: *mut c_void) -> i32; fn place() -> usize; }
-    mod canary_b { fn canary_b() -> i32; }
-    mod canary_u { fn canary_u() -> i32; }
-    mod canary_s { fn canary_s() -> i32; }
+    unsafe mod canary_a { safe fn canary_a() -> i32; unsafe fn through(callback: Callback, data: *mut c_void) -> i32; safe fn place() -> usize; }
+    unsafe mod canary_b { safe fn canary_b() -> i32; }
+    unsafe mod canary_u { safe fn canary_u() -> i32; }
+    unsafe mod canary_s { safe fn canary_s() -> i32; }
 }
 
 /// Files of each module. The number in them is that of the load modulo this.
@@ -184,7 +184,8 @@ fn check(frame: &Frame, random: &mut Random, depth: usize) -> i32 {
     assert_eq!(canary_b::canary_b(frame), expected);
     if depth < 3 && random.below(4) == 0 {
         let mut visit = Visit { generation: frame.generation(), depth: depth + 1, random };
-        assert_eq!(canary_a::through(frame, visitor, (&raw mut visit).cast()), expected);
+        // SAFETY: the visitor takes a visit, and the module only hands it on.
+        assert_eq!(unsafe { canary_a::through(frame, visitor, (&raw mut visit).cast()) }, expected);
     }
     expected
 }

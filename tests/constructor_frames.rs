@@ -9,7 +9,7 @@ use midflight::{Frame, Runtime};
 use support::start;
 
 midflight::module! {
-    mod held { fn number() -> i32; }
+    unsafe mod held { safe fn number() -> i32; }
 }
 
 thread_local! {

@@ -28,7 +28,7 @@ struct Counts {
 }
 
 midflight::module! {
-    mod cycled { fn work(counts: *mut Counts, depth: i32) -> i32; }
+    mod cycled { unsafe fn work(counts: *mut Counts, depth: i32) -> i32; }
 }
 
 const SOURCE: &str = r#"
@@ -103,7 +103,8 @@ fn nothing_grows_and_everything_is_destroyed() {
     let call = move |counts: *mut Counts, cycle: usize| {
         let version = cycle as i32 % 2;
         // Each thread is inside of a frame of its own.
-        assert_eq!(cycled::work(&rt.frame(), counts, cycle as i32 % 7), version + 100);
+        // SAFETY: the counts are never freed, and only atomics touch them.
+        assert_eq!(unsafe { cycled::work(&rt.frame(), counts, cycle as i32 % 7) }, version + 100);
     };
 
     // A thread that outlives every version: its thread-locals go when the version does.

@@ -11,7 +11,7 @@ use midflight::{Config, Gdb, Runtime};
 use support::{Workshop, start, this_test};
 
 midflight::module! {
-    mod debugged { fn step(x: i32) -> i32; }
+    unsafe mod debugged { safe fn step(x: i32) -> i32; }
 }
 
 /// Each version has ten lines more before its code: `step_inside` is on line 11 of version 1 and on line 21 of version

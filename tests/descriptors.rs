@@ -16,9 +16,9 @@ use midflight::Runtime;
 use support::{Workshop, start};
 
 midflight::module! {
-    mod registers { fn call(kind: u32, input: *const u8, output: *mut u8) -> usize; }
-    mod walked { fn touch() -> i32; fn code() -> usize; }
-    mod errors { fn keeps_errno() -> i32; }
+    mod registers { unsafe fn call(kind: u32, input: *const u8, output: *mut u8) -> usize; }
+    unsafe mod walked { safe fn touch() -> i32; safe fn code() -> usize; }
+    unsafe mod errors { safe fn keeps_errno() -> i32; }
 }
 
 /// How compilers ask for thread-local variables: by function, by descriptor.
@@ -183,7 +183,9 @@ fn check_registers(rt: Runtime, kind: u32) {
     let mut places = std::collections::BTreeSet::new();
     for time in ["the first use", "a later use"] {
         let mut output = [0_u8; 1 << 14];
-        places.insert(registers::call(&rt.frame(), kind, input.as_ptr(), output.as_mut_ptr()));
+        // SAFETY: no machine's registers are longer.
+        let place = unsafe { registers::call(&rt.frame(), kind, input.as_ptr(), output.as_mut_ptr()) };
+        places.insert(place);
         for (from, len) in written(kind, &output) {
             let (expected, found) = (&input[from..from + len], &output[from..from + len]);
             assert_eq!(expected, found, "kind {kind}, {time}: {len} bytes at {from}");
@@ -194,7 +196,7 @@ fn check_registers(rt: Runtime, kind: u32) {
 
 #[cfg(target_arch = "x86_64")]
 midflight::module! {
-    mod misaligned { fn misaligned() -> usize; }
+    unsafe mod misaligned { safe fn misaligned() -> usize; }
 }
 
 /// GCC before version 8 did not align the stack for these calls.

@@ -10,13 +10,13 @@ use midflight::Runtime;
 use support::{start, this_test};
 
 midflight::module! {
-    mod inside { fn work(case: i32) -> i32; }
-    mod outer { fn catches(value: i32) -> i32; fn passes(value: i32) -> i32; fn alive() -> i32; }
-    mod inner { fn throws(value: i32) -> i32; }
-    mod leaf { fn throws_text(text: *const c_char); }
-    mod calls_back { fn call(back: extern "C-unwind" fn(i32), value: i32) -> i32; }
-    mod unended { fn caught() -> i32; }
-    mod private_unwinder { fn caught() -> i32; }
+    unsafe mod inside { safe fn work(case: i32) -> i32; }
+    unsafe mod outer { safe fn catches(value: i32) -> i32; safe fn passes(value: i32) -> i32; safe fn alive() -> i32; }
+    unsafe mod inner { safe fn throws(value: i32) -> i32; }
+    mod leaf { unsafe fn throws_text(text: *const c_char); }
+    unsafe mod calls_back { safe fn call(back: extern "C-unwind" fn(i32), value: i32) -> i32; }
+    unsafe mod unended { safe fn caught() -> i32; }
+    unsafe mod private_unwinder { safe fn caught() -> i32; }
 }
 
 fn load(rt: Runtime, paths: &[&Path]) {

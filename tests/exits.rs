@@ -11,14 +11,14 @@ use midflight::{Collected, Runtime};
 use support::{Workshop, start};
 
 midflight::module! {
-    mod leaver { fn enter(n: u64); }
-    mod objects { fn touch() -> u64; }
-    mod at_exit { fn nothing(); }
-    mod starter { fn start_thread(kind: u32) -> i32; }
-    mod keys { fn set(value: u64) -> i32; }
-    mod outer { fn leave_a_call(); }
-    mod inner { fn number() -> u64; }
-    mod forks { fn nothing_more(); }
+    unsafe mod leaver { safe fn enter(n: u64); }
+    unsafe mod objects { safe fn touch() -> u64; }
+    unsafe mod at_exit { safe fn nothing(); }
+    unsafe mod starter { safe fn start_thread(kind: u32) -> i32; }
+    unsafe mod keys { safe fn set(value: u64) -> i32; }
+    unsafe mod outer { safe fn leave_a_call(); }
+    unsafe mod inner { safe fn number() -> u64; }
+    unsafe mod forks { safe fn nothing_more(); }
 }
 
 /// What modules said.

@@ -7,7 +7,7 @@ use midflight::{Backing, Config, Runtime};
 use support::Workshop;
 
 midflight::module! {
-    mod fenced { fn number() -> i32; }
+    unsafe mod fenced { safe fn number() -> i32; }
 }
 
 #[test]

@@ -9,9 +9,9 @@ use midflight::{Config, Error, Runtime};
 use support::Workshop;
 
 midflight::module! {
-    mod counted { fn number() -> i32; fn count() -> i32; }
-    mod guest { fn number() -> i32; }
-    mod caller { fn through() -> i32; }
+    unsafe mod counted { safe fn number() -> i32; safe fn count() -> i32; }
+    unsafe mod guest { safe fn number() -> i32; }
+    unsafe mod caller { safe fn through() -> i32; }
 }
 
 const HISTORY: usize = 4;

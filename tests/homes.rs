@@ -11,8 +11,8 @@ use midflight::{Collected, Error, LoadOptions, Runtime};
 use support::{Workshop, this_test};
 
 midflight::module! {
-    mod cached { fn step() -> c_int; }
-    mod starter { fn start() -> c_int; }
+    unsafe mod cached { safe fn step() -> c_int; }
+    unsafe mod starter { safe fn start() -> c_int; }
 }
 
 /// What modules said: version of who says it, and version of what it called.

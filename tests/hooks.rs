@@ -10,8 +10,8 @@ use midflight::{Error, LoadOptions, Runtime, Source};
 use support::{Workshop, this_test};
 
 midflight::module! {
-    mod serving { fn number() -> i32; }
-    mod bystander { fn other() -> i32; }
+    unsafe mod serving { safe fn number() -> i32; }
+    unsafe mod bystander { safe fn other() -> i32; }
 }
 
 /// What the modules said, in that order.

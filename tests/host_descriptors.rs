@@ -16,7 +16,7 @@ use midflight::{Config, LoadOptions, Runtime};
 use support::{Workshop, library_name, this_test};
 
 midflight::module! {
-    mod closing { fn number() -> i32; }
+    unsafe mod closing { safe fn number() -> i32; }
 }
 
 /// In a process of its own, because the test's own has descriptors that others need.

@@ -11,7 +11,7 @@ use midflight::{Config, Error, Runtime};
 use support::{Workshop, this_test};
 
 midflight::module! {
-    mod limited { fn number() -> i32; }
+    unsafe mod limited { safe fn number() -> i32; }
 }
 
 /// Limits are for the whole process, so each test has one of its own.

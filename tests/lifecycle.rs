@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use midflight::{Error, Frame, Runtime};
 
 midflight::module! {
-    mod early_user { fn through() -> i32; }
-    mod held { fn number() -> i32; }
-    mod r#move { fn r#yield() -> i32; }
-    mod many { fn sum() -> i32; }
+    unsafe mod early_user { safe fn through() -> i32; }
+    unsafe mod held { safe fn number() -> i32; }
+    unsafe mod r#move { safe fn r#yield() -> i32; }
+    unsafe mod many { safe fn sum() -> i32; }
 }
 
 /// What the modules' constructors and destructors wrote, a decimal digit each.

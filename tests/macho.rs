@@ -6,19 +6,19 @@ mod support;
 use midflight::{Error, Runtime, Source};
 
 midflight::module! {
-    mod counter {
-        fn next() -> i32;
-        fn version() -> i32;
-        fn word(at: usize) -> *const u8;
+    unsafe mod counter {
+        safe fn next() -> i32;
+        safe fn version() -> i32;
+        unsafe fn word(at: usize) -> *const u8;
     }
-    mod front { fn twice(x: i32) -> i32; }
-    mod back { fn back_value() -> i32; }
-    mod flat { fn flat_sum(x: i32) -> i32; }
-    mod own { fn bump() -> i32; fn address() -> usize; fn fill(byte: i32) -> i32; }
-    mod thrower { fn caught(n: i32) -> i32; }
-    mod parts { fn total() -> i32; fn begun() -> i32; }
-    mod said { fn answer() -> i32; }
-    mod texts { fn text(into: *mut u8, size: usize, n: i32, x: f64) -> i32; }
+    unsafe mod front { safe fn twice(x: i32) -> i32; }
+    unsafe mod back { safe fn back_value() -> i32; }
+    unsafe mod flat { safe fn flat_sum(x: i32) -> i32; }
+    unsafe mod own { safe fn bump() -> i32; safe fn address() -> usize; safe fn fill(byte: i32) -> i32; }
+    unsafe mod thrower { safe fn caught(n: i32) -> i32; }
+    unsafe mod parts { safe fn total() -> i32; safe fn begun() -> i32; }
+    unsafe mod said { safe fn answer() -> i32; }
+    mod texts { unsafe fn text(into: *mut u8, size: usize, n: i32, x: f64) -> i32; }
 }
 
 fn load(rt: Runtime, source: impl Into<Source>) {
@@ -222,7 +222,8 @@ fn variadic_functions_of_the_c_library_are_called_as_linux_calls_them() {
                   }";
     load(rt, shop.macho("texts", 1, source, &[]));
     let mut text = [0; 64];
-    let length = texts::text(&rt.frame(), text.as_mut_ptr(), text.len(), 42, 2.5);
+    // SAFETY: the text is that long.
+    let length = unsafe { texts::text(&rt.frame(), text.as_mut_ptr(), text.len(), 42, 2.5) };
     assert_eq!(&text[..length as usize], b"42 2.50 word c 1099511627776");
     // And those for which that cannot be done are refused by name.
     let refused =

@@ -6,7 +6,7 @@ use midflight::{Config, Error, Runtime};
 use support::Workshop;
 
 midflight::module! {
-    mod bounded { fn number() -> i32; }
+    unsafe mod bounded { safe fn number() -> i32; }
 }
 
 const LIMIT: usize = 4 << 20;

@@ -6,19 +6,19 @@ use midflight::{Error, Runtime, Source};
 use support::start;
 
 midflight::module! {
-    mod object {
-        fn sum(n: i32) -> i64;
-        fn name(kind: i32) -> usize;
-        fn format(x: f64, into: *mut u8, size: usize) -> i32;
-        fn count() -> i32;
+    unsafe mod object {
+        safe fn sum(n: i32) -> i64;
+        safe fn name(kind: i32) -> usize;
+        unsafe fn format(x: f64, into: *mut u8, size: usize) -> i32;
+        safe fn count() -> i32;
     }
-    mod several { fn answer() -> i32; fn order() -> i32; fn shared_counter() -> i32; }
-    mod whole { fn first() -> i32; fn second() -> i32; }
-    mod caller { fn twice(x: i32) -> i32; }
-    mod callee { fn once(x: i32) -> i32; }
-    mod direct { fn where_is_environ() -> usize; }
-    mod large { fn spread(i: u32) -> i32; }
-    mod atomics { fn bump(by: i64) -> i64; fn swap(to: i32) -> i32; }
+    unsafe mod several { safe fn answer() -> i32; safe fn order() -> i32; safe fn shared_counter() -> i32; }
+    unsafe mod whole { safe fn first() -> i32; safe fn second() -> i32; }
+    unsafe mod caller { safe fn twice(x: i32) -> i32; }
+    unsafe mod callee { safe fn once(x: i32) -> i32; }
+    unsafe mod direct { safe fn where_is_environ() -> usize; }
+    unsafe mod large { safe fn spread(i: u32) -> i32; }
+    unsafe mod atomics { safe fn bump(by: i64) -> i64; safe fn swap(to: i32) -> i32; }
 }
 
 /// What the compilers of this machine write with and without position-independent code, at every level.
@@ -92,7 +92,8 @@ fn objects_of_every_way_to_compile_run() {
         let names: Vec<_> = (0..7).map(|kind| text(object::name(&frame, kind))).collect();
         assert_eq!(names, ["zero", "uno", "two", "three", "four", "five", "many"], "{arguments:?}");
         let mut line = [0; 32];
-        let written = object::format(&frame, 2.25, line.as_mut_ptr(), line.len());
+        // SAFETY: the line is that long.
+        let written = unsafe { object::format(&frame, 2.25, line.as_mut_ptr(), line.len()) };
         assert_eq!(&line[..written as usize], b"2.250 three", "{arguments:?}");
         assert_eq!((object::count(&frame), object::count(&frame)), (41, 42), "{arguments:?}");
     }

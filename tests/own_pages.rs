@@ -8,7 +8,7 @@ use midflight::Runtime;
 use support::{is_bridged, start};
 
 midflight::module! {
-    mod own_pages { fn touch() -> i32; }
+    unsafe mod own_pages { safe fn touch() -> i32; }
 }
 
 /// What version 1 does to a page of its own, which every later version writes to.

@@ -9,7 +9,7 @@ use midflight::Runtime;
 use support::{start, this_test};
 
 midflight::module! {
-    mod panics { fn quiet(); fn caught(x: i32) -> i32; fn in_a_thread(x: i32) -> i32; fn escapes(); }
+    unsafe mod panics { safe fn quiet(); safe fn caught(x: i32) -> i32; safe fn in_a_thread(x: i32) -> i32; safe fn escapes(); safe fn unwinds(); }
 }
 
 /// `deep_in_the_module` panics on line 6.
@@ -39,6 +39,11 @@ extern "C" fn in_a_thread(x: i32) -> i32 {
 
 #[unsafe(no_mangle)]
 extern "C" fn escapes() {
+    deep_in_the_module(-1);
+}
+
+#[unsafe(no_mangle)]
+extern "C-unwind" fn unwinds() {
     deep_in_the_module(-1);
 }
 "#;
@@ -124,4 +129,32 @@ fn a_panic_that_leaves_an_extern_c_function_ends_the_process() {
     let (text, success) = output_of("a_panic_that_leaves_an_extern_c_function_ends_the_process", CHILD);
     assert!(!success && text.contains("panic in a function that cannot unwind"), "{text}");
     assert!(!text.contains("the call returned"), "{text}");
+}
+
+/// The module's standard library is not the host's, so its panic is a foreign exception here: frames that it passes end, and whoever would
+/// catch it ends the process. docs/rust-modules.md says what to do.
+#[test]
+fn a_panic_that_a_host_would_catch_ends_the_process_and_says_why() {
+    const CHILD: &str = "MIDFLIGHT_TEST_CAUGHT_BY_THE_HOST";
+    struct Dropped;
+    impl Drop for Dropped {
+        fn drop(&mut self) {
+            eprintln!("a frame of the host's was left");
+        }
+    }
+    if std::env::var_os(CHILD).is_some() {
+        let (rt, shop, _turn) = start("unwinds");
+        load(rt, &shop.rust("panics", 1, SOURCE, &[]));
+        // It needs no AssertUnwindSafe: nothing of the runtime is broken by a panic.
+        let caught = std::panic::catch_unwind(|| {
+            let _dropped = Dropped;
+            panics::unwinds(&rt.frame());
+        });
+        unreachable!("it was caught: {}", caught.is_err());
+    }
+    let (text, success) = output_of("a_panic_that_a_host_would_catch_ends_the_process_and_says_why", CHILD);
+    assert!(!success && text.contains("below zero: -1"), "{text}");
+    assert!(text.contains("a frame of the host's was left"), "{text}");
+    assert!(text.contains("Rust cannot catch foreign exceptions"), "{text}");
+    assert!(!text.contains("it was caught"), "{text}");
 }

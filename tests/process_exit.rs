@@ -12,7 +12,7 @@ use std::process::Command;
 use support::start;
 
 midflight::module! {
-    mod leaver { fn register_more(); fn register_for_thread(); }
+    unsafe mod leaver { safe fn register_more(); safe fn register_for_thread(); }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use midflight::{Config, Error, Runtime};
 use support::{Workshop, mappings, this_test};
 
 midflight::module! {
-    mod profiled { fn spin(rounds: u64) -> u64; fn place() -> usize; }
+    unsafe mod profiled { safe fn spin(rounds: u64) -> u64; safe fn place() -> usize; }
 }
 
 /// `spin` begins on line 3.

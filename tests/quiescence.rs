@@ -10,7 +10,7 @@ use midflight::{Config, Error, Kept, Quiescence, Runtime};
 use support::Workshop;
 
 midflight::module! {
-    mod waiting { fn number() -> i32; }
+    unsafe mod waiting { safe fn number() -> i32; }
 }
 
 /// A user-mode emulator has a thread of its own among ours, which blocks every signal: no look at the threads is ever complete.

@@ -8,10 +8,10 @@ use midflight::{Error, Runtime};
 use support::{Workshop, other_machine, start};
 
 midflight::module! {
-    mod steady { fn value() -> i32; }
-    mod promised { fn kept() -> i32; fn dropped() -> i32; }
-    mod user { fn use_it() -> i32; }
-    mod used { fn helper() -> i32; }
+    unsafe mod steady { safe fn value() -> i32; }
+    unsafe mod promised { safe fn kept() -> i32; safe fn dropped() -> i32; }
+    unsafe mod user { safe fn use_it() -> i32; }
+    unsafe mod used { safe fn helper() -> i32; }
 }
 
 const STEADY: &str = "int value(void) { return 1; }";

@@ -12,7 +12,7 @@ use midflight::{Config, Gdb, Runtime};
 use support::start;
 
 midflight::module! {
-    mod registered { fn number() -> i32; fn place() -> *const c_void; fn objects(count: &mut [i64; 3]); }
+    unsafe mod registered { safe fn number() -> i32; safe fn place() -> *const c_void; safe fn objects(count: &mut [i64; 3]); }
 }
 
 /// `objects` counts what `dl_iterate_phdr` shows it: all objects, versions of this module, and what came less what went.

@@ -9,17 +9,17 @@ use midflight::{Error, Runtime};
 use support::{mappings, start};
 
 midflight::module! {
-    mod first { fn answer() -> i32; fn add(a: i32, b: i64, c: f32, d: f64) -> f64; }
-    mod pair_a { fn left() -> i32; }
-    mod pair_b { fn right() -> i32; }
-    mod joined { fn number() -> i32; }
-    mod caller { fn through() -> i32; fn pointer() -> i32; }
-    mod callee { fn value() -> i32; }
-    mod lifecycle { fn set_log(log: &AtomicI32); fn constructed() -> i32; }
-    mod gone { fn f() -> i32; fn place() -> usize; }
-    mod data { fn next() -> i32; fn table(i: i32) -> i32; fn big() -> i64; }
-    mod shared { fn number() -> i32; }
-    mod assembly { fn bare() -> i32; }
+    unsafe mod first { safe fn answer() -> i32; safe fn add(a: i32, b: i64, c: f32, d: f64) -> f64; }
+    unsafe mod pair_a { safe fn left() -> i32; }
+    unsafe mod pair_b { safe fn right() -> i32; }
+    unsafe mod joined { safe fn number() -> i32; }
+    unsafe mod caller { safe fn through() -> i32; safe fn pointer() -> i32; }
+    unsafe mod callee { safe fn value() -> i32; }
+    unsafe mod lifecycle { safe fn set_log(log: &'static AtomicI32); safe fn constructed() -> i32; }
+    unsafe mod gone { safe fn f() -> i32; safe fn place() -> usize; }
+    unsafe mod data { safe fn next() -> i32; unsafe fn table(i: i32) -> i32; safe fn big() -> i64; }
+    unsafe mod shared { safe fn number() -> i32; }
+    unsafe mod assembly { safe fn bare() -> i32; }
 }
 
 fn load(rt: Runtime, path: impl AsRef<std::path::Path>) -> midflight::Publication {
@@ -299,7 +299,8 @@ fn data_relocations_and_libc_imports_work() {
     load(rt, shop.module_for(std::env::consts::ARCH, "data", 1, source, library));
     let frame = rt.frame();
     assert_eq!((data::next(&frame), data::next(&frame)), (41, 42));
-    assert_eq!((data::table(&frame, 0), data::table(&frame, 1)), (1, 2));
+    // SAFETY: it has two.
+    assert_eq!([0, 1].map(|at| unsafe { data::table(&frame, at) }), [1, 2]);
     assert_eq!(data::big(&frame), 300_003);
 }
 

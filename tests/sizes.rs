@@ -6,10 +6,10 @@ use midflight::Source;
 use support::start;
 
 midflight::module! {
-    mod pool { fn touch(at: usize) -> i32; }
-    mod zeros { fn touch(at: usize) -> i32; }
-    mod tables { fn touch(at: usize) -> i32; }
-    mod objects { fn touch(at: usize) -> i32; }
+    unsafe mod pool { safe fn touch(at: usize) -> i32; }
+    unsafe mod zeros { safe fn touch(at: usize) -> i32; }
+    unsafe mod tables { safe fn touch(at: usize) -> i32; }
+    unsafe mod objects { safe fn touch(at: usize) -> i32; }
 }
 
 /// An array of so many bytes that begins as zero, between variables that do not.

@@ -6,8 +6,8 @@ use midflight::Runtime;
 use support::{Workshop, count_mappings, mappings};
 
 midflight::module! {
-    mod steady_a { fn number() -> i32; }
-    mod steady_b { fn number() -> i32; }
+    unsafe mod steady_a { safe fn number() -> i32; }
+    unsafe mod steady_b { safe fn number() -> i32; }
 }
 
 #[test]

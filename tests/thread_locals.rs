@@ -11,15 +11,15 @@ use midflight::Runtime;
 use support::{Workshop, start};
 
 midflight::module! {
-    mod counter {
-        fn bump() -> i32;
-        fn place() -> usize;
-        fn is_zero() -> i32;
+    unsafe mod counter {
+        safe fn bump() -> i32;
+        safe fn place() -> usize;
+        safe fn is_zero() -> i32;
     }
-    mod aligned { fn check() -> i32; }
-    mod values { fn first() -> i32; fn set(to: i32); }
-    mod user { fn value() -> i32; fn is_same() -> i32; }
-    mod weak { fn undefined() -> usize; }
+    unsafe mod aligned { safe fn check() -> i32; }
+    unsafe mod values { safe fn first() -> i32; safe fn set(to: i32); }
+    unsafe mod user { safe fn value() -> i32; safe fn is_same() -> i32; }
+    unsafe mod weak { safe fn undefined() -> usize; }
 }
 
 /// How compilers ask for thread-local variables: by function, by descriptor. In Mach-O there is one way.

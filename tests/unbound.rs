@@ -5,7 +5,7 @@ use std::process::Command;
 use midflight::Runtime;
 
 midflight::module! {
-    mod absent { fn compute(x: i32) -> i32; }
+    unsafe mod absent { safe fn compute(x: i32) -> i32; }
 }
 
 #[test]

@@ -61,13 +61,18 @@ pub(crate) fn run(runtime: Runtime, modules: &Modules, options: &Options) -> Res
     // One lane's part of a frame that the main thread opened: every call under it meets one generation.
     let work = |lane: u32, (tick, frame): &(u32, midflight::SharedFrame)| {
         let frame = frame.join().expect("a lane has no frame of another generation open");
-        let mut record = schedule.run(lane, *tick, &city, |call, slice, world, report| match call {
-            Call::Need => needs::step(&frame, slice, world, report),
-            Call::Move => movement::step(&frame, slice, world, report),
-            Call::Trade => economy::trade(&frame, slice, world, report),
-            Call::Gather => traffic::gather(&frame, slice, world, report),
-            Call::Settle => economy::settle(&frame, slice, world, report),
-            Call::Spread => traffic::spread(&frame, slice, world, report),
+        let mut record = schedule.run(lane, *tick, &city, |call, slice, world, report| {
+            // SAFETY: the world is the city's, and the schedule gives every element of it one writer at a time.
+            unsafe {
+                match call {
+                    Call::Need => needs::step(&frame, slice, world, report),
+                    Call::Move => movement::step(&frame, slice, world, report),
+                    Call::Trade => economy::trade(&frame, slice, world, report),
+                    Call::Gather => traffic::gather(&frame, slice, world, report),
+                    Call::Settle => economy::settle(&frame, slice, world, report),
+                    Call::Spread => traffic::spread(&frame, slice, world, report),
+                }
+            }
         });
         record.generation = frame.generation();
         ran[lane as usize].lock().expect("a lane's records are its own").push(record);

@@ -19,30 +19,33 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use crate::crew::Barrier;
 use crate::world::{DISTRICTS, GRID, Slice, StepReport, World};
 
+// All of them are unsafe for the same reason: they follow the world's pointers, and write what is the slice's. So no two may run at the
+// same time for slices that overlap, and what one reads must be there.
+
 midflight::module! {
     /// Moves the agents and counts them by cell (C).
     pub mod movement {
-        pub fn step(slice: &Slice, world: &World, report: &mut StepReport);
+        pub unsafe fn step(slice: &Slice, world: &World, report: &mut StepReport);
     }
 }
 midflight::module! {
     /// Turns the counts into density and speed limits (assembly).
     pub mod traffic {
-        pub fn gather(slice: &Slice, world: &World, report: &mut StepReport);
-        pub fn spread(slice: &Slice, world: &World, report: &mut StepReport);
+        pub unsafe fn gather(slice: &Slice, world: &World, report: &mut StepReport);
+        pub unsafe fn spread(slice: &Slice, world: &World, report: &mut StepReport);
     }
 }
 midflight::module! {
     /// Wages, meals, taxes and prices (C++, with exceptions).
     pub mod economy {
-        pub fn trade(slice: &Slice, world: &World, report: &mut StepReport);
-        pub fn settle(slice: &Slice, world: &World, report: &mut StepReport);
+        pub unsafe fn trade(slice: &Slice, world: &World, report: &mut StepReport);
+        pub unsafe fn settle(slice: &Slice, world: &World, report: &mut StepReport);
     }
 }
 midflight::module! {
     /// Hunger, energy, and where they send an agent (Rust).
     pub mod needs {
-        pub fn step(slice: &Slice, world: &World, report: &mut StepReport);
+        pub unsafe fn step(slice: &Slice, world: &World, report: &mut StepReport);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Frames: a thread inside one generation. docs/dispatch.md has the argument.
 
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use midflight_dispatch::{Dispatcher, Pin, PinnedElsewhere, Share, ThreadHandle};
 
@@ -40,6 +41,12 @@ pub struct Frame {
     /// [`Made::bias`].
     bias: usize,
 }
+
+// A panic ends the frames that it leaves, and those that it does not are as they were.
+impl UnwindSafe for Frame {}
+impl RefUnwindSafe for Frame {}
+impl UnwindSafe for SharedFrame {}
+impl RefUnwindSafe for SharedFrame {}
 
 impl Frame {
     /// Enters the current generation.

@@ -4,7 +4,7 @@
 pub(crate) mod frame;
 pub(crate) mod home;
 pub(crate) mod live;
-mod macros;
+pub(crate) mod macros;
 pub(crate) mod slots;
 pub(crate) mod trampolines;
 pub(crate) mod versions;

@@ -12,6 +12,7 @@ mod ledger;
 mod outline_atomics;
 pub(crate) mod places;
 mod process_exits;
+pub(crate) mod shared_std;
 mod tenant;
 mod thread;
 mod thread_exits;
@@ -34,6 +35,7 @@ pub(crate) fn symbol(name: &str, process: impl FnOnce() -> Option<u64>) -> Optio
     let function = match name {
         "__tls_get_addr" => thread_local::midflight_tls_get_addr as *const (),
         "__cxa_thread_atexit_impl" | "__cxa_thread_atexit" => thread_exits::register as *const (),
+        name if shared_std::registers_destructor(name) => shared_std::register as *const (),
         "_tlv_atexit" => thread_exits::tlv_atexit as *const (),
         "__cxa_atexit" => process_exits::cxa_atexit as *const (),
         "__cxa_finalize" => process_exits::cxa_finalize as *const (),

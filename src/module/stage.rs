@@ -19,7 +19,7 @@ use super::{Clock, ModuleFile, Phases, Version};
 use crate::Error;
 use crate::code::{Block, CodeMemory, Draft, Shape};
 use crate::debug::{Description, FileOnDisk, Observers};
-use crate::host::{self, Tenant, apple_abi};
+use crate::host::{self, Tenant, apple_abi, shared_std};
 use crate::os::library::{self, Library};
 use crate::os::thread_local;
 use crate::unwind;
@@ -359,6 +359,14 @@ impl Linked<'_, '_> {
             ExportKind::Indirect => unsafe { resolvers.ask(export.offset) },
             _ => base + export.offset,
         });
+        let stays = image.imports().iter().any(|import| shared_std::starts_threads(import.name));
+        if stays {
+            tracing::warn!(
+                module = &*self.name,
+                "may start threads by way of a shared standard library of Rust, and so stays in memory when it is replaced: \
+                 build it without `-C prefer-dynamic`"
+            );
+        }
         Ok(Version {
             hooks: Hooks::of(&exports, &block),
             declared: image.declared_version().map(Into::into),
@@ -372,6 +380,7 @@ impl Linked<'_, '_> {
             constructors: self.constructors,
             destructors: self.destructors,
             initialised: AtomicBool::new(false),
+            stays,
             origin: OnceLock::new(),
             registration,
             tenant: self.tenant,

@@ -17,6 +17,7 @@ use crate::debug::Registration;
 use crate::host::Tenant;
 use crate::host::places::Id;
 use crate::os::library::Library;
+use crate::os::{Strings, arguments};
 use crate::unwind;
 
 /// The versions behind a generation, one per loaded module, by name.
@@ -38,6 +39,8 @@ pub(crate) struct Version {
     pub(super) hooks: Hooks,
     /// Its constructors have run, so its destructors must.
     pub(super) initialised: AtomicBool,
+    /// Nobody can say when the threads that it starts are over (`host::shared_std`): once initialised it stays.
+    pub(super) stays: bool,
     /// The version that it says it is, in its note.
     pub(super) declared: Option<Box<str>>,
     /// The modules that it says it needs.
@@ -149,12 +152,13 @@ impl Version {
         self.initialised.store(true, Ordering::Relaxed);
         // SAFETY: on all our systems environ points at the environment.
         let environment = unsafe { environ };
+        let (count, arguments) = arguments::arguments();
         for &constructor in &self.constructors {
-            // SAFETY: the image checked that it lies in its code. The arguments are what glibc passes (argc, argv, envp), which
-            // the gABI does not require and few constructors read: no program arguments, and the environment.
+            // SAFETY: the image checked that it lies in its code. The arguments are what ld.so and dyld pass (argc, argv, envp), which
+            // the gABI does not require: Rust's standard library has its `args` from there.
             unsafe {
                 let constructor: Constructor = std::mem::transmute(constructor as usize);
-                unwind::contain("a constructor", || constructor(0, NO_ARGUMENTS.0.as_ptr(), environment));
+                unwind::contain("a constructor", || constructor(count, arguments, environment));
             }
         }
         // SAFETY: the constructors have run; the caller's promise.
@@ -192,6 +196,11 @@ impl Version {
         self.tenant.is_busy()
     }
 
+    /// Whether threads that nobody knows of may be in it for as long as the process goes on: it must not be ended.
+    pub(crate) fn stays(&self) -> bool {
+        self.stays && self.initialised.load(Ordering::Relaxed)
+    }
+
     /// If the constructors ran, runs `module_shutdown` (if the version had not refused), then the destructors: of thread-local variables, its
     /// own, then what it registered.
     ///
@@ -219,14 +228,7 @@ impl Version {
     }
 }
 
-type Strings = *const *const std::ffi::c_char;
 type Constructor = extern "C-unwind" fn(std::ffi::c_int, Strings, Strings);
-
-/// An empty argv, for constructors that keep it.
-struct Arguments([*const std::ffi::c_char; 1]);
-// SAFETY: it holds only a null pointer.
-unsafe impl Sync for Arguments {}
-static NO_ARGUMENTS: Arguments = Arguments([std::ptr::null()]);
 
 unsafe extern "C" {
     /// environ(7).

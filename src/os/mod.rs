@@ -2,6 +2,8 @@
 //! `barrier` (how threads and cores are synchronised), `symbol` (look-up in the process), `thread` (the table word). What
 //! they share is in `posix`.
 
+use std::ffi::c_char;
+
 mod posix;
 pub(crate) use posix::{fork, held, library};
 
@@ -9,15 +11,29 @@ pub(crate) use posix::{fork, held, library};
 mod linux;
 #[cfg(target_os = "linux")]
 pub(crate) use linux::{
-    barrier, changes, exit, lease, memory, spawn, stop, symbol, thread, thread_local, unwind, usage,
+    arguments, barrier, changes, exit, lease, memory, spawn, stop, symbol, thread, thread_local, unwind,
+    usage,
 };
 
 #[cfg(target_os = "macos")]
 mod macos;
 #[cfg(target_os = "macos")]
 pub(crate) use macos::{
-    barrier, changes, exit, lease, memory, spawn, stop, symbol, thread, thread_local, unwind, usage,
+    arguments, barrier, changes, exit, lease, memory, spawn, stop, symbol, thread, thread_local, unwind,
+    usage,
 };
+
+/// Texts and a null pointer, as C has arguments and the environment.
+pub(crate) type Strings = *const *const c_char;
+
+/// None. For whoever keeps where they are.
+#[cfg(target_os = "linux")]
+struct NoStrings([*const c_char; 1]);
+#[cfg(target_os = "linux")]
+// SAFETY: it holds only a null pointer.
+unsafe impl Sync for NoStrings {}
+#[cfg(target_os = "linux")]
+static NO_STRINGS: NoStrings = NoStrings([std::ptr::null()]);
 
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]
 compile_error!("midflight runs on Linux and macOS");

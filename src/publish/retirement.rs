@@ -34,7 +34,8 @@ pub struct Collected {
     /// Code memory of the retained versions, in bytes.
     pub retained_bytes: usize,
     /// Versions that no frame holds, but threads do: one that the version started goes on, or one is running the version's
-    /// exit functions. The next collection looks again.
+    /// exit functions. The next collection looks again. Also those of which nobody can say: Rust modules that start threads by way of a
+    /// shared standard library.
     pub busy: usize,
     /// Code memory of all versions that were replaced and are not free, whoever keeps them, in bytes.
     pub old_bytes: usize,
@@ -79,6 +80,8 @@ pub(crate) struct Retirement {
     leaving: Vec<Version>,
     /// Ended, but threads that they started go on in them, or in versions whose home they are part of.
     lingering: Vec<Version>,
+    /// Not ended, and never will be: [`Version::stays`].
+    staying: Vec<Version>,
 }
 
 impl Retirement {
@@ -161,7 +164,7 @@ impl Retirement {
 
     /// The versions that are kept for whoever may be inside: they call other modules as current ones do.
     pub(crate) fn kept(&self) -> impl Iterator<Item = &Version> {
-        self.retained.iter().chain(&self.leaving).chain(&self.lingering)
+        self.retained.iter().chain(&self.leaving).chain(&self.lingering).chain(&self.staying)
     }
 
     /// Versions whose home still counts: they may run, by whatever keeps them.
@@ -219,7 +222,7 @@ impl Retirement {
             held: self.publisher.retired().len(),
             retained: self.retained.len(),
             retained_bytes: self.retained.iter().map(Version::bytes).sum(),
-            busy: self.leaving.len() + self.lingering.len(),
+            busy: self.leaving.len() + self.lingering.len() + self.staying.len(),
             old_bytes: self.bytes(),
         }
     }
@@ -246,6 +249,11 @@ impl Retirement {
             if needed.contains(&version.key()) {
                 keep(&mut needed, &version);
                 self.wait(version);
+                continue;
+            }
+            if version.stays() {
+                keep(&mut needed, &version);
+                self.staying.push(version);
                 continue;
             }
             if !version.evict() {

@@ -18,6 +18,40 @@ use crate::module::{
 };
 use crate::quiescence::Caller;
 
+/// Versions whose constructors run or have run, and that are not published. If that does not come about they are ended when this is dropped,
+/// whatever the reason: an error, or a panic of a callback.
+struct Pending<'s> {
+    state: &'s mut State,
+    /// None: published.
+    staged: Option<(Versions, Table)>,
+    changes: Vec<Change>,
+}
+
+impl Pending<'_> {
+    /// # Safety
+    ///
+    /// As for [`initialise`].
+    unsafe fn initialise(&self, load: &Load<'_>) -> Result<(), Error> {
+        let (versions, table) = self.staged.as_ref().expect("it is there until it is taken out");
+        // SAFETY: the caller's promise.
+        unsafe { initialise(versions, table, load) }
+    }
+
+    /// They are about to be published.
+    fn into_parts(mut self) -> (Versions, Table, Vec<Change>) {
+        let (versions, table) = self.staged.take().expect("it is there until it is taken out");
+        (versions, table, std::mem::take(&mut self.changes))
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        if let Some((versions, table)) = self.staged.take() {
+            self.state.abandon(versions, table, &self.changes);
+        }
+    }
+}
+
 /// Versions that are linked and known to nobody, and of each its code as it was linked, if that is to be compared.
 type Staged = (Versions, Vec<Code>);
 
@@ -63,14 +97,13 @@ impl State {
             self.tables.take_back(table, &changes);
             return Err(error);
         }
+        let pending = Pending { state: self, staged: Some((versions, table)), changes };
         // SAFETY: the caller vouches for the code; staged means not yet initialised.
-        if let Err(error) = unsafe { initialise(&versions, &table, load) } {
-            self.abandon(versions, table, &changes);
-            return Err(error);
-        }
+        unsafe { pending.initialise(load) }?;
         clock.lap(&mut phases.initialise);
 
         // From here on nothing fails.
+        let (versions, table, changes) = pending.into_parts();
         let names: Vec<_> = versions.iter().map(|version| version.name().clone()).collect();
         let modules = versions.iter().map(|version| ModuleVersion::of(version)).collect();
         let next = versions.into_iter().map(|version| (version.name().clone(), Some(version))).collect();

@@ -6,6 +6,7 @@ mod watching;
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -26,6 +27,11 @@ use watching::Watches;
 pub struct Runtime {
     pub(crate) shared: &'static Shared,
 }
+
+// A panic, of a callback or in a module's function, leaves the runtime whole: what a load has begun is undone, and no lock stays taken
+// (tests/callback_panics.rs).
+impl UnwindSafe for Runtime {}
+impl RefUnwindSafe for Runtime {}
 
 /// What all handles and threads share.
 pub(crate) struct Shared {

@@ -291,6 +291,28 @@ impl Workshop {
     }
 }
 
+/// The folder of this machine's shared standard library of Rust, for modules in ELF. Debian's other architectures have none.
+pub(crate) fn shared_std() -> Option<PathBuf> {
+    if is_macho() {
+        return None;
+    }
+    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let asked = rustc_for(&target)
+        .args(["--print", "target-libdir", "--target", &target])
+        .output()
+        .expect("as before");
+    let folder = PathBuf::from(String::from_utf8_lossy(&asked.stdout).trim());
+    let mut files = std::fs::read_dir(&folder).expect("it is there").flatten();
+    let found = files.any(|file| {
+        let name = file.file_name();
+        name.to_str().is_some_and(|name| name.starts_with("libstd-") && name.ends_with(".so"))
+    });
+    if !found {
+        eprintln!("not tested: {} has no shared standard library", folder.display());
+    }
+    found.then_some(folder)
+}
+
 /// A compiler that has the target's standard library: rustup's, else Debian's.
 fn rustc_for(target: &str) -> Command {
     let has_it = |rustc: &&str| {

@@ -85,8 +85,48 @@ const SAYS: &str = "complete libanswer.so 1 1\n\
     reloads 3, memory used\n\
     done\n";
 
+/// Loads the module, and prints what its constructor was given.
+const PRINTS: &str = r#"
+#include "runtime_api.h"
+#include <stdio.h>
+#include <string.h>
+
+int main(int argc, char** argv) {
+    void* address;
+    const char* (*given)(void);
+    if (runtime_init(NULL) || hot_reload_module(argv[argc - 1], NULL) || hot_reload_symbol("given", "given", &address)) {
+        puts(runtime_last_error());
+        return 1;
+    }
+    memcpy(&given, &address, sizeof given);
+    puts(given());
+    return runtime_shutdown();
+}
+"#;
+
+/// Keeps the first argument but the program's name, and how many there are.
+const GIVEN: &str = r#"
+static char text[] = "0 of unknown";
+__attribute__((constructor)) static void begin(int count, char **arguments) {
+    if (count < 2 || arguments[count]) return;
+    text[0] = '0' + count;
+    for (int at = 0; at < 7 && arguments[1][at]; at++) text[5 + at] = arguments[1][at];
+}
+const char *given(void) { return text; }
+"#;
+
 fn compile(session: &Workshop, file: &str, arguments: &[&str], libraries: &[&Path]) -> PathBuf {
-    let source = session.file(file, PROGRAM.as_bytes());
+    compile_of(PROGRAM, session, file, arguments, libraries)
+}
+
+fn compile_of(
+    text: &str,
+    session: &Workshop,
+    file: &str,
+    arguments: &[&str],
+    libraries: &[&Path],
+) -> PathBuf {
+    let source = session.file(file, text.as_bytes());
     let program = source.with_extension("program");
     let mut command = host_compiler(std::env::consts::ARCH, file.ends_with(".cpp"));
     command.args(["-Wall", "-Wextra", "-Wpedantic", "-Werror"]).args(arguments).arg("-I").arg(include());
@@ -102,8 +142,7 @@ fn compile(session: &Workshop, file: &str, arguments: &[&str], libraries: &[&Pat
 }
 
 /// In the emulator, if that is what the tests run in.
-fn run(program: &Path, session: &Workshop) {
-    let versions = [41, 42].map(|n| session.module("answer", n, &returns(n as i32)));
+fn command(program: &Path) -> Command {
     let mut command = match std::env::var("MIDFLIGHT_TEST_RUNNER") {
         Ok(runner) => {
             let mut words = runner.split_whitespace();
@@ -113,7 +152,14 @@ fn run(program: &Path, session: &Workshop) {
         }
         Err(_) => Command::new(program),
     };
-    let result = command.args(versions).env("LD_LIBRARY_PATH", program.parent().unwrap()).output().unwrap();
+    // The shared library is beside the program.
+    command.env("LD_LIBRARY_PATH", program.parent().unwrap());
+    command
+}
+
+fn run(program: &Path, session: &Workshop) {
+    let versions = [41, 42].map(|n| session.module("answer", n, &returns(n as i32)));
+    let result = command(program).args(versions).output().unwrap();
     let said = String::from_utf8_lossy(&result.stdout);
     let says = SAYS.replace("libanswer.so", &library_name("answer"));
     assert_eq!(
@@ -149,4 +195,18 @@ fn c_with_the_shared_library() {
     // By its SONAME it is found.
     std::fs::rename(&shared, session.path("libmidflight.so.0")).unwrap();
     run(&program, &session);
+}
+
+#[test]
+fn constructors_get_the_programs_arguments() {
+    let session = stopped("program-arguments");
+    let shared = session.path("libmidflight.so.0");
+    std::fs::copy(library("so"), &shared).unwrap();
+    let module = session.module("given", 1, GIVEN);
+    for (file, library) in [("static.c", library("a")), ("shared.c", shared)] {
+        let program = compile_of(PRINTS, &session, file, &["-std=gnu11"], &[&library]);
+        let output = command(&program).arg("whatever").arg(&module).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "3 of whateve\n", "{file}");
+        assert!(output.status.success());
+    }
 }

@@ -1,5 +1,6 @@
 //! Linux. Kernel files are named where a fact rests on one.
 
+pub(crate) mod arguments;
 pub(crate) mod barrier;
 pub(crate) mod changes;
 pub(crate) mod exit;

@@ -1,5 +1,6 @@
 //! macOS on Apple Silicon: type-checked and linked here, run nowhere yet. docs/macos.md says what each function rests on.
 
+pub(crate) mod arguments;
 pub(crate) mod barrier;
 pub(crate) mod changes;
 pub(crate) mod exit;

@@ -29,9 +29,9 @@ int main(void) { return 0; }
 
 midflight::module! {
     /// The module that is called.
-    pub(crate) mod measured { fn call(x: u64) -> u64; }
+    pub(crate) unsafe mod measured { safe fn call(x: u64) -> u64; }
     /// One of the many, to see that reloading them does something.
-    pub(crate) mod m0000 { fn call(x: u64) -> u64; }
+    pub(crate) unsafe mod m0000 { safe fn call(x: u64) -> u64; }
 }
 
 /// A temporary folder with all of them, which goes when this does.

@@ -14,7 +14,7 @@ use midflight::Runtime;
 use crate::modules::Module;
 
 midflight::module! {
-    mod measured { fn call(x: u64) -> u64; }
+    unsafe mod measured { safe fn call(x: u64) -> u64; }
 }
 
 type Call = extern "C" fn(u64) -> u64;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use midflight::Frame;
 
 midflight::module! {
-    mod called { fn next(x: u64) -> u64; }
+    unsafe mod called { safe fn next(x: u64) -> u64; }
 }
 
 /// In an open frame.
