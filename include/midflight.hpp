@@ -15,6 +15,11 @@
 #ifndef MIDFLIGHT_HPP
 #define MIDFLIGHT_HPP
 
+// What compilers call C++17 before it was done is not enough.
+#if __cplusplus < 201703L
+#error "midflight.hpp needs C++17: compile with -std=c++17 or later, or use the C headers (runtime_api.h)"
+#else
+
 #include "runtime_api.h"
 
 #include <cstddef>
@@ -201,4 +206,5 @@ inline result unwatch(const char* path) { return detail::check(hot_reload_unwatc
 } // namespace throwing or returning
 } // namespace midflight
 
+#endif // C++17
 #endif

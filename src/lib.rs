@@ -54,7 +54,7 @@ pub use module::Source;
 pub use options::{LoadOptions, Progress};
 pub use process::ProcessUsage;
 pub use publish::{Collected, Compatibility, Holder, Kept, ModuleVersion, Phases, Publication, Quiescence};
-pub use runtime::Runtime;
+pub use runtime::{Runtime, print_outcome};
 pub use statistics::{Statistics, Times};
 
 /// What the [`module!`] macro expands to uses, and the C API. Not for direct use.

@@ -20,6 +20,7 @@ use crate::publish::State;
 use crate::statistics::Recorder;
 use crate::{Collected, Config, Error, Holder, ModuleVersion, Quiescence, Statistics, quiescence};
 use watching::Watches;
+pub use watching::print_outcome;
 
 /// The process's runtime. Slots, trampolines and the threads' table words are the process's, so every handle is
 /// the same runtime, and it stays until the process ends.

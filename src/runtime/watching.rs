@@ -1,6 +1,7 @@
 //! Modules that are loaded again whenever their files were written again.
 
 use std::collections::HashMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
@@ -32,12 +33,38 @@ impl Watches {
     }
 }
 
+/// Says on stderr what came of a load that nobody asked for: for [`Runtime::watch`] where nothing else is done with it.
+///
+/// ```no_run
+/// # fn main() -> Result<(), midflight::Error> {
+/// # let (rt, options) = (midflight::Runtime::start()?, midflight::LoadOptions::default());
+/// unsafe { rt.watch("libmovement.so", &options, |path, outcome| midflight::print_outcome(path, &outcome)) }?;
+/// # Ok(())
+/// # }
+/// ```
+pub fn print_outcome(path: &Path, outcome: &Result<Publication, Error>) {
+    let path = path.display();
+    let line = match outcome {
+        Ok(Publication { modules, generation, .. }) => {
+            let versions: Vec<_> = modules.iter().map(|of| format!("{} {}", of.name, of.version)).collect();
+            format!(
+                "midflight: {path} was loaded: {}, from generation {generation} on\n",
+                versions.join(", ")
+            )
+        }
+        Err(error) => format!("midflight: {path} was not loaded: {error}\n"),
+    };
+    // In one piece. If it cannot be written there is nobody to tell.
+    let _ = std::io::stderr().write_all(line.as_bytes());
+}
+
 impl Runtime {
     /// Loads a module whenever its file has been rewritten and is complete: renamed over, made anew or rewritten in place, in one go or in
     /// small pieces. Each complete content is loaded at most once, by content, not by time stamp; a partial one never. What the
     /// file holds now counts as loaded; it need not be there yet. A path that is watched already is watched in the new way.
     ///
-    /// `outcome` is told of each load, on the thread that watches.
+    /// `outcome` is told of each load, on the thread that watches: [`print_outcome`] is one. Also that the file cannot be read, or that somebody has had it
+    /// open for writing for two seconds without changing it.
     ///
     /// # Errors
     ///

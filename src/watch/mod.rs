@@ -8,7 +8,8 @@
 //!    open for writing anywhere and by any name, or mapped shared from such a descriptor, open still or closed since; and which it
 //!    breaks if somebody opens it for writing or truncates it meanwhile (`os::linux::lease` has the kernel's side). So no byte of the
 //!    file changed between the first that was read and the last, whatever way it is written: also where it is
-//!    overwritten in place, and where a linker maps it. A writer that is met has to close the file, which is noticed. One that
+//!    overwritten in place, and where a linker maps it. A writer that is met has to close the file, which is noticed;
+//!    one that does not, and leaves it as it is, is told of. One that
 //!    wants to open it while it is read waits until it was, or gets EWOULDBLOCK if he asked for O_NONBLOCK: some 3 us for
 //!    a module of 15 kB, 50 us for 1 MB.
 //!
@@ -99,7 +100,8 @@ pub(crate) struct Contents {
 pub(crate) enum Outcome {
     /// A version, complete; or one that has stayed incomplete for [`Settle::patience`].
     Version(Contents),
-    /// The file cannot be read, or its folder not be watched, for [`Settle::patience`] now. Said once for each reason; it is tried
+    /// The file cannot be read, or its folder not be watched, for [`Settle::patience`] now; or somebody has it open for writing, for
+    /// [`Settle::held`] since it was changed. Said once for each reason; it is tried
     /// again every so often, and when something changes. A file that does not exist is none: it is waited for.
     Failed(io::Error),
     /// The callback panicked, with this message, when it was told of a version, which counts as handed on. If it panics again on
@@ -114,6 +116,8 @@ pub(crate) struct Settle {
     pub(crate) debounce: Duration,
     /// For how long a file that is not whole, or cannot be read, may still become so.
     pub(crate) patience: Duration,
+    /// For how long a file that somebody has open for writing, and does not change, is waited for before that is told.
+    pub(crate) held: Duration,
     /// Whether the bytes are all of a file.
     pub(crate) whole: fn(&[u8]) -> bool,
     /// Whether to ask for leases.
@@ -125,6 +129,7 @@ impl Default for Settle {
         Self {
             debounce: Duration::from_millis(50),
             patience: Duration::from_secs(2),
+            held: Duration::from_secs(2),
             whole: whole::is_whole,
             leases: true,
         }

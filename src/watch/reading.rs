@@ -16,13 +16,20 @@ use crate::{buffers, files};
 pub(super) enum Attempt {
     /// There is no file.
     Missing,
-    /// Somebody has it open for writing.
-    Written,
+    /// Somebody has it open for writing; and as what it was found, if that is known.
+    Written(Option<Held>),
     /// Nobody can say whether it is being written. If it is the same a debounce later, it is not.
     Doubtful(Stamp),
     /// Nobody was writing it.
     Complete(Contents),
     Failed(io::Error),
+}
+
+/// How a file was found that somebody has open for writing: as long as that stays, he is not at work on it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Held {
+    size: u64,
+    modified: (i64, i64),
 }
 
 /// What a reading found, to be compared with the next.
@@ -47,9 +54,9 @@ pub(super) fn attempt(path: &Path, settle: &Settle, last: Option<Digest>, before
         Ok(attempt) => attempt,
         Err(error) if is_missing(&error) => Attempt::Missing,
         // A lease of somebody else's, which he is asked to give back.
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Attempt::Written,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Attempt::Written(None),
         // It became shorter than it was.
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Attempt::Written,
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Attempt::Written(None),
         Err(error) => Attempt::Failed(error),
     }
 }
@@ -83,7 +90,10 @@ fn read(path: &Path, settle: &Settle, last: Option<Digest>, before: Option<Stamp
             Ok(Attempt::Complete(Contents { bytes: buffer, digest, identity }))
         }
         Ok(Leased::Unavailable) => twice(file, &metadata, buffer, last, before),
-        Ok(Leased::Written) => Ok(Attempt::Written),
+        Ok(Leased::Written) => {
+            let now = file.metadata()?;
+            Ok(Attempt::Written(Some(Held { size: now.len(), modified: (now.mtime(), now.mtime_nsec()) })))
+        }
         Err(error) => Err(error),
     }
 }

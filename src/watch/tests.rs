@@ -53,6 +53,7 @@ fn quick() -> Settle {
     Settle {
         debounce: Duration::from_millis(2),
         patience: Duration::from_millis(60),
+        held: AMPLE,
         whole: |_| true,
         leases: true,
     }

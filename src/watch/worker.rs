@@ -9,7 +9,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
-use super::reading::{Attempt, Stamp, attempt};
+use super::reading::{Attempt, Held, Stamp, attempt};
 use super::route::Places;
 use super::{Callback, Digest, MOST_DEBOUNCES, Outcome, Settle, WatchId};
 use crate::os::changes::{Changes, Event};
@@ -61,6 +61,7 @@ struct Doubt {
 enum Wrong {
     Incomplete(Digest),
     Failed(io::ErrorKind, Option<i32>),
+    Held(Held),
 }
 
 impl Wrong {
@@ -86,10 +87,21 @@ impl File {
         let before = self.before.take();
         match attempt {
             Attempt::Missing => self.doubt = None,
-            Attempt::Written => {
-                self.doubt = None;
+            Attempt::Written(held) => {
                 // The writer's closing it is noticed. Not so if somebody holds a lease for writing.
                 self.look_again(now + self.settle.patience);
+                let Some(held) = held else {
+                    self.doubt = None;
+                    return None;
+                };
+                let wait = self.settle.held;
+                if self.is_certain(Wrong::Held(held), wait, now) {
+                    return Some(Outcome::Failed(io::Error::other(format!(
+                        "it has been open for writing, or mapped so, for {} s without a change, and nothing of it is loaded before that \
+                         ends: close it when it is complete, or write another file and rename that over it",
+                        wait.as_secs_f32()
+                    ))));
+                }
             }
             Attempt::Doubtful(stamp) => {
                 self.before = Some(stamp);
@@ -99,7 +111,7 @@ impl File {
                 if self.last == Some(contents.digest) {
                     self.doubt = None;
                 } else if (self.settle.whole)(&contents.bytes)
-                    || self.is_certain(Wrong::Incomplete(contents.digest), now)
+                    || self.is_certain(Wrong::Incomplete(contents.digest), self.settle.patience, now)
                 {
                     self.doubt = None;
                     self.last = Some(contents.digest);
@@ -115,28 +127,28 @@ impl File {
     }
 
     fn failed(&mut self, error: io::Error, now: Instant) -> Option<Outcome> {
-        let certain = self.is_certain(Wrong::failed(&error), now);
+        let certain = self.is_certain(Wrong::failed(&error), self.settle.patience, now);
         // Not everything that ends it is noticed: a limit that was raised is not.
         self.look_again(now + self.settle.patience);
         certain.then_some(Outcome::Failed(error))
     }
 
-    /// Whether this has been wrong for long enough to be told, and was not told yet.
-    fn is_certain(&mut self, what: Wrong, now: Instant) -> bool {
+    /// Whether this has been wrong for so long that it is to be told, and was not told yet.
+    fn is_certain(&mut self, what: Wrong, wait: Duration, now: Instant) -> bool {
         match &mut self.doubt {
             Some(doubt) if doubt.what == what => {
-                let certain = now >= doubt.since + self.settle.patience;
+                let certain = now >= doubt.since + wait;
                 let tell = certain && !doubt.told;
                 doubt.told |= certain;
                 if !certain {
-                    let until = doubt.since + self.settle.patience;
+                    let until = doubt.since + wait;
                     self.look_again(until);
                 }
                 tell
             }
             doubt => {
                 *doubt = Some(Doubt { what, since: now, told: false });
-                self.look_again(now + self.settle.patience);
+                self.look_again(now + wait);
                 false
             }
         }

@@ -210,3 +210,93 @@ fn constructors_get_the_programs_arguments() {
         assert!(output.status.success());
     }
 }
+
+/// Watches a file that is replaced by another version, and then by what is none.
+const WATCHING: &str = r#"
+#include "runtime_api.h"
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static void on_error(const char* module_path, int error_code, const char* message) { (void)module_path; (void)error_code; (void)message; }
+static void on_complete(const char* module_path, bool success, double duration_ms) { (void)module_path; (void)success; (void)duration_ms; }
+
+static void replace(const char* path, const char* by) {
+    char beside[4096], block[4096];
+    size_t length;
+    snprintf(beside, sizeof beside, "%s.new", path);
+    FILE *from = fopen(by, "rb"), *to = fopen(beside, "wb");
+    while ((length = fread(block, 1, sizeof block, from))) fwrite(block, 1, length, to);
+    fclose(from);
+    fclose(to);
+    rename(beside, path);
+}
+
+int main(int argc, char** argv) {
+    hot_reload_config_t config;
+    hot_reload_stats_t stats;
+    memset(&config, 0, sizeof config);
+    if (argc != 5 || runtime_init(NULL)) return 1;
+    if (strstr(argv[1], "quiet")) config.quiet = true;
+    if (strstr(argv[1], "error")) config.error_callback = on_error;
+    if (strstr(argv[1], "complete")) config.complete_callback = on_complete;
+    if (hot_reload_watch(argv[2], strcmp(argv[1], "default") ? &config : NULL) || hot_reload_module(argv[2], NULL)) return 2;
+    for (unsigned step = 0; step < 2; step++) {
+        unsigned waited = 0;
+        replace(argv[2], argv[3 + step]);
+        do {
+            usleep(10000);
+            if (hot_reload_get_statistics(&stats)) return 3;
+        } while (stats.successful_reloads + stats.failed_reloads < 2 + step && waited++ < 2000);
+    }
+    return runtime_shutdown();
+}
+"#;
+
+#[test]
+fn a_watch_without_callbacks_says_on_stderr_what_happens() {
+    let session = stopped("program-watch");
+    let program = compile_of(WATCHING, &session, "watching.c", &["-std=gnu11"], &[&library("a")]);
+    let versions = [41, 42].map(|n| session.module("answer", n, &returns(n as i32)));
+    let garbage = session.file("garbage", b"no module at all");
+    for (how, new_version, failure) in [
+        ("default", true, true),
+        ("zeroed", true, true),
+        ("complete", false, true),
+        ("error", false, false),
+        ("error and complete", false, false),
+        ("quiet", false, false),
+    ] {
+        let watched = session.file("watched.so", &std::fs::read(&versions[0]).unwrap());
+        let result = command(&program).arg(how).args([&watched, &versions[1], &garbage]).output().unwrap();
+        let said = String::from_utf8_lossy(&result.stderr);
+        assert_eq!(result.status.code(), Some(0), "{how}: {said}");
+        assert_eq!(
+            said.contains("watched.so was loaded: answer 2, from generation "),
+            new_version,
+            "{how}: {said}"
+        );
+        assert_eq!(said.contains("watched.so was not loaded: "), failure, "{how}: {said}");
+        assert_eq!(said.lines().count(), usize::from(new_version) + usize::from(failure), "{how}: {said}");
+    }
+}
+
+/// One error that says what to do, and no others.
+#[test]
+fn the_header_for_cpp_says_which_cpp_it_needs() {
+    let session = stopped("program-old-cpp");
+    let source = session.file("old.cpp", b"#include \"midflight.hpp\"\nint main() {}\n");
+    for (standard, accepted) in [("c++11", false), ("c++14", false), ("c++17", true), ("c++20", true)] {
+        let mut compiler = host_compiler(std::env::consts::ARCH, true);
+        compiler.args(["-Wall", "-Werror", "-fsyntax-only", &format!("-std={standard}"), "-I"]);
+        let result = compiler.arg(include()).arg(&source).output().expect("scripts/setup installs it");
+        let said = String::from_utf8_lossy(&result.stderr);
+        assert_eq!(result.status.success(), accepted, "{standard}: {said}");
+        if !accepted {
+            assert!(
+                said.contains("needs C++17") && said.matches("error:").count() == 1,
+                "{standard}: {said}"
+            );
+        }
+    }
+}

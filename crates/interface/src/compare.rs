@@ -4,6 +4,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use crate::dwarf::Data;
+use crate::own;
 use crate::report::{Aspect, Difference, Differences, Kind as What};
 use crate::text::shorten;
 use crate::types::{Id, Kind, Part, PartKind, Type, Types};
@@ -59,7 +60,21 @@ pub(crate) fn compare(old: &Interface, new: &Interface, limit: usize) -> Report 
             }
         }
     }
+    if reasons[1].is_none() {
+        reasons[1] = own_addresses(old, new);
+    }
     found.report(reasons)
+}
+
+/// Why what the older version left may lead into it.
+fn own_addresses(old: &Interface, new: &Interface) -> Option<String> {
+    let (Ok(old_known), Ok(new_known)) = (&old.known, &new.known) else { return None };
+    let functions = common_functions(old, new);
+    let functions = functions.iter().map(|(name, old, _)| (*name, *old));
+    let goes_on: HashSet<_> = new_known.data.iter().map(|data| (&data.name, &data.source)).collect();
+    let variables = old_known.data.iter().filter(|data| goes_on.contains(&(&data.name, &data.source)));
+    let place = own::address(&old_known.types, functions, variables)?;
+    Some(format!("state may hold addresses of the older version's own: {}", shorten(place)))
 }
 
 fn links(old: &Interface, new: &Interface, found: &mut Differences) {
@@ -112,10 +127,26 @@ fn unknown(old: &Interface, new: &Interface) -> [Option<String>; 2] {
                 0 => String::new(),
                 more => format!(" and {more} more exports"),
             };
-            Some(format!("the {version} version's debug information does not describe {first}{more}"))
+            let untyped = interface.known.as_ref().ok().and_then(|known| known.untyped.as_ref());
+            let lines = untyped.map(|source| format!(": {}", lines_only(source))).unwrap_or_default();
+            Some(format!("the {version} version's debug information does not describe {first}{more}{lines}"))
         })
     };
-    [missing(|export| matches!(export.kind, ExportKind::Function | ExportKind::Indirect)), missing(|_| true)]
+    let untyped = [("older", old), ("newer", new)].into_iter().find_map(|(version, interface)| {
+        let source = interface.known.as_ref().ok()?.untyped.as_ref()?;
+        Some(format!(
+            "the {version} version's debug information does not have all variables: {}",
+            lines_only(source)
+        ))
+    });
+    [
+        missing(|export| matches!(export.kind, ExportKind::Function | ExportKind::Indirect)),
+        missing(|_| true).or(untyped),
+    ]
+}
+
+fn lines_only(source: &str) -> String {
+    format!("of {source} it has lines and no types, build all of the module with -g")
 }
 
 fn common_functions<'a>(old: &'a Interface, new: &Interface) -> Vec<(&'a str, Id, Id)> {
@@ -326,7 +357,11 @@ impl<'a> Walk<'a, '_> {
 
     fn structure(&mut self, old: Id, new: Id) {
         let (was, is) = (self.old.get(old), self.new.get(new));
-        let parts = self.parts(was, is);
+        let mut parts = self.parts(was, is);
+        if self.aspect == Aspect::Calls {
+            // What callers can see is in members.
+            parts.retain(|(old, new)| old.or(*new).is_some_and(|part| part.kind != PartKind::Argument));
+        }
         let mut changed = Vec::new();
         for (old, new) in parts {
             if !self.step() {

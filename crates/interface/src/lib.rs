@@ -54,6 +54,14 @@
 //! variable it is state alone. An
 //! incompatibility that is found nevertheless outweighs that.
 //!
+//! Where it has lines and no types (`-g1`, `-gline-tables-only`) the same holds; of one unit of several, for what that unit exports and for state,
+//! as it may have variables.
+//!
+//! State may also hold addresses of the version that made it: of functions and tables of virtual ones (C++ and Rust's `dyn`), or through pointers to
+//! what is constant, such as texts. What is laid out as before then leads into a version that may be gone, whatever has changed. So state that
+//! is reached and may hold one is unknown, and the reason names the first member; not looked at are parameters and results
+//! themselves, which last no longer than a frame, and constants, which belong to their version.
+//!
 //! And some things no debug information says, so that no verdict speaks of them: macros, and inline functions that callers have copies
 //! of; what a function does, and what the numbers it takes mean; what is behind `void *` and in arrays of bytes that are used as storage;
 //! which member of a union is the active one; how much follows a flexible array member; variables that the optimizer has taken apart, and
@@ -62,7 +70,8 @@
 //!
 //! Of C++ two more. Inline functions and instances of templates are exported by every module that has them, and count as removed by a
 //! version that does without, though who used one may have a copy of its own. And compilers differ in what they call the members of
-//! closures, so that the same source by gcc and by clang differs where closures are reached.
+//! closures, so that the same source by gcc and by clang differs where closures are reached. And of classes that clang
+//! leaves undefined in all of a module's units, as their virtual functions are elsewhere, nothing is known but the name.
 //!
 //! # How it is read
 //!
@@ -74,6 +83,7 @@
 //!       -> dwarf/merge.rs             each type once
 //!       =  Interface                  owned and small; what a cache keeps of each version
 //!       -> compare.rs                 two of them, pair by pair from the same roots
+//!       -> own.rs                     whether what the older one leaves may lead into it
 //!       =  Report
 //! ```
 //!
@@ -84,12 +94,13 @@
 
 mod compare;
 mod dwarf;
+mod own;
 mod report;
 mod text;
 mod types;
 
 use dwarf::{Build, Data, Raw, Wanted};
-use midflight_image::{Image, Input};
+use midflight_image::{Image, Input, Protection};
 use types::{Id, Types};
 
 pub use midflight_image::{Error, ExportKind, ImportKind, Machine};
@@ -111,6 +122,8 @@ pub struct Interface {
 struct Known {
     types: Types,
     data: Box<[Data]>,
+    /// The source of a unit that has lines only.
+    untyped: Option<Box<str>>,
 }
 
 /// A symbol that the module defines for others.
@@ -271,6 +284,12 @@ fn describe(
     if debug.section(".debug_info").is_empty() {
         return Err("there is none: build the module with -g, and do not strip it");
     }
-    let found = Build::new(&Raw::read(&debug)?, size, image.thread_locals().is_some()).find(wanted)?;
-    Ok((Known { types: found.types, data: found.data.into() }, found.exports))
+    let is_read_only = |address: u64| {
+        let offset = address.wrapping_sub(base);
+        let region = image.regions().iter().find(|region| offset.wrapping_sub(region.offset) < region.len);
+        region.is_some_and(|region| region.protection != Protection::ReadWrite)
+    };
+    let found =
+        Build::new(&Raw::read(&debug)?, size, image.thread_locals().is_some(), &is_read_only).find(wanted)?;
+    Ok((Known { types: found.types, data: found.data.into(), untyped: found.untyped }, found.exports))
 }

@@ -110,6 +110,7 @@ impl Types {
             PartKind::Base => format!("{name} {place}"),
             PartKind::Virtual => format!("{name} is number {}", part.value),
             PartKind::Variant => format!("{name} is variant {}", part.value),
+            PartKind::Argument => format!("{name}: {}", self.text(part.target)),
             PartKind::Enumerator => format!("{name} = {}", part.value),
             PartKind::Parameter | PartKind::Definition => self.text(part.target),
             PartKind::Variadic => "...".into(),

@@ -88,6 +88,103 @@ fn one_unit_without() {
     }
 }
 
+/// Functions and lines, and no parameters, variables or types.
+fn lines_only(build: Build) -> &'static [&'static str] {
+    if build.clang { &["-g0", "-gline-tables-only"] } else { &["-g0", "-g1"] }
+}
+
+#[test]
+fn lines_without_types() {
+    for build in BUILDS {
+        let whole = build.interface(&[SOURCE], &[]);
+        let lines = build.interface(&[SOURCE], lines_only(build));
+        let grown = build.interface(&[&SOURCE.replace("int x;", "long id; int x;")], lines_only(build));
+        assert!(lines.has_debug_info(), "{build:?}");
+        for (old, new) in [(&lines, &grown), (&lines, &lines), (&whole, &grown), (&grown, &whole)] {
+            let report =
+                compared(old, new, "does not describe f and 1 more exports: of part0.c it has lines and no");
+            assert_eq!(verdicts(&report), UNKNOWN, "{build:?}\n{report}");
+        }
+    }
+    // Without the compiler's note of its options too.
+    let build = BUILDS[0];
+    let lines = build.interface(&[SOURCE], &["-g1", "-gno-record-gcc-switches"]);
+    assert_eq!(verdicts(&compared(&lines, &lines, "does not describe f")), UNKNOWN);
+    // A module in which nothing has a type is known all the same.
+    let bare = "static void own(void) { __asm__(\"\"); } void f(void) { own(); }";
+    for build in BUILDS {
+        let report = build.interface(&[bare], &[]).compare(&build.interface(&[bare], &[]), 10);
+        assert_eq!(
+            (verdicts(&report), &report.reason),
+            ([Verdict::Compatible; 3], &None),
+            "{build:?}\n{report}"
+        );
+    }
+}
+
+#[test]
+fn one_unit_with_lines_only() {
+    let hidden = "__attribute__((visibility(\"hidden\")))";
+    let inner = format!("static long kept; {hidden} int inner(int x) {{ return kept += x; }}");
+    let outer = format!("{hidden} int inner(int); int f(int x) {{ return inner(x); }}");
+    for build in BUILDS {
+        let object = Build { form: Form::Object, ..build };
+        let part = |inner_flags: &[&str], outer_flags: &[&str]| {
+            let mut files = object.files(&[&inner], inner_flags);
+            files.extend(object.files(&[&outer], outer_flags));
+            read(build.machine, &files)
+        };
+        let whole = part(&[], &[]);
+        assert_eq!(verdicts(&whole.compare(&whole, 10)), [Verdict::Compatible; 3], "{build:?}");
+        let only_state = [Verdict::Compatible, Verdict::Compatible, Verdict::Unknown];
+        let lines = part(lines_only(build), &[]);
+        for (old, new) in [(&whole, &lines), (&lines, &whole), (&lines, &lines)] {
+            let report =
+                compared(old, new, "does not have all variables: of part0.c it has lines and no types");
+            assert_eq!(verdicts(&report), only_state, "{build:?}\n{report}");
+        }
+        let exported = part(&[], lines_only(build));
+        let report = compared(&exported, &exported, "does not describe f");
+        assert_eq!(verdicts(&report), UNKNOWN, "{build:?}\n{report}");
+    }
+}
+
+/// Units of which the code is in another, which the linker's plugin wrote.
+#[test]
+fn one_unit_with_lines_only_linked_as_a_whole() {
+    let inner = "static long kept; __attribute__((noinline)) int inner(int x) { return kept += x; }";
+    let outer = "int inner(int); int f(int x) { return inner(x); }";
+    for machine in BOTH {
+        let linked = |flags: [&str; 2]| {
+            let folder = scratch("lto");
+            std::fs::create_dir(&folder).unwrap();
+            let gcc =
+                if machine == Machine::X86_64 { "x86_64-linux-gnu-gcc" } else { "aarch64-linux-gnu-gcc" };
+            let mut objects = Vec::new();
+            for (name, source, flag) in [("inner", inner, flags[0]), ("outer", outer, flags[1])] {
+                let (file, object) = (folder.join(format!("{name}.c")), folder.join(format!("{name}.o")));
+                std::fs::write(&file, source).unwrap();
+                let mut compiler = std::process::Command::new(gcc);
+                run(compiler.args(["-c", "-O1", "-fPIC", "-flto", flag, "-o"]).args([&object, &file]));
+                objects.push(object);
+            }
+            let output = folder.join("module.so");
+            let mut linker = std::process::Command::new(gcc);
+            run(linker.args(["-shared", "-nostdlib", "-O1", "-flto", "-o"]).arg(&output).args(objects));
+            let bytes = std::fs::read(&output).unwrap();
+            let _ = std::fs::remove_dir_all(folder);
+            read(machine, &[bytes])
+        };
+        let whole = linked(["-g", "-g"]);
+        assert_eq!(verdicts(&whole.compare(&whole, 10)), [Verdict::Compatible; 3], "{machine:?}");
+        for flags in [["-g1", "-g"], ["-g", "-g1"], ["-g1", "-g1"]] {
+            let lines = linked(flags);
+            let report = lines.compare(&lines, 10);
+            assert_eq!(verdicts(&report)[2], Verdict::Unknown, "{machine:?} {flags:?}\n{report}");
+        }
+    }
+}
+
 #[test]
 fn assembly_says_nothing_of_parameters() {
     let assembly = ".globl h\n.type h, %function\nh: ret\n.size h, .-h\n";

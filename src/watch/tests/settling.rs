@@ -124,6 +124,50 @@ fn a_file_that_stays_broken_is_handed_on_once() {
     }
 }
 
+/// Compilers that stay alive between builds do that.
+// Where there are leases.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_writer_that_never_closes_is_told_of_once_for_each_content() {
+    let folder = Folder::new();
+    for mapped in [false, true] {
+        let path = folder.at(if mapped { "mapped" } else { "open" });
+        fs::write(&path, "old").unwrap();
+        let watcher = Watcher::new();
+        let (_, log) = watcher.log(&path, Settle { held: Duration::from_millis(200), ..quick() });
+        log.is_next("old");
+        let mut file = Some(OpenOptions::new().read(true).write(true).open(&path).unwrap());
+        let mut map = None;
+        if mapped {
+            // SAFETY: a new mapping of the file, which is not shortened.
+            let at = unsafe {
+                let shared = nix::sys::mman::MapFlags::MAP_SHARED;
+                let protection = nix::sys::mman::ProtFlags::PROT_WRITE;
+                let length = std::num::NonZeroUsize::new(3).unwrap();
+                nix::sys::mman::mmap(None, length, protection, shared, file.as_ref().unwrap(), 0).unwrap()
+            };
+            map = Some(at);
+        }
+        for version in ["one", "two"] {
+            let writer = file.as_mut().unwrap();
+            std::os::unix::fs::FileExt::write_all_at(writer, version.as_bytes(), 0).unwrap();
+            if mapped && version == "two" {
+                // Closed, and mapped still.
+                file = None;
+            }
+            assert_eq!(log.next(), Told::Failed(io::ErrorKind::Other), "{mapped} {version}");
+            log.is_quiet();
+        }
+        drop(file);
+        if let Some(at) = map {
+            // SAFETY: mapped above, and used by nobody.
+            unsafe { nix::sys::mman::munmap(at, 3).unwrap() };
+        }
+        log.is_next("two");
+        log.is_quiet();
+    }
+}
+
 #[test]
 fn a_file_that_is_never_left_alone_is_looked_at() {
     let folder = Folder::new();

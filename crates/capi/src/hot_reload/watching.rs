@@ -76,6 +76,13 @@ impl Watched {
         let took = || begun.map_or(Duration::ZERO, |begun| begun.elapsed());
         let _inside = Inside::new();
         let success = result.is_ok();
+        let told = match success {
+            true => self.config.complete_callback.is_some() || self.config.error_callback.is_some(),
+            false => self.config.error_callback.is_some(),
+        };
+        if !told && !self.config.quiet.get() {
+            midflight::print_outcome(&self.path, &result);
+        }
         if let Err(error) = result {
             self.config.tell_error(self.string.as_ptr(), &Failure::from(error));
         }

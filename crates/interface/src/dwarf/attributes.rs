@@ -80,6 +80,9 @@ pub(super) struct Attributes<'d> {
     pub(super) artificial: bool,
     pub(super) vector: bool,
     pub(super) is_virtual: bool,
+    pub(super) prototyped: bool,
+    /// It says in which file.
+    pub(super) declared_somewhere: bool,
 }
 
 impl<'d> Attributes<'d> {
@@ -122,7 +125,9 @@ impl<'d> Attributes<'d> {
                 constants::DW_AT_lower_bound => read.lower = number(&value),
                 constants::DW_AT_vtable_elem_location => read.virtual_index = number(&value),
                 constants::DW_AT_encoding => read.encoding = unsigned(&value).map_or(0, |code| code as u8),
+                constants::DW_AT_prototyped => read.prototyped = flag(&value),
                 constants::DW_AT_decl_file => {
+                    read.declared_somewhere = true;
                     read.file = unsigned(&value).map_or(0, |number| units.file(unit, number));
                 }
                 constants::DW_AT_low_pc => read.low = place(units, unit, &value),

@@ -31,6 +31,8 @@ pub(crate) struct Found {
     pub(crate) exports: Vec<Option<Id>>,
     /// By name.
     pub(crate) data: Vec<Data>,
+    /// The source of a unit that has lines only.
+    pub(crate) untyped: Option<Box<str>>,
 }
 
 /// A variable of the module.
@@ -43,6 +45,8 @@ pub(crate) struct Data {
     pub(crate) target: Id,
     /// It is declared as never changing.
     pub(crate) constant: bool,
+    /// It is where nothing can be written.
+    pub(crate) read_only: bool,
 }
 
 type Key<'d> = (Scope, &'d [u8]);
@@ -64,6 +68,7 @@ enum Source<'d> {
 /// The work on one module.
 pub(crate) struct Build<'r, 'd> {
     raw: &'r Raw<'d>,
+    is_read_only: &'r dyn Fn(u64) -> bool,
     thread_locals: bool,
     definitions: HashMap<Key<'d>, Vec<u32>>,
     /// Those that some unit does without the definition of.
@@ -81,10 +86,17 @@ pub(crate) struct Build<'r, 'd> {
 }
 
 impl<'r, 'd> Build<'r, 'd> {
-    /// `size`: of all debug information. `thread_locals`: there are some, and it may not say where.
-    pub(crate) fn new(raw: &'r Raw<'d>, size: usize, thread_locals: bool) -> Self {
+    /// `size`: of all debug information. `thread_locals`: there are some, and it may not say where. `is_read_only`: of
+    /// an address, whether nothing can be written there.
+    pub(crate) fn new(
+        raw: &'r Raw<'d>,
+        size: usize,
+        thread_locals: bool,
+        is_read_only: &'r dyn Fn(u64) -> bool,
+    ) -> Self {
         let mut build = Self {
             raw,
+            is_read_only,
             thread_locals,
             definitions: HashMap::new(),
             declared: HashSet::new(),
@@ -122,7 +134,7 @@ impl<'r, 'd> Build<'r, 'd> {
             if !entry.declaration {
                 self.definitions.entry(key).or_default().push(index);
                 here.insert((key, entry.unit));
-            } else if !self.raw.units[entry.unit as usize].1 {
+            } else if !self.raw.units[entry.unit as usize].sparse {
                 declared.push((key, entry.unit));
             }
         }
@@ -144,12 +156,13 @@ impl<'r, 'd> Build<'r, 'd> {
             let Some(named) = chain.iter().find(|entry| !entry.name.is_empty()) else { continue };
             let target = chain.iter().map(|entry| entry.target).find(|target| *target != Link::None);
             let Some(target) = target else { continue };
-            let source = self.raw.units[self.raw.entries[variable.entry as usize].unit as usize].0;
+            let source = self.raw.units[self.raw.entries[variable.entry as usize].unit as usize].name;
             let external = chain.iter().any(|entry| entry.external);
             data.push(Data {
                 name: self.qualified(named).into(),
                 source: (!external).then(|| String::from_utf8_lossy(source).into()),
                 constant: self.is_constant(target),
+                read_only: matches!(variable.place, Place::Address(address) if (self.is_read_only)(address)),
                 target: self.id(target),
             });
         }
@@ -168,7 +181,13 @@ impl<'r, 'd> Build<'r, 'd> {
         data.sort();
         data.dedup();
         let exports = exports.into_iter().map(|id| id.map(|id| numbers[id as usize])).collect();
-        Ok(Found { types, exports, data })
+        let untyped = self.raw.units.iter().find(|unit| unit.lines_only && !unit.of_rusts_own);
+        Ok(Found {
+            types,
+            exports,
+            data,
+            untyped: untyped.map(|unit| String::from_utf8_lossy(unit.name).into()),
+        })
     }
 
     fn exports(&mut self, wanted: &[Wanted<'_>]) -> Vec<Option<Id>> {
@@ -206,9 +225,16 @@ impl<'r, 'd> Build<'r, 'd> {
             let kind = usize::from(wanted.function);
             let by_place = wanted.address.and_then(|address| places[kind].get(&address));
             let entry = by_place.or_else(|| names[kind].get(wanted.name.as_bytes())).copied();
+            let entry = entry.filter(|entry| !wanted.function || !self.is_untyped(*entry));
             found.push(entry.map(|entry| if wanted.function { self.entry_id(entry) } else { VOID }));
         }
         found
+    }
+
+    /// Whether a function is described by a unit that has lines only, so that its parameters are not known.
+    fn is_untyped(&self, entry: u32) -> bool {
+        let described = self.chain(entry).last().map(|entry| entry.unit as usize);
+        described.is_some_and(|unit| self.raw.units[unit].lines_only)
     }
 
     /// The name that linkers know what an entry completes by.
@@ -341,6 +367,9 @@ impl<'r, 'd> Build<'r, 'd> {
                 made.size = 0;
                 let reached = self.reach(entry.target);
                 made.opaque = reached.foreign && reached.entry.is_some_and(|entry| self.has_members(entry));
+                // Of Rust's pointers the name says so; `*const` is what vectors and boxes have, too.
+                let shared = entry.name.starts_with(b"&") && !entry.name.starts_with(b"&mut ");
+                made.constant = reached.constant || shared;
                 made.target = self.id(entry.target);
             }
             constants::DW_TAG_ptr_to_member_type => {
@@ -583,7 +612,15 @@ fn plain_name(name: &[u8]) -> String {
 }
 
 fn node(kind: Kind) -> Node {
-    Node { kind, opaque: false, name: Name::default(), size: 0, target: VOID, parts: Vec::new() }
+    Node {
+        kind,
+        opaque: false,
+        constant: false,
+        name: Name::default(),
+        size: 0,
+        target: VOID,
+        parts: Vec::new(),
+    }
 }
 
 fn part(kind: PartKind) -> Part {

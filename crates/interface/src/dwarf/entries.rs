@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use gimli::{DwTag, UnitType, constants};
 
 use super::attributes::{Attributes, Link, Number, Place};
-use super::units::{File, Unit, Units};
+use super::units::{File, Producer, Unit, Units};
 use super::{DAMAGED, Reason, Sections, reason};
 use crate::types::PartKind;
 use midflight_image::debug::DebugInfo;
@@ -64,9 +64,33 @@ pub(crate) struct Raw<'d> {
     pub(super) scopes: Vec<(Scope, &'d [u8])>,
     /// The types that units stand for, by signature.
     pub(super) signatures: HashMap<u64, usize>,
-    /// Of each unit: the name of its source, and whether it leaves types undefined that its source defines.
-    pub(super) units: Vec<(&'d [u8], bool)>,
+    pub(super) units: Vec<RawUnit<'d>>,
     scope_numbers: HashMap<(Scope, &'d [u8]), Scope>,
+}
+
+/// What is known of a unit.
+pub(super) struct RawUnit<'d> {
+    /// Of its source.
+    pub(super) name: &'d [u8],
+    /// It leaves types undefined that its source defines.
+    pub(super) sparse: bool,
+    /// It says which code belongs to which line, and nothing of types or variables.
+    pub(super) lines_only: bool,
+    /// It is of Rust's standard library, which has lines only as it comes, and keeps nothing of a module's that others see.
+    pub(super) of_rusts_own: bool,
+}
+
+/// What of a unit's entries tells whether it has lines only.
+#[derive(Default)]
+struct Said {
+    /// Something has a type.
+    types: bool,
+    /// A function has code.
+    code: bool,
+    /// One says that its parameters are known.
+    prototypes: bool,
+    /// One does not even say where it was declared.
+    bare: bool,
 }
 
 /// An entry that others are in.
@@ -109,8 +133,27 @@ impl<'d> Raw<'d> {
                 let at = unit.start.checked_add(type_offset.0).ok_or(DAMAGED)?;
                 raw.signatures.entry(type_signature.0).or_insert(at);
             }
-            raw.units.push((unit.name, unit.of_type || unit.sparse));
-            raw.unit(&units, unit, &mut left)?;
+            raw.units.push(RawUnit {
+                name: unit.name,
+                sparse: unit.of_type || unit.sparse,
+                lines_only: false,
+                of_rusts_own: unit.of_rusts_own,
+            });
+            let said = raw.unit(&units, unit, &mut left)?;
+            let last = raw.units.last_mut().expect("it was just put there");
+            last.lines_only = !unit.is_assembly()
+                && !unit.of_type
+                && !said.types
+                && match unit.producer {
+                    // gcc notes its options, unless it is told not to. The code may be in another unit (-flto).
+                    Producer::Gcc { notes_lines_only: true, .. } => true,
+                    Producer::Gcc { notes_debug, .. } => {
+                        unit.is_c() && !notes_debug && said.code && !said.prototypes
+                    }
+                    // clang describes each function that has code, or but those in which others were inlined.
+                    Producer::Clang => unit.has_code && (said.bare || !said.code),
+                    Producer::Other => false,
+                };
         }
         Ok(raw)
     }
@@ -135,7 +178,8 @@ impl<'d> Raw<'d> {
         number
     }
 
-    fn unit(&mut self, units: &Units<'d>, unit: &Unit<'d>, left: &mut usize) -> Result<(), Reason> {
+    fn unit(&mut self, units: &Units<'d>, unit: &Unit<'d>, left: &mut usize) -> Result<Said, Reason> {
+        let mut said = Said::default();
         let abbreviations = units.abbreviations(unit)?;
         let mut entries = unit.header.entries_raw(abbreviations, None).map_err(reason)?;
         let mut frames: Vec<Frame> = Vec::new();
@@ -154,6 +198,15 @@ impl<'d> Raw<'d> {
             if matters(tag, parent) {
                 in_function |= tag == constants::DW_TAG_subprogram;
                 let attributes = Attributes::read(units, unit, &mut entries, specifications)?;
+                said.types |= attributes.target != Link::None || is_type(tag);
+                if tag == constants::DW_TAG_subprogram {
+                    said.prototypes |= attributes.prototyped;
+                    let has_code = matches!(attributes.low, Place::Address(_));
+                    said.code |= has_code;
+                    let refers = attributes.origin != Link::None;
+                    said.bare |=
+                        has_code && !refers && !attributes.artificial && !attributes.declared_somewhere;
+                }
                 role = self.entry(units, unit, At { offset, tag, scope, in_function, parent }, &attributes);
                 if opens_scope(tag) {
                     let declared = self.find(attributes.origin).map(|origin| &self.entries[origin as usize]);
@@ -174,7 +227,7 @@ impl<'d> Raw<'d> {
                 frames.push(Frame { depth, scope, in_function, role });
             }
         }
-        Ok(())
+        Ok(said)
     }
 
     fn entry(&mut self, units: &Units<'d>, unit: &Unit<'d>, at: At, attributes: &Attributes<'d>) -> Role {
@@ -198,6 +251,10 @@ impl<'d> Raw<'d> {
             (constants::DW_TAG_variant_part, Role::Aggregate(owner)) => return Role::Aggregate(owner),
             (constants::DW_TAG_variant, Role::Aggregate(owner)) => {
                 return Role::Variant(owner, attributes.value.known().unwrap_or(-1));
+            }
+            (constants::DW_TAG_template_type_parameter, Role::Aggregate(owner)) => {
+                self.part(owner, PartKind::Argument, attributes.name, 0, attributes.target);
+                return Role::Other;
             }
             (constants::DW_TAG_enumerator, Role::Aggregate(owner)) => {
                 let value = attributes.value.known().unwrap_or(0);
@@ -224,6 +281,7 @@ impl<'d> Raw<'d> {
                 | constants::DW_TAG_inheritance
                 | constants::DW_TAG_variant_part
                 | constants::DW_TAG_variant
+                | constants::DW_TAG_template_type_parameter
                 | constants::DW_TAG_enumerator
                 | constants::DW_TAG_generic_subrange
                 | constants::DW_TAG_formal_parameter
@@ -335,6 +393,7 @@ fn matters(tag: DwTag, parent: Role) -> bool {
         | constants::DW_TAG_inheritance
         | constants::DW_TAG_variant_part
         | constants::DW_TAG_variant
+        | constants::DW_TAG_template_type_parameter
         | constants::DW_TAG_enumerator
         | constants::DW_TAG_generic_subrange => true,
         _ => is_type(tag),

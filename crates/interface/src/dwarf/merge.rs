@@ -9,6 +9,7 @@ use crate::types::{Id, Kind, Name, Part, PartKind, Type, Types};
 pub(super) struct Node {
     pub(super) kind: Kind,
     pub(super) opaque: bool,
+    pub(super) constant: bool,
     pub(super) name: Name,
     pub(super) size: u64,
     pub(super) target: Id,
@@ -40,6 +41,7 @@ pub(super) fn merge(mut nodes: Vec<Node>, names: String) -> (Types, Vec<Id>) {
         types.push(Type {
             kind: node.kind,
             opaque: node.opaque,
+            constant: node.constant,
             name: node.name,
             size: node.size,
             target: number[node.target as usize],
@@ -123,7 +125,7 @@ fn count(words: &[u64]) -> usize {
 fn own(state: &RandomState, node: &Node) -> u64 {
     let parts: Vec<_> =
         node.parts.iter().map(|part| (part.kind, part.name, part.value, part.bits, part.hidden)).collect();
-    state.hash_one((node.kind, node.opaque, node.name, node.size, parts))
+    state.hash_one((node.kind, node.opaque, node.constant, node.name, node.size, parts))
 }
 
 /// The key is not known to whoever made the file: words meet by chance only.

@@ -25,9 +25,42 @@ pub(super) struct Unit<'d> {
     pub(super) language: u16,
     /// Types that it leaves undefined may be defined for its source nevertheless.
     pub(super) sparse: bool,
+    pub(super) producer: Producer,
+    /// Code was made of it.
+    pub(super) has_code: bool,
+    /// It is of Rust's standard library.
+    pub(super) of_rusts_own: bool,
     string_base: usize,
     address_base: usize,
     lines: Option<usize>,
+}
+
+/// Which compiler wrote a unit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Producer {
+    Gcc {
+        /// Its options are said, and one of them asks for lines only.
+        notes_lines_only: bool,
+        /// One of them asks for debug information.
+        notes_debug: bool,
+    },
+    /// Or another that uses LLVM.
+    Clang,
+    Other,
+}
+
+impl Producer {
+    fn of(text: &[u8]) -> Self {
+        if text.windows(5).any(|word| word == b"clang") {
+            return Producer::Clang;
+        }
+        if !text.starts_with(b"GNU ") {
+            return Producer::Other;
+        }
+        let mut options = text.split(|byte| *byte == b' ');
+        let notes_debug = options.clone().any(|option| option.starts_with(b"-g"));
+        Producer::Gcc { notes_lines_only: options.any(|option| option == b"-g1"), notes_debug }
+    }
 }
 
 const ASSEMBLER: u16 = 0x8001;
@@ -37,6 +70,11 @@ impl Unit<'_> {
     /// It says where functions begin, and nothing of what they take.
     pub(super) fn is_assembly(&self) -> bool {
         self.language == ASSEMBLER
+    }
+
+    pub(super) fn is_c(&self) -> bool {
+        // DW_LANG_C89, C, C99, C11, C17.
+        matches!(self.language, 0x01 | 0x02 | 0x0C | 0x1D | 0x2C)
     }
 
     /// Its source is compiled alone, and nobody else includes it.
@@ -118,6 +156,9 @@ impl<'d> Units<'d> {
             of_type,
             language: 0,
             sparse: false,
+            producer: Producer::Other,
+            has_code: false,
+            of_rusts_own: false,
             string_base: first,
             address_base: first,
             lines: None,
@@ -140,21 +181,25 @@ impl<'d> Units<'d> {
                 (constants::DW_AT_language, value) => {
                     unit.language = unsigned(&value).map_or(0, |code| code as u16)
                 }
+                (constants::DW_AT_high_pc | constants::DW_AT_ranges, _) => unit.has_code = true,
                 (constants::DW_AT_dwo_name | constants::DW_AT_GNU_dwo_name, _) => return Err(SPLIT),
                 (name @ (constants::DW_AT_name | constants::DW_AT_producer), _) => values.push((name, value)),
                 _ => {}
             }
         }
-        let mut clang = false;
         for (name, value) in values {
             let text = self.string(&unit, value);
             match name {
-                constants::DW_AT_name => unit.name = source(text),
-                _ => clang = text.windows(5).any(|word| word == b"clang"),
+                constants::DW_AT_name => {
+                    unit.name = source(text);
+                    unit.of_rusts_own = unit.language == RUST && is_rusts_own(text);
+                }
+                _ => unit.producer = Producer::of(text),
             }
         }
         // clang leaves C++ classes undefined that a unit does not look into.
-        unit.sparse = clang && matches!(unit.language, 0x04 | 0x19 | 0x1A | 0x21 | 0x2A | 0x2B);
+        unit.sparse = unit.producer == Producer::Clang
+            && matches!(unit.language, 0x04 | 0x19 | 0x1A | 0x21 | 0x2A | 0x2B);
         Ok((unit, lines))
     }
 
@@ -265,6 +310,11 @@ fn abbreviations(
 fn source(name: &[u8]) -> &[u8] {
     let crate_part = name.windows(3).position(|three| three == b"/@/");
     last_part(&name[..crate_part.unwrap_or(name.len())])
+}
+
+/// Whether a source is of the standard library, or of what that is made of, by where their builders have them.
+fn is_rusts_own(path: &[u8]) -> bool {
+    [&b"/rustc/"[..], b"/rust/deps/", b"/usr/src/rustc"].iter().any(|folder| path.starts_with(folder))
 }
 
 fn word_at(section: &[u8], base: usize, index: usize, size: usize) -> Option<u64> {
