@@ -169,7 +169,7 @@ mod tests {
         assert_eq!(mend(back, LDR_X3_X0, at, 0x20_0000), Some(Mended::Adr(0x10FF_0040)));
         // Of a page 16 MiB further.
         let far = ADRP_X0 | 0x1000 >> 2 << 5;
-        let veneer = [LDR_X3_X0, 0x1400_0000 | (0x10_1004 - 0x20_0004 >> 2) as u32 & 0x03FF_FFFF];
+        let veneer = [LDR_X3_X0, 0x1400_0000 | ((0x10_1004 - 0x20_0004) >> 2) as u32 & 0x03FF_FFFF];
         let moved = Mended::Moved { branch: 0x1400_0000 | (0x20_0000 - 0x10_1000) >> 2, veneer };
         assert_eq!(mend(far, LDR_X3_X0, at, 0x20_0000), Some(moved));
         assert_eq!(mend(far, LDR_X3_X0, at, 0x10_1000 + (1 << 27)), None);
