@@ -18,6 +18,7 @@ midflight::module! {
     unsafe mod callee { safe fn once(x: i32) -> i32; }
     unsafe mod direct { safe fn where_is_environ() -> usize; }
     unsafe mod large { safe fn spread(i: u32) -> i32; }
+    unsafe mod synced { safe fn answer() -> i32; }
     unsafe mod atomics { safe fn bump(by: i64) -> i64; safe fn swap(to: i32) -> i32; }
 }
 
@@ -142,6 +143,29 @@ fn atomics_need_no_library() {
     let frame = rt.frame();
     assert_eq!((atomics::bump(&frame, 1), atomics::bump(&frame, 1)), (41, 42));
     assert_eq!((atomics::swap(&frame, 8), atomics::swap(&frame, 8)), (8, 9));
+}
+
+/// And others for the older builtins, of which each is a full barrier: of every operation and every width.
+#[test]
+fn older_atomics_need_no_library_either() {
+    let (rt, shop, _turn) = start("objects-sync");
+    let source = "#include <stdint.h>
+        #define CHECK(type) static type v##type = 40; static int check##type(void) {
+            v##type = 40; int right = 0;
+            right += __sync_fetch_and_add(&v##type, 2) == 40 && v##type == 42;
+            right += __sync_fetch_and_sub(&v##type, 1) == 42 && v##type == 41;
+            right += __sync_fetch_and_or(&v##type, 2) == 41 && v##type == 43;
+            right += __sync_fetch_and_and(&v##type, 42) == 43 && v##type == 42;
+            right += __sync_fetch_and_xor(&v##type, 3) == 42 && v##type == 41;
+            right += __sync_bool_compare_and_swap(&v##type, 41, 7) && v##type == 7;
+            right += __sync_val_compare_and_swap(&v##type, 41, 8) == 7 && v##type == 7;
+            right += __sync_lock_test_and_set(&v##type, 9) == 7 && v##type == 9;
+            return right; }
+        CHECK(int8_t) CHECK(uint16_t) CHECK(int32_t) CHECK(int64_t)
+        int answer(void) { return checkint8_t() + checkuint16_t() + checkint32_t() + checkint64_t(); }";
+    let source = source.replace(" {\n", " { \\\n").replace(";\n            ", "; \\\n            ");
+    load(rt, shop.object("synced.c", &source, &["-O2", "-fPIC"]));
+    assert_eq!(synced::answer(&rt.frame()), 32);
 }
 
 #[test]

@@ -49,6 +49,7 @@ impl Trampolines {
             regions: &whole,
             verbatim: &[],
             window: Window::ANYWHERE,
+            guarded: false,
         };
         let mut draft = memory.draft(&shape).map_err(failed)?;
         let handler = unbound_handler();

@@ -39,6 +39,8 @@ pub(crate) struct Shape<'r, 'v> {
     pub(crate) verbatim: &'v [Verbatim<'v>],
     /// Where it must be.
     pub(crate) window: Window,
+    /// Indirect branches into its code must meet a landing pad, where the processor sees to that.
+    pub(crate) guarded: bool,
 }
 
 /// Where a block can be.
@@ -47,11 +49,12 @@ struct Fit {
     len: usize,
     align: usize,
     window: Window,
+    guarded: bool,
 }
 
 impl Shape<'_, '_> {
     fn fit(&self) -> Fit {
-        Fit { len: self.len, align: self.align, window: self.window }
+        Fit { len: self.len, align: self.align, window: self.window, guarded: self.guarded }
     }
 }
 
@@ -238,6 +241,7 @@ impl Arena {
         let mut extents = self.extents();
         let index = extents.idle.iter().rposition(|idle| {
             idle.fit.len == shape.len
+                && idle.fit.guarded == shape.guarded
                 && *idle.regions == *shape.regions
                 && (self.base.addr().get() + idle.offset).is_multiple_of(shape.align)
                 && self.within(shape.window, idle.offset)
@@ -466,6 +470,12 @@ impl Draft<'_> {
         unsafe {
             let pages = &place.arena.pages;
             pages.seal(place.span(), self.view, &self.regions, self.verbatim, place.warm)?;
+            // A retired block's pages are guarded if this one's are to be.
+            if place.fit.guarded && !place.warm {
+                for region in self.regions.iter().filter(|r| r.protection == Protection::ReadExecute) {
+                    memory::guard(place.address().add(region.offset as usize), region.len as usize)?;
+                }
+            }
             place.arena.pages.close(place.span(), self.view);
         }
         let place = self.place.take().expect("sealed once");

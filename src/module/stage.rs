@@ -246,7 +246,8 @@ pub(crate) fn place<'i, 'f>(
     // Observers and who compares read all of the image. Nobody else needs more than where it ends up.
     let whole = whole || file.observed();
     let verbatim = if whole { &[] } else { image.verbatim() };
-    let shape = Shape { len: frames.len(image), align: image.align() as usize, regions, verbatim, window };
+    let (len, align, guarded) = (frames.len(image), image.align() as usize, image.is_guarded());
+    let shape = Shape { len, align, regions, verbatim, window, guarded };
     let tenant = Tenant::new(image.thread_locals())?;
     let draft = memory.draft(&shape).map_err(|source| no_memory(file, source))?;
     Ok(Placed { file, image, bound, tenant, frames, draft, whole })

@@ -103,6 +103,12 @@ pub enum Error {
         /// The name, with bytes that are no UTF-8 as numbers.
         name: String,
     },
+    /// Code has thread-local variables of the module itself at a place that only a program's have, and the linker has left no
+    /// relocation for it.
+    LocalExec {
+        /// Where the code reads the thread pointer, in the file's own numbering.
+        address: u64,
+    },
     /// The processor lacks instructions that the module says it needs.
     ProcessorLevel {
         /// The levels of x86-64 that are missing, the baseline in the lowest bit.
@@ -520,6 +526,11 @@ impl fmt::Display for Error {
                 let name = machine.relocation_name(*r_type).unwrap_or("its relocation");
                 write!(f, "`{symbol}` of {kind} is out of reach of code that names it directly ({name}): compile with -fPIC")
             }
+            Error::LocalExec { address } => write!(
+                f,
+                "its code at {address:#x} has a thread-local variable of the module itself in the form that only programs can use \
+                 (local-exec): compile every object with -fPIC, also those for which the linker does not ask for it"
+            ),
             Error::ProcessorLevel { missing } => {
                 f.write_str("it says that it needs an instruction set that this processor lacks (")?;
                 match missing.trailing_zeros() {

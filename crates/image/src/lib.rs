@@ -12,6 +12,7 @@
 //!        dynamic.rs          the dynamic table: where the other tables are, what is asked for
 //!        symbols.rs, hash.rs, versions.rs, ../../linking/strings.rs
 //!        uses.rs             every relocation looked at once, before anything is written
+//!        local_exec.rs       what a linker has let pass that only a program can do
 //!   -> macho/                the same of Mach-O files for arm64 (macho/mod.rs says what is where)
 //!   =  Image                 what has been checked; it borrows from the bytes (image.rs, parts.rs)
 //!   -> Image::link           segments copied, fix-ups applied (relocate.rs, fixup.rs) for one address

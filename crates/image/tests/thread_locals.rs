@@ -350,3 +350,45 @@ fn descriptors_of_the_module_itself_beyond_32_bits() {
         }
     }
 }
+
+#[test]
+fn what_gnu_ld_resolves_as_if_it_were_the_program() {
+    // On x86-64 it refuses.
+    let machine = Machine::Aarch64;
+    let source = "static __thread long one = 1; __thread long two; extern __thread long theirs;
+        long f(void) { return one++ + two++; }
+        #ifdef MIXED
+        long g(void) { return theirs; }
+        #endif
+        ";
+    let source = source.replace("\n        #", "\n#");
+    for flags in [
+        &["-O0"][..],
+        &["-O2"],
+        &["-O2", "-fpie"],
+        &["-O2", "-fno-pie", "-ftls-model=local-exec"],
+        &["-O2", "-DMIXED"],
+    ] {
+        let module = compile_as(machine, &source, &[&["-shared", "-nostdlib"], flags].concat());
+        says(&refusal(&module, machine), &["local-exec", "-fPIC"]);
+    }
+    // Each other way of reaching them, and a thread pointer that is read for those of others.
+    for flags in [
+        &["-O0", "-fPIC"][..],
+        &["-O2", "-fPIC", "-mtls-dialect=trad"],
+        &["-O2", "-fPIC", "-mtls-dialect=desc"],
+        &["-O2", "-fPIC", "-ftls-model=local-dynamic", "-mtls-dialect=trad"],
+        &["-O2", "-fPIC", "-ftls-model=local-dynamic"],
+    ] {
+        for mixed in ["-UMIXED", "-DMIXED"] {
+            let flags = [&["-shared", "-nostdlib", mixed], flags].concat();
+            let module = compile_as(machine, &source, &flags);
+            assert!(Image::parse(&module, machine, 4096, MAX_SPAN).is_ok(), "{flags:?}");
+        }
+    }
+    let others = "static __thread long one = 1; long *p(void); extern __thread long theirs;
+        __attribute__((tls_model(\"initial-exec\"))) extern __thread long fixed; long g(void) { return theirs + fixed; }
+        long *address(void) { return &one; }";
+    let module = compile_as(machine, others, &["-shared", "-nostdlib", "-O2", "-fPIC"]);
+    assert!(Image::parse(&module, machine, 4096, MAX_SPAN).is_ok());
+}

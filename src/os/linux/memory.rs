@@ -12,6 +12,8 @@ use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MRemapFlags, MapFlags, MmapAdvise, madvise, mmap, mremap};
+#[cfg(target_arch = "aarch64")]
+use nix::sys::mman::{ProtFlags, mprotect};
 
 pub(crate) use crate::os::linux::gaps::reserve_within;
 use crate::os::posix::held::may_write_to;
@@ -19,6 +21,27 @@ use crate::os::posix::memory::{flags, non_zero};
 pub(crate) use crate::os::posix::memory::{
     map_anywhere, map_zeroed, page_size, protect, release, reserve, reserve_aligned, unreserve, write_all_at,
 };
+
+/// Has the processor see to it that indirect branches into code end at landing pads: PROT_BTI, on AArch64 with FEAT_BTI. Elsewhere nothing
+/// is to be done. Linux, Documentation/arch/arm64/elf_hwcaps.rst; mprotect(2).
+///
+/// # Safety
+///
+/// As [`protect`]; the pages are readable and executable.
+pub(crate) unsafe fn guard(at: NonNull<u8>, len: usize) -> io::Result<()> {
+    #[cfg(target_arch = "aarch64")]
+    {
+        const PROT_BTI: ProtFlags = ProtFlags::from_bits_retain(0x10);
+        const HWCAP2_BTI: u64 = 1 << 17;
+        // SAFETY: reads a word that the kernel gave the process.
+        if unsafe { libc::getauxval(libc::AT_HWCAP2) } & HWCAP2_BTI != 0 {
+            // SAFETY: the caller's promise.
+            unsafe { mprotect(at.cast(), len, flags(Protection::ReadExecute) | PROT_BTI) }?;
+        }
+    }
+    let _ = (at, len);
+    Ok(())
+}
 
 /// Address space that code is toggled in: see [`writable`]. Elsewhere such memory cannot be had at an address of one's choice, nor
 /// in parts; here it is a reservation like others.

@@ -28,6 +28,15 @@ pub(crate) use crate::os::posix::memory::{
     map_anywhere, map_zeroed, page_size, protect, release, reserve, reserve_aligned, unreserve, write_all_at,
 };
 
+/// Apple's processors guard what is compiled for arm64e, which is not supported.
+///
+/// # Safety
+///
+/// None needed: it does nothing.
+pub(crate) unsafe fn guard(_at: NonNull<u8>, _len: usize) -> io::Result<()> {
+    Ok(())
+}
+
 /// macOS has no names for anonymous mappings.
 pub(crate) fn name(_at: NonNull<u8>, _len: usize, _text: &str) {}
 

@@ -390,3 +390,60 @@ fn jumps_into_far_functions_are_refused() {
         assert!(matches!(error, Error::Fixup { .. }), "{error}");
     }
 }
+
+/// The words of a function from where it begins.
+fn words(linked: &Linked<'_>, name: &str, count: usize) -> Vec<u32> {
+    let start = linked.export(name).offset as usize;
+    (0..count).map(|at| u32_at(&linked.memory, start + 4 * at)).collect()
+}
+
+#[test]
+fn what_the_cortex_a53_has_wrong() {
+    // Erratum 843419: an ADRP in the last words of a page, an access, and one by the ADRP's register.
+    let machine = Machine::Aarch64;
+    let sequence = |skip: u32, between: &str, variable: &str| {
+        format!(
+            ".text\n.p2align 12\n.skip {skip}\n.globl f\n.type f, %function
+            f: adrp x0, {variable}\nstr x1, [x2]\n{between}ldr x3, [x0, :lo12:{variable}]\nret\n.size f, . - f
+            .data\n.balign 8\n.globl near\n.hidden near\nnear: .8byte 5\n"
+        )
+    };
+    let is = |word: u32, mask: u32, value: u32| word & mask == value;
+    for (skip, between, at) in [(0xFF8u32, "", 2), (0xFFC, "", 2), (0xFF8, "nop\n", 3), (0xFFC, "nop\n", 3)] {
+        // The module's own variable is near enough for an ADR.
+        let files = [assembly(machine, &sequence(skip, between, "near"))];
+        let linked = link(machine, &files);
+        let code = words(&linked, "f", at + 2);
+        assert!(is(code[0], 0x9F00_001F, 0x1000_0000), "{skip:#x} {code:x?}");
+        assert!(is(code[at], 0xFFC0_03FF, 0xF940_0003), "the access stays: {code:x?}");
+        let field = i64::from((code[0] >> 5 & 0x7FFFF) << 2 | code[0] >> 29 & 3) << 43 >> 43;
+        let page = linked.address("f").wrapping_add_signed(field);
+        let value = linked.word_at(page + 8 * u64::from(code[at] >> 10 & 0xFFF));
+        assert_eq!((page & 0xFFF, value), (0, 5), "the same address as before");
+        // A host's is not.
+        let files = [assembly(machine, &sequence(skip, between, "host_far"))];
+        let far =
+            |import: &midflight_image::Import<'_>| (import.name == "host_far").then_some(BASE + 0x1000_0008);
+        let linked = link_at(parse(machine, &files).unwrap(), BASE, far);
+        let code = words(&linked, "f", at + 2);
+        assert!(is(code[0], 0x9F00_001F, 0x9000_0000), "{code:x?}");
+        let veneer = linked.callee(machine, "f", 0);
+        assert_eq!(linked.protection(veneer), Some(Protection::ReadExecute));
+        let moved = (veneer - BASE) as usize;
+        let [access, back] = [0, 4].map(|by| u32_at(&linked.memory, moved + by));
+        assert_eq!(access, 0xF940_0403, "ldr x3, [x0, #8]");
+        let distance = i64::from((back << 6) as i32 >> 4);
+        let after = linked.address("f") + 4 * at as u64 + 4;
+        assert_eq!((veneer + 4).wrapping_add_signed(distance), after, "and on behind it");
+    }
+    // Elsewhere in a page, without the access between, and in data among code, nothing is changed.
+    for source in [
+        sequence(0xFF4, "", "near"),
+        sequence(0xFF8, "", "near").replace("str x1, [x2]", "nop"),
+        sequence(0xFF8, "", "near").replace("f: adrp x0, near\n", "f: .word 0x90000000\n"),
+    ] {
+        let files = [assembly(machine, &source)];
+        let linked = link(machine, &files);
+        assert!(is(words(&linked, "f", 1)[0], 0x9F00_001F, 0x9000_0000), "{source}");
+    }
+}

@@ -9,6 +9,7 @@
 //!   -> scan.rs, table.rs     every relocation looked at once: imports, global offset table, stubs
 //!   -> layout.rs             in which order everything goes; ../../linking/layout.rs: where
 //!   =  Objects
+//!   -> erratum.rs            which instructions a processor has wrong
 //!   -> window.rs             where the image may be
 //!   -> relocate.rs           the image, for one address
 //!   -> debug.rs              the same of what debuggers read
@@ -20,6 +21,7 @@
 
 mod calls;
 mod debug;
+mod erratum;
 mod file;
 mod layout;
 mod relocate;
@@ -49,6 +51,7 @@ use ::object::read::elf::{SectionHeader as _, Sym};
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
+use erratum::Sequence;
 use file::File;
 use layout::Order;
 use relocate::Linking;
@@ -74,6 +77,7 @@ pub(crate) struct Objects<'data> {
     table: Table,
     direct: Vec<Direct>,
     indirect: Vec<Indirect>,
+    errata: Vec<Sequence>,
     layout: Layout,
     init: Vec<Array>,
     fini: Vec<Array>,
@@ -123,7 +127,13 @@ impl<'data> Objects<'data> {
         let stubs = (table.stubs.len() * stub_size(machine)) as u64;
         sections[own::STUBS as usize].append(stubs, 16);
         sections[own::TABLE as usize].append(table.size(), 8);
-        let layout = Layout::new(&order.parts, &mut sections, page_size, max_span)?;
+        let mut layout = Layout::new(&order.parts, &mut sections, page_size, max_span)?;
+        let errata = if machine == Machine::Aarch64 { erratum::find(&files, &sections) } else { Vec::new() };
+        if !errata.is_empty() {
+            // Behind all code, so that it stays where it is.
+            sections[own::VENEERS as usize].append(erratum::VENEER * errata.len() as u64, 4);
+            layout = Layout::new(&order.parts, &mut sections, page_size, max_span)?;
+        }
         sections[own::END as usize].offset = layout.span;
         if layout.span == 0 {
             return Err(Error::UnsupportedFile {
@@ -147,6 +157,7 @@ impl<'data> Objects<'data> {
             table,
             direct,
             indirect,
+            errata,
             layout,
             init,
             fini,

@@ -3,6 +3,7 @@
 use super::super::malformed;
 use super::super::shared::tls;
 use super::Objects;
+use super::erratum::{self, Mended};
 use super::file::Rela;
 use super::resolve::Linked;
 use super::scan::{self, Direct};
@@ -82,7 +83,37 @@ impl<'a, 'data> Linking<'a, 'data> {
                 at(memory, offset + 8, 8)?.copy_from_slice(&second.to_le_bytes());
             }
         }
-        self.stubs(memory)
+        self.stubs(memory)?;
+        self.errata(memory)
+    }
+
+    /// Takes apart the sequences that a processor has wrong.
+    fn errata(&self, memory: &mut [u8]) -> Result<(), Error> {
+        let mut veneer = self.objects.sections[own::VENEERS as usize].offset;
+        for sequence in &self.objects.errata {
+            let read = |offset| {
+                let bytes = memory.get(usize::try_from(offset).ok()?..)?.first_chunk()?;
+                Some(u32::from_le_bytes(*bytes))
+            };
+            let outside = || malformed("section header table", "code is outside the image", sequence.adrp);
+            let (adrp, access) = read(sequence.adrp).zip(read(sequence.access)).ok_or_else(outside)?;
+            let mended = erratum::mend(adrp, access, *sequence, veneer);
+            let limit = 1 << 27;
+            let mended = mended.ok_or(Error::TooLarge { needed: self.objects.layout.span, limit })?;
+            let mut write = |offset, word: u32| {
+                at(memory, offset, 4).map(|place| place.copy_from_slice(&word.to_le_bytes()))
+            };
+            match mended {
+                Mended::Adr(adr) => write(sequence.adrp, adr)?,
+                Mended::Moved { branch, veneer: [moved, back] } => {
+                    write(veneer, moved)?;
+                    write(veneer + 4, back)?;
+                    write(sequence.access, branch)?;
+                }
+            }
+            veneer += erratum::VENEER;
+        }
+        Ok(())
     }
 
     fn file(&self, number: u32, linked: &Linked<'data>, memory: &mut [u8]) -> Result<(), Error> {

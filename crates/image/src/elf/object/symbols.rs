@@ -80,13 +80,15 @@ pub(super) mod own {
     pub(in crate::elf::object) const END: u32 = 6;
     /// Common blocks that are thread-local.
     pub(in crate::elf::object) const THREAD_COMMON: u32 = 7;
-    /// The end of the code, stubs included.
-    pub(in crate::elf::object) const CODE_END: u32 = 8;
+    /// Accesses that were moved (`erratum.rs`).
+    pub(in crate::elf::object) const VENEERS: u32 = 8;
+    /// The end of the code, stubs and veneers included.
+    pub(in crate::elf::object) const CODE_END: u32 = 9;
     /// Where variables begin.
-    pub(in crate::elf::object) const DATA: u32 = 9;
+    pub(in crate::elf::object) const DATA: u32 = 10;
     pub(in crate::elf::object) const COUNT: u32 = SECTIONS.len() as u32;
 
-    pub(in crate::elf::object) const SECTIONS: [Section<'static>; 10] = [
+    pub(in crate::elf::object) const SECTIONS: [Section<'static>; 11] = [
         Section::own(Part::Constants),
         Section::own(Part::Stubs),
         Section::own(Part::Table),
@@ -95,6 +97,7 @@ pub(super) mod own {
         Section::own(Part::Template),
         Section::own(Part::Zero),
         Section::own(Part::TemplateZero),
+        Section::own(Part::Stubs),
         Section::own(Part::Stubs),
         Section::own(Part::Variables),
     ];

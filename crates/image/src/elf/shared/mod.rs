@@ -4,6 +4,7 @@ mod debug;
 mod dynamic;
 mod eh_frame;
 mod hash;
+mod local_exec;
 mod lookup;
 mod notes;
 mod relocate;
@@ -75,6 +76,7 @@ impl<'data> Shared<'data> {
         let sections = Sections::parse(bytes, header);
         let exported = tables.check_exports()?;
         let uses = Uses::parse(&tables, &exported)?;
+        local_exec::check(&tables.layout, machine, uses.thread_locals)?;
         let image = Shared {
             uses,
             declared,

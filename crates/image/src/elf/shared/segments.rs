@@ -201,6 +201,12 @@ impl<'data> Layout<'data> {
         self.file_from(address)?.get(..usize::try_from(len).ok()?)
     }
 
+    /// What the file has of each segment with this protection, and its address.
+    pub(super) fn contents(&self, protection: Protection) -> impl Iterator<Item = (u64, &'data [u8])> {
+        let wanted = self.segments.iter().filter(move |segment| segment.protection == Some(protection));
+        wanted.map(|segment| (segment.address, segment.file))
+    }
+
     /// How many zeros follow the segment's bytes from the file, before anything else is.
     pub(super) fn zeros_behind(&self, address: u64) -> u64 {
         let after = self.segments.partition_point(|segment| segment.address <= address);

@@ -24,6 +24,8 @@ pub(super) struct Uses<'data> {
     /// For each symbol up to the last import, where in `imports` it is.
     import_of: Vec<u32>,
     pub(super) indirect: Vec<Indirect>,
+    /// Some are about thread-local variables.
+    pub(super) thread_locals: bool,
 }
 
 /// A pointer into the module itself.
@@ -45,6 +47,7 @@ impl<'data> Uses<'data> {
             rest: Vec::new(),
             used: alloc::vec![Use::default(); tables.symbols.count()],
             indirect: Vec::new(),
+            thread_locals: false,
         };
         let mut meanings = Meanings::of(tables.machine);
         for relocation in tables.with_addends() {
@@ -61,7 +64,8 @@ impl<'data> Uses<'data> {
                 imports.push(import_of_symbol(tables, index, *used)?);
             }
         }
-        Ok(Uses { own: check.own, rest: check.rest, imports, import_of, indirect: check.indirect })
+        let Check { own, rest, indirect, thread_locals, .. } = check;
+        Ok(Uses { own, rest, imports, import_of, indirect, thread_locals })
     }
 
     /// What an undefined symbol that is used stands for.
@@ -115,6 +119,7 @@ struct Check<'a, 'data> {
     /// For each symbol.
     used: Vec<Use>,
     indirect: Vec<Indirect>,
+    thread_locals: bool,
 }
 
 impl<'data> Check<'_, 'data> {
@@ -140,6 +145,7 @@ impl<'data> Check<'_, 'data> {
                 self.indirect(place, relocation.r_addend(LE) as u64, 0)
             }
             Meaning::ThreadLocal(kind) => {
+                self.thread_locals = true;
                 let len = if kind == ThreadKind::Descriptor { 16 } else { 8 };
                 self.place(place, len, 8, index)?;
                 self.variable(relocation, kind)

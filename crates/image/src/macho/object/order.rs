@@ -112,7 +112,7 @@ impl Order {
             let linked = files.iter().rev().find(|linked| linked.first_section <= set.first);
             let section = linked.map(|linked| linked.file.section_label(set.first - linked.first_section));
             return Err(Error::UnsupportedSection {
-                section: label(&section.unwrap_or_default()),
+                section: label(section.unwrap_or_default()),
                 problem: "is not of one kind in all files, and code wants its bounds: build the files alike",
             });
         }

@@ -55,7 +55,7 @@ pub(super) struct Of<'a, 'data> {
 impl Of<'_, '_> {
     pub(super) fn bad(&self, fixup: &Fixup, problem: &'static str) -> Error {
         let file = &self.linked.file;
-        let section = label(&file.section_label(self.index));
+        let section = label(file.section_label(self.index));
         Error::BadReference { symbol: fixup.symbol_label(file), section, problem }
     }
 

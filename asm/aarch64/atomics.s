@@ -1,0 +1,36 @@
+// What gcc calls for its `__sync` builtins (GCC PR target/105162): the operation with acquire and release, and a barrier
+// behind it, so that nothing that follows is seen before it. Of acquire and release alone that is not promised: without LSE
+// they are a loop of LDAXR and STLXR, and a later load may be satisfied before the STLXR is. libgcc has the barrier in the same place.
+    .text
+    .macro midflight_synchronised name
+    .globl midflight_\name\()_sync
+    .hidden midflight_\name\()_sync
+    .type midflight_\name\()_sync, %function
+    .p2align 2
+midflight_\name\()_sync:
+    .cfi_startproc
+    hint #34 // bti c
+    stp x29, x30, [sp, #-16]!
+    .cfi_def_cfa_offset 16
+    .cfi_offset x29, -16
+    .cfi_offset x30, -8
+    bl __aarch64_\name\()_acq_rel
+    dmb ish
+    ldp x29, x30, [sp], #16
+    .cfi_def_cfa_offset 0
+    .cfi_restore x29
+    .cfi_restore x30
+    ret
+    .cfi_endproc
+    .size midflight_\name\()_sync, . - midflight_\name\()_sync
+    .endm
+
+    .irp size, 1, 2, 4, 8
+    midflight_synchronised cas\size
+    midflight_synchronised swp\size
+    midflight_synchronised ldadd\size
+    midflight_synchronised ldclr\size
+    midflight_synchronised ldeor\size
+    midflight_synchronised ldset\size
+    .endr
+    midflight_synchronised cas16
