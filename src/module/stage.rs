@@ -16,6 +16,7 @@ use super::hooks::Hooks;
 use super::indirect::Resolvers;
 use super::{Clock, ModuleFile, Phases, Version};
 use crate::Error;
+use crate::arch::arithmetic;
 use crate::code::{Block, CodeMemory, Draft, Shape};
 use crate::debug::{Description, FileOnDisk, Observers};
 use crate::host::{self, Tenant, apple_abi};
@@ -419,12 +420,12 @@ unsafe fn open(library: &str, runpath: Option<&str>, module: &Path) -> Result<Li
             let path = format!("{folder}/{library}");
             if Path::new(&path).exists() {
                 // SAFETY: the caller's promise.
-                return unsafe { Library::open(&path) };
+                return arithmetic::kept(|| unsafe { Library::open(&path) });
             }
         }
     }
     // SAFETY: the caller's promise.
-    unsafe { Library::open(library) }
+    arithmetic::kept(|| unsafe { Library::open(library) })
 }
 
 /// What the process has for an import, or the host in its place. An error is why a module cannot use what the process has.

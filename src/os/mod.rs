@@ -9,14 +9,14 @@ pub(crate) use posix::{fork, held, library};
 mod linux;
 #[cfg(target_os = "linux")]
 pub(crate) use linux::{
-    barrier, changes, exit, lease, memory, spawn, stop, symbol, thread, thread_local, unwind, usage,
+    barrier, changes, exit, lease, memory, spawn, stop, symbol, thread, thread_local, unwind, usage, witness,
 };
 
 #[cfg(target_os = "macos")]
 mod macos;
 #[cfg(target_os = "macos")]
 pub(crate) use macos::{
-    barrier, changes, exit, lease, memory, spawn, stop, symbol, thread, thread_local, unwind, usage,
+    barrier, changes, exit, lease, memory, spawn, stop, symbol, thread, thread_local, unwind, usage, witness,
 };
 
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]

@@ -1,5 +1,7 @@
 //! AArch64.
 
+pub(crate) mod arithmetic;
 pub(crate) mod cache;
 pub(crate) mod registers;
+pub(crate) mod tags;
 pub(crate) mod trampoline;
