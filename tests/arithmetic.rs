@@ -1,4 +1,5 @@
-//! How the host's threads compute is theirs: what the code of a module that is run for it sets, it sets for itself.
+//! How the host's threads compute is theirs: what the code of a module that is run for it sets, it
+//! sets for itself.
 
 mod support;
 
@@ -23,7 +24,8 @@ fn a_module_that_computes_fast_does_not_change_how_the_host_does() {
         return;
     }
     let (rt, shop, _turn) = start("fast");
-    // Subnormal numbers off, as crtfastmath.o does it, and rounding down; by each function that a load and an unload call.
+    // Subnormal numbers off, as crtfastmath.o does it, and rounding down; by each function that a
+    // load and an unload call.
     let source = "#include <fenv.h>
                   static void change(void) {
                       fesetround(FE_DOWNWARD);

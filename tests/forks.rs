@@ -1,4 +1,5 @@
-//! Children of fork(2), however they are made: what they have of the parent's is theirs, and nobody keeps them waiting.
+//! Children of fork(2), however they are made: what they have of the parent's is theirs, and nobody
+//! keeps them waiting.
 
 #![cfg(target_os = "linux")]
 
@@ -36,8 +37,9 @@ fn clone() -> libc::pid_t {
     unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) as libc::pid_t }
 }
 
-const WAYS: [(&str, fn() -> libc::pid_t); 3] =
-    [("fork", fork), ("_Fork", fork_without_handlers), ("clone", clone)];
+type Way = fn() -> libc::pid_t;
+
+const WAYS: [(&str, Way); 3] = [("fork", fork), ("_Fork", fork_without_handlers), ("clone", clone)];
 
 fn ends_well(child: libc::pid_t, what: &str) {
     let mut status = -1;
@@ -104,7 +106,8 @@ fn a_child_does_not_load_and_the_parent_keeps_its_code() {
     }
 }
 
-/// The list of what is loaded is read without a lock: no thread that the child has not got keeps it waiting.
+/// The list of what is loaded is read without a lock: no thread that the child has not got keeps it
+/// waiting.
 #[test]
 fn a_child_sees_what_is_loaded_while_others_load() {
     // Mach-O modules have Apple's way of asking.
@@ -152,7 +155,8 @@ fn a_child_sees_what_is_loaded_while_others_load() {
     });
 }
 
-/// `_dl_find_object` is for unwinders, and these run in handlers of signals: of a thread that is in the midst of the same call, or of a load.
+/// `_dl_find_object` is for unwinders, and these run in handlers of signals: of a thread that is in
+/// the midst of the same call, or of a load.
 #[test]
 fn a_handler_asks_where_code_is() {
     if is_bridged() {

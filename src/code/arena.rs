@@ -135,7 +135,8 @@ impl CodeMemory {
         }
     }
 
-    /// A new arena. What is behind a descriptor has a witness of children that no arena of theirs has.
+    /// A new arena. What is behind a descriptor has a witness of children that no arena of theirs
+    /// has.
     fn reserve(&mut self, shape: &Shape<'_, '_>) -> io::Result<Arena> {
         if self.backing != Backing::Memfd {
             return Arena::reserve(self.backing, shape, None);
@@ -153,8 +154,9 @@ impl CodeMemory {
     }
 
     fn place(&mut self, shape: &Shape<'_, '_>) -> io::Result<Place> {
-        // What a forked child shares is neither reused nor kept: it goes with the last of its blocks. So does what could not be
-        // written any more, because the program has closed its descriptor or limited the size of files.
+        // What a forked child shares is neither reused nor kept: it goes with the last of its
+        // blocks. So does what could not be written any more, because the program has closed its
+        // descriptor or limited the size of files.
         self.arenas.retain(|arena| !arena.is_shared() && arena.pages.is_usable());
         if self.backing == Backing::Toggled {
             let arena = Arc::new(self.reserve(shape)?);
@@ -199,7 +201,8 @@ impl Arena {
         } else {
             match memory::reserve_aligned(ARENA) {
                 Ok(base) => (base, ARENA),
-                // Under a limit on address space (RLIMIT_AS) there may still be room for what is asked for.
+                // Under a limit on address space (RLIMIT_AS) there may still be room for what is
+                // asked for.
                 Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => {
                     let room = shape.len.max(shape.align).next_power_of_two();
                     (memory::reserve_aligned(room)?, room)
@@ -349,7 +352,8 @@ impl Arena {
     }
 }
 
-/// Whether an error is a limit of the process or of the system, and not that such memory is forbidden.
+/// Whether an error is a limit of the process or of the system, and not that such memory is
+/// forbidden.
 fn is_limit(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::FileTooLarge
         || matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOSPC | libc::ENOMEM))

@@ -40,10 +40,12 @@ fn program_headers(object: &Object) -> Vec<Elf64_Phdr> {
     object.regions.iter().map(segment).chain(frames).collect()
 }
 
-/// How many threads are in [`dl_iterate_phdr`], which holds a lock of the C library's meanwhile: a child that is forked then would wait
-/// for it for ever. So forks wait for these threads, and who begins meanwhile waits for the fork.
+/// How many threads are in [`dl_iterate_phdr`], which holds a lock of the C library's meanwhile: a
+/// child that is forked then would wait for it for ever. So forks wait for these threads, and who
+/// begins meanwhile waits for the fork.
 ///
-/// SeqCst: who begins counts himself and looks for a fork, the fork announces itself and looks at the count; one sees the other.
+/// SeqCst: who begins counts himself and looks for a fork, the fork announces itself and looks at
+/// the count; one sees the other.
 static WALKERS: AtomicUsize = AtomicUsize::new(0);
 static FORKING: AtomicUsize = AtomicUsize::new(0);
 
@@ -82,7 +84,8 @@ impl Drop for Walking {
 
 /// Has forks wait for the walkers.
 fn watch_forks() {
-    /// A callback that waits for the thread that forks would have both wait for ever: after so long the fork goes on.
+    /// A callback that waits for the thread that forks would have both wait for ever: after so long
+    /// the fork goes on.
     const PATIENCE: Duration = Duration::from_secs(1);
     extern "C" fn before() {
         FORKING.fetch_add(1, Ordering::SeqCst);
@@ -178,7 +181,8 @@ pub(crate) struct FoundObject {
     reserved: [u64; 7],
 }
 
-/// `_dl_find_object` as modules have it. Async-signal-safe, as the C library's: profilers call it in their handlers.
+/// `_dl_find_object` as modules have it. Async-signal-safe, as the C library's: profilers call it
+/// in their handlers.
 ///
 /// # Safety
 ///
@@ -200,7 +204,8 @@ pub(crate) unsafe extern "C-unwind" fn dl_find_object(pc: *mut c_void, result: *
         // SAFETY: the caller's promise.
         return unsafe { process_dl_find_object(pc, result) };
     };
-    // SAFETY: the caller's promise. What it points to is there as long as the version, which the caller is unwinding through.
+    // SAFETY: the caller's promise. What it points to is there as long as the version, which the
+    // caller is unwinding through.
     unsafe { result.write(found) };
     0
 }
@@ -209,7 +214,8 @@ pub(crate) unsafe extern "C-unwind" fn dl_find_object(pc: *mut c_void, result: *
 static PROCESS: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
 const ABSENT: *mut c_void = std::ptr::without_provenance_mut(1);
 
-/// Looks for what [`dl_find_object`] passes on to, before any module can call it: a look-up takes locks, which a signal handler must not.
+/// Looks for what [`dl_find_object`] passes on to, before any module can call it: a look-up takes
+/// locks, which a signal handler must not.
 pub(super) fn prepare() {
     static WATCH: Once = Once::new();
     WATCH.call_once(watch_forks);

@@ -12,8 +12,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use midflight_image::{Protection, Region};
 
-/// The versions there are, and how many have come and gone: who caches what was found compares the two. It is never changed: who adds
-/// or removes a version makes another list, most of whose chunks are the one's before.
+/// The versions there are, and how many have come and gone: who caches what was found compares the
+/// two. It is never changed: who adds or removes a version makes another list, most of whose chunks
+/// are the one's before.
 #[derive(Clone, Default)]
 struct List {
     /// By address, and none is empty.
@@ -25,8 +26,9 @@ struct List {
 /// How many versions a chunk has at most: so many are copied when one is added.
 const CHUNK: usize = 128;
 
-/// The list as it is now; null if there never was one. It is read without a lock: in signal handlers (`_dl_find_object` may be called
-/// there), and in a forked child, which has not got the thread that may have been changing it.
+/// The list as it is now; null if there never was one. It is read without a lock: in signal
+/// handlers (`_dl_find_object` may be called there), and in a forked child, which has not got the
+/// thread that may have been changing it.
 static CURRENT: AtomicPtr<List> = AtomicPtr::new(ptr::null_mut());
 
 /// Who is reading, counted in the phase that it began in.
@@ -35,10 +37,12 @@ static PHASE: AtomicUsize = AtomicUsize::new(0);
 
 /// The lists that somebody may still be reading.
 ///
-/// One that was replaced is pending until nobody is counted in the other phase, which becomes the present one then: whoever reads it now
-/// is counted in the phase that was. When nobody is counted there any more it goes. Who begins later has loaded `CURRENT` after it was
-/// replaced. All of it is SeqCst: a reader counts himself and then loads the list, the writer replaces the list and then reads the count, and
-/// one of the two sees the other.
+/// One that was replaced is pending until nobody is counted in the other phase, which becomes the
+/// present one then: whoever reads it now is counted in the phase that was. When nobody is counted
+/// there any more it goes. Who begins later has loaded `CURRENT` after it was replaced. All of it
+/// is SeqCst: a reader counts himself and then loads the list, the writer replaces the list and
+/// then reads the count, and one of the two sees the other.
+#[expect(clippy::vec_box, reason = "readers have the lists' addresses")]
 struct Replaced {
     pending: Vec<Box<List>>,
     draining: Vec<Box<List>>,
@@ -288,7 +292,8 @@ mod tests {
         }
     }
 
-    /// Readers all the time, and lists that are replaced: none is freed that is read, and all are that are not.
+    /// Readers all the time, and lists that are replaced: none is freed that is read, and all are
+    /// that are not.
     #[test]
     fn lists_go_when_nobody_reads_them() {
         let over = std::sync::atomic::AtomicBool::new(false);
@@ -315,7 +320,8 @@ mod tests {
         assert_eq!(Arc::strong_count(&kept), 1);
     }
 
-    /// A child has only the thread that forked, and a handler only what it interrupted: neither waits for who was changing the list.
+    /// A child has only the thread that forked, and a handler only what it interrupted: neither
+    /// waits for who was changing the list.
     #[test]
     fn whoever_changes_the_list_keeps_nobody_from_reading_it() {
         let _registered = Registered::new(object(FIRST * 3));

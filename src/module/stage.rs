@@ -49,8 +49,9 @@ impl Found {
     }
 }
 
-/// With these a module can change the protection of its own pages, or map something else over them: a guard page, a ring buffer, memory
-/// that it shares. What is mapped there is then no place for another version.
+/// With these a module can change the protection of its own pages, or map something else over them:
+/// a guard page, a ring buffer, memory that it shares. What is mapped there is then no place for
+/// another version.
 const REMAPPING: &[&str] = &[
     "mprotect",
     "pkey_mprotect",

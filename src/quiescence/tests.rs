@@ -530,7 +530,8 @@ fn a_thread_that_is_kept_in_the_midst_of_looking() {
     assert_eq!(Arc::strong_count(&next), 1);
 }
 
-/// Whoever waits for a signal without a handler has it blocked in all threads: that is what tells that it is used.
+/// Whoever waits for a signal without a handler has it blocked in all threads: that is what tells
+/// that it is used.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_signal_that_somebody_waits_for_is_left_alone() {
@@ -565,7 +566,8 @@ fn a_signal_that_somebody_waits_for_is_left_alone() {
         let (waiting, came) = waits_for(signal);
         for _ in 0..3 {
             let scan = pass(|| vec![text(26 + round)]);
-            // An emulator numbers the signals otherwise, so it cannot be seen there which are blocked.
+            // An emulator numbers the signals otherwise, so it cannot be seen there which are
+            // blocked.
             if !is_emulated() {
                 assert_eq!(hits(&scan, waiting.id), [0; 0], "{scan:?}");
                 assert_ne!(stop::signal(), Some(signal));
@@ -576,7 +578,8 @@ fn a_signal_that_somebody_waits_for_is_left_alone() {
     }
 }
 
-/// Nothing is left pending at a thread that blocks the signal: a program that it executes would get it.
+/// Nothing is left pending at a thread that blocks the signal: a program that it executes would get
+/// it.
 #[cfg(target_os = "linux")]
 #[test]
 fn nothing_is_left_for_a_thread_that_blocks_all_signals() {
@@ -630,7 +633,8 @@ fn a_thread_that_blocks_the_signal_for_a_while_answers() {
     assert_eq!(hits(&scan, busy.id), [0; 0], "{scan:?}");
 }
 
-/// A stack with memory tags, one variable on which has another than the stack pointer: `-fsanitize=memtag-stack` makes such.
+/// A stack with memory tags, one variable on which has another than the stack pointer:
+/// `-fsanitize=memtag-stack` makes such.
 #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
 #[test]
 fn a_stack_with_tags_is_read() {
@@ -649,12 +653,14 @@ fn a_stack_with_tags_is_read() {
         let page = crate::os::memory::page_size();
         let place = (&raw const local).addr().next_multiple_of(16);
         let start = (&raw const local).addr() & !(page - 1);
-        // SAFETY: this thread's own stack, on which nothing but the variable gets a tag, and loses it again; the variable is not used.
+        // SAFETY: this thread's own stack, on which nothing but the variable gets a tag, and loses
+        // it again; the variable is not used.
         unsafe {
             assert_eq!(libc::prctl(PR_SET_TAGGED_ADDR_CTRL, CONTROL, 0, 0, 0), 0);
             let protection = libc::PROT_READ | libc::PROT_WRITE | PROT_MTE;
             assert_eq!(libc::mprotect(start as *mut c_void, 2 * page, protection), 0);
-            // `irg x10, x9` and `st2g x10, [x10]`, then `st2g x9, [x9]`, as an assembler for older processors takes them.
+            // `irg x10, x9` and `st2g x10, [x10]`, then `st2g x9, [x9]`, as an assembler for older
+            // processors takes them.
             std::arch::asm!(".inst 0x9adf112a", ".inst 0xd9a0094a", in("x9") place, out("x10") _);
             flags.is_ready();
             flags.wait();

@@ -91,8 +91,9 @@ pub(crate) fn last_message() -> *const c_char {
     kept.ok().flatten().unwrap_or_else(|| text(CODE.get()).as_ptr())
 }
 
-/// A thread that is not cancelled (pthread_cancel(3)) as long as this is there: cancelling unwinds it, and what it was in the midst of
-/// would be left half done. Afterwards it is cancelled where it would be.
+/// A thread that is not cancelled (pthread_cancel(3)) as long as this is there: cancelling unwinds
+/// it, and what it was in the midst of would be left half done. Afterwards it is cancelled where it
+/// would be.
 struct Uncancelled(c_int);
 
 unsafe extern "C" {

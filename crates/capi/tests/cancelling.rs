@@ -36,7 +36,8 @@ fn a_thread_is_cancelled_after_the_call_and_not_in_it() {
     let path: CString = c(session.module("cancelled", 1, &returns(3)));
     for round in 1..=10 {
         let before = LOADS.load(Ordering::Relaxed);
-        // SAFETY: pthread_create(3), whose threads may be unwound by their being cancelled, and so may this function.
+        // SAFETY: pthread_create(3), whose threads may be unwound by their being cancelled, and so
+        // may this function.
         unsafe {
             let start: extern "C" fn(*mut c_void) -> *mut c_void =
                 std::mem::transmute(loads as unsafe extern "C-unwind" fn(*mut c_void) -> *mut c_void);

@@ -1,7 +1,9 @@
-//! A thread's part in a pass: it is asked by a signal, answers once, and only in the pass that asked.
+//! A thread's part in a pass: it is asked by a signal, answers once, and only in the pass that
+//! asked.
 //!
-//! Passes are numbered, one at a time, and use the same parts one after the other. The number comes with the signal, which may come
-//! late: then the pass that it was for is over, and another may be asking already.
+//! Passes are numbered, one at a time, and use the same parts one after the other. The number comes
+//! with the signal, which may come late: then the pass that it was for is over, and another may be
+//! asking already.
 
 use crate::primitive::{AtomicPtr, AtomicUsize, Ordering, ordering};
 
@@ -11,7 +13,8 @@ const WAITING: usize = 1;
 const ANSWERING: usize = 2;
 const ANSWERED: usize = 3;
 
-/// A part in passes whose state is a `T`. It is never freed, so a signal that comes late finds that its pass is over.
+/// A part in passes whose state is a `T`. It is never freed, so a signal that comes late finds that
+/// its pass is over.
 #[derive(Debug)]
 pub struct Part<T> {
     word: AtomicUsize,
@@ -35,28 +38,30 @@ impl<T> Part<T> {
 
     /// True if the part was in the state, and is in the next now.
     fn advance(&self, pass: usize, from: usize, to: usize) -> bool {
-        // A2. Acquire: partner of A1 for who answers, and of A3 for who asked. Release: A3, partner of `has_answered`.
-        let success = ordering!(A2, AcqRel);
+        // A1. Release in `answered`: partner of A2. Acquire and Release between who takes a part
+        // and who gives it up or leaves it behind: see `claim`.
+        let success = ordering!(A1, AcqRel);
         self.word.compare_exchange(pass << 2 | from, pass << 2 | to, success, Ordering::Relaxed).is_ok()
     }
 
     /// Opens it for a pass. The signal is sent after this, or not at all.
     pub fn ask(&self, number: usize, pass: *mut T) {
-        // Relaxed: see `claim`.
+        // Both Relaxed: the signal comes after them, and what the kernel keeps in its queue is
+        // under a lock, by which who is asked sees them, and what was written of the pass.
         self.pass.store(pass, Ordering::Relaxed);
-        // A1. Release: partner of A2 in `claim`. Whoever takes the part sees what was written of the pass.
-        self.word.store(number << 2 | WAITING, ordering!(A1, Release));
+        self.word.store(number << 2 | WAITING, Ordering::Relaxed);
     }
 
-    /// The thread takes its part in the pass that the signal was for; None if that is over. Then it answers, and calls
-    /// [`answered`](Self::answered).
+    /// The thread takes its part in the pass that the signal was for; None if that is over. Then it
+    /// answers, and calls [`answered`](Self::answered).
     pub fn claim(&self, number: usize) -> Option<*mut T> {
-        // Before the part is taken, and not after: once it is taken this thread may be kept for so long that who asked gives it up, and
-        // asks anew. Then there would be another pass, of which this thread has no part.
+        // Before the part is taken, and not after: once it is taken this thread may be kept for so
+        // long that who asked gives it up, and asks anew. Then there would be another pass, of
+        // which this thread has no part.
         //
-        // Relaxed. It is not an earlier pass's: the signal was sent after the store, and what the kernel keeps in its queue is under a
-        // lock. It is not a later one's if the part is taken: that was stored by who had seen the part given up, so A2 fails; or taken
-        // by this thread, which had loaded this before (A2's Release).
+        // Relaxed. It is not an earlier pass's: see `ask`. It is not a later one's if the part is
+        // taken: that was stored by who had seen the part given up, so A1 fails; or taken by this
+        // thread, which had loaded this before (A1's Release).
         let pass = self.pass.load(Ordering::Relaxed);
         self.advance(number, WAITING, ANSWERING).then_some(pass)
     }
@@ -72,7 +77,8 @@ impl<T> Part<T> {
         self.advance(number, WAITING, ABANDONED)
     }
 
-    /// Waits no more for who has taken the part and has not answered. The pass stays as long as he is in it.
+    /// Waits no more for who has taken the part and has not answered. The pass stays as long as he
+    /// is in it.
     pub fn leave_behind(&self, number: usize) {
         self.advance(number, ANSWERING, ABANDONED);
     }
@@ -84,8 +90,8 @@ impl<T> Part<T> {
 
     /// Whether there is an answer, which can be read then.
     pub fn has_answered(&self, number: usize) -> bool {
-        // A4. Acquire: partner of A3, the Release in `answered`.
-        self.word.load(ordering!(A4, Acquire)) == number << 2 | ANSWERED
+        // A2. Acquire: partner of A1 in `answered`.
+        self.word.load(ordering!(A2, Acquire)) == number << 2 | ANSWERED
     }
 }
 

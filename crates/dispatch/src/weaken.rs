@@ -32,7 +32,6 @@ pub enum Step {
     E2,
     A1,
     A2,
-    A4,
 }
 
 // Loom runs all threads of a model on the thread of its test, and tests run side by side.

@@ -1,7 +1,8 @@
 //! How a thread computes: rounding, subnormal numbers, traps. FPCR and FPSR.
 
-/// Runs code of others, and has the thread compute afterwards as it did before: a constructor of a module that was linked with
-/// `-ffast-math` (crtfastmath.o) turns subnormal numbers off, for whatever the thread computes from then on.
+/// Runs code of others, and has the thread compute afterwards as it did before: a constructor of a
+/// module that was linked with `-ffast-math` (crtfastmath.o) turns subnormal numbers off, for
+/// whatever the thread computes from then on.
 pub(crate) fn kept<T>(run: impl FnOnce() -> T) -> T {
     #[cfg(target_arch = "aarch64")]
     {

@@ -1,7 +1,9 @@
-//! Tags of memory (FEAT_MTE): a load whose address has another tag than the memory faults, where the program has asked for that.
+//! Tags of memory (FEAT_MTE): a load whose address has another tag than the memory faults, where
+//! the program has asked for that.
 
-/// Runs a function that reads memory whatever its tags are: addresses that were not made by who tagged it have none. Async-signal-safe.
-/// (A handler begins with the checks on: Documentation/arch/arm64/memory-tagging-extension.rst in Linux.)
+/// Runs a function that reads memory whatever its tags are: addresses that were not made by who
+/// tagged it have none. Async-signal-safe. (A handler begins with the checks on:
+/// Documentation/arch/arm64/memory-tagging-extension.rst in Linux.)
 pub(crate) fn ignored<T>(run: impl FnOnce() -> T) -> T {
     #[cfg(all(target_arch = "aarch64", target_os = "linux"))]
     {
@@ -17,8 +19,8 @@ pub(crate) fn ignored<T>(run: impl FnOnce() -> T) -> T {
         // SAFETY: getauxval(3) has no preconditions.
         if unsafe { libc::getauxval(libc::AT_HWCAP2) } & MTE != 0 {
             let before: u64;
-            // SAFETY: reads PSTATE.TCO and sets it, which has loads and stores of this thread go unchecked (`msr tco, #1`, as an assembler
-            // for older processors takes it).
+            // SAFETY: reads PSTATE.TCO and sets it, which has loads and stores of this thread go
+            // unchecked (`msr tco, #1`, as an assembler for older processors takes it).
             unsafe {
                 std::arch::asm!(
                     "mrs {}, S3_3_C4_C2_7",

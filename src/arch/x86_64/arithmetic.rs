@@ -1,7 +1,8 @@
 //! How a thread computes: rounding, subnormal numbers, traps. MXCSR and the x87 control word.
 
-/// Runs code of others, and has the thread compute afterwards as it did before: a constructor of a module that was linked with
-/// `-ffast-math` (crtfastmath.o) turns subnormal numbers off, for whatever the thread computes from then on.
+/// Runs code of others, and has the thread compute afterwards as it did before: a constructor of a
+/// module that was linked with `-ffast-math` (crtfastmath.o) turns subnormal numbers off, for
+/// whatever the thread computes from then on.
 pub(crate) fn kept<T>(run: impl FnOnce() -> T) -> T {
     #[cfg(target_arch = "x86_64")]
     {
@@ -33,7 +34,8 @@ pub(crate) fn kept<T>(run: impl FnOnce() -> T) -> T {
                 }
                 // No drop of it: that would be this again.
                 if std::mem::ManuallyDrop::new(Self::new()).x87 != self.x87 {
-                    // SAFETY: as above. An exception that was noted meanwhile is forgotten, as it may be one that traps now.
+                    // SAFETY: as above. An exception that was noted meanwhile is forgotten, as it
+                    // may be one that traps now.
                     unsafe {
                         std::arch::asm!(
                             "fnclex",

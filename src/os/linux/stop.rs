@@ -3,11 +3,13 @@
 //! A stopped thread looks at itself: its handler calls [`Look::look`] with the place of its registers and its stack, and goes on
 //! when that returns. So how long it is stopped does not depend on when the thread that asked gets to run.
 //!
-//! The signal is a real-time one that nobody uses: it has its default action, and of those it is the one that the fewest threads block,
-//! the highest of several. Who waits for a signal without a handler (sigwaitinfo, signalfd) has it blocked in all threads. A thread that
-//! blocks it is not sent one before it does not any more: so no program ever receives one of ours, and none is left pending. If the
-//! program takes the signal for itself, another is chosen. Its handler stays for the life of the process: a thread may block it between
-//! the look and the sending, and the default action of a signal that comes late would end the process. The handler runs on the
+//! The signal is a real-time one that nobody uses: it has its default action, and of those it is
+//! the one that the fewest threads block, the highest of several. Who waits for a signal without a
+//! handler (sigwaitinfo, signalfd) has it blocked in all threads. A thread that blocks it is not
+//! sent one before it does not any more: so no program ever receives one of ours, and none is left
+//! pending. If the program takes the signal for itself, another is chosen. Its handler stays for
+//! the life of the process: a thread may block it between the look and the sending, and the default
+//! action of a signal that comes late would end the process. The handler runs on the
 //! thread's alternate stack where there is one (SA_ONSTACK), because stacks of fibers and of other languages' threads may have no
 //! room for the kernel's frame; it needs some 300 bytes itself. System calls go on afterwards (SA_RESTART), but for those that signal(7)
 //! lists: poll, select, epoll_wait, nanosleep, sigwaitinfo, System V semaphores and messages, sockets with a time-out. They fail with EINTR.
@@ -37,7 +39,8 @@ static PARTS: [Part<Pass>; BATCH] = [const { Part::new() }; BATCH];
 
 struct Pass {
     look: Arc<dyn Look>,
-    /// How long each was stopped, in nanoseconds. Relaxed: written before the answer, and read after it.
+    /// How long each was stopped, in nanoseconds. Relaxed: written before the answer, and read
+    /// after it.
     stopped: Box<[AtomicU64]>,
     /// How many are to answer yet: a futex.
     left: AtomicU32,
@@ -69,7 +72,8 @@ impl LeftBehind {
 
 impl Drop for LeftBehind {
     fn drop(&mut self) {
-        // SAFETY: from Box::into_raw. All that took their parts have left, and nobody else will: it is dropped only when it
+        // SAFETY: from Box::into_raw. All that took their parts have left, and nobody else will: it
+        // is dropped only when it
         // is not in use.
         drop(unsafe { Box::from_raw(self.0) });
     }
@@ -198,8 +202,9 @@ impl Pass {
 }
 
 impl Turn {
-    /// The signal. Another is taken when somebody else has put a handler in the place of ours, or waits for it without one: then the
-    /// threads block it (but for the one that is waiting, as the kernel tells it), and there is another that fewer block.
+    /// The signal. Another is taken when somebody else has put a handler in the place of ours, or
+    /// waits for it without one: then the threads block it (but for the one that is waiting, as the
+    /// kernel tells it), and there is another that fewer block.
     fn signal(&mut self, asked: &[i32]) -> io::Result<c_int> {
         let ours = self.signal.filter(|&signal| {
             action(signal, None).is_ok_and(|now| now.sa_sigaction == handler().sa_sigaction)
@@ -209,7 +214,10 @@ impl Turn {
         {
             return Ok(signal);
         }
-        let masks: Vec<u64> = threads()?.into_iter().filter_map(tasks::blocked).collect();
+        // A thread that blocks most of them tells nothing of one.
+        let realtime: u64 = (libc::SIGRTMIN()..=libc::SIGRTMAX()).map(tasks::bit).sum();
+        let tells = |mask: &u64| 2 * (mask & realtime).count_ones() < realtime.count_ones();
+        let masks: Vec<u64> = threads()?.into_iter().filter_map(tasks::blocked).filter(tells).collect();
         let blocking = |signal: c_int| masks.iter().filter(|&&mask| mask & tasks::bit(signal) != 0).count();
         let mut candidates: Vec<c_int> = (libc::SIGRTMIN()..=libc::SIGRTMAX()).rev().collect();
         // Stable: the highest first of those that as many block.

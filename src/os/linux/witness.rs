@@ -1,9 +1,10 @@
-//! Whether another process has what this one had: a child of fork(2), however it was made. pthread_atfork(3) knows of `fork` alone; not of
-//! `_Fork`, and not of clone(2).
+//! Whether another process has what this one had: a child of fork(2), however it was made.
+//! pthread_atfork(3) knows of `fork` alone; not of `_Fork`, and not of clone(2).
 //!
-//! A segment of System V shared memory counts its attachments (shmctl(2), `shm_nattch`), and a child is attached to what its parent was.
-//! The count goes down again when the child ends or executes another program; and it does not go up for a child that shares the memory
-//! (vfork(2), posix_spawn(3)), which has no pages of its own.
+//! A segment of System V shared memory counts its attachments (shmctl(2), `shm_nattch`), and a
+//! child is attached to what its parent was. The count goes down again when the child ends or
+//! executes another program; and it does not go up for a child that shares the memory (vfork(2),
+//! posix_spawn(3)), which has no pages of its own.
 
 use std::ffi::c_void;
 use std::io;
@@ -62,8 +63,8 @@ impl Witness {
         answered.then(|| unsafe { status.assume_init() }.shm_nattch)
     }
 
-    /// Whether a child has, or had when this was asked before, what this process has had since the witness was there. True also if it
-    /// cannot be known any more.
+    /// Whether a child has, or had when this was asked before, what this process has had since the
+    /// witness was there. True also if it cannot be known any more.
     pub(crate) fn is_shared(&self) -> bool {
         let shared = self.shared.load(Ordering::Relaxed) || self.attachments() != Some(1);
         if shared {

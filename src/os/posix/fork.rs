@@ -1,5 +1,6 @@
-//! Whether this process is a forked child of the one that began to watch. pthread_atfork(3) knows of `fork` alone, so the process's number
-//! is looked at as well: `_Fork` and clone(2) make children too.
+//! Whether this process is a forked child of the one that began to watch. pthread_atfork(3) knows
+//! of `fork` alone, so the process's number is looked at as well: `_Fork` and clone(2) make
+//! children too.
 
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -26,6 +27,7 @@ pub(crate) fn watch() {
 /// Whether this process is a fork of the one that began to watch.
 pub fn is_child() -> bool {
     let watching = WATCHING.load(Ordering::Relaxed);
-    // A child in a namespace of its own may have its parent's number: that one is a fork's by the handler, or unseen.
+    // A child in a namespace of its own may have its parent's number: that one is a fork's by the
+    // handler, or unseen.
     CHILD.load(Ordering::Relaxed) || (watching != 0 && watching != std::process::id())
 }

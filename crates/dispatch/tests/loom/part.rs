@@ -26,7 +26,8 @@ impl Pass {
 
 type Claim = fn(&Part<Pass>, usize) -> Option<*mut Pass>;
 
-/// The first pass is given up at any time; the second asks the same thread, whose signal for the first may come only now.
+/// The first pass is given up at any time; the second asks the same thread, whose signal for the
+/// first may come only now.
 fn two_passes(claim: Claim) {
     let part = Arc::new(Part::<Pass>::new());
     // The kernel's queue of signals, which is under a lock.
