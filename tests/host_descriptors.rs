@@ -1,5 +1,6 @@
-//! Programs that close descriptors which they did not open, as whoever becomes a daemon does, and have files of their own under the same
-//! numbers afterwards. The runtime neither writes to these, nor reads or closes them, and goes on.
+//! Programs that close descriptors which they did not open, as whoever becomes a daemon does, and
+//! have files of their own under the same numbers afterwards. The runtime neither writes to these,
+//! nor reads or closes them, and goes on.
 
 #![cfg(target_os = "linux")]
 
@@ -35,7 +36,8 @@ fn is_child(test: &str) -> bool {
     false
 }
 
-/// Functions, constants and variables, so that each kind of page is written; one constant is filled in by the module's own code.
+/// Functions, constants and variables, so that each kind of page is written; one constant is filled
+/// in by the module's own code.
 fn version(shop: &Workshop, number: u32) -> PathBuf {
     let source = format!(
         "static int value(void) {{ return {number}; }}
@@ -129,7 +131,8 @@ fn loads_go_on_after_all_descriptors_were_closed() {
     println!("{DONE}");
 }
 
-/// A file of the program's is put under each number that the runtime has, without its being closed before.
+/// A file of the program's is put under each number that the runtime has, without its being closed
+/// before.
 #[test]
 fn loads_go_on_after_numbers_were_taken_over() {
     if !is_child("loads_go_on_after_numbers_were_taken_over") {
@@ -195,7 +198,8 @@ fn a_watch_goes_on_after_all_descriptors_were_closed() {
         own.are_untouched();
         std::mem::forget(own);
     }
-    // What waits for the thread that watches does not wait for ever, also when nothing happens any more.
+    // What waits for the thread that watches does not wait for ever, also when nothing happens any
+    // more.
     close_all();
     let own = Own::open(&shop);
     rt.unwatch(&watched).unwrap();

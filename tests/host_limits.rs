@@ -1,4 +1,5 @@
-//! Limits that the process has (setrlimit(2)): a load works within them, or is refused by name; it never ends the process.
+//! Limits that the process has (setrlimit(2)): a load works within them, or is refused by name; it
+//! never ends the process.
 
 #![cfg(target_os = "linux")]
 
@@ -89,7 +90,8 @@ fn files_may_be_small_from_now_on() {
     println!("{DONE}");
 }
 
-/// What is written for profilers is as long as the code: the load is refused, and the process goes on.
+/// What is written for profilers is as long as the code: the load is refused, and the process goes
+/// on.
 #[test]
 fn records_that_may_not_grow_are_errors() {
     if !is_child("records_that_may_not_grow_are_errors") {
@@ -137,7 +139,8 @@ fn there_may_be_no_descriptors_left() {
     println!("{DONE}");
 }
 
-/// An arena is 64 MiB of address space, of which a small module needs little. (QEMU has address space of its own.)
+/// An arena is 64 MiB of address space, of which a small module needs little. (QEMU has address
+/// space of its own.)
 #[test]
 fn there_may_be_little_address_space() {
     if !is_child("there_may_be_little_address_space") {

@@ -1,4 +1,5 @@
-//! Modules that map something else over pages of their own: what is mapped there goes with the version.
+//! Modules that map something else over pages of their own: what is mapped there goes with the
+//! version.
 
 #![cfg(target_os = "linux")]
 

@@ -10,7 +10,8 @@ use midflight_image::{Protection, Region, Verbatim, Window};
 use super::Backing;
 use super::backing::{Memfd, Pages, RESERVED, Span, Toggled, WriteOnce};
 use crate::arch;
-use crate::os::{barrier, fork, memory};
+use crate::os::witness::Witness;
+use crate::os::{barrier, memory};
 
 /// An arena's size: well inside the +-128 MiB of an AArch64 branch, so that a module's text, GOT and veneers reach each
 /// other wherever in the arena they are.
@@ -64,6 +65,8 @@ pub(crate) struct CodeMemory {
     backing: Backing,
     page_size: usize,
     arenas: Vec<Arc<Arena>>,
+    /// What the next arena is to have.
+    witness: Option<Arc<Witness>>,
 }
 
 struct Arena {
@@ -73,8 +76,8 @@ struct Arena {
     extents: Mutex<Extents>,
     /// Only for blocks that must be in a window.
     reserved_for_windows: bool,
-    /// How often the process had forked when it was made: see [`Arena::is_shared`].
-    forks: usize,
+    /// Of children that have its pages: see [`Arena::is_shared`]. None if these are private memory.
+    witness: Option<Arc<Witness>>,
 }
 
 #[derive(Default)]
@@ -111,7 +114,7 @@ impl CodeMemory {
             // SAFETY: just mapped.
             unsafe { memory::unreserve(at, page_size)? };
         }
-        Ok(Self { backing, page_size, arenas: Vec::new() })
+        Ok(Self { backing, page_size, arenas: Vec::new(), witness: None })
     }
 
     pub(crate) fn page_size(&self) -> usize {
@@ -137,12 +140,31 @@ impl CodeMemory {
         }
     }
 
+    /// A new arena. What is behind a descriptor has a witness of children that no arena of theirs
+    /// has.
+    fn reserve(&mut self, shape: &Shape<'_, '_>) -> io::Result<Arena> {
+        if self.backing != Backing::Memfd {
+            return Arena::reserve(self.backing, shape, None);
+        }
+        if self.witness.as_ref().is_none_or(|witness| witness.is_shared()) {
+            self.witness = match Witness::new() {
+                Ok(witness) => Some(Arc::new(witness)),
+                Err(error) => {
+                    tracing::warn!(%error, "forked children cannot be seen: private pages are used for code");
+                    None
+                }
+            };
+        }
+        Arena::reserve(self.backing, shape, self.witness.clone())
+    }
+
     fn place(&mut self, shape: &Shape<'_, '_>) -> io::Result<Place> {
-        // What a forked child shares is neither reused nor kept: it goes with the last of its blocks. So does what could not be
-        // written any more, because the program has closed its descriptor or limited the size of files.
+        // What a forked child shares is neither reused nor kept: it goes with the last of its
+        // blocks. So does what could not be written any more, because the program has closed its
+        // descriptor or limited the size of files.
         self.arenas.retain(|arena| !arena.is_shared() && arena.pages.is_usable());
         if self.backing == Backing::Toggled || is_large(shape) {
-            let arena = Arc::new(Arena::reserve(self.backing, shape)?);
+            let arena = Arc::new(self.reserve(shape)?);
             let offset = arena.take(shape).ok_or(io::ErrorKind::OutOfMemory)?;
             return Ok(Place { arena, offset, fit: shape.fit(), warm: false });
         }
@@ -159,7 +181,7 @@ impl CodeMemory {
                 return Ok(Place { arena: arena.clone(), offset, fit: shape.fit(), warm: false });
             }
         }
-        let arena = Arc::new(Arena::reserve(self.backing, shape)?);
+        let arena = Arc::new(self.reserve(shape)?);
         // A new arena has room, at any alignment up to its size, for whatever fits at all.
         let offset = arena.take(shape).ok_or(io::ErrorKind::OutOfMemory)?;
         self.arenas.push(arena.clone());
@@ -168,7 +190,7 @@ impl CodeMemory {
 }
 
 impl Arena {
-    fn reserve(backing: Backing, shape: &Shape<'_, '_>) -> io::Result<Self> {
+    fn reserve(backing: Backing, shape: &Shape<'_, '_>, witness: Option<Arc<Witness>>) -> io::Result<Self> {
         let reserved_for_windows = shape.window != Window::ANYWHERE;
         // Aligned to its own size, so that a block of any alignment up to that fits a new arena.
         let (base, len) = if reserved_for_windows {
@@ -186,7 +208,8 @@ impl Arena {
         } else {
             match memory::reserve_aligned(ARENA) {
                 Ok(base) => (base, ARENA),
-                // Under a limit on address space (RLIMIT_AS) there may still be room for what is asked for.
+                // Under a limit on address space (RLIMIT_AS) there may still be room for what is
+                // asked for.
                 Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => {
                     let room = shape.len.max(shape.align).next_power_of_two();
                     (memory::reserve_aligned(room)?, room)
@@ -197,6 +220,7 @@ impl Arena {
         let pages: io::Result<Box<dyn Pages>> = match backing {
             Backing::WriteOnce => Ok(Box::new(WriteOnce)),
             Backing::Toggled => Ok(Box::<Toggled>::default()),
+            Backing::Memfd if witness.is_none() => Ok(Box::new(WriteOnce)),
             Backing::Memfd => match Memfd::new(len) {
                 Ok(pages) => Ok(Box::new(pages)),
                 // The process may have no more descriptors, or no file of this size.
@@ -217,14 +241,13 @@ impl Arena {
         };
         memory::name(base, len, RESERVED);
         let extents = Extents { free: BTreeMap::from([(0, len)]), ..Extents::default() };
-        let forks = fork::count();
-        Ok(Self { base, len, pages, extents: Mutex::new(extents), reserved_for_windows, forks })
+        Ok(Self { base, len, pages, extents: Mutex::new(extents), reserved_for_windows, witness })
     }
 
     /// Whether a child of this process may have the arena's pages. A private page that was never written is the file's, in both
     /// processes: writing to the file again would change the code that the child runs.
     fn is_shared(&self) -> bool {
-        self.forks != fork::count()
+        self.witness.as_ref().is_some_and(|witness| witness.is_shared())
     }
 
     fn extents(&self) -> std::sync::MutexGuard<'_, Extents> {
@@ -337,7 +360,8 @@ impl Arena {
     }
 }
 
-/// Whether an error is a limit of the process or of the system, and not that such memory is forbidden.
+/// Whether an error is a limit of the process or of the system, and not that such memory is
+/// forbidden.
 fn is_limit(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::FileTooLarge
         || matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOSPC | libc::ENOMEM))

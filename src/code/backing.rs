@@ -303,11 +303,13 @@ const KEPT_DATA: usize = 64 << 10;
 /// See [`Backing::Memfd`]. What is read or executed stands at the offset in the file that it has in the arena; variables are
 /// ordinary private memory.
 ///
-/// The program may close the descriptor, or limit the size of files (RLIMIT_FSIZE), at any time. Then there is no more writing this
-/// way: the block that is being written becomes private memory, and the arena gets no other.
+/// The program may close the descriptor, or limit the size of files (RLIMIT_FSIZE), at any time.
+/// Then there is no more writing this way: the block that is being written becomes private memory,
+/// and the arena gets no other.
 pub(crate) struct Memfd {
     file: Held<File>,
-    /// It could not be written once, and some pages are private copies instead. Relaxed: a block goes from thread to thread under locks.
+    /// It could not be written once, and some pages are private copies instead. Relaxed: a block
+    /// goes from thread to thread under locks.
     failed: AtomicBool,
     /// What is being written, by its offset in the arena.
     drafts: Mutex<Vec<(usize, Written)>>,
@@ -562,7 +564,8 @@ impl Pages for Memfd {
     unsafe fn release(&self, span: Span, shared: bool) -> io::Result<()> {
         // SAFETY: inside the arena and in nobody's use, as the caller says.
         unsafe { vacate(span.at, span.len)? };
-        // The memory is the file's, not the mapping's. Where the program has closed it, it goes with the arena's last mapping.
+        // The memory is the file's, not the mapping's. Where the program has closed it, it goes
+        // with the arena's last mapping.
         match self.file.get() {
             Ok(file) if !shared => memory::punch_hole(file, span.offset, span.len),
             _ => Ok(()),

@@ -3,7 +3,11 @@
 //! first; an unwinder that is linked into a module (`-static-libgcc`) finds a function's caller by the one or the
 //! other.
 
-use std::ffi::{CStr, c_int, c_void};
+use std::cell::Cell;
+use std::ffi::{c_int, c_void};
+use std::sync::Once;
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use libc::{Elf64_Phdr, dl_phdr_info};
 use midflight_image::{Protection, Region};
@@ -36,6 +40,73 @@ fn program_headers(object: &Object) -> Vec<Elf64_Phdr> {
     object.regions.iter().map(segment).chain(frames).collect()
 }
 
+/// How many threads are in [`dl_iterate_phdr`], which holds a lock of the C library's meanwhile: a
+/// child that is forked then would wait for it for ever. So forks wait for these threads, and who
+/// begins meanwhile waits for the fork.
+///
+/// SeqCst: who begins counts himself and looks for a fork, the fork announces itself and looks at
+/// the count; one sees the other.
+static WALKERS: AtomicUsize = AtomicUsize::new(0);
+static FORKING: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    /// How deep this thread is in walks: a callback may begin another, or fork. No destructor.
+    static DEPTH: Cell<usize> = const { Cell::new(0) };
+}
+
+/// A thread that walks, also when it leaves by an exception.
+struct Walking;
+
+impl Walking {
+    fn new() -> Self {
+        if DEPTH.replace(DEPTH.get() + 1) == 0 {
+            loop {
+                WALKERS.fetch_add(1, Ordering::SeqCst);
+                if FORKING.load(Ordering::SeqCst) == 0 {
+                    break;
+                }
+                WALKERS.fetch_sub(1, Ordering::SeqCst);
+                std::thread::yield_now();
+            }
+        }
+        Self
+    }
+}
+
+impl Drop for Walking {
+    fn drop(&mut self) {
+        DEPTH.set(DEPTH.get() - 1);
+        if DEPTH.get() == 0 {
+            WALKERS.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}
+
+/// Has forks wait for the walkers.
+fn watch_forks() {
+    /// A callback that waits for the thread that forks would have both wait for ever: after so long
+    /// the fork goes on.
+    const PATIENCE: Duration = Duration::from_secs(1);
+    extern "C" fn before() {
+        FORKING.fetch_add(1, Ordering::SeqCst);
+        let own = usize::from(DEPTH.get() != 0);
+        let until = Instant::now() + PATIENCE;
+        while WALKERS.load(Ordering::SeqCst) > own && Instant::now() < until {
+            std::thread::yield_now();
+        }
+    }
+    extern "C" fn in_parent() {
+        FORKING.fetch_sub(1, Ordering::SeqCst);
+    }
+    extern "C" fn in_child() {
+        // There is this thread only.
+        WALKERS.store(usize::from(DEPTH.get() != 0), Ordering::SeqCst);
+        FORKING.store(0, Ordering::SeqCst);
+    }
+    // SAFETY: the handlers stay for the life of the process.
+    unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) };
+}
+
 type Callback = unsafe extern "C-unwind" fn(*mut dl_phdr_info, usize, *mut c_void) -> c_int;
 
 /// `dl_iterate_phdr` as modules have it.
@@ -65,6 +136,7 @@ pub(crate) unsafe extern "C-unwind" fn dl_iterate_phdr(callback: Callback, data:
         }
     }
 
+    let _walking = Walking::new();
     let (objects, added, removed) = loaded::snapshot();
     let mut caller = Caller { callback, data, added, removed, process: (0, 0) };
     // SAFETY: `own` takes what the function passes, and the caller behind `data` is there until it returns.
@@ -109,31 +181,50 @@ pub(crate) struct FoundObject {
     reserved: [u64; 7],
 }
 
-/// `_dl_find_object` as modules have it.
+/// `_dl_find_object` as modules have it. Async-signal-safe, as the C library's: profilers call it
+/// in their handlers.
 ///
 /// # Safety
 ///
 /// As for that function: `result` can be written to.
 pub(crate) unsafe extern "C-unwind" fn dl_find_object(pc: *mut c_void, result: *mut FoundObject) -> c_int {
-    let Some(object) = loaded::find(pc as u64) else {
-        // SAFETY: the caller's promise.
-        return unsafe { process_dl_find_object(pc, result) };
-    };
-    let end = object.regions.last().map_or(0, |region| region.offset + region.len);
-    let frames = object.frames.as_ref().map_or(std::ptr::null(), |frames| &raw const *frames);
-    // SAFETY: the caller's promise. What it points to is there as long as the version, which the caller is unwinding
-    // through.
-    unsafe {
-        result.write(FoundObject {
+    let found = loaded::find(pc as u64, |object| {
+        let end = object.regions.last().map_or(0, |region| region.offset + region.len);
+        let frames = object.frames.as_ref().map_or(std::ptr::null(), |frames| &raw const *frames);
+        FoundObject {
             flags: 0,
             map_start: object.base as *mut c_void,
             map_end: (object.base + end) as *mut c_void,
             link_map: std::ptr::null_mut(),
             frames: frames.cast_mut().cast(),
             reserved: [0; 7],
-        });
-    }
+        }
+    });
+    let Some(found) = found else {
+        // SAFETY: the caller's promise.
+        return unsafe { process_dl_find_object(pc, result) };
+    };
+    // SAFETY: the caller's promise. What it points to is there as long as the version, which the
+    // caller is unwinding through.
+    unsafe { result.write(found) };
     0
+}
+
+/// The C library's function: null as long as nobody has looked, and [`ABSENT`] where it has none.
+static PROCESS: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
+const ABSENT: *mut c_void = std::ptr::without_provenance_mut(1);
+
+/// Looks for what [`dl_find_object`] passes on to, before any module can call it: a look-up takes
+/// locks, which a signal handler must not.
+pub(super) fn prepare() {
+    static WATCH: Once = Once::new();
+    WATCH.call_once(watch_forks);
+    if PROCESS.load(Ordering::Relaxed).is_null() {
+        let found = process_symbol(c"_dl_find_object", None);
+        let found = found.map_or(ABSENT, |address| std::ptr::with_exposed_provenance_mut(address as usize));
+        // Relaxed: a constant.
+        PROCESS.store(found, Ordering::Relaxed);
+    }
 }
 
 /// The C library's, or not found where it has none.
@@ -142,12 +233,14 @@ pub(crate) unsafe extern "C-unwind" fn dl_find_object(pc: *mut c_void, result: *
 ///
 /// As for [`dl_find_object`].
 unsafe fn process_dl_find_object(pc: *mut c_void, result: *mut FoundObject) -> c_int {
-    const NAME: &CStr = c"_dl_find_object";
-    let Some(found) = process_symbol(NAME, None) else { return -1 };
+    let found = PROCESS.load(Ordering::Relaxed);
+    if found.is_null() || found == ABSENT {
+        return -1;
+    }
     // SAFETY: the C library's function of this name has this type; the caller's promise.
     unsafe {
         let find: unsafe extern "C-unwind" fn(*mut c_void, *mut FoundObject) -> c_int =
-            std::mem::transmute(found as usize);
+            std::mem::transmute(found);
         find(pc, result)
     }
 }

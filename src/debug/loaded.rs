@@ -1,25 +1,133 @@
 //! The versions there are, for code in modules that looks for code by address.
 
-use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::Metadata;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use midflight_image::{Protection, Region};
 
-/// The versions there are, and how many have come and gone: who caches what was found compares the two.
-struct Loaded {
-    /// By address.
-    objects: BTreeMap<u64, Arc<Object>>,
+/// The versions there are, and how many have come and gone: who caches what was found compares the
+/// two. It is never changed: who adds or removes a version makes another list, most of whose chunks
+/// are the one's before.
+#[derive(Clone, Default)]
+struct List {
+    /// By address, and none is empty.
+    chunks: Vec<Arc<Vec<Arc<Object>>>>,
     added: u64,
     removed: u64,
 }
 
-static LOADED: Mutex<Loaded> = Mutex::new(Loaded { objects: BTreeMap::new(), added: 0, removed: 0 });
+/// How many versions a chunk has at most: so many are copied when one is added.
+const CHUNK: usize = 128;
+
+/// The list as it is now; null if there never was one. It is read without a lock: in signal
+/// handlers (`_dl_find_object` may be called there), and in a forked child, which has not got the
+/// thread that may have been changing it.
+static CURRENT: AtomicPtr<List> = AtomicPtr::new(ptr::null_mut());
+
+/// Who is reading, counted in the phase that it began in.
+static READERS: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
+static PHASE: AtomicUsize = AtomicUsize::new(0);
+
+/// The lists that somebody may still be reading.
+///
+/// One that was replaced is pending until nobody is counted in the other phase, which becomes the
+/// present one then: whoever reads it now is counted in the phase that was. When nobody is counted
+/// there any more it goes. Who begins later has loaded `CURRENT` after it was replaced. All of it
+/// is SeqCst: a reader counts himself and then loads the list, the writer replaces the list and
+/// then reads the count, and one of the two sees the other.
+#[expect(clippy::vec_box, reason = "readers have the lists' addresses")]
+struct Replaced {
+    pending: Vec<Box<List>>,
+    draining: Vec<Box<List>>,
+}
+
+static REPLACED: Mutex<Replaced> = Mutex::new(Replaced { pending: Vec::new(), draining: Vec::new() });
+
+/// Reads the list. Lock-free and async-signal-safe, if `read` is.
+fn with_list<T>(read: impl FnOnce(Option<&List>) -> T) -> T {
+    struct Counted(usize);
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            READERS[self.0].fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+    let phase = PHASE.load(Ordering::SeqCst);
+    READERS[phase].fetch_add(1, Ordering::SeqCst);
+    let _counted = Counted(phase);
+    let list = CURRENT.load(Ordering::SeqCst);
+    // SAFETY: null, or from Box::into_raw and not freed as long as this thread is counted.
+    read(unsafe { list.as_ref() })
+}
+
+/// Makes another list. One at a time.
+fn change(change: impl FnOnce(&mut List)) {
+    let mut replaced = REPLACED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut list = with_list(|list| list.cloned()).unwrap_or_default();
+    change(&mut list);
+    let before = CURRENT.swap(Box::into_raw(Box::new(list)), Ordering::SeqCst);
+    if !before.is_null() {
+        // SAFETY: from Box::into_raw, and taken out once.
+        replaced.pending.push(unsafe { Box::from_raw(before) });
+    }
+    // Twice: where nobody reads, what was replaced goes at once.
+    for _ in 0..2 {
+        let phase = PHASE.load(Ordering::SeqCst);
+        if READERS[1 - phase].load(Ordering::SeqCst) != 0 {
+            break;
+        }
+        let Replaced { pending, draining } = &mut *replaced;
+        draining.clear();
+        std::mem::swap(pending, draining);
+        PHASE.store(1 - phase, Ordering::SeqCst);
+    }
+}
+
+impl List {
+    /// Which chunk has this address, or is the last before it.
+    fn chunk(&self, base: u64) -> usize {
+        self.chunks.partition_point(|chunk| chunk[0].base <= base).saturating_sub(1)
+    }
+
+    fn add(&mut self, object: Arc<Object>) {
+        self.added += 1;
+        if self.chunks.is_empty() {
+            self.chunks.push(Arc::new(vec![object]));
+            return;
+        }
+        let at = self.chunk(object.base);
+        let mut chunk = Vec::clone(&self.chunks[at]);
+        chunk.insert(chunk.partition_point(|other| other.base <= object.base), object);
+        let rest = (chunk.len() > CHUNK).then(|| chunk.split_off(CHUNK / 2));
+        self.chunks[at] = Arc::new(chunk);
+        if let Some(rest) = rest {
+            self.chunks.insert(at + 1, Arc::new(rest));
+        }
+    }
+
+    fn remove(&mut self, object: &Arc<Object>) {
+        self.removed += 1;
+        let at = self.chunk(object.base);
+        let mut chunk = Vec::clone(&self.chunks[at]);
+        chunk.retain(|other| !Arc::ptr_eq(other, object));
+        match chunk.is_empty() {
+            true => drop(self.chunks.remove(at)),
+            false => self.chunks[at] = Arc::new(chunk),
+        }
+    }
+
+    fn find(&self, address: u64) -> Option<&Object> {
+        let chunk = self.chunks.get(self.chunk(address))?;
+        let after = chunk.partition_point(|object| object.base <= address);
+        chunk.get(after.checked_sub(1)?).map(|object| &**object).filter(|object| object.contains(address))
+    }
+}
 
 /// A version as a loader would describe it.
 pub(crate) struct Object {
@@ -137,34 +245,110 @@ pub(crate) struct Registered {
 impl Registered {
     pub(crate) fn new(object: Object) -> Self {
         let object = Arc::new(object);
-        let mut loaded = lock();
-        loaded.objects.insert(object.base, object.clone());
-        loaded.added += 1;
-        Self { object, number: loaded.added }
+        let mut number = 0;
+        change(|list| {
+            list.add(object.clone());
+            number = list.added;
+        });
+        Self { object, number }
     }
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        let mut loaded = lock();
-        loaded.objects.remove(&self.object.base);
-        loaded.removed += 1;
+        change(|list| list.remove(&self.object));
     }
 }
 
-/// The list as it is now. Nobody calls code of others under its lock.
+/// The list as it is now. Nobody calls code of others while he is counted as a reader.
 pub(super) fn snapshot() -> (Vec<Arc<Object>>, u64, u64) {
-    let loaded = lock();
-    (loaded.objects.values().cloned().collect(), loaded.added, loaded.removed)
+    with_list(|list| {
+        let Some(list) = list else { return (Vec::new(), 0, 0) };
+        (list.chunks.iter().flat_map(|chunk| chunk.iter().cloned()).collect(), list.added, list.removed)
+    })
 }
 
-/// The version that an address is in.
-pub(super) fn find(address: u64) -> Option<Arc<Object>> {
-    let loaded = lock();
-    let (_, object) = loaded.objects.range(..=address).next_back()?;
-    object.contains(address).then(|| object.clone())
+/// What a reader notes of the version that an address is in. Async-signal-safe, if `note` is.
+pub(super) fn find<T>(address: u64, note: impl FnOnce(&Object) -> T) -> Option<T> {
+    with_list(|list| list?.find(address).map(note))
 }
 
-fn lock() -> MutexGuard<'static, Loaded> {
-    LOADED.lock().unwrap_or_else(PoisonError::into_inner)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(base: u64) -> Object {
+        Object {
+            base,
+            bias: base,
+            regions: [Region { offset: 0, len: 0x1000, protection: Protection::ReadExecute }].into(),
+            frames: None,
+            file: FileOnDisk::new(Path::new("object"), None, "object".into(), base),
+        }
+    }
+
+    fn found(address: u64) -> Option<u64> {
+        find(address, |object| object.base)
+    }
+
+    /// Far from what other tests of this process load.
+    const FIRST: u64 = 1 << 60;
+
+    #[test]
+    fn objects_are_found_while_they_are_registered() {
+        let place = |n: u64| FIRST + n * 0x2000;
+        let mut registered: Vec<_> = (0..1000_u64).map(|n| (n * 7 + 3) % 1000).collect();
+        registered.dedup();
+        let mut registered: Vec<_> =
+            registered.into_iter().map(|n| (n, Registered::new(object(place(n))))).collect();
+        for n in 0..1000 {
+            assert_eq!(found(place(n)), Some(place(n)));
+            assert_eq!(found(place(n) + 0xfff), Some(place(n)));
+            assert_eq!(found(place(n) + 0x1000), None);
+        }
+        assert_eq!(found(FIRST - 1), None);
+        let bases: Vec<u64> = snapshot().0.iter().map(|object| object.base).collect();
+        assert!(bases.is_sorted());
+        while let Some((n, one)) = registered.pop() {
+            drop(one);
+            assert_eq!(found(place(n)), None);
+            assert!(registered.iter().step_by(100).all(|(n, _)| found(place(*n)) == Some(place(*n))));
+        }
+    }
+
+    /// Readers all the time, and lists that are replaced: none is freed that is read, and all are
+    /// that are not.
+    #[test]
+    fn lists_go_when_nobody_reads_them() {
+        let over = std::sync::atomic::AtomicBool::new(false);
+        let kept = Arc::new(object(FIRST * 2));
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    while !over.load(Ordering::Relaxed) {
+                        if let Some(base) = found(FIRST * 2 + 8) {
+                            assert_eq!(base, FIRST * 2);
+                        }
+                    }
+                });
+            }
+            for _ in 0..2000 {
+                change(|list| list.add(kept.clone()));
+                change(|list| list.remove(&kept));
+            }
+            over.store(true, Ordering::Relaxed);
+        });
+        for _ in 0..2 {
+            change(|_| ());
+        }
+        assert_eq!(Arc::strong_count(&kept), 1);
+    }
+
+    /// A child has only the thread that forked, and a handler only what it interrupted: neither
+    /// waits for who was changing the list.
+    #[test]
+    fn whoever_changes_the_list_keeps_nobody_from_reading_it() {
+        let _registered = Registered::new(object(FIRST * 3));
+        change(|_| assert_eq!(found(FIRST * 3), Some(FIRST * 3)));
+    }
 }

@@ -107,6 +107,8 @@ impl Description {
         let frames = self.frames.and_then(|address| NonNull::new(address as *mut c_void));
         // SAFETY: the caller's promise, of a section that is in the image or behind it.
         let frames = frames.map(|section| unsafe { Frames::register(section, code) });
+        #[cfg(target_os = "linux")]
+        iterate::prepare();
         let loaded = loaded::Registered::new(self.object);
         let gdb = self.for_gdb.map(|file| gdb::Registered::new(file.bytes));
         Registration { _gdb: gdb, loaded, _frames: frames }

@@ -44,7 +44,7 @@ impl<'b> Resolvers<'b> {
         // Another thread may have linked it, and the cores are synchronised later.
         arch::cache::synchronise_this_core();
         // SAFETY: the caller's promise.
-        *self.answers.entry(resolver).or_insert_with(|| unsafe { call(address) })
+        *self.answers.entry(resolver).or_insert_with(|| arch::arithmetic::kept(|| unsafe { call(address) }))
     }
 }
 

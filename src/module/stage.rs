@@ -17,6 +17,7 @@ use super::indirect::Resolvers;
 use super::sanitizers;
 use super::{Clock, ModuleFile, Phases, Version};
 use crate::Error;
+use crate::arch::arithmetic;
 use crate::code::{Block, CodeMemory, Draft, Shape};
 use crate::debug::{Description, FileOnDisk, Observers};
 use crate::host::{self, Tenant, apple_abi, shared_std};
@@ -49,8 +50,9 @@ impl Found {
     }
 }
 
-/// With these a module can change the protection of its own pages, or map something else over them: a guard page, a ring buffer, memory
-/// that it shares. What is mapped there is then no place for another version.
+/// With these a module can change the protection of its own pages, or map something else over them:
+/// a guard page, a ring buffer, memory that it shares. What is mapped there is then no place for
+/// another version.
 const REMAPPING: &[&str] = &[
     "mprotect",
     "pkey_mprotect",
@@ -437,12 +439,12 @@ unsafe fn open(library: &str, runpath: Option<&str>, module: &Path) -> Result<Li
             let path = format!("{folder}/{library}");
             if Path::new(&path).exists() {
                 // SAFETY: the caller's promise.
-                return unsafe { Library::open(&path) };
+                return arithmetic::kept(|| unsafe { Library::open(&path) });
             }
         }
     }
     // SAFETY: the caller's promise.
-    unsafe { Library::open(library) }
+    arithmetic::kept(|| unsafe { Library::open(library) })
 }
 
 /// What the process has for an import, or the host in its place. An error is why a module cannot use what the process has.

@@ -11,6 +11,7 @@ use super::Origin;
 use super::exports::{Exported, Exports};
 use super::hooks::Hooks;
 use super::stage::Code;
+use crate::arch::arithmetic;
 use crate::call::home::{Home, Key};
 use crate::code::Block;
 use crate::debug::Registration;
@@ -148,6 +149,14 @@ impl Version {
     /// The module is sound, its code was made visible to this core, its calls to other modules have somewhere to go, and
     /// this is called once.
     pub(crate) unsafe fn initialise(&self) -> Result<(), i32> {
+        // SAFETY: the caller's promise.
+        arithmetic::kept(|| unsafe { self.run_constructors() })
+    }
+
+    /// # Safety
+    ///
+    /// As for [`initialise`](Self::initialise).
+    unsafe fn run_constructors(&self) -> Result<(), i32> {
         // Relaxed: who finalises has the version from this thread, by a lock.
         self.initialised.store(true, Ordering::Relaxed);
         // SAFETY: on all our systems environ points at the environment.
@@ -208,9 +217,16 @@ impl Version {
     ///
     /// It was evicted, its calls to other modules have somewhere to go, and this is called once.
     pub(crate) unsafe fn finalise(&self) {
-        if !self.initialised.load(Ordering::Relaxed) {
-            return;
+        if self.initialised.load(Ordering::Relaxed) {
+            // SAFETY: initialised, and the caller's promise.
+            arithmetic::kept(|| unsafe { self.run_destructors() });
         }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`finalise`](Self::finalise), and the version is initialised.
+    unsafe fn run_destructors(&self) {
         // SAFETY: initialised, evicted, and the caller's promise.
         unsafe { self.hooks.shutdown() };
         // SAFETY: as above.

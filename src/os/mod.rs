@@ -12,7 +12,7 @@ mod linux;
 #[cfg(target_os = "linux")]
 pub(crate) use linux::{
     arguments, barrier, changes, exit, lease, memory, spawn, stop, symbol, thread, thread_local, unwind,
-    usage,
+    usage, witness,
 };
 
 #[cfg(target_os = "macos")]
@@ -20,7 +20,7 @@ mod macos;
 #[cfg(target_os = "macos")]
 pub(crate) use macos::{
     arguments, barrier, changes, exit, lease, memory, spawn, stop, symbol, thread, thread_local, unwind,
-    usage,
+    usage, witness,
 };
 
 /// Texts and a null pointer, as C has arguments and the environment.

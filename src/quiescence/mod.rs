@@ -62,6 +62,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::arch::tags;
 use crate::os::stop::{self, Answer, Condition, Look, Stopped};
 use stacks::Stacks;
 use text::Text;
@@ -310,7 +311,8 @@ impl Look for Search {
                 let reason = REASONS.iter().position(|&reason| reason == why).map_or(0, |at| at + 1);
                 self.missed[index].store(reason as u8, Ordering::Relaxed);
             }
-            Ok(stack) => {
+            // A stack may have tags, and the addresses by which it is read here have none.
+            Ok(stack) => tags::ignored(|| {
                 for part in [&thread.registers, &stack] {
                     // SAFETY: the registers that the kernel has pushed, and a part of this thread's own stack that it uses.
                     unsafe { words(part) }.for_each(|word| {
@@ -319,7 +321,7 @@ impl Look for Search {
                         }
                     });
                 }
-            }
+            }),
         }
     }
 }

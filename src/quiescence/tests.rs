@@ -529,3 +529,145 @@ fn a_thread_that_is_kept_in_the_midst_of_looking() {
     assert!(matches!(answers[..], [Answer::Looked(_)]), "{answers:?}");
     assert_eq!(Arc::strong_count(&next), 1);
 }
+
+/// Whoever waits for a signal without a handler has it blocked in all threads: that is what tells
+/// that it is used.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_signal_that_somebody_waits_for_is_left_alone() {
+    /// A thread that waits for a signal, which the others block, and says whether it came.
+    fn waits_for(signal: c_int) -> (Busy, Arc<AtomicBool>) {
+        let came = Arc::new(AtomicBool::new(false));
+        let says = came.clone();
+        let mut set = MaybeUninit::uninit();
+        // SAFETY: writes the set, and the mask of this thread and of those that it starts.
+        let set = unsafe {
+            libc::sigemptyset(set.as_mut_ptr());
+            libc::sigaddset(set.as_mut_ptr(), signal);
+            libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), ptr::null_mut());
+            set.assume_init()
+        };
+        let busy = Busy::new(move |flags| {
+            flags.is_ready();
+            while !flags.may_go() {
+                let moment = libc::timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+                // SAFETY: a set and a time.
+                if unsafe { libc::sigtimedwait(&set, ptr::null_mut(), &moment) } == signal {
+                    says.store(true, Ordering::Relaxed);
+                }
+            }
+        });
+        (busy, came)
+    }
+    let _alone = alone();
+    // Before the first pass it is the one that would be taken; afterwards it is the one that was.
+    for round in 0..2 {
+        let signal = if round == 0 { libc::SIGRTMAX() } else { stop::signal().unwrap() };
+        let (waiting, came) = waits_for(signal);
+        for _ in 0..3 {
+            let scan = pass(|| vec![text(26 + round)]);
+            // An emulator numbers the signals otherwise, so it cannot be seen there which are
+            // blocked.
+            if !is_emulated() {
+                assert_eq!(hits(&scan, waiting.id), [0; 0], "{scan:?}");
+                assert_ne!(stop::signal(), Some(signal));
+            }
+        }
+        drop(waiting);
+        assert!(is_emulated() || !came.load(Ordering::Relaxed), "round {round}");
+    }
+}
+
+/// Nothing is left pending at a thread that blocks the signal: a program that it executes would get
+/// it.
+#[cfg(target_os = "linux")]
+#[test]
+fn nothing_is_left_for_a_thread_that_blocks_all_signals() {
+    let _alone = alone();
+    let pending = Arc::new(AtomicUsize::new(usize::MAX));
+    let says = pending.clone();
+    let busy = Busy::new(move |flags| {
+        let (mut all, mut left) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+        // SAFETY: writes the sets, and this thread's mask.
+        unsafe {
+            libc::sigfillset(all.as_mut_ptr());
+            libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), ptr::null_mut());
+        }
+        flags.is_ready();
+        flags.wait();
+        // SAFETY: writes the set, which is asked of then.
+        let count = unsafe {
+            libc::sigpending(left.as_mut_ptr());
+            let left = left.assume_init();
+            (1..=libc::SIGRTMAX()).filter(|&signal| libc::sigismember(&left, signal) == 1).count()
+        };
+        says.store(count, Ordering::Relaxed);
+    });
+    for _ in 0..2 {
+        let scan = pass(|| vec![text(28)]);
+        assert_eq!(why(&scan, busy.id), Some(Why::BlocksSignal), "{scan:?}");
+    }
+    drop(busy);
+    assert_eq!(pending.load(Ordering::Relaxed), 0);
+}
+
+/// A thread that blocks the signal for a while only is looked at when it does not any more.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_thread_that_blocks_the_signal_for_a_while_answers() {
+    let _alone = alone();
+    let busy = Busy::new(|flags| {
+        let (mut all, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+        // SAFETY: writes the sets, and this thread's mask.
+        unsafe {
+            libc::sigfillset(all.as_mut_ptr());
+            libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
+        }
+        flags.is_ready();
+        std::thread::sleep(Duration::from_millis(20));
+        // SAFETY: the mask that was.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut()) };
+        flags.wait();
+    });
+    let scan = pass(|| vec![text(29)]);
+    assert_eq!(hits(&scan, busy.id), [0; 0], "{scan:?}");
+}
+
+/// A stack with memory tags, one variable on which has another than the stack pointer:
+/// `-fsanitize=memtag-stack` makes such.
+#[cfg(all(target_os = "linux", target_arch = "aarch64"))]
+#[test]
+fn a_stack_with_tags_is_read() {
+    const PR_SET_TAGGED_ADDR_CTRL: c_int = 55;
+    /// Tagged addresses, faults that are synchronous, all tags but 0.
+    const CONTROL: usize = 1 | 1 << 1 | 0xfffe << 3;
+    const PROT_MTE: c_int = 0x20;
+    let _alone = alone();
+    // SAFETY: getauxval(3) has no preconditions.
+    if unsafe { libc::getauxval(libc::AT_HWCAP2) } & 1 << 18 == 0 {
+        println!("no memory tags here");
+        return;
+    }
+    let busy = Busy::new(|flags| {
+        let local = black_box([0_u8; 128]);
+        let page = crate::os::memory::page_size();
+        let place = (&raw const local).addr().next_multiple_of(16);
+        let start = (&raw const local).addr() & !(page - 1);
+        // SAFETY: this thread's own stack, on which nothing but the variable gets a tag, and loses
+        // it again; the variable is not used.
+        unsafe {
+            assert_eq!(libc::prctl(PR_SET_TAGGED_ADDR_CTRL, CONTROL, 0, 0, 0), 0);
+            let protection = libc::PROT_READ | libc::PROT_WRITE | PROT_MTE;
+            assert_eq!(libc::mprotect(start as *mut c_void, 2 * page, protection), 0);
+            // `irg x10, x9` and `st2g x10, [x10]`, then `st2g x9, [x9]`, as an assembler for older
+            // processors takes them.
+            std::arch::asm!(".inst 0x9adf112a", ".inst 0xd9a0094a", in("x9") place, out("x10") _);
+            flags.is_ready();
+            flags.wait();
+            std::arch::asm!(".inst 0xd9a00929", in("x9") place);
+        }
+        black_box(local);
+    });
+    let scan = pass(|| vec![text(30)]);
+    assert_eq!(hits(&scan, busy.id), [0; 0], "{scan:?}");
+}

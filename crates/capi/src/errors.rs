@@ -91,8 +91,35 @@ pub(crate) fn last_message() -> *const c_char {
     kept.ok().flatten().unwrap_or_else(|| text(CODE.get()).as_ptr())
 }
 
+/// A thread that is not cancelled (pthread_cancel(3)) as long as this is there: cancelling unwinds
+/// it, and what it was in the midst of would be left half done. Afterwards it is cancelled where it
+/// would be.
+struct Uncancelled(c_int);
+
+unsafe extern "C" {
+    fn pthread_setcancelstate(state: c_int, before: *mut c_int) -> c_int;
+}
+
+impl Uncancelled {
+    fn new() -> Self {
+        const DISABLE: c_int = if cfg!(target_os = "macos") { 0 } else { 1 };
+        let mut before = 0;
+        // SAFETY: the thread's own, and room for what it was.
+        unsafe { pthread_setcancelstate(DISABLE, &raw mut before) };
+        Self(before)
+    }
+}
+
+impl Drop for Uncancelled {
+    fn drop(&mut self) {
+        // SAFETY: as it was.
+        unsafe { pthread_setcancelstate(self.0, std::ptr::null_mut()) };
+    }
+}
+
 /// Runs what a function of the headers does.
 pub(crate) fn guarded(body: impl FnOnce() -> Outcome) -> c_int {
+    let _uncancelled = Uncancelled::new();
     // Whatever a panic leaves half done is the runtime's, which keeps its state whole (`Runtime::lock`), or in an output, which is
     // only written at the end.
     match catch_unwind(AssertUnwindSafe(body)) {

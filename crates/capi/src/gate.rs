@@ -1,8 +1,8 @@
 //! Whether the runtime is running, who is in a call, and what a thread that is in one may not do.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, Once, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 
 use midflight::{Config, ErrorKind, Runtime};
 
@@ -22,7 +22,6 @@ static GATE: AtomicUsize = AtomicUsize::new(STOPPED);
 static LAST: (Mutex<()>, Condvar) = (Mutex::new(()), Condvar::new());
 static RUNTIME: OnceLock<Runtime> = OnceLock::new();
 static RELOADS: AtomicUsize = AtomicUsize::new(0);
-static CHILD: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
     /// In how many calls this thread is. No destructor: there to the thread's end.
@@ -135,15 +134,6 @@ impl Drop for Reload {
 
 /// Starts the runtime itself, if this is the first time.
 pub(crate) fn start() -> Outcome<&'static Runtime> {
-    extern "C" fn in_child() {
-        // Relaxed: the child has only the thread that forked.
-        CHILD.store(true, Ordering::Relaxed);
-    }
-    static WATCH: Once = Once::new();
-    // SAFETY: the handler is async-signal-safe and stays for the life of the process.
-    WATCH.call_once(|| unsafe {
-        libc::pthread_atfork(None, None, Some(in_child));
-    });
     match RUNTIME.get() {
         Some(runtime) => Ok(runtime),
         None => {
@@ -179,7 +169,7 @@ pub(crate) fn closed() {
 }
 
 pub(crate) fn is_child() -> bool {
-    CHILD.load(Ordering::Relaxed)
+    midflight::private::is_child()
 }
 
 /// Before any lock: threads that the child has not got may have had it.

@@ -66,7 +66,8 @@ fn by_mask(_: usize, _: Access) -> Option<bool> {
 
 /// A byte through a pipe: write(2) and read(2) return EFAULT. None if there is no pipe to be had.
 fn by_pipe(address: usize, access: Access) -> Option<bool> {
-    // A new one each time: under the number of one that is kept the program might have put a file of its own.
+    // A new one each time: under the number of one that is kept the program might have put a file
+    // of its own.
     let (reader, writer) = std::io::pipe().ok()?;
     let (from, to) = (writer.as_raw_fd(), reader.as_raw_fd());
     let mut byte = 0_u8;

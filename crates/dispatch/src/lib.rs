@@ -38,6 +38,7 @@ mod dispatcher;
 mod epoch;
 mod generation;
 mod live;
+mod part;
 mod primitive;
 mod registry;
 #[cfg(loom)]
@@ -48,4 +49,5 @@ pub use dispatcher::{Dispatcher, Pin, PinnedElsewhere, Publisher, Share};
 pub use epoch::CodeEpoch;
 pub use generation::Generation;
 pub use live::LiveTable;
+pub use part::Part;
 pub use registry::{ThreadBlock, ThreadHandle};

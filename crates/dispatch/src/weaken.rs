@@ -30,6 +30,8 @@ pub enum Step {
     L2,
     E1,
     E2,
+    A1,
+    A2,
 }
 
 // Loom runs all threads of a model on the thread of its test, and tests run side by side.

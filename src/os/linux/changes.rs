@@ -17,7 +17,8 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 
 use crate::os::held::Held;
 
-/// A file or folder of which notice is given: the same for all its paths, and never another's again until [`Event::Renewed`].
+/// A file or folder of which notice is given: the same for all its paths, and never another's again
+/// until [`Event::Renewed`].
 pub(crate) type Place = WatchDescriptor;
 
 /// Of what notice is given, besides that the place itself is removed or moved.
@@ -55,12 +56,13 @@ pub(crate) enum Event {
     Gone(Place),
     /// There were too many to be kept: anything may have happened.
     Lost,
-    /// Anything may have happened, and no place gives notice any more: the program has closed the descriptors, and there are new ones.
+    /// Anything may have happened, and no place gives notice any more: the program has closed the
+    /// descriptors, and there are new ones.
     Renewed,
 }
 
-/// The program may close the descriptors at any time, and have others under their numbers. Then there are new ones: see
-/// [`Event::Renewed`].
+/// The program may close the descriptors at any time, and have others under their numbers. Then
+/// there are new ones: see [`Event::Renewed`].
 pub(crate) struct Changes {
     now: Mutex<Now>,
 }
@@ -75,8 +77,8 @@ struct Now {
     told: u64,
 }
 
-/// What ends a `wait`. Sockets, and not an eventfd: if the program closes all descriptors, a thread that waits at one end learns of it by
-/// the other's end.
+/// What ends a `wait`. Sockets, and not an eventfd: if the program closes all descriptors, a thread
+/// that waits at one end learns of it by the other's end.
 struct Wake {
     waited_for: Held<UnixStream>,
     written: Held<UnixStream>,
@@ -97,8 +99,8 @@ impl Wake {
 
     fn wake(&self) {
         let Ok(end) = self.written.get() else { return };
-        // It fails when it is full: then there is something to wake it. No SIGPIPE, whatever became of the other end.
-        // SAFETY: an open socket, and a byte.
+        // It fails when it is full: then there is something to wake it. No SIGPIPE, whatever became
+        // of the other end. SAFETY: an open socket, and a byte.
         unsafe { libc::send(end.as_raw_fd(), [0_u8].as_ptr().cast(), 1, libc::MSG_NOSIGNAL) };
     }
 
@@ -129,7 +131,8 @@ impl Changes {
     fn now(&self) -> io::Result<Now> {
         let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
         if !now.wake.is_there() {
-            // Who waits at the old one, whose other end may be there still, is to wait at the new one.
+            // Who waits at the old one, whose other end may be there still, is to wait at the new
+            // one.
             now.wake.wake();
             now.wake = Wake::new()?.into();
         }

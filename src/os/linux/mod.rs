@@ -15,3 +15,4 @@ pub(crate) mod thread;
 pub(crate) mod thread_local;
 pub(crate) mod unwind;
 pub(crate) mod usage;
+pub(crate) mod witness;

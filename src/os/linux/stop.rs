@@ -3,9 +3,13 @@
 //! A stopped thread looks at itself: its handler calls [`Look::look`] with the place of its registers and its stack, and goes on
 //! when that returns. So how long it is stopped does not depend on when the thread that asked gets to run.
 //!
-//! The signal is a real-time one that nobody uses, searched from SIGRTMAX down. Its handler stays for the life of the process: a
-//! signal may be pending at a thread that blocks it long after the pass, and the default action would end the process. (It ends a
-//! program that such a thread executes in this one's place without a fork, if that unblocks the signal.) The handler runs on the
+//! The signal is a real-time one that nobody uses: it has its default action, and of those it is
+//! the one that the fewest threads block, the highest of several. Who waits for a signal without a
+//! handler (sigwaitinfo, signalfd) has it blocked in all threads. A thread that blocks it is not
+//! sent one before it does not any more: so no program ever receives one of ours, and none is left
+//! pending. If the program takes the signal for itself, another is chosen. Its handler stays for
+//! the life of the process: a thread may block it between the look and the sending, and the default
+//! action of a signal that comes late would end the process. The handler runs on the
 //! thread's alternate stack where there is one (SA_ONSTACK), because stacks of fibers and of other languages' threads may have no
 //! room for the kernel's frame; it needs some 300 bytes itself. System calls go on afterwards (SA_RESTART), but for those that signal(7)
 //! lists: poll, select, epoll_wait, nanosleep, sigwaitinfo, System V semaphores and messages, sockets with a time-out. They fail with EINTR.
@@ -14,12 +18,14 @@ use std::ffi::{c_int, c_void};
 use std::io;
 use std::mem::MaybeUninit;
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use midflight_dispatch::Part;
+
+use super::tasks::{self, condition_for, is_alive};
 pub(crate) use super::tasks::{are_all, gettid, is_main, mappings, name, threads};
-use super::tasks::{condition_for, is_alive};
 pub(crate) use crate::os::posix::stop::{
     Answer, BATCH, Condition, Look, Stopped, is_in_handler, with_registers_saved,
 };
@@ -28,35 +34,13 @@ pub(crate) use crate::os::posix::stop::{
 /// much, and its modules run here.
 const RED_ZONE: usize = 128;
 
-// How it is with a slot. The number of the pass is above these two bits.
-const ABANDONED: u64 = 0;
-const WAITING: u64 = 1;
-const LOOKING: u64 = 2;
-const LOOKED: u64 = 3;
-
-/// A thread's part in a pass. Slots are never freed, so a signal that comes late finds that its pass is over.
-struct Slot {
-    word: AtomicU64,
-    pass: AtomicPtr<Pass>,
-}
-
-static SLOTS: [Slot; BATCH] =
-    [const { Slot { word: AtomicU64::new(ABANDONED), pass: AtomicPtr::new(ptr::null_mut()) } }; BATCH];
-
-impl Slot {
-    /// True if the slot was in the state, and is in the next now.
-    fn advance(&self, pass: u64, from: u64, to: u64) -> bool {
-        // WAITING to LOOKING, Acquire: sees what `stop` wrote to the slot and the pass before it stored WAITING (Release). LOOKING to
-        // LOOKED, Release: `stop` sees what the thread noted when it loads LOOKED (Acquire).
-        self.word
-            .compare_exchange(pass << 2 | from, pass << 2 | to, Ordering::AcqRel, Ordering::Relaxed)
-            .is_ok()
-    }
-}
+/// The threads of a pass, by their places in the list that was asked for.
+static PARTS: [Part<Pass>; BATCH] = [const { Part::new() }; BATCH];
 
 struct Pass {
     look: Arc<dyn Look>,
-    /// How long each was stopped, in nanoseconds. Relaxed: written before LOOKED, and read after it.
+    /// How long each was stopped, in nanoseconds. Relaxed: written before the answer, and read
+    /// after it.
     stopped: Box<[AtomicU64]>,
     /// How many are to answer yet: a futex.
     left: AtomicU32,
@@ -64,7 +48,7 @@ struct Pass {
 
 /// What the one pass at a time needs of those before.
 struct Turn {
-    pass: u64,
+    pass: usize,
     signal: Option<c_int>,
     /// Passes that threads were in the midst of when they were given up.
     left_behind: Vec<LeftBehind>,
@@ -88,7 +72,8 @@ impl LeftBehind {
 
 impl Drop for LeftBehind {
     fn drop(&mut self) {
-        // SAFETY: from Box::into_raw. All that advanced a slot from WAITING have left, and nobody else will: it is dropped only when it
+        // SAFETY: from Box::into_raw. All that took their parts have left, and nobody else will: it
+        // is dropped only when it
         // is not in use.
         drop(unsafe { Box::from_raw(self.0) });
     }
@@ -97,11 +82,11 @@ impl Drop for LeftBehind {
 /// Stops each of these threads of the process, at most [`BATCH`], and not the calling one. Waits until all have looked, or `until`.
 pub(crate) fn stop(threads: &[i32], look: Arc<dyn Look>, until: Instant) -> io::Result<Vec<Answer>> {
     let mut turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let signal = turn.signal()?;
+    let signal = turn.signal(threads)?;
     turn.left_behind.retain(LeftBehind::is_in_use);
     turn.pass += 1;
     let number = turn.pass;
-    let slots = SLOTS.get(..threads.len()).ok_or(io::ErrorKind::InvalidInput)?;
+    let parts = PARTS.get(..threads.len()).ok_or(io::ErrorKind::InvalidInput)?;
     let pass = Box::into_raw(Box::new(Pass {
         look,
         stopped: threads.iter().map(|_| AtomicU64::new(0)).collect(),
@@ -110,32 +95,38 @@ pub(crate) fn stop(threads: &[i32], look: Arc<dyn Look>, until: Instant) -> io::
     // SAFETY: freed when nobody else uses it (`LeftBehind`): not before the end of this, which has the turn.
     let running = unsafe { &*pass };
     let mut answers = vec![None; threads.len()];
-    let abandon = |index: usize| {
-        let abandoned = slots[index].advance(number, WAITING, ABANDONED);
-        if abandoned {
+    let mut sent = vec![false; threads.len()];
+    let give_up = |index: usize| {
+        let given_up = parts[index].give_up(number);
+        if given_up {
             running.left.fetch_sub(1, Ordering::Relaxed);
         }
-        abandoned
+        given_up
     };
-    for (index, (&thread, slot)) in threads.iter().zip(slots).enumerate() {
-        slot.pass.store(pass, Ordering::Relaxed);
-        // Release: whoever advances it has the pass.
-        slot.word.store(number << 2 | WAITING, Ordering::Release);
-        if let Err(error) = send(thread, signal, number << 16 | index as u64) {
-            // Nobody advances the slot.
-            abandon(index);
+    // Asks a thread, unless it blocks the signal now.
+    let ask = |index: usize, sent: &mut [bool], answers: &mut [Option<Answer>]| {
+        let thread = threads[index];
+        if tasks::blocks(thread, signal) {
+            return;
+        }
+        sent[index] = true;
+        if let Err(error) = send(thread, signal, (number << 16 | index) as u64) {
+            // Nobody takes the part.
+            give_up(index);
             let gone = error.raw_os_error() == Some(libc::ESRCH);
             answers[index] = Some(if gone { Answer::Gone } else { Answer::Unsent });
         }
+    };
+    for (index, part) in parts.iter().enumerate() {
+        part.ask(number, pass);
+        ask(index, &mut sent, &mut answers);
     }
     // A thread that is looking is done soon, unless the scheduler or a debugger keeps it: it has as much time again.
     let limit = until.saturating_duration_since(Instant::now());
     for patience in [until, until + limit] {
         while running.wait(patience) {
             for (index, &thread) in threads.iter().enumerate() {
-                if answers[index].is_some()
-                    || slots[index].word.load(Ordering::Relaxed) != number << 2 | WAITING
-                {
+                if answers[index].is_some() || !parts[index].is_waiting(number) {
                     continue;
                 }
                 let never = if !is_alive(thread) {
@@ -143,24 +134,25 @@ pub(crate) fn stop(threads: &[i32], look: Arc<dyn Look>, until: Instant) -> io::
                 } else {
                     (condition_for(thread, Some(signal)) == Condition::NoCode).then_some(Answer::NoCode)
                 };
-                if never.is_some() && abandon(index) {
+                if never.is_some() && give_up(index) {
                     answers[index] = never;
+                } else if !sent[index] {
+                    ask(index, &mut sent, &mut answers);
                 }
             }
         }
         for (index, answer) in answers.iter_mut().enumerate() {
-            if answer.is_none() && abandon(index) {
+            if answer.is_none() && give_up(index) {
                 *answer = Some(Answer::Silent);
             }
         }
     }
     let answers = answers.into_iter().enumerate().map(|(index, answer)| {
         answer.unwrap_or_else(|| {
-            // Acquire: sees what the thread noted before it stored LOOKED (`on_signal`).
-            if slots[index].word.load(Ordering::Acquire) == number << 2 | LOOKED {
+            if parts[index].has_answered(number) {
                 return Answer::Looked(Duration::from_nanos(running.stopped[index].load(Ordering::Relaxed)));
             }
-            slots[index].advance(number, LOOKING, ABANDONED);
+            parts[index].leave_behind(number);
             Answer::Silent
         })
     });
@@ -195,7 +187,7 @@ impl Pass {
     ///
     /// # Safety
     ///
-    /// Called once by each thread that advanced its slot to LOOKING, which does not use the pass afterwards.
+    /// Called once by each thread that took its part, which does not use the pass afterwards.
     unsafe fn leave(pass: *const Self) {
         // SAFETY: it is there as long as this thread is counted. The address that is woken may have gone since: that wakes nobody,
         // or somebody who looks again, as every user of a futex must.
@@ -210,15 +202,33 @@ impl Pass {
 }
 
 impl Turn {
-    /// The signal. Another is taken when somebody else has put a handler in the place of ours.
-    fn signal(&mut self) -> io::Result<c_int> {
+    /// The signal. Another is taken when somebody else has put a handler in the place of ours, or
+    /// waits for it without one: then the threads block it (but for the one that is waiting, as the
+    /// kernel tells it), and there is another that fewer block.
+    fn signal(&mut self, asked: &[i32]) -> io::Result<c_int> {
         let ours = self.signal.filter(|&signal| {
             action(signal, None).is_ok_and(|now| now.sa_sigaction == handler().sa_sigaction)
         });
-        if let Some(signal) = ours {
+        if let Some(signal) = ours
+            && !asked.iter().chain([&gettid()]).any(|&thread| tasks::blocks(thread, signal))
+        {
             return Ok(signal);
         }
-        for signal in (libc::SIGRTMIN()..=libc::SIGRTMAX()).rev() {
+        // A thread that blocks most of them tells nothing of one.
+        let realtime: u64 = (libc::SIGRTMIN()..=libc::SIGRTMAX()).map(tasks::bit).sum();
+        let tells = |mask: &u64| 2 * (mask & realtime).count_ones() < realtime.count_ones();
+        let masks: Vec<u64> = threads()?.into_iter().filter_map(tasks::blocked).filter(tells).collect();
+        let blocking = |signal: c_int| masks.iter().filter(|&&mask| mask & tasks::bit(signal) != 0).count();
+        let mut candidates: Vec<c_int> = (libc::SIGRTMIN()..=libc::SIGRTMAX()).rev().collect();
+        // Stable: the highest first of those that as many block.
+        candidates.sort_by_key(|&signal| blocking(signal));
+        for signal in candidates {
+            // None that is left is blocked by fewer.
+            if let Some(ours) = ours
+                && blocking(ours) <= blocking(signal)
+            {
+                return Ok(ours);
+            }
             let is_free = |action: &libc::sigaction| action.sa_sigaction == libc::SIG_DFL;
             if !action(signal, None).is_ok_and(|now| is_free(&now)) {
                 continue;
@@ -234,9 +244,11 @@ impl Turn {
             self.signal = Some(signal);
             return Ok(signal);
         }
-        Err(io::Error::other(
-            "all real-time signals are in use: leave one to midflight, with its default action",
-        ))
+        ours.ok_or_else(|| {
+            io::Error::other(
+                "all real-time signals are in use: leave one to midflight, with its default action",
+            )
+        })
     }
 }
 
@@ -303,15 +315,15 @@ extern "C" fn on_signal(_: c_int, info: *mut libc::siginfo_t, context: *mut c_vo
         let queued = (*info).si_code == libc::SI_QUEUE && (*info).si_pid() == libc::getpid();
         (queued, (*info).si_value().sival_ptr as u64)
     };
-    let (number, index) = (value >> 16, (value & 0xFFFF) as usize);
-    // A signal of a pass that is over finds another number, or the slot abandoned.
-    if let Some(slot) = SLOTS.get(index).filter(|slot| ours && slot.advance(number, WAITING, LOOKING)) {
-        let pass = slot.pass.load(Ordering::Relaxed);
+    let (number, index) = ((value >> 16) as usize, (value & 0xFFFF) as usize);
+    // A signal of a pass that is over finds another number, or the part given up.
+    let part = PARTS.get(index).filter(|_| ours);
+    if let Some((part, pass)) = part.and_then(|part| Some((part, part.claim(number)?))) {
         // SAFETY: `stop` keeps the pass until this thread has left it, once. The context is the kernel's.
         unsafe {
             (*pass).look.look(index, &interrupted(info as usize, context.cast()));
             (*pass).stopped[index].store(now().saturating_sub(began).max(1), Ordering::Relaxed);
-            slot.advance(number, LOOKING, LOOKED);
+            part.answered(number);
             Pass::leave(pass);
         }
     }

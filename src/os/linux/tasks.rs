@@ -62,13 +62,32 @@ pub(super) fn condition_for(thread: i32, signal: Option<c_int>) -> Condition {
     }
 }
 
+/// The signals that a thread blocks; None if it is over.
+pub(super) fn blocked(thread: i32) -> Option<u64> {
+    Some(blocked_of(&read(thread, "status").ok()?))
+}
+
+pub(super) fn blocks(thread: i32, signal: c_int) -> bool {
+    blocked(thread).is_some_and(|mask| mask & bit(signal) != 0)
+}
+
+/// A signal's place in a mask.
+pub(super) fn bit(signal: c_int) -> u64 {
+    1 << (signal - 1)
+}
+
+fn blocked_of(status: &str) -> u64 {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
+
 fn condition_of(status: &str, stat: &str, signal: Option<c_int>) -> Condition {
     /// include/linux/sched.h
     const PF_IO_WORKER: u64 = 0x10;
     /// All but SIGKILL and SIGSTOP.
     const ALL: u64 = !(1 << (libc::SIGKILL - 1) | 1 << (libc::SIGSTOP - 1));
     let field = |name: &str| Some(status.lines().find_map(|line| line.strip_prefix(name))?.trim());
-    let blocked = field("SigBlk:").and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or(0);
+    let blocked = blocked_of(status);
     // The second field is the name, in parentheses, which may have some itself. The ninth is the flags.
     let flags = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(6)?.parse::<u64>().ok());
     let of_io_uring = field("Name:").is_some_and(|name| name.starts_with("iou-"))
@@ -78,7 +97,7 @@ fn condition_of(status: &str, stat: &str, signal: Option<c_int>) -> Condition {
         Some('Z' | 'X') => Condition::NoCode,
         _ if of_io_uring => Condition::NoCode,
         Some('T' | 't') => Condition::Halted,
-        _ if signal.is_some_and(|signal| blocked & 1 << (signal - 1) != 0) => Condition::BlocksSignal,
+        _ if signal.is_some_and(|signal| blocked & bit(signal) != 0) => Condition::BlocksSignal,
         Some('D') => Condition::Uninterruptible,
         _ => Condition::Unknown,
     }

@@ -1,17 +1,15 @@
-//! Forks of this process: pthread_atfork(3). A child that only calls exec (posix_spawn, vfork) does not count.
+//! Whether this process is a forked child of the one that began to watch. pthread_atfork(3) knows
+//! of `fork` alone, so the process's number is looked at as well: `_Fork` and clone(2) make
+//! children too.
 
 use std::sync::Once;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-static FORKS: AtomicUsize = AtomicUsize::new(0);
 static CHILD: AtomicBool = AtomicBool::new(false);
+/// The process that began to watch; 0 before.
+static WATCHING: AtomicU32 = AtomicU32::new(0);
 
-// Relaxed throughout: the thread that forks counts before the child exists, and the child has only that thread. Who writes code
-// meanwhile on another thread is in the same race as with any other memory of the process.
-extern "C" fn about_to_fork() {
-    FORKS.fetch_add(1, Ordering::Relaxed);
-}
-
+// Relaxed: the child has only the thread that forked.
 extern "C" fn in_child() {
     CHILD.store(true, Ordering::Relaxed);
 }
@@ -19,18 +17,17 @@ extern "C" fn in_child() {
 /// Watches from now on.
 pub(crate) fn watch() {
     static WATCH: Once = Once::new();
-    // SAFETY: the handlers are async-signal-safe and stay for the life of the process.
-    WATCH.call_once(|| unsafe {
-        libc::pthread_atfork(Some(about_to_fork), None, Some(in_child));
+    WATCH.call_once(|| {
+        WATCHING.store(std::process::id(), Ordering::Relaxed);
+        // SAFETY: the handler is async-signal-safe and stays for the life of the process.
+        unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
     });
 }
 
-/// The number of forks so far.
-pub(crate) fn count() -> usize {
-    FORKS.load(Ordering::Relaxed)
-}
-
 /// Whether this process is a fork of the one that began to watch.
-pub(crate) fn is_child() -> bool {
-    CHILD.load(Ordering::Relaxed)
+pub fn is_child() -> bool {
+    let watching = WATCHING.load(Ordering::Relaxed);
+    // A child in a namespace of its own may have its parent's number: that one is a fork's by the
+    // handler, or unseen.
+    CHILD.load(Ordering::Relaxed) || (watching != 0 && watching != std::process::id())
 }

@@ -1,8 +1,9 @@
-//! Descriptors that are kept for long, in a process whose program may close any number and open a file of its own under it: what
-//! becomes a daemon closes them all. So a number is used only while it still leads to the file that it was opened for, and is closed
-//! only then.
+//! Descriptors that are kept for long, in a process whose program may close any number and open a
+//! file of its own under it: what becomes a daemon closes them all. So a number is used only while
+//! it still leads to the file that it was opened for, and is closed only then.
 //!
-//! Another thread that closes it between the look and the use is beyond what can be known. It is so with every descriptor.
+//! Another thread that closes it between the look and the use is beyond what can be known. It is so
+//! with every descriptor.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -31,8 +32,8 @@ struct Mark {
 pub(crate) struct Held<T: AsFd> {
     what: ManuallyDrop<T>,
     identity: Identity,
-    /// It was seen closed once. What comes to its number afterwards may be alike: the next of the runtime's own. Relaxed: who replaces
-    /// it has seen it.
+    /// It was seen closed once. What comes to its number afterwards may be alike: the next of the
+    /// runtime's own. Relaxed: who replaces it has seen it.
     gone: AtomicBool,
 }
 
@@ -45,9 +46,10 @@ impl<T: AsFd> Held<T> {
         Ok(Self { what: ManuallyDrop::new(what), identity, gone: AtomicBool::new(false) })
     }
 
-    /// As [`new`](Self::new), for what has no inode of its own: all of eventfd, epoll, timerfd and inotify have one between them
-    /// (fs/anon_inodes.c). The open file is given an owner and a signal, which are for programs that ask for SIGIO (fcntl(2),
-    /// F_SETOWN and F_SETSIG): nobody has asked here, so none is sent, and no other such file has these two.
+    /// As [`new`](Self::new), for what has no inode of its own: all of eventfd, epoll, timerfd and
+    /// inotify have one between them (fs/anon_inodes.c). The open file is given an owner and a
+    /// signal, which are for programs that ask for SIGIO (fcntl(2), F_SETOWN and F_SETSIG): nobody
+    /// has asked here, so none is sent, and no other such file has these two.
     ///
     /// # Errors
     ///
@@ -58,14 +60,14 @@ impl<T: AsFd> Held<T> {
         const SET_SIGNAL: libc::c_int = 10;
         let fd = what.as_fd().as_raw_fd();
         let own = libc::pid_t::try_from(std::process::id()).map_err(|_| io::ErrorKind::InvalidData)?;
-        // SAFETY: an open descriptor, and numbers.
+        // SAFETY: an open descriptor, and numbers. SIGXFSZ is for something else, so nobody chooses
+        // it here.
         let marked = unsafe {
-            libc::fcntl(fd, libc::F_SETOWN, own) == 0 && libc::fcntl(fd, SET_SIGNAL, libc::SIGRTMAX()) == 0
+            libc::fcntl(fd, libc::F_SETOWN, own) == 0 && libc::fcntl(fd, SET_SIGNAL, libc::SIGXFSZ) == 0
         };
-        if !marked {
-            return Err(io::Error::last_os_error());
-        }
-        let identity = identity(what.as_fd(), true)?;
+        // An emulator may not know these. Then what can be seen is that the number leads to
+        // something else than such a file.
+        let identity = identity(what.as_fd(), marked)?;
         Ok(Self { what: ManuallyDrop::new(what), identity, gone: AtomicBool::new(false) })
     }
 
@@ -134,8 +136,9 @@ fn mark(_: libc::c_int) -> io::Result<Mark> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Whether a file may be written up to there: the limit that the process has on files (RLIMIT_FSIZE), memory behind a descriptor
-/// included. Who writes beyond it is sent SIGXFSZ, whose default ends the process; so it is asked before.
+/// Whether a file may be written up to there: the limit that the process has on files
+/// (RLIMIT_FSIZE), memory behind a descriptor included. Who writes beyond it is sent SIGXFSZ, whose
+/// default ends the process; so it is asked before.
 ///
 /// # Errors
 ///
@@ -156,7 +159,8 @@ pub(crate) fn may_write_to(end: u64) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::FileTooLarge, text))
 }
 
-/// A file that is only ever added to, such as a log. One that the program has closed is opened again.
+/// A file that is only ever added to, such as a log. One that the program has closed is opened
+/// again.
 pub struct Record {
     path: PathBuf,
     file: Held<File>,
@@ -176,7 +180,8 @@ impl Record {
     ///
     /// # Errors
     ///
-    /// If the file cannot be written, or may not be that long; if the program has closed it, and another is at its path now.
+    /// If the file cannot be written, or may not be that long; if the program has closed it, and
+    /// another is at its path now.
     pub fn add(&mut self, bytes: &[u8]) -> io::Result<()> {
         if !self.file.is_there() {
             let again = Held::new(OpenOptions::new().append(true).open(&self.path)?)?;

@@ -21,6 +21,10 @@ impl Flags {
         self.ready.store(1, Ordering::Release);
     }
 
+    pub(super) fn may_go(&self) -> bool {
+        self.go.load(Ordering::Acquire) != 0
+    }
+
     pub(super) fn wait(&self) {
         while self.go.load(Ordering::Acquire) == 0 {
             std::hint::spin_loop();

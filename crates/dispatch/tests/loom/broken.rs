@@ -68,7 +68,7 @@ fn every_weakened_ordering_is_caught() {
     use Ordering::{Acquire, Relaxed};
     let one_pin = || frames::pin(SeqCstFences, 1);
     let two_pins = || frames::pin(SeqCstFences, 2);
-    let table: [(Step, Ordering, fn()); 17] = [
+    let table: [(Step, Ordering, fn()); 19] = [
         (Step::R1, Relaxed, two_pins),
         (Step::R4, Relaxed, membarrier::pin_with_membarrier),
         (Step::J1, Relaxed, frames::join_after_a_pin),
@@ -86,6 +86,8 @@ fn every_weakened_ordering_is_caught() {
         (Step::L2, Relaxed, live::set_and_get),
         (Step::E1, Relaxed, epoch::advance_and_catch_up),
         (Step::E2, Relaxed, epoch::advance_and_catch_up),
+        (Step::A1, Relaxed, part::claimed),
+        (Step::A2, Relaxed, part::claimed),
     ];
     let missed: Vec<_> = table
         .into_iter()
@@ -95,6 +97,12 @@ fn every_weakened_ordering_is_caught() {
         .map(|(step, ordering, ..)| (step, ordering))
         .collect();
     assert_eq!(missed, [], "weakened and not noticed");
+}
+
+/// A thread that is kept between taking its part and learning of which pass joins another.
+#[test]
+fn a_part_that_is_taken_before_its_pass_is_known_is_caught() {
+    assert!(caught("taken first", || (), part::claimed_first));
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod epoch;
 mod frames;
 mod live;
 mod membarrier;
+mod part;
 mod publications;
 mod threads;
 
