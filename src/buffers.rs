@@ -22,7 +22,12 @@ pub(crate) fn take(len: usize) -> Result<Vec<u8>, std::collections::TryReserveEr
     let mut buffer = best.map(|at| buffers.swap_remove(at)).unwrap_or_default();
     drop(buffers);
     buffer.try_reserve_exact(len.saturating_sub(buffer.len()))?;
-    buffer.resize(len, 0);
+    // Not `resize`: without optimisation that writes byte by byte, 25 ms for 4 MB.
+    const ZEROS: &[u8; 4096] = &[0; 4096];
+    buffer.truncate(len);
+    while buffer.len() < len {
+        buffer.extend_from_slice(&ZEROS[..ZEROS.len().min(len - buffer.len())]);
+    }
     Ok(buffer)
 }
 

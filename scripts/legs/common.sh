@@ -39,8 +39,15 @@ counted() {
     rm "$messages"
 }
 
-# The tests natively, by nextest. $@: as nextest takes them.
-native_tests() { cargo nextest run --locked --lib --bins --tests "$@"; }
+# The tests natively, by nextest. $@: as nextest takes them; all of what is named, unless it is a file of tests.
+native_tests() {
+    all_unless_named "$@"
+    cargo nextest run --locked "${kinds[@]}" "$@"
+}
+all_unless_named() {
+    kinds=()
+    [[ " $* " == *" --test "* ]] || kinds=(--lib --bins --tests)
+}
 
 # The tests for AArch64, on a CPU of QEMU's (none: its best one). Never with -L: with the multiarch libc installed it mixes two builds of
 # glibc. On an AArch64 host the run without a CPU is native.
@@ -52,7 +59,8 @@ aarch64_tests() {
         # For tests that start themselves again, and for what only a real process shows.
         export MIDFLIGHT_TEST_RUNNER=$CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER
     fi
-    for_aarch64 nextest run --locked --lib --bins --tests "$@"
+    all_unless_named "$@"
+    for_aarch64 nextest run --locked "${kinds[@]}" "$@"
 }
 
 # cargo for AArch64 in the profile of the tests. $@: its command, and what follows it.

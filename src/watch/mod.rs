@@ -29,6 +29,7 @@
 //! a file system mounted over a folder of the way; and the moving of folders that may not be read. A child of fork(2) has
 //! none of its parent's watches. It may begin its own, if no thread was in a call of the watcher when it was forked.
 
+mod digest;
 mod reading;
 mod route;
 #[cfg(test)]
@@ -36,7 +37,6 @@ mod tests;
 mod whole;
 mod worker;
 
-use std::fmt;
 use std::io;
 use std::mem;
 use std::path::Path;
@@ -45,26 +45,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+pub(crate) use digest::Digest;
 use worker::Shared;
 
 /// A file that is changed all the time is looked at after so many debounces, rather than never.
 const MOST_DEBOUNCES: u32 = 20;
-
-/// BLAKE3 of a file's bytes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Digest([u8; 32]);
-
-impl Digest {
-    pub(crate) fn of(bytes: &[u8]) -> Self {
-        Self(blake3::hash(bytes).into())
-    }
-}
-
-impl fmt::Debug for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
 
 /// A complete version of a file.
 #[derive(Debug)]
