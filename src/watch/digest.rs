@@ -2,11 +2,12 @@
 
 use std::fmt;
 
-/// 128 bits that differ where contents do, by chance in all but one of 2^128 pairs. Nobody is to be kept from making two contents with
-/// the same digest: whoever writes the file says what is run.
+/// 128 bits that differ where contents do, by chance in all but one of 2^128 pairs. Nobody is to be
+/// kept from making two contents with the same digest: whoever writes the file says what is run.
 ///
-/// Two products for each 16 bytes, and nothing that needs an optimising compiler: a host that is built without optimisation hashes 4 MB
-/// in some milliseconds. BLAKE3 took 150 there, most of the time of a reload.
+/// Two products for each 16 bytes, and nothing that needs an optimising compiler: a host that is
+/// built without optimisation hashes 4 MB in some milliseconds. BLAKE3 took 150 there, most of the
+/// time of a reload.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Digest([u64; 2]);
 
@@ -30,8 +31,8 @@ impl Digest {
     }
 }
 
-/// Each half is a product with the other half of the block as well, and has a key of its own: where one factor is 0, and so forgets the
-/// other, the other product does not.
+/// Each half is a product with the other half of the block as well, and has a key of its own: where
+/// one factor is 0, and so forgets the other, the other product does not.
 #[inline]
 fn step([first, second]: [u64; 2], block: u128) -> [u64; 2] {
     let (low, high) = (block as u64, (block >> 64) as u64);
@@ -129,8 +130,8 @@ mod tests {
         (0..5).map(once).min().unwrap()
     }
 
-    /// Tests are built without optimisation, as engines are under development: having the memory, reading and hashing together
-    /// take less than half of what BLAKE3 alone would.
+    /// Tests are built without optimisation, as engines are under development: having the memory,
+    /// reading and hashing together take less than half of what BLAKE3 alone would.
     #[test]
     fn a_reading_costs_little_without_optimisation() {
         let path = std::env::temp_dir().join(format!("midflight-digest-{}", std::process::id()));
@@ -146,7 +147,8 @@ mod tests {
         assert!(reading * 2 < blake3, "{reading} ns, BLAKE3 alone {blake3} ns");
     }
 
-    /// As the digest of a module that is built again with another number in it, at every place of it.
+    /// As the digest of a module that is built again with another number in it, at every place of
+    /// it.
     #[test]
     fn files_that_differ_in_one_number_are_told_apart() {
         let mut file = vec![0x90_u8; 20_000];
