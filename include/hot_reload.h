@@ -88,7 +88,8 @@ int hot_reload_modules_atomic(const char** module_paths, uint32_t module_count, 
  * Such an address may be called at any time, so from now on old versions of the module, and of those that it calls, are kept until
  * runtime_gc_collect() finds that nobody is inside. hot_reload_frame_symbol() has no such price.
  *
- * RUNTIME_ERROR_NOT_LOADED, NO_SUCH_SYMBOL. From then on, a version that lacks the function is refused. */
+ * RUNTIME_ERROR_NOT_LOADED, NO_SUCH_SYMBOL; WRONG_FRAME if this thread is in a frame that is older than the function, which could not
+ * be called there. From then on, a version that lacks the function is refused. */
 int hot_reload_symbol(const char* module, const char* symbol, void** address);
 
 /* The same address, with the caller's word that it is only called by threads that are inside a frame (runtime_frame_begin()): old versions
@@ -170,6 +171,10 @@ typedef struct {
 } module_compatibility_t;
 
 /* Compares a file with the version of its module that is loaded. Nothing is published or run.
+ *
+ * What is loaded is compared by its file, which is read again: if it has been overwritten since it was loaded, the verdicts are UNKNOWN.
+ * From the first call of this on, the files of reloads are kept in memory until they are asked for; and of reloads with
+ * validate_before_reload, what is needed of them.
  *
  * 0 if all three verdicts are COMPATIBLE; RUNTIME_ERROR_INCOMPATIBLE if one is INCOMPATIBLE; else RUNTIME_ERROR_COMPATIBILITY_UNKNOWN; and
  * the codes of hot_reload_module() if the file cannot be read as a module. */

@@ -101,10 +101,8 @@ int runtime_init(const runtime_config_t* config);
  * called any more: such a call ends the process with a message. runtime_init() may start the runtime again.
  *
  * RUNTIME_ERROR_NOT_INITIALIZED (a second shutdown too); RUNTIME_ERROR_BUSY from within any callback; RUNTIME_ERROR_IO if it has stopped, but
- * lines of the log could not be written.
- *
- * RUNTIME_ERROR_IN_USE: it has stopped, but nobody could see in time whether an old version is still run (a thread blocks the signal that asks, or
- * does not come to run), so the modules that this one calls stay loaded; the message names them. */
+ * lines of the log could not be written. An old version of which nobody could see in time whether it is still run stays in memory, with
+ * what it calls. */
 int runtime_shutdown(void);
 
 /* What the runtime is doing, measured now. `status` is filled on failure too, with state STOPPED and zeroes. */

@@ -62,6 +62,7 @@ pub use statistics::{Statistics, Times};
 pub mod private {
     pub use crate::call::macros::{gives_static, is_static};
     pub use crate::call::slots::DECLARED;
+    pub use crate::os::held::Record;
     pub use crate::quiescence::forget_stack;
     pub use linkme;
 }

@@ -48,11 +48,13 @@ fn three_verdicts_on_what_is_loaded() {
     let first = rt.compatibility(&old).unwrap();
     assert_eq!((first.loaded, verdicts(&first)), (None, [Compatible; 3]), "nothing is there to break");
 
-    // Nothing was kept to compare with.
-    load(rt, &old, false).unwrap();
+    // Nothing was kept to compare with, and it is not there any more.
+    let removed = shop.file("removed.so", &std::fs::read(&old).unwrap());
+    load(rt, &removed, false).unwrap();
+    std::fs::remove_file(&removed).unwrap();
     let blind = rt.compatibility(&grown).unwrap();
     assert_eq!(verdicts(&blind), [Unknown; 3], "{blind}");
-    assert!(blind.report.reason.is_some());
+    assert!(blind.report.reason.is_some_and(|reason| reason.contains("removed.so")));
 
     rt.set_keep_files(true);
     load(rt, &old, false).unwrap();
@@ -76,6 +78,66 @@ fn three_verdicts_on_what_is_loaded() {
     assert_eq!(rt.frame().generation(), before, "nothing was published");
     assert_eq!(rt.compatibility(shop.path("missing.so")).unwrap_err().kind(), ErrorKind::Io);
     rt.set_keep_files(false);
+}
+
+/// What was not kept is read again where it was loaded from, if it is known to be the same still.
+// By ELF's debug information.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_that_was_not_kept_is_read_again_if_it_is_the_same() {
+    if support::is_macho() {
+        return;
+    }
+    let (rt, shop, _turn) = start("on_disk");
+    rt.shutdown().unwrap();
+    let of = |number, source, build_id: &str| module(&shop, number, source, &["-g", "-O0", build_id]);
+    let (numbered, grown) = (of(1, OLD, "-Wl,--build-id"), of(2, GROWN, "-Wl,--build-id"));
+    let not_numbered = of(3, OLD, "-Wl,--build-id=none");
+    let state = || {
+        let compared = rt.compatibility(&grown).unwrap();
+        let unknown_because = compared.report.reason.clone().unwrap_or_default();
+        (verdicts(&compared)[2], unknown_because)
+    };
+    let now = std::time::SystemTime::now();
+    let place = |name: &str, of: &PathBuf| {
+        let path = shop.file(name, &std::fs::read(of).unwrap());
+        load(rt, &path, false).unwrap();
+        path
+    };
+    let touch = |path: &PathBuf| {
+        std::fs::File::options().append(true).open(path).unwrap().set_modified(now).unwrap();
+    };
+
+    place("as_it_was.so", &not_numbered);
+    assert_eq!(state().0, Incompatible);
+    // A link, a touch and a copy are the same content, which the linker's number says.
+    let touched = place("touched.so", &numbered);
+    std::fs::hard_link(&touched, shop.path("link.so")).unwrap();
+    touch(&touched);
+    assert_eq!(state().0, Incompatible);
+    let copied = place("copied.so", &numbered);
+    shop.file("copied.so", &std::fs::read(&copied).unwrap());
+    assert_eq!(state().0, Incompatible);
+    // Without a number nothing says so.
+    let touched = place("not_numbered.so", &not_numbered);
+    touch(&touched);
+    let (verdict, because) = state();
+    assert!(verdict == Unknown && because.contains("not_numbered.so"), "{because}");
+    // Overwritten in place, with the same length and the time that it had.
+    let overwritten = place("overwritten.so", &not_numbered);
+    let before = std::fs::metadata(&overwritten).unwrap().modified().unwrap();
+    std::fs::write(&overwritten, std::fs::read(&overwritten).unwrap()).unwrap();
+    std::fs::File::options().append(true).open(&overwritten).unwrap().set_modified(before).unwrap();
+    assert_eq!(state().0, Unknown);
+    // Replaced by the next version, as builds do.
+    let replaced = place("replaced.so", &numbered);
+    shop.file("replaced.so", &std::fs::read(&grown).unwrap());
+    let (verdict, because) = state();
+    assert!(
+        verdict == Unknown && because.contains("replaced.so") && because.contains("validate"),
+        "{because}"
+    );
+    drop(replaced);
 }
 
 // By ELF's debug information.

@@ -212,3 +212,63 @@ fn a_constructor_that_calls_the_runtime() {
     assert!(REFUSED.load(std::sync::atomic::Ordering::Relaxed));
     rt.collect().unwrap();
 }
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_processor_that_this_is_not() {
+    let (rt, shop, _turn) = start("processor");
+    if support::is_macho() {
+        return;
+    }
+    let needs = |level: u32, version: u32| {
+        let note = format!(
+            "asm(\".pushsection .note.gnu.property, \\\"a\\\"\\n.balign 8\\n.long 4, 16, 5\\n.asciz \\\"GNU\\\"\\n\"
+                \".long 0xc0008002, 4, {level}, 0\\n.popsection\");"
+        );
+        shop.module("steady", version, &format!("{note} {STEADY}"))
+    };
+    // No processor has it.
+    let text = refused(rt, &shop, &needs(0x100, 2));
+    assert!(text.contains("instruction set") && text.contains("level 8"), "{text}");
+    // SAFETY: `value` has the declared type.
+    unsafe { rt.load(needs(1, 3)) }.unwrap();
+    assert_eq!(steady::value(&rt.frame()), 1, "every processor has the baseline");
+}
+
+#[test]
+fn a_sanitizer_that_comes_too_late() {
+    let (rt, shop, _turn) = start("sanitizer");
+    if support::is_macho() {
+        return;
+    }
+    // As -fsanitize has it, without its library, which not every machine has.
+    let calls = |symbol: &str, version: u32| {
+        let source = format!(
+            "extern void {symbol}(void); __attribute__((constructor)) static void begin(void) {{ {symbol}(); }} {STEADY}"
+        );
+        shop.module("steady", version, &source)
+    };
+    let text = refused(rt, &shop, &calls("__asan_init", 2));
+    assert!(text.contains("`__asan_init`") && text.contains("-fsanitize=address"), "{text}");
+    for (symbol, flag, version) in
+        [("__tsan_init", "thread", 3), ("__hwasan_init", "hwaddress", 4), ("__msan_init", "memory", 5)]
+    {
+        let text = refused_again(rt, &calls(symbol, version));
+        assert!(text.contains(symbol) && text.contains(&format!("-fsanitize={flag}")), "{text}");
+    }
+    // By the library alone: that of leaks has nothing in the code.
+    let leaks = shop.module_for(
+        std::env::consts::ARCH,
+        "steady",
+        6,
+        STEADY,
+        &["-Wl,--no-as-needed", "-Wl,-z,undefs", "-fsanitize=leak"],
+    );
+    let text = refused_again(rt, &leaks);
+    assert!(text.contains("liblsan") && text.contains("-fsanitize=leak"), "{text}");
+    // What may come at any time.
+    let undefined = shop.module_for(std::env::consts::ARCH, "steady", 7, STEADY, &["-fsanitize=undefined"]);
+    // SAFETY: `value` has the declared type.
+    unsafe { rt.load(&undefined) }.unwrap();
+    assert_eq!(steady::value(&rt.frame()), 1);
+}

@@ -186,7 +186,9 @@ def run_all(legs: list[Leg], at_once: int, full: bool) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        # By turns, as a signal is taken between them.
+        while thread.is_alive():
+            thread.join(1)
 
 
 def show(leg: Leg, most: int = 400) -> None:
@@ -220,7 +222,13 @@ def summarise(legs: list[Leg], started: float, full: bool) -> None:
     (OUT / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
 
 
+def interrupted(*_) -> None:
+    raise KeyboardInterrupt
+
+
 def main() -> int:
+    # Whoever ends this ends the legs.
+    signal.signal(signal.SIGTERM, interrupted)
     full = "--full" in sys.argv[1:]
     legs = find_legs(full)
     names = [leg.name for leg in legs]
@@ -261,11 +269,11 @@ def run_once(legs: list[Leg], at_once: int, full: bool, started: float) -> list[
     """Runs the legs, says how it went, and returns which have failed."""
     try:
         run_all(legs, at_once, full)
-    except KeyboardInterrupt:
-        for leg in legs:
-            end(leg)
-        raise
     finally:
+        # Those that are left, if this is ended before they are.
+        for leg in legs:
+            leg.result = "skipped" if leg.result == "waiting" else leg.result
+            end(leg)
         summarise(legs, started, full)
 
     print(f"== summary, {time.time() - started:.0f} s")

@@ -10,9 +10,9 @@ pub(crate) mod aarch64;
 pub(crate) mod x86_64;
 
 #[cfg(target_arch = "aarch64")]
-pub(crate) use aarch64::{cache, registers, trampoline};
+pub(crate) use aarch64::{cache, levels, registers, trampoline};
 #[cfg(target_arch = "x86_64")]
-pub(crate) use x86_64::{cache, registers, trampoline};
+pub(crate) use x86_64::{cache, levels, registers, trampoline};
 
 #[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]
 compile_error!("midflight runs on AArch64 and x86-64");

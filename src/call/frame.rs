@@ -145,6 +145,17 @@ fn this_thread() -> ThreadHandle<Made> {
     }
 }
 
+/// The generation that this thread has a frame open in, and what that has behind a slot: None if the slot is newer.
+pub(crate) fn in_open_frame(slot: u32) -> Option<(u64, Option<usize>)> {
+    // SAFETY: the block is this thread's own.
+    let record = unsafe { thread::block().as_ref() }.record.get()?;
+    // SAFETY: this thread's record of DISPATCH, which is static; no frame ends in here.
+    let handle = unsafe { ThreadHandle::<Made>::from_raw(record) };
+    // SAFETY: as above.
+    let generation = unsafe { handle.generation() }?;
+    Some((generation.number(), generation.table().get(slot as usize).copied()))
+}
+
 /// Gives the record back when the thread exits.
 struct Registration;
 

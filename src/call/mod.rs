@@ -2,6 +2,7 @@
 //! those who need an address.
 
 pub(crate) mod frame;
+pub(crate) mod home;
 pub(crate) mod live;
 pub(crate) mod macros;
 pub(crate) mod slots;

@@ -16,8 +16,10 @@ use crate::os::{barrier, fork, memory};
 /// other wherever in the arena they are.
 const ARENA: usize = 64 << 20;
 
-/// The largest block, and so the largest module.
-pub(crate) const MAX_BLOCK: usize = ARENA;
+/// The largest block, and so the largest module: half a tebibyte, which systems refuse sooner. What is larger than an arena has one
+/// of its own. Branches and addresses within a shared object its linker has settled, and within object files
+/// each is checked when it is written.
+pub(crate) const MAX_BLOCK: usize = 1 << 39;
 
 /// How much memory an arena keeps in the shape of blocks that were freed. A reload whose layout is that of a version that was
 /// freed before takes its pages as they are mapped: of 61 us for loading a module of 15 kB, 36 went into mapping its four
@@ -54,7 +56,7 @@ impl Shape<'_, '_> {
 }
 
 /// All the arenas of the process. Grows by an arena when none has room; an arena that is empty is kept. Where code is toggled each
-/// block has an arena of its own, which is not kept.
+/// block has an arena of its own, which is not kept; and so has one that is larger than an arena.
 pub(crate) struct CodeMemory {
     backing: Backing,
     page_size: usize,
@@ -133,9 +135,10 @@ impl CodeMemory {
     }
 
     fn place(&mut self, shape: &Shape<'_, '_>) -> io::Result<Place> {
-        // What a forked child shares is neither reused nor kept: it goes with the last of its blocks.
-        self.arenas.retain(|arena| !arena.is_shared());
-        if self.backing == Backing::Toggled {
+        // What a forked child shares is neither reused nor kept: it goes with the last of its blocks. So does what could not be
+        // written any more, because the program has closed its descriptor or limited the size of files.
+        self.arenas.retain(|arena| !arena.is_shared() && arena.pages.is_usable());
+        if self.backing == Backing::Toggled || is_large(shape) {
             let arena = Arc::new(Arena::reserve(self.backing, shape)?);
             let offset = arena.take(shape).ok_or(io::ErrorKind::OutOfMemory)?;
             return Ok(Place { arena, offset, fit: shape.fit(), warm: false });
@@ -171,17 +174,35 @@ impl Arena {
             if backing == Backing::Toggled {
                 memory::map_toggled_within(low, high, shape.len, room)?
             } else {
-                memory::reserve_within(low, high, shape.len, room, ARENA)?
+                memory::reserve_within(low, high, shape.len, room, room.max(ARENA))?
             }
         } else if backing == Backing::Toggled {
-            map_toggled(shape.len, shape.align)?
+            aligned(memory::map_toggled, shape.len, shape.align)?
+        } else if is_large(shape) {
+            aligned(memory::reserve, shape.len, shape.align)?
         } else {
-            (memory::reserve_aligned(ARENA)?, ARENA)
+            match memory::reserve_aligned(ARENA) {
+                Ok(base) => (base, ARENA),
+                // Under a limit on address space (RLIMIT_AS) there may still be room for what is asked for.
+                Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => {
+                    let room = shape.len.max(shape.align).next_power_of_two();
+                    (memory::reserve_aligned(room)?, room)
+                }
+                Err(error) => return Err(error),
+            }
         };
         let pages: io::Result<Box<dyn Pages>> = match backing {
             Backing::WriteOnce => Ok(Box::new(WriteOnce)),
             Backing::Toggled => Ok(Box::<Toggled>::default()),
-            Backing::Memfd => Memfd::new(len).map(|pages| Box::new(pages) as _),
+            Backing::Memfd => match Memfd::new(len) {
+                Ok(pages) => Ok(Box::new(pages)),
+                // The process may have no more descriptors, or no file of this size.
+                Err(error) if is_limit(&error) => {
+                    tracing::warn!(%error, "no code memory behind a descriptor: private pages are used");
+                    Ok(Box::new(WriteOnce))
+                }
+                Err(error) => Err(error),
+            },
         };
         let pages = match pages {
             Ok(pages) => pages,
@@ -312,6 +333,12 @@ impl Arena {
     }
 }
 
+/// Whether an error is a limit of the process or of the system, and not that such memory is forbidden.
+fn is_limit(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::FileTooLarge
+        || matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOSPC | libc::ENOMEM))
+}
+
 impl Drop for Arena {
     fn drop(&mut self) {
         // SAFETY: blocks hold the arena, so none is left. What could not be given back stays reserved, which harms no one.
@@ -319,10 +346,19 @@ impl Drop for Arena {
     }
 }
 
-/// Address space for one block whose code is toggled.
-fn map_toggled(len: usize, align: usize) -> io::Result<(NonNull<u8>, usize)> {
+/// Whether no ordinary arena has room for it.
+fn is_large(shape: &Shape<'_, '_>) -> bool {
+    shape.len.max(shape.align) > ARENA
+}
+
+/// Address space for one block, as `map` takes it.
+fn aligned(
+    map: impl Fn(usize) -> io::Result<NonNull<u8>>,
+    len: usize,
+    align: usize,
+) -> io::Result<(NonNull<u8>, usize)> {
     let spare = if align > memory::page_size() { align } else { 0 };
-    let wide = memory::map_toggled(len + spare)?;
+    let wide = map(len.checked_add(spare).ok_or(io::ErrorKind::OutOfMemory)?)?;
     let before = wide.addr().get().next_multiple_of(align) - wide.addr().get();
     // SAFETY: trims our own new mapping; zero bytes are not trimmed.
     unsafe {

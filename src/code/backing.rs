@@ -3,12 +3,15 @@
 
 use std::fs::File;
 use std::io::{self, IoSlice};
-use std::os::unix::fs::FileExt;
+use std::ops::Range;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use midflight_image::{Protection, Region, Verbatim};
 
+use crate::buffers::Buffer;
+use crate::os::held::Held;
 use crate::os::memory;
 use crate::{arch, buffers};
 
@@ -54,6 +57,11 @@ pub(crate) type Parts<'r> = &'r [Verbatim<'r>];
 
 /// One arena's way.
 pub(crate) trait Pages: Send + Sync {
+    /// Whether a new block can be written this way.
+    fn is_usable(&self) -> bool {
+        true
+    }
+
     /// Memory of the span's length to write to, for what will be there: zeros, but for the parts, where it is of no account.
     ///
     /// # Safety
@@ -196,11 +204,11 @@ impl Pages for WriteOnce {
 /// only the one may write.
 #[derive(Default)]
 pub(crate) struct Toggled {
-    draft: Mutex<Vec<u8>>,
+    draft: Mutex<Buffer>,
 }
 
 impl Toggled {
-    fn draft(&self) -> MutexGuard<'_, Vec<u8>> {
+    fn draft(&self) -> MutexGuard<'_, Buffer> {
         self.draft.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -208,8 +216,8 @@ impl Toggled {
 impl Pages for Toggled {
     unsafe fn open(&self, span: Span, _parts: Parts<'_>) -> io::Result<NonNull<u8>> {
         let mut buffer = buffers::take(span.len)?;
-        buffer.fill(0);
-        let view = NonNull::from(buffer.as_mut_slice()).cast();
+        buffer.zero(0..span.len);
+        let view = NonNull::from(&mut *buffer).cast();
         *self.draft() = buffer;
         Ok(view)
     }
@@ -256,7 +264,7 @@ impl Pages for Toggled {
     }
 
     unsafe fn close(&self, _span: Span, _view: NonNull<u8>) {
-        buffers::give_back(std::mem::take(&mut self.draft()));
+        drop(std::mem::take(&mut *self.draft()));
     }
 
     unsafe fn amend(&self, span: Span, region: &Region, offset: usize, bytes: &[u8]) -> io::Result<()> {
@@ -294,20 +302,90 @@ const KEPT_DATA: usize = 64 << 10;
 
 /// See [`Backing::Memfd`]. What is read or executed stands at the offset in the file that it has in the arena; variables are
 /// ordinary private memory.
+///
+/// The program may close the descriptor, or limit the size of files (RLIMIT_FSIZE), at any time. Then there is no more writing this
+/// way: the block that is being written becomes private memory, and the arena gets no other.
 pub(crate) struct Memfd {
-    file: File,
+    file: Held<File>,
+    /// It could not be written once, and some pages are private copies instead. Relaxed: a block goes from thread to thread under locks.
+    failed: AtomicBool,
     /// What is being written, by its offset in the arena.
-    drafts: Mutex<Vec<(usize, Vec<u8>)>>,
+    drafts: Mutex<Vec<(usize, Written)>>,
 }
+
+/// Where a block is written, before it is sealed.
+enum Written {
+    /// A buffer, which the next block uses again.
+    Buffer(#[expect(dead_code, reason = "kept until the block is sealed")] Buffer),
+    /// Pages of its own, for what is too large for that: those that are never written to, such as a large array that begins as zero, cost
+    /// nothing. Which of them are still there, in bytes from the start.
+    Pages(Vec<Range<usize>>),
+}
+
+/// Blocks that are larger are written in pages of their own.
+const LARGEST_BUFFER: usize = buffers::LARGEST;
 
 impl Memfd {
     pub(crate) fn new(arena: usize) -> io::Result<Self> {
-        Ok(Self { file: memory::shared_memory(arena, CODE)?, drafts: Mutex::default() })
+        Ok(Self {
+            file: Held::new(memory::shared_memory(arena, CODE)?)?,
+            failed: AtomicBool::new(false),
+            drafts: Mutex::default(),
+        })
+    }
+
+    /// Seals a block by the file.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Pages::seal`]; `bytes` is what was written to the view.
+    unsafe fn seal_in_file(
+        &self,
+        span: Span,
+        bytes: &[u8],
+        regions: Regions<'_>,
+        parts: Parts<'_>,
+        warm: bool,
+    ) -> io::Result<()> {
+        self.write(span, bytes, regions, parts)?;
+        if warm {
+            return Ok(());
+        }
+        for region in regions.iter().filter(|region| region.protection != Protection::ReadWrite) {
+            let (start, len) = extent(region);
+            let file = self.file.get()?;
+            // SAFETY: inside the arena's reservation, over pages that are in nobody's use yet.
+            unsafe {
+                memory::map_private(span.at.add(start), len, region.protection, file, span.offset + start)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Seals a block without the file.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Pages::seal`]; `bytes` is what was written to the view.
+    unsafe fn seal_privately(
+        &self,
+        span: Span,
+        bytes: &[u8],
+        regions: Regions<'_>,
+        parts: Parts<'_>,
+    ) -> io::Result<()> {
+        // SAFETY: the caller's promise: the pages are in nobody's use, and as long as the draft.
+        unsafe {
+            memory::map_zeroed(span.at, span.len)?;
+            span.at.copy_from_nonoverlapping(NonNull::from(bytes).cast(), span.len);
+            WriteOnce.seal(span, span.at, regions, parts, false)
+        }
     }
 
     /// Writes what is read or executed: each part from where it is, and what is around them. Neighbouring regions are written by
     /// one call.
     fn write(&self, span: Span, bytes: &[u8], regions: Regions<'_>, parts: Parts<'_>) -> io::Result<()> {
+        let file = self.file.get()?;
         let fixed = regions.iter().filter(|region| region.protection != Protection::ReadWrite);
         let (mut start, mut end) = (0, 0);
         let mut pieces = Vec::with_capacity(2 * parts.len() + 1);
@@ -315,7 +393,7 @@ impl Memfd {
         for region in fixed {
             let (from, len) = extent(region);
             if from != end {
-                memory::write_all_at(&self.file, &mut pieces, (span.offset + start) as u64)?;
+                memory::write_all_at(file, &mut pieces, (span.offset + start) as u64)?;
                 pieces.clear();
                 (start, end) = (from, from);
             }
@@ -327,14 +405,28 @@ impl Memfd {
             pieces.push(IoSlice::new(&bytes[end..from + len]));
             end = from + len;
         }
-        memory::write_all_at(&self.file, &mut pieces, (span.offset + start) as u64)
+        memory::write_all_at(file, &mut pieces, (span.offset + start) as u64)
+    }
+
+    /// Takes a part out of a draft that has pages of its own, and says whether it has: whoever asks moves them.
+    fn give_up(&self, span: Span, part: Range<usize>) -> bool {
+        let mut drafts = self.drafts.lock().unwrap_or_else(PoisonError::into_inner);
+        let draft = drafts.iter_mut().find(|(offset, _)| *offset == span.offset);
+        let Some((_, Written::Pages(left))) = draft else { return false };
+        // Regions come in order, so what is still whole is the last piece.
+        let Some(last) = left.pop_if(|last| last.start <= part.start && part.end <= last.end) else {
+            return false;
+        };
+        left.extend([last.start..part.start, part.end..last.end]);
+        true
     }
 
     /// So that a stray call into code that was freed faults at once.
     fn fill_with_traps(&self, at: usize, len: usize) -> io::Result<()> {
         let piece = |start| IoSlice::new(&TRAPS[..TRAPS.len().min(len - start)]);
+        let file = self.file.get()?;
         let mut pieces: Vec<_> = (0..len).step_by(TRAPS.len()).map(piece).collect();
-        memory::write_all_at(&self.file, &mut pieces, at as u64)
+        memory::write_all_at(file, &mut pieces, at as u64)
     }
 }
 
@@ -348,16 +440,28 @@ fn filled(bytes: &[u8]) -> usize {
 }
 
 impl Pages for Memfd {
+    fn is_usable(&self) -> bool {
+        !self.failed.load(Ordering::Relaxed)
+    }
+
     unsafe fn open(&self, span: Span, parts: Parts<'_>) -> io::Result<NonNull<u8>> {
+        let keep = |written| {
+            self.drafts.lock().unwrap_or_else(PoisonError::into_inner).push((span.offset, written));
+        };
+        if span.len > LARGEST_BUFFER {
+            let view = memory::map_anywhere(span.len)?;
+            keep(Written::Pages(vec![0..span.len]));
+            return Ok(view);
+        }
         let mut buffer = buffers::take(span.len)?;
         let mut zeroed = 0;
         for part in parts {
-            buffer[zeroed..part.offset as usize].fill(0);
+            buffer.zero(zeroed..part.offset as usize);
             zeroed = part.offset as usize + part.bytes.len();
         }
-        buffer[zeroed..].fill(0);
-        let view = NonNull::from(buffer.as_mut_slice()).cast();
-        self.drafts.lock().unwrap_or_else(PoisonError::into_inner).push((span.offset, buffer));
+        buffer.zero(zeroed..span.len);
+        let view = NonNull::from(&mut *buffer).cast();
+        keep(Written::Buffer(buffer));
         Ok(view)
     }
 
@@ -371,42 +475,66 @@ impl Pages for Memfd {
     ) -> io::Result<()> {
         // SAFETY: `open` made it of this length, and nobody writes to it any more.
         let bytes = unsafe { std::slice::from_raw_parts(view.as_ptr(), span.len) };
-        self.write(span, bytes, regions, parts)?;
-        for region in regions {
+        // SAFETY: the caller's promise.
+        if let Err(error) = unsafe { self.seal_in_file(span, bytes, regions, parts, warm) } {
+            self.failed.store(true, Ordering::Relaxed);
+            tracing::warn!(%error, "code memory behind a descriptor cannot be written: private pages are used");
+            // SAFETY: the caller's promise. What is mapped by now, nobody has seen.
+            return unsafe { self.seal_privately(span, bytes, regions, parts) };
+        }
+        // Last, because pages of the draft that are moved are no more where they were.
+        for region in regions.iter().filter(|region| region.protection == Protection::ReadWrite) {
             let (start, len) = extent(region);
             // SAFETY: the region is inside the span.
             let at = unsafe { span.at.add(start) };
-            if region.protection == Protection::ReadWrite {
-                let content = &bytes[start..start + len];
-                let content = if warm && len <= KEPT_DATA { content } else { &content[..filled(content)] };
-                // SAFETY: over pages that are in nobody's use yet; they are writable then, and zero beyond what a retired block left.
-                unsafe {
-                    if !warm {
-                        memory::map_zeroed(at, len)?;
-                    }
-                    at.copy_from_nonoverlapping(NonNull::from(content).cast(), content.len());
+            if !warm && self.give_up(span, start..start + len) {
+                // SAFETY: the draft's own pages, which are nobody's now, over pages that are in nobody's use yet.
+                unsafe { memory::move_pages(view.add(start), at, len)? };
+                continue;
+            }
+            let content = &bytes[start..start + len];
+            let content = if warm && len <= KEPT_DATA { content } else { &content[..filled(content)] };
+            // SAFETY: over pages that are in nobody's use yet; they are writable then, and zero beyond what a retired block left.
+            unsafe {
+                if !warm {
+                    memory::map_zeroed(at, len)?;
                 }
-            } else if !warm {
-                // SAFETY: inside the arena's reservation, over pages that are in nobody's use yet.
-                unsafe { memory::map_private(at, len, region.protection, &self.file, span.offset + start)? };
+                at.copy_from_nonoverlapping(NonNull::from(content).cast(), content.len());
             }
         }
         Ok(())
     }
 
-    unsafe fn close(&self, span: Span, _view: NonNull<u8>) {
+    unsafe fn close(&self, span: Span, view: NonNull<u8>) {
         let mut drafts = self.drafts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = drafts.iter().position(|(offset, _)| *offset == span.offset) {
-            buffers::give_back(drafts.swap_remove(at).1);
+        let Some(at) = drafts.iter().position(|(offset, _)| *offset == span.offset) else { return };
+        if let Written::Pages(left) = drafts.swap_remove(at).1 {
+            for pages in left.into_iter().filter(|pages| !pages.is_empty()) {
+                // SAFETY: what is left of the draft's own pages, which nobody uses any more, as the caller says. What could not be
+                // given back is lost, and nothing else.
+                let _ = unsafe { memory::unreserve(view.add(pages.start), pages.len()) };
+            }
         }
     }
 
-    unsafe fn amend(&self, span: Span, _region: &Region, offset: usize, bytes: &[u8]) -> io::Result<()> {
-        // A private page that was never written is the file's; these cannot be written.
-        self.file.write_all_at(bytes, (span.offset + offset) as u64)
+    unsafe fn amend(&self, span: Span, region: &Region, offset: usize, bytes: &[u8]) -> io::Result<()> {
+        if !self.failed.load(Ordering::Relaxed) {
+            let mut piece = [IoSlice::new(bytes)];
+            let at = (span.offset + offset) as u64;
+            // A private page that was never written is the file's; these cannot be written.
+            match self.file.get().and_then(|file| memory::write_all_at(file, &mut piece, at)) {
+                Ok(()) => return Ok(()),
+                Err(_) => self.failed.store(true, Ordering::Relaxed),
+            }
+        }
+        // SAFETY: what is readable only, of which the page becomes a private copy, or is one.
+        unsafe { WriteOnce.amend(span, region, offset, bytes) }
     }
 
     unsafe fn retire(&self, span: Span, regions: Regions<'_>) -> bool {
+        if !self.is_usable() {
+            return false;
+        }
         let done = regions.iter().try_for_each(|region| {
             let (start, len) = extent(region);
             match region.protection {
@@ -434,7 +562,10 @@ impl Pages for Memfd {
     unsafe fn release(&self, span: Span, shared: bool) -> io::Result<()> {
         // SAFETY: inside the arena and in nobody's use, as the caller says.
         unsafe { vacate(span.at, span.len)? };
-        // The memory is the file's, not the mapping's.
-        if shared { Ok(()) } else { memory::punch_hole(&self.file, span.offset, span.len) }
+        // The memory is the file's, not the mapping's. Where the program has closed it, it goes with the arena's last mapping.
+        match self.file.get() {
+            Ok(file) if !shared => memory::punch_hole(file, span.offset, span.len),
+            _ => Ok(()),
+        }
     }
 }

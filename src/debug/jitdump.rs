@@ -1,8 +1,7 @@
 //! A record of all code that was loaded, with the code and its lines, for `perf inject --jit`: the jitdump format
 //! (tools/perf/Documentation/jitdump-specification.txt in Linux).
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::fs::OpenOptions;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +10,7 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap};
 
 use super::failed;
 use crate::Error;
+use crate::os::held::Record;
 
 const MAGIC: u32 = 0x4A69_5444;
 const VERSION: u32 = 1;
@@ -29,7 +29,7 @@ const MACHINE: u32 = 183;
 
 pub(super) struct JitDump {
     path: PathBuf,
-    file: File,
+    file: Record,
     /// Each function that was loaded has a number.
     next: u64,
 }
@@ -43,7 +43,7 @@ impl JitDump {
 
     fn create_at(path: &Path) -> std::io::Result<Self> {
         // Readable, because it is mapped; new, because what is left of another process with this number is not ours.
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
         let mut header = Vec::new();
         for word in [MAGIC, VERSION, HEADER, MACHINE, 0, std::process::id()] {
             header.extend_from_slice(&word.to_le_bytes());
@@ -51,7 +51,6 @@ impl JitDump {
         header.extend_from_slice(&now().to_le_bytes());
         // No flags: times are of CLOCK_MONOTONIC.
         header.extend_from_slice(&0u64.to_le_bytes());
-        file.write_all(&header)?;
         // perf learns of the file by this mapping, which it records as it does all executable ones. It stays for the
         // life of the process.
         let page =
@@ -60,6 +59,8 @@ impl JitDump {
         unsafe {
             mmap(None, page, ProtFlags::PROT_READ | ProtFlags::PROT_EXEC, MapFlags::MAP_PRIVATE, &file, 0)?
         };
+        let mut file = Record::new(path, file)?;
+        file.add(&header)?;
         Ok(Self { path: path.into(), file, next: 0 })
     }
 
@@ -84,7 +85,7 @@ impl JitDump {
             code_load(&mut records, time, address, self.next, symbols.name(&function), code);
             self.next += 1;
         }
-        self.file.write_all(&records).map_err(failed(&self.path))
+        self.file.add(&records).map_err(failed(&self.path))
     }
 }
 

@@ -71,17 +71,32 @@ pub(crate) struct FileOnDisk {
 }
 
 /// What tells a file from another that has taken its place.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Identity {
     device: u64,
     inode: u64,
     size: u64,
     modified: (i64, i64),
+    /// When its status was, which no program can set.
+    changed: (i64, i64),
+}
+
+impl Identity {
+    /// Apart from what a link, a new name or other rights change.
+    fn as_written(self) -> Self {
+        Self { changed: (0, 0), ..self }
+    }
 }
 
 impl From<&Metadata> for Identity {
     fn from(of: &Metadata) -> Self {
-        Self { device: of.dev(), inode: of.ino(), size: of.size(), modified: (of.mtime(), of.mtime_nsec()) }
+        Self {
+            device: of.dev(),
+            inode: of.ino(),
+            size: of.size(),
+            modified: (of.mtime(), of.mtime_nsec()),
+            changed: (of.ctime(), of.ctime_nsec()),
+        }
     }
 }
 
@@ -93,8 +108,11 @@ impl FileOnDisk {
     /// The path, if the file is still the one that was loaded: another file's names would be wrong ones. Otherwise what
     /// is no path, and not empty, which would stand for the executable.
     pub(super) fn name(&self) -> CString {
-        let is_there =
-            || std::fs::metadata(&self.path).is_ok_and(|now| Some(Identity::from(&now)) == self.identity);
+        let is_there = || {
+            std::fs::metadata(&self.path).is_ok_and(|now| {
+                Some(Identity::from(&now).as_written()) == self.identity.map(Identity::as_written)
+            })
+        };
         let path = self.identity.and_then(|_| CString::new(self.path.as_os_str().as_bytes()).ok());
         let otherwise = || CString::new(format!("midflight: {} {}", self.module, self.version));
         path.filter(|_| is_there()).or_else(|| otherwise().ok()).unwrap_or_else(|| c"midflight".into())
@@ -112,6 +130,8 @@ impl Object {
 /// A version that is in the list, until this is dropped.
 pub(crate) struct Registered {
     object: Arc<Object>,
+    /// How many there had been when it came.
+    pub(super) number: u64,
 }
 
 impl Registered {
@@ -120,7 +140,7 @@ impl Registered {
         let mut loaded = lock();
         loaded.objects.insert(object.base, object.clone());
         loaded.added += 1;
-        Self { object }
+        Self { object, number: loaded.added }
     }
 }
 

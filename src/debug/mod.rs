@@ -79,10 +79,8 @@ impl Observers {
             frames: frames.map(FrameHeader::new),
             file,
         };
-        let for_gdb = (watched && self.tells_gdb()).then(|| {
-            let buffer = buffers::take(0).unwrap_or_default();
-            image.symbol_file(base, memory, buffer)
-        });
+        let for_gdb =
+            (watched && self.tells_gdb()).then(|| image.symbol_file(base, memory, buffers::take_vector()));
         Ok(Description { frames, object, for_gdb })
     }
 }
@@ -111,7 +109,7 @@ impl Description {
         let frames = frames.map(|section| unsafe { Frames::register(section, code) });
         let loaded = loaded::Registered::new(self.object);
         let gdb = self.for_gdb.map(|file| gdb::Registered::new(file.bytes));
-        Registration { _gdb: gdb, _loaded: loaded, _frames: frames }
+        Registration { _gdb: gdb, loaded, _frames: frames }
     }
 }
 
@@ -120,8 +118,15 @@ impl Description {
 pub(crate) struct Registration {
     // Dropped in this order, the reverse of that in which they were made.
     _gdb: Option<gdb::Registered>,
-    _loaded: loaded::Registered,
+    loaded: loaded::Registered,
     _frames: Option<Frames>,
+}
+
+impl Registration {
+    /// Greater than those of registrations before.
+    pub(crate) fn number(&self) -> u64 {
+        self.loaded.number
+    }
 }
 
 /// A file for profilers that cannot be written.

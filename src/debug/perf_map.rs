@@ -4,18 +4,18 @@
 //! It knows no time: when another version comes to lie where one was, perf has two names for an address. `jitdump`
 //! tells them apart.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::fs::OpenOptions;
 use std::path::PathBuf;
 
 use midflight_image::debug::Symbols;
 
 use super::failed;
 use crate::Error;
+use crate::os::held::Record;
 
 pub(super) struct PerfMap {
     path: PathBuf,
-    file: File,
+    file: Record,
 }
 
 impl PerfMap {
@@ -23,7 +23,8 @@ impl PerfMap {
     pub(super) fn create() -> Result<Self, Error> {
         // Not std::env::temp_dir: perf reads no variable.
         let path = PathBuf::from(format!("/tmp/perf-{}.map", std::process::id()));
-        let file = OpenOptions::new().create(true).append(true).open(&path).map_err(failed(&path))?;
+        let file = OpenOptions::new().create(true).append(true).open(&path);
+        let file = file.and_then(|file| Record::new(&path, file)).map_err(failed(&path))?;
         Ok(Self { path, file })
     }
 
@@ -37,6 +38,6 @@ impl PerfMap {
             lines.push(b'\n');
         }
         // One write, so that no other writer's line falls in between.
-        self.file.write_all(&lines).map_err(failed(&self.path))
+        self.file.add(&lines).map_err(failed(&self.path))
     }
 }

@@ -43,7 +43,7 @@ pub enum ErrorKind {
     Refused = -17,
     /// There is no earlier version.
     NoPreviousVersion = -18,
-    /// The frame is not open, or not this thread's, or of another generation. The C API only.
+    /// The frame is not open (C API), not this thread's (C API), or of a generation that does not have what was asked for.
     WrongFrame = -19,
     /// The file is not watched.
     NotWatched = -20,
@@ -102,6 +102,7 @@ impl Error {
             Self::DuplicateModule { .. } | Self::NoFiles => ErrorKind::InvalidArgument,
             Self::MissingFunctions { .. } | Self::Incompatible { .. } => ErrorKind::Incompatible,
             Self::NoSuchFunction { .. } => ErrorKind::NoSuchSymbol,
+            Self::NewerThanFrame { .. } => ErrorKind::WrongFrame,
             Self::NotLoaded { .. } => ErrorKind::NotLoaded,
             Self::StillImported { .. } => ErrorKind::InUse,
             Self::CodeMemory { .. } | Self::TooManySlots { .. } => ErrorKind::OutOfMemory,

@@ -101,6 +101,17 @@ pub enum Error {
         /// The symbol.
         symbol: String,
     },
+    /// An address was asked for in a frame whose generation does not have the function: called there, it would end the process.
+    NewerThanFrame {
+        /// The module.
+        module: String,
+        /// The symbol.
+        symbol: String,
+        /// The generation of the calling thread's frame.
+        frame: u64,
+        /// The current generation, which has it.
+        generation: u64,
+    },
     /// The module was asked for and is not loaded.
     NotLoaded {
         /// The module.
@@ -311,6 +322,11 @@ impl fmt::Display for Error {
             Self::NoSuchFunction { module, symbol } => {
                 write!(f, "module `{module}` exports no function `{symbol}`: check the name (C++ and Rust mangle theirs)")
             }
+            Self::NewerThanFrame { module, symbol, frame, generation } => write!(
+                f,
+                "this thread is in a frame of generation {frame}, which does not have `{symbol}` of module `{module}`; the \
+                 current one, {generation}, does: end the frame, ask again, and call it in frames that are opened after that"
+            ),
             Self::NotLoaded { module } => write!(f, "module `{module}` is not loaded"),
             Self::StillImported { module, by } => {
                 write!(f, "module `{module}` is called or needed by {}: unload them first, or with it", list(by))

@@ -6,10 +6,9 @@ use std::ptr;
 
 use libc::pthread_key_t;
 
-use super::ledger::{Call, Opaque, ledger};
+use super::ledger::{Call, Opaque, ledger, run_at_home};
 use super::places::{self, Id};
 use super::thread::{self, ThreadId};
-use crate::call::frame::Frame;
 
 type Destructor = unsafe extern "C" fn(*mut c_void);
 
@@ -82,14 +81,11 @@ pub(super) fn run_destructors(id: ThreadId) {
             ledger.mark(id, version, true);
             (version, Call { function, argument })
         };
-        // SAFETY: a module is loaded, so a generation was published.
-        let frame = unsafe { Frame::open() };
         // SAFETY: marked, so the version is there. POSIX has the value null when its destructor runs.
-        unsafe {
+        run_at_home(version, || unsafe {
             libc::pthread_setspecific(key, ptr::null());
             call.run();
-        }
-        drop(frame);
+        });
         ledger().mark(id, version, false);
     }
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::c_void;
 use std::mem::ManuallyDrop;
 use std::ptr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::blocks::Template;
 use super::keys::Key;
@@ -14,6 +14,8 @@ use super::places::Id;
 use super::process_exits::QuickExit;
 use super::tenant::Evicted;
 use super::thread::{Thread, ThreadId};
+use crate::call::home::{Home, at_home};
+use crate::call::live::{self, OwnTable};
 
 pub(super) struct Ledger {
     versions: BTreeMap<Id, Account>,
@@ -24,6 +26,8 @@ pub(super) struct Ledger {
     /// The keys that modules have made.
     pub(super) keys: BTreeMap<libc::pthread_key_t, Key>,
     pub(super) quick_exits: Vec<QuickExit>,
+    /// Versions whose first thread is new.
+    pub(super) new_with_threads: Vec<Id>,
     /// The C library has been asked to run them.
     pub(super) runs_quick_exits: bool,
 }
@@ -43,6 +47,10 @@ pub(super) struct Account {
     pub(super) exits: usize,
     /// It has registered anything for the C library to call.
     pub(super) registers: bool,
+    /// Where it belongs while it is not current.
+    pub(super) home: Option<Home>,
+    /// What its own threads call through, once there was one.
+    pub(super) table: Option<Arc<OwnTable>>,
     /// It is being retired: what was taken out of the threads, to be run.
     pub(super) evicted: Option<Vec<Evicted>>,
 }
@@ -61,6 +69,7 @@ static LEDGER: Mutex<Ledger> = Mutex::new(Ledger {
     count: 0,
     keys: BTreeMap::new(),
     quick_exits: Vec::new(),
+    new_with_threads: Vec::new(),
     runs_quick_exits: false,
 });
 
@@ -100,6 +109,16 @@ impl Ledger {
         self.threads.get_mut(&id).expect("the thread is there")
     }
 
+    /// Notes that a version has one more thread, which begins soon.
+    pub(super) fn add_thread(&mut self, id: Id) {
+        let account = self.version(id);
+        account.threads += 1;
+        if account.table.is_none() {
+            account.table = Some(OwnTable::new(account.home.as_ref()));
+            self.new_with_threads.push(id);
+        }
+    }
+
     /// Marks that a thread begins or ends running an exit function of a version. Threads that the version started are counted
     /// already.
     pub(super) fn mark(&mut self, thread: ThreadId, version: Id, begins: bool) {
@@ -135,14 +154,22 @@ impl Call {
     }
 }
 
-/// Has forks wait for the lock, so that a child, in which no other thread goes on, has it free and the ledger whole.
+/// Runs code of a version at its home. The version is marked, so that it stays.
+pub(super) fn run_at_home(version: Id, run: impl FnOnce()) {
+    at_home(|| ledger().version(version).home.clone(), run);
+}
+
+/// Has forks wait for the lock, and for that of the tables that follow publications, so that a child, in which no other thread goes on,
+/// has them free, and the ledger and the tables whole.
 pub(super) fn watch_forks() {
     thread_local! {
         /// No destructor, so it is there to the thread's very end.
-        static HELD: Cell<Option<ManuallyDrop<MutexGuard<'static, Ledger>>>> = const { Cell::new(None) };
+        static HELD: Cell<Option<ManuallyDrop<Held>>> = const { Cell::new(None) };
     }
+    type Held = (live::Lock, MutexGuard<'static, Ledger>);
     extern "C" fn before() {
-        HELD.set(Some(ManuallyDrop::new(ledger())));
+        let ledger = ledger();
+        HELD.set(Some(ManuallyDrop::new((live::lock(), ledger))));
     }
     extern "C" fn after() {
         drop(HELD.take().map(ManuallyDrop::into_inner));

@@ -21,6 +21,11 @@ pub(crate) mod threads;
 
 pub(crate) use tenant::Tenant;
 
+/// Takes the list of versions whose first thread is new since this was asked last.
+pub(crate) fn take_new_with_threads() -> Vec<places::Id> {
+    std::mem::take(&mut ledger::ledger().new_with_threads)
+}
+
 #[cfg(target_os = "linux")]
 use crate::debug::iterate;
 use crate::os::{spawn, thread_local};

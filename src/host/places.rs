@@ -9,10 +9,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub(crate) struct Id(pub(super) u32);
 
-/// By id, the place of each version: its first page in the upper 48 bits, its number of pages in the lower 16, 0 if it has
-/// none; in one word, so that no reader sees half a change. Chunk n is for 64 << n versions. Chunks stay.
+/// By id, the place of each version: its first page in the upper 36 bits (addresses have 48), its number of pages in the lower 28,
+/// 0 if it has none; in one word, so that no reader sees half a change. Chunk n is for 64 << n versions. Chunks stay.
 static CHUNKS: [OnceLock<Box<[AtomicU64]>>; 26] = [const { OnceLock::new() }; 26];
 const FIRST: usize = 64;
+
+/// How many bits the number of pages has: enough for the largest block (`code::MAX_BLOCK`).
+const PAGES: u32 = 28;
+const _: () = assert!(crate::code::MAX_BLOCK / PAGE < 1 << PAGES);
 
 /// The smallest page there is: places are multiples of it.
 const PAGE: usize = 4096;
@@ -24,15 +28,16 @@ pub(crate) fn find(address: usize) -> Option<Id> {
     let places = CHUNKS.iter().map_while(OnceLock::get).flatten();
     let within = |place: &AtomicU64| {
         let place = place.load(Ordering::Acquire);
-        page.wrapping_sub(place >> 16) < place & 0xffff
+        page.wrapping_sub(place >> PAGES) < place & ((1 << PAGES) - 1)
     };
     places.zip(0..).find(|(place, _)| within(place)).map(|(_, id)| Id(id))
 }
 
 /// Notes where a version is.
 pub(super) fn set(id: Id, base: usize, len: usize) {
-    debug_assert!(base.is_multiple_of(PAGE) && len.is_multiple_of(PAGE) && len / PAGE < 1 << 16);
-    place(id).store((base / PAGE) as u64 * (1 << 16) + (len / PAGE) as u64, Ordering::Release);
+    debug_assert!(base.is_multiple_of(PAGE) && len.is_multiple_of(PAGE) && len / PAGE < 1 << PAGES);
+    debug_assert!(base < 1 << 48);
+    place(id).store((base / PAGE) as u64 * (1 << PAGES) + (len / PAGE) as u64, Ordering::Release);
 }
 
 /// Notes that it is no longer there.
@@ -53,9 +58,9 @@ mod tests {
 
     #[test]
     fn addresses_are_found_while_their_version_is_there() {
-        // Ids in three chunks (those before them exist, as ids are given low first), and addresses that no mapping can have, so
+        // Ids in three chunks (those before them exist, as ids are given low first), and addresses that no mapping has here, so
         // that no other test is disturbed.
-        const HIGH: usize = 1 << 56;
+        const HIGH: usize = 1 << 47;
         let versions: Vec<_> = [5000, 5063, 5064, 5300].map(|id| (Id(id), HIGH + id as usize * PAGE)).into();
         (0..5000).for_each(|id| assert!(place(Id(id)).load(Ordering::Relaxed) >> 60 == 0));
         for (id, base) in &versions {
@@ -67,6 +72,10 @@ mod tests {
         }
         assert_eq!(find(versions[3].1 + PAGE), None);
         assert_eq!(find(versions[0].1 - 1), None);
+        // As long as the largest block.
+        set(versions[3].0, versions[3].1, crate::code::MAX_BLOCK);
+        assert_eq!(find(versions[3].1 + crate::code::MAX_BLOCK - 1), Some(versions[3].0));
+        assert_eq!(find(versions[3].1 + crate::code::MAX_BLOCK), None);
         for (id, _) in &versions {
             clear(*id);
         }

@@ -5,9 +5,8 @@
 use std::ffi::{c_int, c_void};
 use std::ptr;
 
-use super::ledger::{Call, Opaque, ledger};
+use super::ledger::{Call, Opaque, ledger, run_at_home};
 use super::places::{self, Id};
-use crate::call::frame::Frame;
 use crate::os::exit;
 
 type Function = unsafe extern "C" fn(*mut c_void);
@@ -60,27 +59,30 @@ fn register(
 
 /// The C library calls this when the process exits, or for a handle.
 ///
-/// A process that exits is inside a frame meanwhile: what the function calls in other modules is not freed. A retiring
-/// thread has its own table, and frees nothing.
+/// It runs at its version's home: what it calls in other modules is not freed meanwhile. A retiring thread is there already.
 unsafe extern "C" fn run(registered: *mut c_void, status: c_int) {
     // SAFETY: from `register`, once.
     let Registered { version, call, takes_status } =
         *unsafe { Box::from_raw(registered.cast::<Registered>()) };
-    let retiring = ledger().version(version).evicted.is_some();
-    // SAFETY: a module is loaded, so a generation was published.
-    let frame = (!retiring).then(|| unsafe { Frame::open() });
-    if takes_status {
-        // SAFETY: `on_exit` was given a function of this type. The version is there: it has an exit function that has not
-        // returned.
-        unsafe {
-            let function: unsafe extern "C" fn(c_int, *mut c_void) = std::mem::transmute(call.function);
-            function(status, call.argument.0);
+    let exit = || {
+        if takes_status {
+            // SAFETY: `on_exit` was given a function of this type. The version is there: it has an exit function that has
+            // not returned.
+            unsafe {
+                let function: unsafe extern "C" fn(c_int, *mut c_void) = std::mem::transmute(call.function);
+                function(status, call.argument.0);
+            }
+        } else {
+            // SAFETY: as above.
+            unsafe { call.run() };
         }
+    };
+    let retiring = ledger().version(version).evicted.is_some();
+    if retiring {
+        exit()
     } else {
-        // SAFETY: as above.
-        unsafe { call.run() };
+        run_at_home(version, exit)
     }
-    drop(frame);
     ledger().version(version).exits -= 1;
 }
 
@@ -149,11 +151,8 @@ extern "C" fn run_quick_exits(_: *mut c_void) {
             ledger.version(exit.version).exits += 1;
             exit
         };
-        // SAFETY: a module is loaded, so a generation was published. The version is there: it has an exit function running.
-        unsafe {
-            let _frame = Frame::open();
-            call.run();
-        }
+        // SAFETY: the version is there: it has an exit function running.
+        run_at_home(version, || unsafe { call.run() });
         ledger().version(version).exits -= 1;
     }
 }

@@ -13,6 +13,7 @@ use super::thread::{self, ROUNDS, Thread};
 use super::thread_exits::Exit;
 use super::thread_locals;
 use crate::Error;
+use crate::call::home::Home;
 use crate::os::exit;
 
 /// A version's part in threads and in the process. Dropping it takes the rest of that away: when the version's code is
@@ -65,6 +66,26 @@ impl Tenant {
         places::set(self.id, base, len);
     }
 
+    /// Where the version belongs from now on. None: it is current.
+    pub(crate) fn set_home(&self, home: Option<Home>) {
+        let mut ledger = ledger();
+        let account = ledger.version(self.id);
+        account.home = home;
+        if let Some(table) = &account.table {
+            table.settle(account.home.as_ref());
+        }
+    }
+
+    /// Where the version belongs. None while it is current.
+    pub(crate) fn home(&self) -> Option<Home> {
+        ledger().version(self.id).home.clone()
+    }
+
+    /// Whether it is this one.
+    pub(crate) fn is(&self, id: Id) -> bool {
+        self.id == id
+    }
+
     /// Whether code of it may still run though no frame is in it: threads that it started, exit functions. Then it is not
     /// to be freed yet.
     pub(crate) fn is_busy(&self) -> bool {
@@ -75,12 +96,14 @@ impl Tenant {
 
     /// Takes out of the threads what the version left in them, for [`Self::retire_threads`]. No frame is in it any more.
     ///
-    /// False, and nothing is taken, if a thread is running one of its exit functions: try again later. Threads that the version
-    /// itself started keep what they have until they are over.
+    /// False, and nothing is taken, if a thread is running one of its exit functions, or if this is one of its own threads: try
+    /// again later. Threads that the version itself started keep what they have until they are over.
     pub(crate) fn evict(&self) -> bool {
+        let own = thread::noted();
         let mut ledger = ledger();
+        let started_by = own.and_then(|own| ledger.threads.get(&own)).and_then(|thread| thread.started_by);
         let account = ledger.version(self.id);
-        if account.leaving > 0 {
+        if account.leaving > 0 || started_by == Some(self.id) {
             return false;
         }
         if account.evicted.is_some() {
@@ -88,7 +111,6 @@ impl Tenant {
         }
         let Ledger { threads, keys, .. } = &mut *ledger;
         let of_version = |key: &pthread_key_t| keys.get(key).is_some_and(|key| key.version == self.id);
-        let own = thread::noted();
         let mut all = Vec::new();
         let mut take = |thread: &mut Thread| {
             let exits: Vec<_> = thread.exits.extract_if(.., |exit| exit.version == self.id).collect();

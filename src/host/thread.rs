@@ -16,7 +16,8 @@ use super::places::Id;
 use super::thread_exits::{self, Exit};
 use crate::Error;
 use crate::arch::registers;
-use crate::call::frame;
+use crate::call::live::LIVE;
+use crate::call::{frame, home};
 use crate::os::{exit, thread as os_thread};
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -136,6 +137,8 @@ unsafe extern "C" fn end(_: *mut c_void) {
     gone.blocks.abandon();
     os_thread::set_noted(0);
     if let Some(version) = gone.started_by {
+        // The version may go with its last thread, and its table with it.
+        home::set_outer_table(LIVE.as_ptr());
         ledger.version(version).threads -= 1;
     }
     drop(ledger);

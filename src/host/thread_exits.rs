@@ -2,10 +2,9 @@
 
 use std::ffi::{c_int, c_void};
 
-use super::ledger::{Call, Opaque, ledger};
+use super::ledger::{Call, Opaque, ledger, run_at_home};
 use super::places::{self, Id};
 use super::thread::{self, ThreadId};
-use crate::call::frame::Frame;
 use crate::os::exit;
 
 pub(super) struct Exit {
@@ -58,7 +57,7 @@ pub(super) unsafe extern "C" fn register(
 
 /// Runs the calling thread's exit functions from this number on, the latest first, and those that they register.
 ///
-/// Each runs inside a frame: what it calls in other modules is not freed meanwhile.
+/// Each runs at its version's home: what it calls in other modules is not freed meanwhile.
 pub(super) fn run(id: ThreadId, from: usize) {
     loop {
         let exit = {
@@ -67,11 +66,8 @@ pub(super) fn run(id: ThreadId, from: usize) {
             ledger.mark(id, exit.version, true);
             exit
         };
-        // SAFETY: a module is loaded, so a generation was published.
-        let frame = unsafe { Frame::open() };
         // SAFETY: marked, so the version is there.
-        unsafe { exit.call.run() };
-        drop(frame);
+        run_at_home(exit.version, || unsafe { exit.call.run() });
         ledger().mark(id, exit.version, false);
     }
 }

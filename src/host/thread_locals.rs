@@ -96,7 +96,7 @@ mod tests {
         registers::with_each_way(|| {
             let tenant = Tenant::new(Some(of)).unwrap();
             // No code runs there.
-            tenant.settle(1 << 57, 4096);
+            tenant.settle(1 << 47, 4096);
             let descriptor = [0, tenant.host().tls_module << 32 | 8];
             std::thread::scope(|scope| {
                 scope.spawn(|| {

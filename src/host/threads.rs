@@ -10,6 +10,7 @@ use super::keys::THRD_ERROR;
 use super::ledger::{Opaque, ledger};
 use super::places::{self, Id};
 use super::thread;
+use crate::call::home;
 use crate::os::spawn;
 
 /// What asm/*/spawn.s goes on to when the thread has been noted.
@@ -29,7 +30,12 @@ struct Start {
 /// Notes that the calling thread, which begins, was started by a version. Its end takes that back.
 fn begin(version: Id) {
     let thread = thread::current();
-    ledger().thread(thread).started_by = Some(version);
+    let table = {
+        let mut ledger = ledger();
+        ledger.thread(thread).started_by = Some(version);
+        ledger.version(version).table.as_ref().expect("made with its first thread").as_ptr()
+    };
+    home::set_outer_table(table);
 }
 
 /// pthread_create(3), called from `caller`. The function may be the module's or one of a library's that goes on to the module.
@@ -48,7 +54,7 @@ pub(crate) unsafe extern "C" fn pthread_create(
             libc::pthread_create(thread, attributes, function, argument)
         };
     };
-    ledger().version(version).threads += 1;
+    ledger().add_thread(version);
     let start = Box::into_raw(Box::new(Start { version, function, argument: Opaque(argument) }));
     // SAFETY: as the caller asks; `arrive` takes what is passed here, once.
     let result = unsafe {
@@ -127,7 +133,7 @@ struct Wrapped {
 pub(crate) unsafe extern "C" fn wrap(state: *mut *mut c_void, caller: usize) -> usize {
     static FUNCTIONS: Functions = [destroy, delete, spawn::midflight_std_thread_entry];
     if let Some(version) = places::find(caller) {
-        ledger().version(version).threads += 1;
+        ledger().add_thread(version);
         // SAFETY: the unique_ptr that the module passes, by address as it is not trivial: one pointer, which is not null.
         unsafe {
             let inner = (*state).cast();

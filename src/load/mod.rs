@@ -159,12 +159,12 @@ impl<'l> Load<'l> {
     }
 
     /// What is to be kept of a file for later comparisons.
-    pub(crate) fn origin(&self, file: &mut ModuleFile) -> Option<Arc<Origin>> {
+    pub(crate) fn origin(&self, file: &mut ModuleFile) -> Arc<Origin> {
         let origin = match file.take_interface() {
             Some(interface) => Origin::from(interface),
-            None if self.loader.keep_files.load(Ordering::Relaxed) => Origin::of(file.take_contents()),
-            None => return None,
+            None if self.loader.keep_files.load(Ordering::Relaxed) => Origin::from(file.take_contents()),
+            None => Origin::from(file.on_disk()),
         };
-        Some(Arc::new(origin))
+        Arc::new(origin)
     }
 }

@@ -1,5 +1,6 @@
 //! A module's files: read once, named, parsed.
 
+use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -7,9 +8,10 @@ use std::sync::{Arc, OnceLock};
 use midflight_image::{Format, Image, Input, Machine};
 use midflight_interface::Interface;
 
+use crate::buffers::{self, Buffer};
 use crate::code::MAX_BLOCK;
 use crate::debug::Identity;
-use crate::{Error, buffers, files};
+use crate::{Error, arch, files};
 
 /// What a module is made of: a shared object; or object files and static archives, which are linked as they are loaded.
 ///
@@ -20,7 +22,25 @@ pub struct Source {
     files: Vec<PathBuf>,
     libraries: Vec<String>,
     /// What its one file holds, if that was read already.
-    content: Option<Vec<u8>>,
+    content: Option<Content>,
+}
+
+/// What a file holds, and which file it was.
+#[derive(Clone)]
+pub(crate) struct Content(Arc<(Buffer, Identity)>);
+
+impl PartialEq for Content {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Content {}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.0.fmt(f)
+    }
 }
 
 impl Source {
@@ -37,8 +57,8 @@ impl Source {
     }
 
     /// A file that was read already.
-    pub(crate) fn read(path: &Path, content: Vec<u8>) -> Self {
-        Self { content: Some(content), ..Self::from(path) }
+    pub(crate) fn read(path: &Path, content: Buffer, identity: Identity) -> Self {
+        Self { content: Some(Content(Arc::new((content, identity)))), ..Self::from(path) }
     }
 
     /// A library of the system that the module needs, such as `libstdc++.so.6`, or another module. Shared objects name theirs
@@ -55,14 +75,27 @@ impl<P: AsRef<Path>> From<P> for Source {
     }
 }
 
+/// What files hold, each with its name for messages.
+pub(crate) type Contents = Vec<(String, Arc<(Buffer, Identity)>)>;
+
+/// Files, as the readers of images take them.
+pub(super) fn inputs(contents: &Contents) -> Vec<Input<'_>> {
+    contents.iter().map(|(name, file)| Input { name: name.as_str(), bytes: &file.0 }).collect()
+}
+
+/// Where a module's files were, and which they were.
+pub(crate) struct OnDisk {
+    pub(super) files: Vec<(PathBuf, Identity)>,
+    pub(super) build_id: Option<Box<[u8]>>,
+}
+
 /// The bytes of a module, in private memory: what is checked is what is linked, whatever happens to the files meanwhile.
 pub(crate) struct ModuleFile {
     source: Source,
-    /// Of each file, with its name for messages.
-    contents: Vec<(String, Vec<u8>)>,
-    /// Of the first file.
-    identity: Option<Identity>,
+    contents: Contents,
     extent: Extent,
+    /// What the linker calls its content, once it was parsed and if that says.
+    build_id: OnceLock<Box<[u8]>>,
     /// What it says of itself, once somebody has asked.
     interface: OnceLock<Arc<Interface>>,
 }
@@ -84,19 +117,19 @@ impl ModuleFile {
             return Err(Error::NoFiles);
         }
         if let Some(content) = source.content.take() {
-            let contents = vec![(source.files[0].display().to_string(), content)];
-            return Ok(Self { source, contents, identity: None, extent, interface: OnceLock::new() });
+            let contents = vec![(source.files[0].display().to_string(), content.0)];
+            return Ok(Self::new(source, contents, extent));
         }
-        let mut identity = None;
         let read = |path: &PathBuf| match read(path, extent != Extent::Loaded) {
-            Ok((bytes, of)) => {
-                identity.get_or_insert(of);
-                Ok((path.display().to_string(), bytes))
-            }
+            Ok(read) => Ok((path.display().to_string(), Arc::new(read))),
             Err(source) => Err(Error::Read { path: path.clone(), source }),
         };
         let contents = source.files.iter().map(read).collect::<Result<_, _>>()?;
-        Ok(Self { source, contents, identity, extent, interface: OnceLock::new() })
+        Ok(Self::new(source, contents, extent))
+    }
+
+    fn new(source: Source, contents: Contents, extent: Extent) -> Self {
+        Self { source, contents, extent, build_id: OnceLock::new(), interface: OnceLock::new() }
     }
 
     /// Whether debuggers and profilers are to be told of it.
@@ -106,7 +139,7 @@ impl ModuleFile {
 
     /// Its files, as the readers of images take them.
     pub(crate) fn inputs(&self) -> Vec<Input<'_>> {
-        self.contents.iter().map(|(name, bytes)| Input { name: name.as_str(), bytes }).collect()
+        inputs(&self.contents)
     }
 
     /// Notes what it says of itself.
@@ -121,8 +154,20 @@ impl ModuleFile {
     }
 
     /// Takes out what the files hold, each with its name.
-    pub(crate) fn take_contents(&mut self) -> Vec<(String, Vec<u8>)> {
+    pub(crate) fn take_contents(&mut self) -> Contents {
         std::mem::take(&mut self.contents)
+    }
+
+    /// Where the files are, and which they were.
+    pub(crate) fn on_disk(&mut self) -> OnDisk {
+        let files = self.source.files.iter().zip(&self.contents);
+        OnDisk {
+            // The folder may be another by then.
+            files: files
+                .map(|(path, (_, file))| (std::path::absolute(path).unwrap_or_else(|_| path.clone()), file.1))
+                .collect(),
+            build_id: self.build_id.take(),
+        }
     }
 
     /// The file, or the first of them.
@@ -132,7 +177,7 @@ impl ModuleFile {
 
     /// Which file it was.
     pub(crate) fn identity(&self) -> Option<Identity> {
-        self.identity
+        self.contents.first().map(|(_, file)| file.1)
     }
 
     /// The libraries it needs: those its image names, and those its source adds.
@@ -146,6 +191,11 @@ impl ModuleFile {
         })?;
         let image = Image::parse_all(&self.inputs(), host, page_size as u64, MAX_BLOCK as u64);
         let image = image.map_err(|source| self.wrong(source))?;
+        image.check_processor(arch::levels::levels()).map_err(|source| self.wrong(source))?;
+        if let Some(id) = image.build_id() {
+            // Whoever was first has noted the same.
+            let _ = self.build_id.set(id.into());
+        }
         if cfg!(target_os = "macos") && image.format() == Format::Elf {
             let what = format!(
                 "{}: an ELF file, which macOS runs no code of: compile the module for arm64-apple-macos",
@@ -172,26 +222,30 @@ impl ModuleFile {
     }
 }
 
-impl Drop for ModuleFile {
-    fn drop(&mut self) {
-        self.contents.drain(..).for_each(|(_, bytes)| buffers::give_back(bytes));
-    }
-}
-
 /// The file as long as it is now, `whole` or as much as is loaded of it. One that shrinks meanwhile is an error; what is appended
 /// was not there.
-fn read(path: &Path, whole: bool) -> std::io::Result<(Vec<u8>, Identity)> {
-    let (mut file, metadata) = files::open(path)?;
+pub(super) fn read(path: &Path, whole: bool) -> std::io::Result<(Buffer, Identity)> {
+    let (held, metadata) = files::open(path)?;
+    let mut file = held.get()?;
     let length = metadata.len();
     // ELF's own tables number with 32 bits.
     let length = u32::try_from(length).map_err(|_| std::io::ErrorKind::FileTooLarge)? as usize;
-    let mut bytes = buffers::take(length)?;
-    let start = length.min(START);
-    file.read_exact(&mut bytes[..start])?;
-    if let Some(loaded) = Image::loaded_length(&bytes[..start]).filter(|_| !whole) {
-        bytes.truncate(start.max(usize::try_from(loaded).unwrap_or(length)));
-    }
-    file.read_exact(&mut bytes[start..])?;
+    let mut start = buffers::take(length.min(START))?;
+    file.read_exact(&mut start)?;
+    let loaded = Image::loaded_length(&start).filter(|_| !whole);
+    let loaded = loaded.and_then(|loaded| usize::try_from(loaded).ok()).unwrap_or(length);
+    let wanted = loaded.clamp(start.len(), length);
+    let bytes = if wanted == start.len() {
+        start
+    } else {
+        // No memory for what is not read.
+        let mut bytes = buffers::take(wanted)?;
+        bytes[..start.len()].copy_from_slice(&start);
+        file.read_exact(&mut bytes[start.len()..])?;
+        bytes
+    };
+    // What was read is another's, if the program has closed this one meanwhile.
+    held.get()?;
     Ok((bytes, Identity::from(&metadata)))
 }
 
@@ -211,6 +265,18 @@ pub(super) fn stem(file: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::stem;
+
+    /// This program is a file with much in it that is not loaded.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn there_is_memory_only_for_what_is_read() {
+        let path = std::env::current_exe().unwrap();
+        let (whole, identity) = super::read(&path, true).unwrap();
+        let (loaded, same) = super::read(&path, false).unwrap();
+        assert_eq!(whole.len() as u64, std::fs::metadata(&path).unwrap().len());
+        assert_eq!(Some(loaded.len() as u64), midflight_image::Image::loaded_length(&whole));
+        assert!(loaded.len() < whole.len() && whole.starts_with(&loaded) && identity == same);
+    }
 
     #[test]
     fn a_name_is_what_is_left_without_lib_and_so() {

@@ -1,12 +1,17 @@
 //! What files say of themselves, by content: read once for each, whatever the file is called and whenever it was written.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use midflight_image::{Input, Machine};
+use midflight_image::{Image, Input, Machine};
 use midflight_interface::Interface;
 use parking_lot::Mutex;
+
+use crate::debug::Identity;
+
+use super::file::{self, Contents, OnDisk, inputs};
 
 /// The machine that modules are for. On another none is loaded, so none is asked for.
 const HOST: Machine = match Machine::HOST {
@@ -95,12 +100,27 @@ fn digest(files: &[Input<'_>]) -> Digest {
     hasher.finalize().into()
 }
 
-/// What a version was made of: its files, until somebody asks what they say.
+/// What a version was made of, until somebody asks what that says.
 pub(crate) struct Origin(Mutex<Known>);
 
 enum Known {
-    Files(Vec<(String, Vec<u8>)>),
+    /// Files that were not kept. They may be there still.
+    OnDisk(OnDisk),
+    Files(Contents),
     Interface(Arc<Interface>),
+}
+
+/// Why it is not known what a version was made of.
+pub(crate) enum Unread {
+    Image(midflight_image::Error),
+    /// The files are not there as they were.
+    Gone(String),
+}
+
+impl From<midflight_image::Error> for Unread {
+    fn from(error: midflight_image::Error) -> Self {
+        Self::Image(error)
+    }
 }
 
 impl From<Arc<Interface>> for Origin {
@@ -109,30 +129,75 @@ impl From<Arc<Interface>> for Origin {
     }
 }
 
-impl Origin {
-    /// Files, each with its name.
-    pub(crate) fn of(files: Vec<(String, Vec<u8>)>) -> Self {
+impl From<Contents> for Origin {
+    fn from(files: Contents) -> Self {
         Self(Mutex::new(Known::Files(files)))
     }
+}
 
+impl From<OnDisk> for Origin {
+    fn from(files: OnDisk) -> Self {
+        Self(Mutex::new(Known::OnDisk(files)))
+    }
+}
+
+impl Origin {
     /// What the files say.
-    pub(crate) fn interface(
-        &self,
-        interfaces: &Interfaces,
-    ) -> Result<Arc<Interface>, midflight_image::Error> {
+    pub(crate) fn interface(&self, interfaces: &Interfaces) -> Result<Arc<Interface>, Unread> {
         let mut known = self.0.lock();
-        let files = match &*known {
+        let again;
+        let (files, build_id) = match &*known {
             Known::Interface(interface) => return Ok(interface.clone()),
-            Known::Files(files) => files,
+            Known::Files(files) => (files, None),
+            Known::OnDisk(files) => {
+                again = files.read()?;
+                (&again.0, again.1)
+            }
         };
-        let inputs: Vec<_> = files
-            .iter()
-            .map(|(name, bytes)| Input { name: name.as_str(), bytes: bytes.as_slice() })
-            .collect();
+        let inputs = inputs(files);
+        if let Some((id, path)) = build_id {
+            // The smallest page, and any size.
+            let image = Image::parse_all(&inputs, HOST, 4096, 1 << 40)?;
+            if image.build_id() != Some(id) {
+                return Err(gone(path));
+            }
+        }
         let interface = interfaces.of(&inputs, false, || Interface::read(&inputs, HOST))?;
         *known = Known::Interface(interface.clone());
         Ok(interface)
     }
+}
+
+/// Files that were read again; and if they may be others now, the number that the one file must have, and its path.
+type Again<'d> = (Contents, Option<(&'d [u8], &'d Path)>);
+
+impl OnDisk {
+    /// Reads the files again. One that was touched, copied or linked since is not known to be the same by its times.
+    fn read(&self) -> Result<Again<'_>, Unread> {
+        let mut contents = Contents::new();
+        let mut other = None;
+        for (path, identity) in &self.files {
+            let read = file::read(path, true).map_err(|_| gone(path))?;
+            // Before it was read and after.
+            let now = std::fs::metadata(path).map(|now| Identity::from(&now));
+            if read.1 != *identity || now.ok() != Some(*identity) {
+                other.get_or_insert(&**path);
+            }
+            contents.push((path.display().to_string(), Arc::new(read)));
+        }
+        let Some(path) = other else { return Ok((contents, None)) };
+        match (&*self.files, &self.build_id) {
+            ([_], Some(id)) => Ok((contents, Some((id, path)))),
+            _ => Err(gone(path)),
+        }
+    }
+}
+
+fn gone(path: &Path) -> Unread {
+    Unread::Gone(format!(
+        "{} is not any more what was loaded from it, and no copy was kept to compare with: validate loads, or have files kept",
+        path.display()
+    ))
 }
 
 #[cfg(test)]

@@ -9,13 +9,14 @@ mod hooks;
 mod indirect;
 mod interfaces;
 mod phases;
+mod sanitizers;
 mod stage;
 mod version;
 
 pub use file::Source;
 pub(crate) use file::{Extent, ModuleFile};
-pub(crate) use interfaces::{Interfaces, Origin};
+pub(crate) use interfaces::{Interfaces, Origin, Unread};
 pub(crate) use phases::Clock;
 pub use phases::Phases;
 pub(crate) use stage::{Code, Found, Libraries, Linked, Neighbours, Placed, bind, place};
-pub(crate) use version::{Version, Versions, dependencies_first};
+pub(crate) use version::{Version, Versions, callers_first, dependencies_first};

@@ -14,6 +14,7 @@ use super::exports::Exports;
 use super::file::stem;
 use super::hooks::Hooks;
 use super::indirect::Resolvers;
+use super::sanitizers;
 use super::{Clock, ModuleFile, Phases, Version};
 use crate::Error;
 use crate::code::{Block, CodeMemory, Draft, Shape};
@@ -48,6 +49,27 @@ impl Found {
     }
 }
 
+/// With these a module can change the protection of its own pages, or map something else over them: a guard page, a ring buffer, memory
+/// that it shares. What is mapped there is then no place for another version.
+const REMAPPING: &[&str] = &[
+    "mprotect",
+    "pkey_mprotect",
+    "mmap",
+    "mmap64",
+    "munmap",
+    "mremap",
+    "remap_file_pages",
+    "shmat",
+    "shmdt",
+    "madvise",
+    "process_madvise",
+    "mseal",
+    "syscall",
+    // By these it can have any of them.
+    "dlsym",
+    "dlvsym",
+];
+
 /// What a module's imports were bound to.
 pub(crate) struct Bound {
     /// In the order of the image's imports. Missing are those that nobody defines.
@@ -55,8 +77,8 @@ pub(crate) struct Bound {
     /// The neighbours' functions among them: (module, symbol).
     calls: BTreeSet<(Arc<str>, Box<str>)>,
     libraries: Vec<Library>,
-    /// It can change the protections of its pages.
-    protects: bool,
+    /// It can change what its pages are: see [`REMAPPING`].
+    remaps: bool,
     /// Libraries that it needs and that are not in the process. Empty unless only [`Libraries::Loaded`] are used.
     pub(crate) absent: Vec<String>,
 }
@@ -100,9 +122,16 @@ pub(crate) unsafe fn bind(
         bindings: Vec::new(),
         calls: BTreeSet::new(),
         libraries: Vec::new(),
-        protects: false,
+        remaps: false,
         absent: Vec::new(),
     };
+    if image.format() == Format::Elf {
+        let names =
+            image.imports().iter().map(|import| import.name).chain(needed.iter().map(|(_, name)| *name));
+        if let Some((symbol, reason)) = sanitizers::missing(names) {
+            return Err(Error::Convention { path: file.path().into(), symbol, reason });
+        }
+    }
     for (index, library) in needed {
         let Some(library) = here(library) else { continue };
         if libraries == Libraries::Loaded {
@@ -125,7 +154,7 @@ pub(crate) unsafe fn bind(
     }
 
     for import in image.imports() {
-        bound.protects |= matches!(import.name, "mprotect" | "pkey_mprotect" | "syscall");
+        bound.remaps |= REMAPPING.contains(&import.name);
         let one;
         let first: &[&str] = match import.from {
             Lookup::Anywhere => &modules,
@@ -279,7 +308,7 @@ impl<'i, 'f> Placed<'i, 'f> {
         let description = observers.lock().describe(image, on_disk, base, memory, file.observed(), frames)?;
         clock.lap(&mut phases.link);
         let mut block = draft.seal().map_err(|source| no_memory(file, source))?;
-        if bound.protects {
+        if bound.remaps {
             block.use_once();
         }
         tenant.settle(block.base(), block.len());
@@ -353,7 +382,7 @@ impl Linked<'_, '_> {
             initialised: AtomicBool::new(false),
             stays,
             origin: OnceLock::new(),
-            _registration: registration,
+            registration,
             tenant: self.tenant,
             block,
             _libraries: self.bound.libraries,

@@ -1,6 +1,6 @@
 //! A version: one loaded file of a module, and all that goes when it is freed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -11,9 +11,11 @@ use super::Origin;
 use super::exports::{Exported, Exports};
 use super::hooks::Hooks;
 use super::stage::Code;
+use crate::call::home::{Home, Key};
 use crate::code::Block;
 use crate::debug::Registration;
 use crate::host::Tenant;
+use crate::host::places::Id;
 use crate::os::library::Library;
 use crate::os::{Strings, arguments};
 use crate::unwind;
@@ -47,7 +49,7 @@ pub(crate) struct Version {
     /// What later versions are compared with, if that was kept.
     pub(super) origin: OnceLock<Arc<Origin>>,
     // Dropped in this order.
-    pub(super) _registration: Registration,
+    pub(super) registration: Registration,
     pub(super) tenant: Tenant,
     pub(super) block: Block,
     pub(super) _libraries: Vec<Library>,
@@ -92,13 +94,8 @@ impl Version {
         self.needs.iter().map(|module| &**module)
     }
 
-    /// Whether it depends on a module: calls it, or says that it needs it.
-    pub(crate) fn depends_on(&self, module: &str) -> bool {
-        self.dependencies().any(|on| on == module)
-    }
-
     /// The modules that it calls and those that it says it needs; some more than once.
-    fn dependencies(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn dependencies(&self) -> impl Iterator<Item = &str> {
         self.calls().map(|(module, _)| module).chain(self.needs())
     }
 
@@ -128,6 +125,11 @@ impl Version {
         let (base, len) = (self.block.base(), self.block.len());
         let ends_in_code = self.block.protection(len as u64 - 1) == Some(Protection::ReadExecute);
         base..base + len - usize::from(!ends_in_code)
+    }
+
+    /// Greater than those of versions that were linked before it.
+    pub(crate) fn order(&self) -> u64 {
+        self.registration.number()
     }
 
     /// Bytes of code memory.
@@ -163,6 +165,26 @@ impl Version {
         }
         // SAFETY: the constructors have run; the caller's promise.
         unsafe { self.hooks.init() }
+    }
+
+    /// Its module and number.
+    pub(crate) fn key(&self) -> Key {
+        (self.name.clone(), self.number)
+    }
+
+    /// Where it belongs from now on. None: it is current.
+    pub(crate) fn set_home(&self, home: Option<Home>) {
+        self.tenant.set_home(home);
+    }
+
+    /// Where it belongs, if it is not current.
+    pub(crate) fn home(&self) -> Option<Home> {
+        self.tenant.home()
+    }
+
+    /// Whether the host knows it by this id.
+    pub(crate) fn is_tenant(&self, id: Id) -> bool {
+        self.tenant.is(id)
     }
 
     /// Takes what it left in threads out of them, for [`Self::finalise`]. No frame is inside it any more. False if a thread
@@ -216,25 +238,78 @@ unsafe extern "C" {
     static environ: Strings;
 }
 
-/// The versions in an order in which each comes after those of them that it calls or needs; in a cycle, as given. Constructors run
-/// in this order, destructors in its reverse.
+/// Versions of different modules in an order in which each comes after those of them that it calls or needs; in a cycle, as given.
+/// Constructors run in this order.
 pub(crate) fn dependencies_first<'v>(versions: impl IntoIterator<Item = &'v Version>) -> Vec<&'v Version> {
-    fn visit<'v>(at: usize, all: &[&'v Version], seen: &mut [bool], order: &mut Vec<&'v Version>) {
-        if std::mem::replace(&mut seen[at], true) {
-            return;
+    let all: Vec<&Version> = versions.into_iter().collect();
+    let places: HashMap<&str, usize> = all.iter().enumerate().map(|(at, v)| (&**v.name(), at)).collect();
+    let dependencies = |at: usize| all[at].dependencies().filter_map(|name| places.get(name).copied());
+    in_order(all.len(), dependencies).into_iter().map(|at| all[at]).collect()
+}
+
+/// Versions that die together in an order in which each comes before those that are part of its home; in a cycle, as given backwards.
+/// Destructors run in this order.
+pub(crate) fn callers_first(versions: Vec<Version>) -> Vec<Version> {
+    let places: HashMap<Key, usize> = versions.iter().enumerate().map(|(at, v)| (v.key(), at)).collect();
+    let homes: Vec<_> = versions.iter().map(Version::home).collect();
+    let order = in_order(versions.len(), |at| {
+        let home = homes[at].as_ref();
+        home.map_or(Vec::new(), |home| home.nearest(|key| places.get(key).copied())).into_iter()
+    });
+    let mut versions: Vec<_> = versions.into_iter().map(Some).collect();
+    order.into_iter().rev().filter_map(|at| versions[at].take()).collect()
+}
+
+/// Numbers below `count` in an order in which each comes after its dependencies; in a cycle, as they are. Takes as long as there are
+/// numbers and dependencies, and a thread's stack does not bound how long a chain of them may be.
+fn in_order<D: Iterator<Item = usize>>(count: usize, dependencies: impl Fn(usize) -> D) -> Vec<usize> {
+    let (mut order, mut seen) = (Vec::with_capacity(count), vec![false; count]);
+    for start in 0..count {
+        if std::mem::replace(&mut seen[start], true) {
+            continue;
         }
-        for dependency in all[at].dependencies() {
-            // Of two versions of a module that die together, either will do.
-            if let Some(next) = all.iter().position(|version| &**version.name() == dependency) {
-                visit(next, all, seen, order);
+        // Those that are under way, each with its dependencies that were not looked at yet.
+        let mut path = vec![(start, dependencies(start))];
+        while let Some((at, rest)) = path.last_mut() {
+            match rest.find(|next| !seen[*next]) {
+                Some(next) => {
+                    seen[next] = true;
+                    path.push((next, dependencies(next)));
+                }
+                None => {
+                    order.push(*at);
+                    path.pop();
+                }
             }
         }
-        order.push(all[at]);
-    }
-    let all: Vec<&Version> = versions.into_iter().collect();
-    let (mut order, mut seen) = (Vec::with_capacity(all.len()), vec![false; all.len()]);
-    for at in 0..all.len() {
-        visit(at, &all, &mut seen, &mut order);
     }
     order
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::in_order;
+
+    #[test]
+    fn each_comes_after_its_dependencies() {
+        let dependencies: [&[usize]; 6] = [&[2, 1], &[3], &[3, 1], &[], &[4, 0], &[5]];
+        let order = in_order(6, |at| dependencies[at].iter().copied());
+        assert_eq!(order, [3, 1, 2, 0, 4, 5]);
+        let cycle: [&[usize]; 3] = [&[1], &[2], &[0]];
+        assert_eq!(in_order(3, |at| cycle[at].iter().copied()), [2, 1, 0]);
+    }
+
+    #[test]
+    fn a_long_chain_is_followed_once_and_on_any_stack() {
+        const LENGTH: usize = 200_000;
+        let asked = Cell::new(0);
+        let order = in_order(LENGTH, |at| {
+            asked.set(asked.get() + 1);
+            Some(at + 1).filter(|next| *next < LENGTH).into_iter()
+        });
+        assert!(order.into_iter().eq((0..LENGTH).rev()));
+        assert_eq!(asked.get(), LENGTH);
+    }
 }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use midflight_interface::{Interface, Report, Verdict};
 
-use super::staging::{Candidate, Staging};
+use super::candidates::{Candidate, Candidates, NewExporters};
+use super::staging::Staging;
 use super::state::State;
 use crate::Error;
-use crate::module::{Interfaces, Libraries, Origin, bind};
+use crate::module::{Interfaces, Libraries, Origin, Unread, bind};
 
 /// How a file compares with the version of its module that is loaded.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -40,14 +41,18 @@ pub(crate) struct Missing {
 }
 
 impl State {
-    /// The candidate's imports that nobody defines.
-    pub(crate) fn missing(&mut self, candidates: &[Candidate<'_>], at: usize) -> Result<Missing, Error> {
-        let Candidate { file, image, name } = &candidates[at];
-        let mut staging = Staging { candidates, state: self, dry: true };
-        // SAFETY: no library is loaded.
-        let bound = unsafe { bind(file, image, name, Libraries::Loaded, &mut staging) }?;
-        let symbols = bound.missing(image).map(|import| import.name.to_owned()).collect();
-        Ok(Missing { symbols, absent: bound.absent })
+    /// Of each of the candidates, its imports that nobody defines.
+    pub(crate) fn missing(&mut self, candidates: &Candidates<'_>) -> Result<Vec<Missing>, Error> {
+        let new = NewExporters::of(candidates);
+        let missing = |candidate: &Candidate<'_>| {
+            let Candidate { file, image, name } = candidate;
+            let mut staging = Staging { new: &new, state: self, dry: true };
+            // SAFETY: no library is loaded.
+            let bound = unsafe { bind(file, image, name, Libraries::Loaded, &mut staging) }?;
+            let symbols = bound.missing(image).map(|import| import.name.to_owned()).collect();
+            Ok(Missing { symbols, absent: bound.absent })
+        };
+        candidates.iter().map(missing).collect()
     }
 }
 
@@ -69,7 +74,11 @@ pub(crate) fn compare(
             reason: None,
             ..new.compare(new, LISTED)
         },
-        Some((_, Some(origin))) => origin.interface(interfaces)?.compare(new, LISTED),
+        Some((_, Some(origin))) => match origin.interface(interfaces) {
+            Ok(interface) => interface.compare(new, LISTED),
+            Err(Unread::Gone(reason)) => unknown(reason),
+            Err(Unread::Image(error)) => return Err(error),
+        },
         Some((number, None)) => {
             let reason = format!("of version {number}, which is loaded, no file was kept to compare with");
             unknown(reason)

@@ -5,12 +5,15 @@
 //! the modules that it changes.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
-use crate::module::{Found, Version};
+use super::state::Next;
+use crate::module::Found;
 
 /// Answers that are kept; past that, none is. They are looked at for every module that is published.
 const KEPT: usize = 4096;
+
+/// Modules that a publication may change for the answers to be corrected.
+const CORRECTED: usize = 64;
 
 /// Exporters of symbols among the current versions.
 #[derive(Default)]
@@ -30,11 +33,17 @@ impl Exporters {
         &self.known[symbol]
     }
 
-    /// A module is at another version now, or not loaded.
-    pub(crate) fn changed(&mut self, module: &Arc<str>, version: Option<&Version>) {
+    /// Modules are at other versions now, or not loaded.
+    pub(crate) fn changed(&mut self, next: &Next) {
+        // To correct each answer for each module would cost more than to ask anew.
+        if next.len() > CORRECTED {
+            self.known.clear();
+        }
         for (symbol, exporters) in &mut self.known {
-            exporters.retain(|found| found.module != *module);
-            exporters.extend(version.and_then(|version| Found::of(version, symbol)));
+            for (module, version) in next {
+                exporters.retain(|found| found.module != *module);
+                exporters.extend(version.as_ref().and_then(|version| Found::of(version, symbol)));
+            }
         }
     }
 }

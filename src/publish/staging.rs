@@ -1,19 +1,19 @@
 //! Loading behind the runtime's lock: from parsed files to the publication of their versions.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use midflight_image::{ExportKind, Image};
 use parking_lot::Mutex;
 
+use super::candidates::{Candidate, Candidates, NewExporters};
 use super::publication::{ModuleVersion, Publication};
-use super::retirement::with_table;
 use super::state::{Module, Published, State, current, synchronise_cores};
 use super::tables::{Change, Table};
 use crate::Error;
+use crate::call::home::with_table;
 use crate::load::Load;
 use crate::module::{
-    Clock, Code, Found, Libraries, Linked, ModuleFile, Neighbours, Phases, Placed, Version, Versions, bind,
+    Clock, Code, Found, Libraries, Linked, Neighbours, Phases, Placed, Version, Versions, bind,
     dependencies_first, place,
 };
 use crate::quiescence::Caller;
@@ -53,42 +53,14 @@ impl Drop for Pending<'_> {
     }
 }
 
-/// A file that was read, parsed and named: what a version may be made of.
-pub(crate) struct Candidate<'f> {
-    pub(crate) file: &'f ModuleFile,
-    pub(crate) image: Image<'f>,
-    pub(crate) name: Arc<str>,
-}
-
-impl<'f> Candidate<'f> {
-    pub(crate) fn new(file: &'f ModuleFile, page_size: usize) -> Result<Self, Error> {
-        let image = file.parse(page_size)?;
-        let name = file.name(&image)?.into();
-        Ok(Self { file, image, name })
-    }
-}
-
-/// That they are of different modules.
-pub(crate) fn check_names(candidates: &[Candidate<'_>]) -> Result<(), Error> {
-    let mut files = BTreeMap::new();
-    for candidate in candidates {
-        if let Some(first) = files.insert(&candidate.name, candidate.file) {
-            let paths = [first.path().into(), candidate.file.path().into()];
-            return Err(Error::DuplicateModule { module: candidate.name.to_string(), paths });
-        }
-    }
-    Ok(())
-}
-
 /// Versions that are linked and known to nobody, and of each its code as it was linked, if that is to be compared.
 type Staged = (Versions, Vec<Code>);
 
 impl State {
     /// That the modules which the candidates say they need are loaded, or among them.
-    fn check_needs(&self, candidates: &[Candidate<'_>]) -> Result<(), Error> {
-        let is_there =
-            |name: &str| candidates.iter().any(|other| &*other.name == name) || self.loaded(name).is_ok();
-        for candidate in candidates {
+    fn check_needs(&self, candidates: &Candidates<'_>) -> Result<(), Error> {
+        let is_there = |name: &str| candidates.has(name) || self.loaded(name).is_ok();
+        for candidate in candidates.iter() {
             if let Some(missing) = candidate.image.needs().find(|name| !is_there(name)) {
                 return Err(Error::MissingModule {
                     path: candidate.file.path().into(),
@@ -106,7 +78,7 @@ impl State {
     /// As for [`crate::Runtime::load`], of each file.
     pub(crate) unsafe fn load(
         &mut self,
-        candidates: &[Candidate<'_>],
+        candidates: &Candidates<'_>,
         load: &Load<'_>,
         caller: &Caller<'_>,
         mut phases: Phases,
@@ -120,6 +92,7 @@ impl State {
         load.reached(70)?;
         let changes = self.next_bindings(&versions);
         let table = self.tables.with(&changes);
+        self.settle(&versions);
         // Before any constructor runs or starts a thread: an address dependency orders data, not instruction fetch.
         if let Err(error) = synchronise_cores() {
             self.tables.take_back(table, &changes);
@@ -145,14 +118,15 @@ impl State {
     }
 
     /// Says what a load would say up to the constructors. Nothing is published or run, and no library is loaded.
-    pub(crate) fn rehearse(&mut self, candidates: &[Candidate<'_>], load: &Load<'_>) -> Result<(), Error> {
+    pub(crate) fn rehearse(&mut self, candidates: &Candidates<'_>, load: &Load<'_>) -> Result<(), Error> {
         self.check_needs(candidates)?;
         let bytes: usize = candidates.iter().map(|candidate| candidate.image.span() as usize).sum();
         self.check_room(bytes)?;
         let mut placed = Vec::with_capacity(candidates.len());
-        for candidate in candidates {
+        let new = NewExporters::of(candidates);
+        for candidate in candidates.iter() {
             let Candidate { file, image, name } = candidate;
-            let mut staging = Staging { candidates, state: self, dry: false };
+            let mut staging = Staging { new: &new, state: self, dry: false };
             // SAFETY: no library is loaded.
             let bound = unsafe { bind(file, image, name, Libraries::Loaded, &mut staging) }?;
             let calls: Vec<_> = bound.calls().map(|(m, s)| (m.to_owned(), s.to_owned())).collect();
@@ -164,10 +138,9 @@ impl State {
                 whole.then(|| place(file, image, bound, &mut self.memory, false)).transpose()?,
             ));
         }
+        let staying = self.current().filter(|version| !candidates.has(version.name()));
+        let callers: Vec<_> = staying.map(|version| &**version).collect();
         for (candidate, _, _) in &placed {
-            let is_new = |name: &str| candidates.iter().any(|candidate| &*candidate.name == name);
-            let staying = self.current().filter(|version| !is_new(version.name())).map(|version| &**version);
-            let callers: Vec<_> = staying.chain(self.retirement.kept()).collect();
             let of_module = |symbol: &str, (m, s): (&str, &str)| m == &*candidate.name && s == symbol;
             let is_called = |symbol: &str| {
                 callers.iter().flat_map(|v| v.calls()).any(|call| of_module(symbol, call))
@@ -192,16 +165,17 @@ impl State {
     /// As for [`bind`] and [`Linked::finish`].
     unsafe fn stage(
         &mut self,
-        candidates: &[Candidate<'_>],
+        candidates: &Candidates<'_>,
         load: &Load<'_>,
         clock: &mut Clock,
         phases: &mut Phases,
     ) -> Result<Staged, Error> {
         let compare = load.options.verify;
         let mut placed = Vec::with_capacity(candidates.len());
-        for candidate in candidates {
+        let new = NewExporters::of(candidates);
+        for candidate in candidates.iter() {
             let Candidate { file, image, name } = candidate;
-            let mut staging = Staging { candidates, state: self, dry: false };
+            let mut staging = Staging { new: &new, state: self, dry: false };
             // SAFETY: the caller accepts the constructors of needed libraries.
             let bound = unsafe { bind(file, image, name, Libraries::Load, &mut staging) }?;
             clock.lap(&mut phases.bind);
@@ -231,9 +205,20 @@ impl State {
     /// Ends what was initialised and is not published.
     fn abandon(&mut self, versions: Versions, table: Table, changes: &[Change]) {
         let staged = versions.into_iter().filter_map(Arc::into_inner).collect();
-        // SAFETY: nobody was told of them; the table has what they call.
-        unsafe { self.retirement.bury(staged, table.entries()) };
         self.tables.take_back(table, changes);
+        // SAFETY: nobody was told of them.
+        unsafe { self.bury(staged) };
+    }
+
+    /// Until they are published, they belong with each other and with what stays.
+    fn settle(&self, staged: &Versions) {
+        let names: HashMap<&str, &Version> =
+            staged.iter().map(|version| (&**version.name(), &**version)).collect();
+        let find = |name: &str| {
+            names.get(name).copied().or_else(|| self.loaded(name).ok().map(|version| &**version))
+        };
+        let homes = self.homes_of(staged.iter().map(|version| &**version), find);
+        staged.iter().zip(homes).for_each(|(version, home)| version.set_home(Some(home)));
     }
 
     /// That the code of what was published is what was linked. If not, publishes what was replaced again, if that was asked for.
@@ -259,16 +244,6 @@ impl State {
             };
         Err(Error::Integrity { path, module, offset, rolled_back })
     }
-}
-
-impl Candidate<'_> {
-    fn function(&self, symbol: &str) -> bool {
-        self.image.export(symbol).is_some_and(|export| is_function(export.kind))
-    }
-}
-
-fn is_function(kind: ExportKind) -> bool {
-    matches!(kind, ExportKind::Function | ExportKind::Indirect)
 }
 
 fn link<'i, 'f>(
@@ -305,27 +280,24 @@ unsafe fn initialise(versions: &Versions, table: &Table, load: &Load<'_>) -> Res
 }
 
 /// The next generation as a module that is being linked into it sees it: the new files first, else what stays.
-pub(super) struct Staging<'n, 'f> {
-    pub(super) candidates: &'n [Candidate<'f>],
-    pub(super) state: &'n mut State,
+pub(super) struct Staging<'s, 'n, 'f> {
+    pub(super) new: &'s NewExporters<'n, 'f>,
+    pub(super) state: &'s mut State,
     /// Nothing is to be called: no trampoline is needed.
     pub(super) dry: bool,
 }
 
-impl Neighbours for Staging<'_, '_> {
+impl Neighbours for Staging<'_, '_, '_> {
     fn is_module(&self, name: &str) -> bool {
-        is_among(self.candidates, name) || self.state.loaded(name).is_ok()
+        self.new.candidates().has(name) || self.state.loaded(name).is_ok()
     }
 
     fn exporters(&mut self, symbol: &str, from: &str) -> Vec<Found> {
-        let candidates = self.candidates;
-        let new = candidates.iter().filter_map(|candidate| {
-            let export = candidate.image.export(symbol)?;
-            Some(Found { module: candidate.name.clone(), function: is_function(export.kind) })
-        });
+        let candidates = self.new.candidates();
         let State { exporters, modules, .. } = &mut *self.state;
         let ask = || current(modules).filter_map(|version| Found::of(version, symbol)).collect();
-        let staying = exporters.of(symbol, ask).iter().filter(|found| !is_among(candidates, &found.module));
+        let staying = exporters.of(symbol, ask).iter().filter(|found| !candidates.has(&found.module));
+        let new = self.new.find(symbol).into_iter();
         new.chain(staying.cloned()).filter(|found| &*found.module != from).collect()
     }
 
@@ -336,8 +308,4 @@ impl Neighbours for Staging<'_, '_> {
         let slot = self.state.slot(module, symbol, false)?;
         Ok(self.state.trampolines.trampoline(slot))
     }
-}
-
-fn is_among(candidates: &[Candidate<'_>], name: &str) -> bool {
-    candidates.iter().any(|candidate| &*candidate.name == name)
 }

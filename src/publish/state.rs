@@ -1,6 +1,6 @@
 //! The publisher's state: what is loaded, and the next generation in the making.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,12 +11,14 @@ use super::publication::{ModuleVersion, Publication};
 use super::quiescent::Quiescence;
 use super::retirement::{Collected, Retirement};
 use super::tables::{Change, Table, Tables};
-use crate::call::frame::{DISPATCH, Made};
-use crate::call::live::{LIVE, MAX_SLOTS};
+use crate::call::frame::{DISPATCH, Made, in_open_frame};
+use crate::call::home::{Home, Place, World};
+use crate::call::live::{self, LIVE, MAX_SLOTS};
 use crate::call::slots::SlotTable;
 use crate::call::trampolines::Trampolines;
 use crate::call::versions;
 use crate::code::{Backing, CodeMemory};
+use crate::host;
 use crate::module::{Origin, Phases, Version};
 use crate::os::{barrier, memory};
 use crate::quiescence::Caller;
@@ -154,11 +156,7 @@ impl State {
         let versions = || next.values().flatten();
         versions().try_for_each(|version| self.check_version(version, &next))?;
         versions().try_for_each(|version| self.check_calls(version, &next))?;
-        // Those that stay have not changed since, and did not call them then.
-        let gone = next.iter().filter(|(_, version)| version.is_none()).map(|(name, _)| name);
-        for name in gone.clone() {
-            self.check_callers(name, self.retirement.kept())?;
-        }
+        // What those call that stay is there: they have not changed since.
         let mut changes = Vec::new();
         for (name, version) in &next {
             self.bind_slots(name, version.as_deref(), &mut changes);
@@ -182,10 +180,10 @@ impl State {
     }
 
     /// That the version has all that the program declares of its module, and that the modules of the generation which `next` leads
-    /// to and the retained versions call.
+    /// to call. Versions that are not current call what is at their homes.
     pub(super) fn check_version(&self, version: &Version, next: &Next) -> Result<(), Error> {
         let staying = || self.current().filter(|version| !next.contains_key(version.name()));
-        let callers = || staying().chain(next.values().flatten()).map(|v| &**v).chain(self.retirement.kept());
+        let callers = || staying().chain(next.values().flatten());
         let is_called =
             |symbol: &str| callers().flat_map(|v| v.calls()).any(|call| call == (&**version.name(), symbol));
         let has = |symbol: &str| version.function(symbol).is_some();
@@ -247,16 +245,17 @@ impl State {
         synchronise_cores()?;
         let unbound = |slot| self.trampolines.unbound(slot);
         self.tables.extend((covered..self.trampolines.len()).map(unbound));
-        for slot in covered..self.trampolines.len() {
-            LIVE.set(slot as usize, unbound(slot));
-        }
+        live::follow((covered..self.trampolines.len()).map(|slot| (slot, unbound(slot))));
         Ok(())
     }
 
     /// The index of a slot, which has its code.
     pub(super) fn slot(&mut self, module: &str, symbol: &str, promised: bool) -> Result<u32, Error> {
         if self.slots.get(module, symbol).is_none() {
-            self.cover_slots((self.slots.len() + 1).min(MAX_SLOTS as u32))?;
+            // With some to spare: who has a frame open meanwhile, and is given the address of a new slot by somebody else, comes to
+            // its unbound stub, which says so.
+            const SPARE: u32 = 64;
+            self.cover_slots((self.slots.len() + 1 + SPARE).min(MAX_SLOTS as u32))?;
         }
         self.slots.insert(module, symbol, promised)
     }
@@ -265,12 +264,12 @@ impl State {
     /// call, some of which may be new.
     pub(super) fn next_bindings(&self, staged: &[Arc<Version>]) -> Vec<Change> {
         let mut changes = Vec::new();
-        let changed = staged.iter().map(|version| &**version.name());
         let called = staged.iter().flat_map(|version| version.calls()).map(|(module, _)| module);
-        for module in changed.chain(called).collect::<BTreeSet<_>>() {
-            let staged = staged.iter().find(|version| &**version.name() == module);
-            let version = staged.or_else(|| self.loaded(module).ok()).map(|version| &**version);
-            self.bind_slots(module, version, &mut changes);
+        let mut next: BTreeMap<&str, Option<&Arc<Version>>> =
+            called.map(|module| (module, self.loaded(module).ok())).collect();
+        next.extend(staged.iter().map(|version| (&**version.name(), Some(version))));
+        for (module, version) in next {
+            self.bind_slots(module, version.map(|version| &**version), &mut changes);
         }
         changes
     }
@@ -284,6 +283,39 @@ impl State {
         }
     }
 
+    /// Where versions belong among those that `find` finds: what they call there, and what these go on to.
+    pub(super) fn homes_of<'v>(
+        &self,
+        versions: impl IntoIterator<Item = &'v Version>,
+        find: impl Fn(&str) -> Option<&'v Version>,
+    ) -> impl Iterator<Item = Home> {
+        let mut reached: Vec<&Version> = versions.into_iter().collect();
+        let count = reached.len();
+        let mut places: HashMap<&str, usize> =
+            reached.iter().enumerate().map(|(at, version)| (&**version.name(), at)).collect();
+        let mut world = Vec::with_capacity(count);
+        while let Some(&version) = reached.get(world.len()) {
+            let mut own = Vec::new();
+            if world.len() < count {
+                self.bind_slots(version.name(), Some(version), &mut own);
+            }
+            let mut needs = Vec::new();
+            for needed in version.dependencies().collect::<BTreeSet<_>>() {
+                let Some(found) = find(needed) else { continue };
+                needs.push(*places.entry(found.name()).or_insert_with(|| {
+                    reached.push(found);
+                    reached.len() - 1
+                }));
+            }
+            let calls = version.calls().filter_map(|(module, symbol)| {
+                let target = find(module)?.function(symbol)?;
+                Some((self.slots.get(module, symbol)?.index, target))
+            });
+            world.push(Place { key: version.key(), own: own.into(), calls: calls.collect(), needs });
+        }
+        World(world).homes(count)
+    }
+
     /// Publishes a table that was made with these changes, and the modules that they are about. Takes as long as those are many,
     /// whatever else is loaded.
     pub(super) fn publish(&mut self, table: Table, changes: &[Change], next: Next) -> Published {
@@ -291,9 +323,15 @@ impl State {
         let held: Vec<_> = self.retirement.held().chain([self.generation]).collect();
         let number = |version: &Option<Arc<Version>>| version.as_ref().map(|version| version.number());
         versions::note(generation, &held, next.iter().map(|(name, version)| (name.clone(), number(version))));
+        // Before anybody sees a generation without them.
+        let loaded = |name: &str| self.loaded(name).ok().map(|version| &**version);
+        let replaced: Vec<_> = next.keys().filter_map(|name| loaded(name)).collect();
+        let homes = self.homes_of(replaced.iter().copied(), loaded);
+        replaced.iter().zip(homes).for_each(|(version, home)| version.set_home(Some(home)));
         let mut live = Vec::with_capacity(changes.len());
         let (entries, changes) =
             self.tables.publish(table, changes, |slot, target| live.push((slot, target)));
+        let live = self.in_order(live, &next);
         let made = Made::new(changes, &entries);
         let publisher = &mut self.retirement.publisher;
         // SAFETY: the process's one publisher, behind the runtime's lock.
@@ -303,18 +341,17 @@ impl State {
         let at = Instant::now();
         // SAFETY: as above, and this is the next.
         self.generation = unsafe { DISPATCH.publish(publisher, new) };
-        for (slot, target) in live {
-            LIVE.set(slot as usize, target);
-        }
+        live::follow(live);
         let publish = at.elapsed();
 
         debug_assert_eq!(self.generation, generation);
+        self.exporters.changed(&next);
         let mut before = Vec::with_capacity(next.len());
         for (name, version) in next {
-            self.exporters.changed(&name, version.as_deref());
             let module = self.modules.entry(name.clone()).or_default();
             let replaced = module.current.take();
             if let Some(version) = version {
+                version.set_home(None);
                 module.versions = module.versions.max(version.number());
                 self.bytes += version.bytes();
                 let since = self.retirement.restore(&version).unwrap_or(generation);
@@ -327,7 +364,35 @@ impl State {
             before.push((name, replaced.map(|current| current.version)));
         }
         self.history.push(generation, &before);
+        self.follow_threads();
         Published { generation, at, publish, before }
+    }
+
+    /// The changes of a publication in the order in which the live table follows: nobody who calls through it meanwhile finds a slot
+    /// unbound that what he has called goes on to. What is new comes first, and what is gone last; and that stays bound as long as a
+    /// version may run that calls it.
+    fn in_order(&self, changes: Vec<Change>, next: &Next) -> Vec<Change> {
+        let unbound = |slot: u32| self.trampolines.unbound(slot);
+        let (gone, mut ordered): (Vec<Change>, Vec<Change>) =
+            changes.into_iter().partition(|&(slot, target)| target == unbound(slot));
+        ordered.sort_by_key(|&(slot, _)| LIVE.get(slot as usize) != unbound(slot));
+        if gone.is_empty() {
+            return ordered;
+        }
+        let replaced = next.keys().filter_map(|name| self.loaded(name).ok()).map(|version| &**version);
+        let (called, _) = Home::of_all(self.retirement.remaining().chain(replaced).filter_map(Version::home));
+        ordered.extend(gone.into_iter().filter(|(slot, _)| !called.contains(slot)));
+        ordered
+    }
+
+    /// Modules that are called by threads of other modules' are called outside of frames.
+    fn follow_threads(&mut self) {
+        for id in host::take_new_with_threads() {
+            let version = self.current().find(|version| version.is_tenant(id));
+            if let Some(name) = version.map(|version| version.name().clone()) {
+                self.follow(self.called_by(&name));
+            }
+        }
     }
 
     /// Sees to it that so many more bytes of code memory may be used.
@@ -424,12 +489,14 @@ impl State {
 
     /// Frees the versions that no thread can be inside any more, and the retained ones if the caller vouches for those.
     pub(crate) fn collect(&mut self, with_retained: bool) -> Collected {
+        self.follow_threads();
+        let ended = self.retirement.end_lingering();
         let mut dying = self.retirement.collect(|table| self.tables.keep(table));
         if with_retained {
             dying.extend(self.retirement.take_retained());
         }
         // SAFETY: no thread is inside them.
-        let freed = self.retirement.end_lingering() + unsafe { self.bury(dying) };
+        let freed = ended + unsafe { self.bury(dying) };
         self.retirement.report(freed)
     }
 
@@ -451,24 +518,25 @@ impl State {
         Ok(report)
     }
 
-    /// Ends versions and frees them, and returns how many it freed. A destructor calls what dies with it, else what is current.
+    /// Ends versions and frees them, but for those that others need, and returns how many it freed.
     ///
     /// # Safety
     ///
     /// No thread is inside them.
-    unsafe fn bury(&mut self, dying: Vec<Version>) -> usize {
-        if dying.is_empty() {
-            return 0;
-        }
-        let mut changes = Vec::new();
-        for version in &dying {
-            self.bind_slots(version.name(), Some(version), &mut changes);
-        }
-        let table = self.tables.with(&changes);
-        // SAFETY: the caller's promise; the table is whole, and its targets are of versions dying or current.
-        let freed = unsafe { self.retirement.bury(dying, table.entries()) };
-        self.tables.take_back(table, &changes);
-        freed
+    pub(super) unsafe fn bury(&mut self, dying: Vec<Version>) -> usize {
+        let dying = self.retirement.release(dying);
+        let Self { retirement, tables, trampolines, .. } = self;
+        // What was left bound for callers that are gone now.
+        let unbind = |version: &Version, tables: &Tables| {
+            let Some(home) = version.home() else { return };
+            let is_left = |&(slot, target): &Change| {
+                LIVE.get(slot as usize) == target && tables.current()[slot as usize] != target
+            };
+            let left = home.own().iter().copied().filter(is_left);
+            live::follow(left.map(|(slot, _)| (slot, trampolines.unbound(slot))));
+        };
+        // SAFETY: the caller's promise; released.
+        unsafe { retirement.bury(dying, tables, unbind) }
     }
 
     /// See [`crate::Runtime::unload_all`].
@@ -479,10 +547,8 @@ impl State {
             return Ok(());
         }
         let staying =
-            || self.current().map(|version| &**version).filter(|version| !names.contains(version.name()));
-        for name in &names {
-            self.check_callers(name, staying().chain(self.retirement.kept()))?;
-        }
+            self.current().map(|version| &**version).filter(|version| !names.contains(version.name()));
+        check_callers(&names, staying)?;
         let mut changes = Vec::new();
         names.iter().for_each(|name| self.bind_slots(name, None, &mut changes));
         let table = self.tables.with(&changes);
@@ -491,20 +557,6 @@ impl State {
         }
         self.publish(table, &changes, names.into_iter().map(|name| (name, None)).collect());
         Ok(())
-    }
-
-    /// That none of these versions depends on a module that is to go.
-    fn check_callers<'v>(
-        &self,
-        module: &str,
-        versions: impl Iterator<Item = &'v Version>,
-    ) -> Result<(), Error> {
-        let depends = |v: &&Version| **v.name() != *module && v.depends_on(module);
-        let by: BTreeSet<_> = versions.filter(depends).map(|version| version.name().to_string()).collect();
-        match by.is_empty() {
-            true => Ok(()),
-            false => Err(Error::StillImported { module: module.into(), by: by.into_iter().collect() }),
-        }
     }
 
     pub(super) fn loaded(&self, module: &str) -> Result<&Arc<Version>, Error> {
@@ -516,16 +568,27 @@ impl State {
     pub(crate) fn symbol(&mut self, module: &str, symbol: &str, escapes: bool) -> Result<usize, Error> {
         let version = self.loaded(module)?;
         let name = version.name().clone();
-        if version.function(symbol).is_none() {
-            return Err(Error::NoSuchFunction { module: module.into(), symbol: symbol.into() });
-        }
+        let target = version
+            .function(symbol)
+            .ok_or_else(|| Error::NoSuchFunction { module: module.into(), symbol: symbol.into() })?;
         let slot = self.slot(&name, symbol, true)?;
-        let mut changes = Vec::new();
-        self.bind_slots(&name, self.loaded(module).ok().map(|version| &**version), &mut changes);
         // A new slot is unbound in every table so far.
-        if changes.iter().any(|(slot, target)| self.tables.current()[*slot as usize] != *target) {
+        if self.tables.current()[slot as usize] != target {
+            let changes = [(slot, target)];
             let table = self.tables.with(&changes);
             self.publish(table, &changes, Next::new());
+        }
+        // The caller would call it there: then it is better told now.
+        if let Some((frame, target)) = in_open_frame(slot)
+            && target.is_none_or(|target| target == self.trampolines.unbound(slot))
+        {
+            let generation = self.generation;
+            return Err(Error::NewerThanFrame {
+                module: module.into(),
+                symbol: symbol.into(),
+                frame,
+                generation,
+            });
         }
         if escapes {
             self.follow(vec![name]);
@@ -559,6 +622,24 @@ impl State {
     fn called_by(&self, module: &str) -> Vec<Arc<str>> {
         let version = self.loaded(module).into_iter();
         version.flat_map(|version| version.calls()).map(|(called, _)| called.into()).collect()
+    }
+}
+
+/// That none of these versions depends on a module that is to go, but its own. Looks at each version once, however many go.
+fn check_callers<'v>(
+    going: &BTreeSet<Arc<str>>,
+    versions: impl Iterator<Item = &'v Version>,
+) -> Result<(), Error> {
+    let mut callers = BTreeMap::<&str, BTreeSet<&str>>::new();
+    for version in versions {
+        let others = version.dependencies().filter(|on| **on != **version.name() && going.contains(*on));
+        others.for_each(|on| _ = callers.entry(on).or_default().insert(version.name()));
+    }
+    match callers.pop_first() {
+        None => Ok(()),
+        Some((module, by)) => {
+            Err(Error::StillImported { module: module.into(), by: by.into_iter().map(Into::into).collect() })
+        }
     }
 }
 

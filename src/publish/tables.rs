@@ -6,8 +6,7 @@
 
 use std::collections::VecDeque;
 
-/// A slot, and what is behind it.
-pub(crate) type Change = (u32, usize);
+pub(crate) use crate::call::home::Change;
 
 /// What is behind every slot, and tables to publish it in.
 #[derive(Default)]

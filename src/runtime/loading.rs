@@ -9,7 +9,7 @@ use super::{Busy, Runtime};
 use crate::interface::{Interface, Verdict};
 use crate::load::Load;
 use crate::module::{Clock, Extent, ModuleFile, Origin, Phases};
-use crate::publish::{Candidate, Missing, State, check_names, compare};
+use crate::publish::{Candidate, Candidates, Missing, State, compare};
 use crate::{Compatibility, Error, LoadOptions, Publication, Source, quiescence};
 
 impl Runtime {
@@ -101,7 +101,7 @@ impl Runtime {
             load.reached(20)?;
             let (published, mut state) = {
                 let candidates = load.each(&files, |file| Candidate::new(file, self.shared.page_size))?;
-                check_names(&candidates)?;
+                let candidates = Candidates::new(candidates)?;
                 clock.lap(&mut phases.parse);
                 let mut state = loop {
                     let fits =
@@ -119,9 +119,7 @@ impl Runtime {
             };
             if let Ok(publication) = &published {
                 for (file, module) in files.iter_mut().zip(&publication.modules) {
-                    if let Some(origin) = load.origin(file) {
-                        state.set_origin(&module.name, origin);
-                    }
+                    state.set_origin(&module.name, load.origin(file));
                 }
             }
             // What was replaced before may be free by now.
@@ -162,7 +160,7 @@ impl Runtime {
         let files = load.read(sources)?;
         load.reached(20)?;
         let candidates = load.each(&files, |file| Candidate::new(file, self.shared.page_size))?;
-        check_names(&candidates)?;
+        let candidates = Candidates::new(candidates)?;
         if options.validate {
             self.validate(&candidates, &load)?;
         }
@@ -182,13 +180,9 @@ impl Runtime {
     }
 
     /// That what is known to be incompatible is not loaded. Returns what it was compared with.
-    fn validate(&self, candidates: &[Candidate<'_>], load: &Load<'_>) -> Result<Fits, Error> {
+    fn validate(&self, candidates: &Candidates<'_>, load: &Load<'_>) -> Result<Fits, Error> {
         // Not on the crew's threads: the load that has the state may be waiting for those.
-        let known = {
-            let mut state = self.state_until(load)?;
-            let known = (0..candidates.len()).map(|at| Known::of(&mut state, candidates, at));
-            known.collect::<Result<Vec<_>, _>>()?
-        };
+        let known = { Known::of(&mut *self.state_until(load)?, candidates)? };
         let all: Vec<_> = candidates.iter().zip(&known).collect();
         load.each(&all, |&(candidate, known)| {
             let Compatibility { module, loaded, report } = self.compare(candidate, known, true)?;
@@ -216,9 +210,9 @@ impl Runtime {
         let load = Load::new(&self.shared.loader, &options, &sources);
         let files = sources.into_iter().map(|source| ModuleFile::read(source, Extent::Whole));
         let files = files.collect::<Result<Vec<_>, _>>()?;
-        let candidates = [Candidate::new(&files[0], self.shared.page_size)?];
-        let known = Known::of(&mut *self.state_until(&load)?, &candidates, 0)?;
-        self.compare(&candidates[0], &known, false)
+        let candidates = Candidates::new(vec![Candidate::new(&files[0], self.shared.page_size)?])?;
+        let known = Known::of(&mut *self.state_until(&load)?, &candidates)?;
+        self.compare(&candidates[0], &known[0], false)
     }
 
     /// `counts`: in the statistics.
@@ -308,8 +302,14 @@ struct Known {
 }
 
 impl Known {
-    fn of(state: &mut State, candidates: &[Candidate<'_>], at: usize) -> Result<Self, Error> {
-        Ok(Self { loaded: state.origin(&candidates[at].name), missing: state.missing(candidates, at)? })
+    /// Of each of them.
+    fn of(state: &mut State, candidates: &Candidates<'_>) -> Result<Vec<Self>, Error> {
+        let missing = state.missing(candidates)?;
+        let known = |(candidate, missing): (&Candidate<'_>, Missing)| Self {
+            loaded: state.origin(&candidate.name),
+            missing,
+        };
+        Ok(candidates.iter().zip(missing).map(known).collect())
     }
 }
 

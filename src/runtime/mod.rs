@@ -110,7 +110,7 @@ impl Runtime {
     ///
     /// # Errors
     ///
-    /// If the module is not loaded or has no such function.
+    /// If the module is not loaded or has no such function; if this thread is inside a frame that is older than the function.
     pub fn symbol(&self, module: &str, symbol: &str) -> Result<NonNull<()>, Error> {
         self.trampoline(module, symbol, true)
     }
@@ -120,7 +120,7 @@ impl Runtime {
     ///
     /// # Errors
     ///
-    /// If the module is not loaded or has no such function.
+    /// As for [`symbol`](Self::symbol).
     pub fn frame_symbol(&self, module: &str, symbol: &str) -> Result<NonNull<()>, Error> {
         self.trampoline(module, symbol, false)
     }
@@ -276,7 +276,8 @@ impl Runtime {
     }
 
     /// Whether to keep of each version that is loaded from now on what [`compatibility`](Self::compatibility) needs: a copy of its file, until it is
-    /// asked for the first time. Off by default: then the verdicts on calls and state are unknown. Loads that are validated keep it in any case.
+    /// asked for the first time. Off by default: then the file is read again when that is asked, and if it has been overwritten by then, the
+    /// verdicts are unknown. Loads that are validated keep what is needed in any case.
     pub fn set_keep_files(&self, keep: bool) {
         self.shared.loader.keep_files.store(keep, Ordering::Relaxed);
     }
@@ -286,8 +287,7 @@ impl Runtime {
     ///
     /// # Errors
     ///
-    /// As for [`collect`](Self::collect). If an old version that cannot be freed still calls a module, that module stays with all others, and the error names
-    /// it.
+    /// As for [`collect`](Self::collect). An old version that cannot be freed yet stays in memory, with what it calls.
     pub fn shutdown(&self) -> Result<(), Error> {
         drop(Busy::enter()?);
         self.shared.watches.stop();

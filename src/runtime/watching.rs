@@ -1,7 +1,6 @@
 //! Modules that are loaded again whenever their files were written again.
 
 use std::collections::HashMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
@@ -57,17 +56,13 @@ impl Runtime {
         let failed = |source| Error::Watch { path: given.clone(), source };
         let absolute = std::path::absolute(&given).map_err(failed)?;
         // What cannot be read now is waited for.
-        let loaded = files::open(&absolute).and_then(|(mut file, _)| {
-            let mut bytes = Vec::new();
-            file.read_to_end(&mut bytes)?;
-            Ok(Digest::of(&bytes))
-        });
+        let loaded = files::open(&absolute).and_then(|(file, _)| Digest::of_file(file.get()?));
         let (runtime, options, name) = (*self, *options, given.clone());
         let callback = move |_: &Path, found: Outcome| {
             let result = match found {
                 // SAFETY: the caller's promise.
-                Outcome::Version(Contents { bytes, .. }) => unsafe {
-                    runtime.load_with([Source::read(&name, bytes)], &options)
+                Outcome::Version(Contents { bytes, identity, .. }) => unsafe {
+                    runtime.load_with([Source::read(&name, bytes, identity)], &options)
                 },
                 Outcome::Failed(source) => Err(Error::Watch { path: name.clone(), source }),
                 Outcome::Panicked(message) => {

@@ -1,6 +1,10 @@
 //! Whether two readings of a file found the same.
 
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+
+use crate::buffers;
 
 /// 128 bits that differ where contents do, by chance in all but one of 2^128 pairs. Nobody is to be
 /// kept from making two contents with the same digest: whoever writes the file says what is run.
@@ -15,20 +19,52 @@ pub(crate) struct Digest([u64; 2]);
 const KEYS: [u64; 4] =
     [0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7345, 0xa409_3822_299f_31d1, 0x082e_fa98_ec4e_6c89];
 
+const START: [u64; 2] = [KEYS[2], KEYS[3]];
+
+/// Read at once of a file: a multiple of 16.
+const PIECE: usize = 64 << 10;
+
 impl Digest {
     pub(crate) fn of(bytes: &[u8]) -> Self {
-        let (blocks, rest) = bytes.as_chunks::<16>();
-        let mut state = [KEYS[2], KEYS[3]];
-        for block in blocks {
-            state = step(state, u128::from_le_bytes(*block));
+        Self::end(START, bytes, bytes.len() as u64)
+    }
+
+    /// Of what can be read of a file, in pieces: nothing of it is kept.
+    pub(crate) fn of_file(mut file: &File) -> io::Result<Self> {
+        let mut piece = buffers::take(PIECE)?;
+        let (mut state, mut length) = (START, 0);
+        loop {
+            let mut filled = 0;
+            while filled < piece.len() {
+                match file.read(&mut piece[filled..]) {
+                    Ok(0) => return Ok(Self::end(state, &piece[..filled], length + filled as u64)),
+                    Ok(read) => filled += read,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            length += filled as u64;
+            state = blocks(state, piece.as_chunks::<16>().0);
         }
+    }
+
+    /// With the last bytes of so many.
+    fn end(state: [u64; 2], bytes: &[u8], length: u64) -> Self {
+        let (whole, rest) = bytes.as_chunks::<16>();
         let mut last = [0; 16];
         last[..rest.len()].copy_from_slice(rest);
-        state = step(state, u128::from_le_bytes(last));
+        let mut state = step(blocks(state, whole), u128::from_le_bytes(last));
         // The length, for what is padded; and once more, so that the last bytes are in all bits.
-        state = step(state, bytes.len() as u128);
+        state = step(state, length.into());
         Self(step(state, 0))
     }
+}
+
+fn blocks(mut state: [u64; 2], blocks: &[[u8; 16]]) -> [u64; 2] {
+    for block in blocks {
+        state = step(state, u128::from_le_bytes(*block));
+    }
+    state
 }
 
 /// Each half is a product with the other half of the block as well, and has a key of its own: where
@@ -145,6 +181,17 @@ mod tests {
         });
         std::fs::remove_file(&path).unwrap();
         assert!(reading * 2 < blake3, "{reading} ns, BLAKE3 alone {blake3} ns");
+    }
+
+    #[test]
+    fn a_file_has_the_digest_of_its_bytes() {
+        let path = std::env::temp_dir().join(format!("midflight-pieces-{}", std::process::id()));
+        for len in [0, 1, 15, 16, 17, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE, 3 * PIECE + 40] {
+            let bytes: Vec<u8> = (0..len).map(|n| (n * 31 >> 3) as u8).collect();
+            std::fs::write(&path, &bytes).unwrap();
+            assert_eq!(Digest::of_file(&File::open(&path).unwrap()).unwrap(), Digest::of(&bytes), "{len}");
+        }
+        std::fs::remove_file(&path).unwrap();
     }
 
     /// As the digest of a module that is built again with another number in it, at every place of

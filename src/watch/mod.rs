@@ -48,14 +48,18 @@ use std::time::Duration;
 pub(crate) use digest::Digest;
 use worker::Shared;
 
+use crate::buffers::Buffer;
+use crate::debug::Identity;
+
 /// A file that is changed all the time is looked at after so many debounces, rather than never.
 const MOST_DEBOUNCES: u32 = 20;
 
 /// A complete version of a file.
 #[derive(Debug)]
 pub(crate) struct Contents {
-    /// May be given back to `buffers` after use.
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) bytes: Buffer,
+    /// Which file it was.
+    pub(crate) identity: Identity,
     pub(crate) digest: Digest,
 }
 

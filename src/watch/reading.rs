@@ -7,6 +7,8 @@ use std::path::Path;
 
 use super::route::is_missing;
 use super::{Contents, Digest, Settle};
+use crate::buffers::Buffer;
+use crate::debug::Identity;
 use crate::os::lease::{self, Leased};
 use crate::{buffers, files};
 
@@ -53,18 +55,22 @@ pub(super) fn attempt(path: &Path, settle: &Settle, last: Option<Digest>, before
 }
 
 fn read(path: &Path, settle: &Settle, last: Option<Digest>, before: Option<Stamp>) -> io::Result<Attempt> {
-    let (file, metadata) = files::open(path)?;
+    let (held, metadata) = files::open(path)?;
+    let file = held.get()?;
     // Before the lease, which is to be short: the memory may have to be faulted in.
     let mut buffer = buffers::take(length(&metadata)?)?;
     let leased = if settle.leases {
-        lease::read(&file, || {
+        lease::read(file, || {
             // It may have grown before the lease.
             let length = length(&file.metadata()?)?;
             if length > buffer.len() {
                 buffer = buffers::take(length)?;
             }
             buffer.truncate(length);
-            (&file).read_exact(&mut buffer)
+            let mut file = file;
+            file.read_exact(&mut buffer)?;
+            // What was read is another's, if the program has closed this one meanwhile.
+            held.get().map(drop)
         })
     } else {
         Ok(Leased::Unavailable)
@@ -72,17 +78,13 @@ fn read(path: &Path, settle: &Settle, last: Option<Digest>, before: Option<Stamp
     match leased {
         Ok(Leased::Unwritten(())) => {
             let digest = Digest::of(&buffer);
-            Ok(Attempt::Complete(Contents { bytes: buffer, digest }))
+            // A link or a touch may have come since: then it is not known by this any more.
+            let identity = Identity::from(&metadata);
+            Ok(Attempt::Complete(Contents { bytes: buffer, digest, identity }))
         }
-        Ok(Leased::Unavailable) => twice(&file, &metadata, buffer, last, before),
-        Ok(Leased::Written) => {
-            buffers::give_back(buffer);
-            Ok(Attempt::Written)
-        }
-        Err(error) => {
-            buffers::give_back(buffer);
-            Err(error)
-        }
+        Ok(Leased::Unavailable) => twice(file, &metadata, buffer, last, before),
+        Ok(Leased::Written) => Ok(Attempt::Written),
+        Err(error) => Err(error),
     }
 }
 
@@ -90,24 +92,17 @@ fn read(path: &Path, settle: &Settle, last: Option<Digest>, before: Option<Stamp
 fn twice(
     mut file: &File,
     metadata: &Metadata,
-    mut buffer: Vec<u8>,
+    mut buffer: Buffer,
     last: Option<Digest>,
     before: Option<Stamp>,
 ) -> io::Result<Attempt> {
-    let result = file.read_exact(&mut buffer).and_then(|()| file.metadata());
-    let after = match result {
-        Ok(after) => after,
-        Err(error) => {
-            buffers::give_back(buffer);
-            return Err(error);
-        }
-    };
+    file.read_exact(&mut buffer)?;
+    let after = file.metadata()?;
     let digest = Digest::of(&buffer);
     let stamp = Stamp::new(digest, &after);
     if Stamp::new(digest, metadata) == stamp && (before == Some(stamp) || last == Some(digest)) {
-        return Ok(Attempt::Complete(Contents { bytes: buffer, digest }));
+        return Ok(Attempt::Complete(Contents { bytes: buffer, digest, identity: Identity::from(&after) }));
     }
-    buffers::give_back(buffer);
     Ok(Attempt::Doubtful(stamp))
 }
 

@@ -120,6 +120,11 @@ impl Places {
         });
     }
 
+    /// None gives notice any more, nor are the numbers the same.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
     /// The place is gone. Returns who used it.
     pub(super) fn remove(&mut self, place: Place) -> Vec<WatchId> {
         self.0.remove(&place).map(|armed| armed.users.into_keys().collect()).unwrap_or_default()

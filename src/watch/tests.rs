@@ -69,7 +69,7 @@ fn told(outcome: Outcome) -> Told {
     match outcome {
         Outcome::Version(contents) => {
             assert_eq!(Digest::of(&contents.bytes), contents.digest);
-            Told::Version(contents.bytes)
+            Told::Version(contents.bytes.to_vec())
         }
         Outcome::Failed(error) => Told::Failed(error.kind()),
         Outcome::Panicked(message) => Told::Panicked(message),

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use super::reading::{Attempt, Stamp, attempt};
 use super::route::Places;
 use super::{Callback, Digest, MOST_DEBOUNCES, Outcome, Settle, WatchId};
-use crate::buffers;
 use crate::os::changes::{Changes, Event};
 
 /// What the thread shares with those who call the watcher.
@@ -109,7 +108,6 @@ impl File {
                     // It will be the second reading, if there are two to be.
                     self.before = before;
                 }
-                buffers::give_back(contents.bytes);
             }
             Attempt::Failed(error) => return self.failed(error, now),
         }
@@ -149,6 +147,18 @@ impl File {
     }
 }
 
+impl State {
+    /// Has all files looked at if the descriptors are new: then no place gives notice.
+    fn renew(&mut self, changes: &Changes) -> io::Result<()> {
+        if changes.are_renewed()? {
+            self.places.clear();
+            let now = Instant::now();
+            self.files.values_mut().for_each(|file| file.touched(now));
+        }
+        Ok(())
+    }
+}
+
 impl Shared {
     pub(super) fn new() -> io::Result<Self> {
         Ok(Self {
@@ -177,6 +187,9 @@ impl Shared {
         if state.stopping {
             return None;
         }
+        if let Err(error) = state.renew(&self.changes) {
+            return Some(Err(error));
+        }
         let mut file = file.take().expect("it is added once");
         let id = WatchId::next();
         if let Err(error) = state.places.find(&self.changes, id, &file.path) {
@@ -194,7 +207,10 @@ impl Shared {
     pub(super) fn remove(&self, id: WatchId) -> bool {
         let mut state = self.state();
         let file = state.files.remove(&id);
-        state.places.forget(&self.changes, id);
+        // Without descriptors there is nothing to take back, and the thread says so itself.
+        if state.renew(&self.changes).is_ok() {
+            state.places.forget(&self.changes, id);
+        }
         if !self.is_this_thread() {
             let running = |state: &mut State| state.running == Some(id);
             drop(self.returned.wait_while(state, running).unwrap_or_else(PoisonError::into_inner));
@@ -261,6 +277,10 @@ impl Shared {
                 Event::Changed(place, name) => places.concerned(place, name.as_deref()).collect(),
                 Event::Gone(place) => places.remove(place),
                 Event::Lost => files.keys().copied().collect(),
+                Event::Renewed => {
+                    places.clear();
+                    files.keys().copied().collect()
+                }
             };
             for id in concerned {
                 if let Some(file) = files.get_mut(&id) {
@@ -282,7 +302,12 @@ impl Shared {
         let state = &mut *guard;
         let Some(file) = state.files.get_mut(&id) else { return };
         (file.due, file.latest) = (None, None);
-        let found = state.places.find(&self.changes, id, &file.path);
+        let path = file.path.clone();
+        let found = match state.renew(&self.changes) {
+            Ok(()) => state.places.find(&self.changes, id, &path),
+            Err(error) => Err(error),
+        };
+        let Some(file) = state.files.get_mut(&id) else { return };
         let (path, settle, last, before) = (file.path.clone(), file.settle.clone(), file.last, file.before);
         drop(guard);
         let settled = !matches!(found, Ok(false));

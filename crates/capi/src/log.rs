@@ -2,13 +2,14 @@
 
 use std::cell::Cell;
 use std::ffi::{CString, c_void};
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use midflight::ErrorKind;
+use midflight::private::Record;
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -60,7 +61,7 @@ pub(crate) struct Destination {
 }
 
 enum Output {
-    File(File, PathBuf),
+    File(Record, PathBuf),
     Stdout,
 }
 
@@ -73,7 +74,7 @@ impl Destination {
         let output = match file {
             Some(path) => {
                 let opened = OpenOptions::new().append(true).create(true).open(path);
-                let file = opened.map_err(|error| {
+                let file = opened.and_then(|file| Record::new(path, file)).map_err(|error| {
                     let message = format!("{}: the log file cannot be opened: {error}", path.display());
                     Failure::new(ErrorKind::Io, message)
                 })?;
@@ -273,7 +274,7 @@ impl Sinks {
         // In one go, so that lines of several processes stay whole.
         let written = match &mut self.output {
             None => return,
-            Some(Output::File(file, _)) => file.write_all(line.as_bytes()),
+            Some(Output::File(file, _)) => file.add(line.as_bytes()),
             Some(Output::Stdout) => {
                 let mut stdout = io::stdout().lock();
                 stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush())

@@ -2,9 +2,7 @@
 //!
 //! Memory that another thread unmaps meanwhile is beyond what can be known.
 
-use std::io::{PipeReader, PipeWriter};
 use std::os::fd::AsRawFd;
-use std::sync::{Mutex, PoisonError};
 
 /// No system that we run on has smaller pages; those with larger ones are asked more often than need be.
 pub(crate) const PAGE: usize = 4096;
@@ -68,12 +66,8 @@ fn by_mask(_: usize, _: Access) -> Option<bool> {
 
 /// A byte through a pipe: write(2) and read(2) return EFAULT. None if there is no pipe to be had.
 fn by_pipe(address: usize, access: Access) -> Option<bool> {
-    static PIPE: Mutex<Option<(PipeReader, PipeWriter)>> = Mutex::new(None);
-    let mut pipe = PIPE.lock().unwrap_or_else(PoisonError::into_inner);
-    if pipe.is_none() {
-        *pipe = std::io::pipe().ok();
-    }
-    let (reader, writer) = pipe.as_ref()?;
+    // A new one each time: under the number of one that is kept the program might have put a file of its own.
+    let (reader, writer) = std::io::pipe().ok()?;
     let (from, to) = (writer.as_raw_fd(), reader.as_raw_fd());
     let mut byte = 0_u8;
     let own = (&raw mut byte).addr();
@@ -81,7 +75,7 @@ fn by_pipe(address: usize, access: Access) -> Option<bool> {
         Access::Read => (address, own),
         Access::Write => (own, address),
     };
-    // The pipe is empty between calls, and this thread has it alone: none of these waits.
+    // The pipe is empty, and this thread has it alone: none of these waits.
     // SAFETY: one byte, from and to memory that is ours, the caller's, or none.
     unsafe {
         if libc::write(from, source as *const libc::c_void, 1) != 1 {
@@ -90,8 +84,6 @@ fn by_pipe(address: usize, access: Access) -> Option<bool> {
         if libc::read(to, target as *mut libc::c_void, 1) == 1 {
             return Some(true);
         }
-        // What cannot be delivered stays in the pipe.
-        libc::read(to, own as *mut libc::c_void, 1);
     }
     Some(false)
 }

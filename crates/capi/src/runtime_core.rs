@@ -136,8 +136,8 @@ fn init(config: *const RuntimeConfig) -> Outcome {
         reloads => Some(reloads as usize),
     });
     runtime.set_eager_collection(config.enable_memory_optimization.get());
-    // hot_reload_check_compatibility() compares with what is loaded.
-    runtime.set_keep_files(true);
+    // Until hot_reload_check_compatibility() is called.
+    runtime.set_keep_files(false);
     TIMEOUT.store(
         if config.reload_timeout_ns == 0 { DEFAULT_TIMEOUT } else { config.reload_timeout_ns },
         Ordering::Relaxed,

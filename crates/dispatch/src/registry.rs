@@ -192,6 +192,18 @@ impl<P> ThreadHandle<P> {
         }
     }
 
+    /// The generation that this thread is inside.
+    ///
+    /// # Safety
+    ///
+    /// The dispatcher is alive. The thread's pins do not end while the answer is used.
+    pub unsafe fn generation(&self) -> Option<&Generation<P>> {
+        // SAFETY: the dispatcher is alive, so its records are. Relaxed: our own store.
+        let generation = unsafe { self.record.as_ref() }.hazard.load(Ordering::Relaxed);
+        // SAFETY: a pin holds it, which does not end meanwhile.
+        unsafe { generation.as_ref() }
+    }
+
     /// Has the end of this thread's next outermost pin give the record up: for a thread that is too far in its exit to
     /// call [`Self::release`].
     ///
@@ -232,21 +244,6 @@ impl<P> ThreadHandle<P> {
                 word.set(table);
             }
         }
-        /// The block's table word, and its record, if it has one.
-        ///
-        /// # Safety
-        ///
-        /// As for `with_table`.
-        unsafe fn words<'r, P>(
-            block: NonNull<ThreadBlock>,
-        ) -> (&'r cell::Cell<*const usize>, Option<&'r Record<P>>) {
-            // SAFETY: the caller's promise; records live as long as the dispatcher.
-            unsafe {
-                let block = block.as_ref();
-                let record = block.record.get().map(|record| &**record.cast::<CachePadded<_>>().as_ref());
-                (&block.table, record)
-            }
-        }
         // SAFETY: the caller's promise.
         let (word, record) = unsafe { words::<P>(block) };
         let outside = record.map_or(word.get(), |record| record.outer.replace(table));
@@ -255,8 +252,40 @@ impl<P> ThreadHandle<P> {
         run();
     }
 
+    /// Sets what the thread's word holds outside every pin: at once, or when the last pin that is open ends.
+    ///
+    /// # Safety
+    ///
+    /// `block` is the calling thread's, and its record, if it has one, is of a dispatcher of this `P`. The table is there until
+    /// the thread ends, or another is set.
+    pub unsafe fn set_outer(block: NonNull<ThreadBlock>, table: *const usize) {
+        // SAFETY: the caller's promise.
+        let (word, record) = unsafe { words::<P>(block) };
+        if let Some(record) = record {
+            record.outer.set(table);
+            if record.is_pinned() {
+                return;
+            }
+        }
+        word.set(table);
+    }
+
     #[inline]
     pub(crate) fn record(&self) -> NonNull<CachePadded<Record<P>>> {
         self.record
+    }
+}
+
+/// A block's table word, and its record, if it has one.
+///
+/// # Safety
+///
+/// The block is the calling thread's, and its record is of a dispatcher of this `P`.
+unsafe fn words<'r, P>(block: NonNull<ThreadBlock>) -> (&'r cell::Cell<*const usize>, Option<&'r Record<P>>) {
+    // SAFETY: the caller's promise; records live as long as the dispatcher.
+    unsafe {
+        let block = block.as_ref();
+        let record = block.record.get().map(|record| &**record.cast::<CachePadded<_>>().as_ref());
+        (&block.table, record)
     }
 }

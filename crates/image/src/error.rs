@@ -5,7 +5,7 @@ use crate::fixup::Problem;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt;
+use core::fmt::{self, Write as _};
 use object::elf;
 
 /// Why a module could not be parsed or linked. All but [`Error::UnresolvedImport`], [`Error::UnusableBinding`],
@@ -97,6 +97,21 @@ pub enum Error {
         tag: &'static str,
         /// What to do differently.
         advice: &'static str,
+    },
+    /// The name of a library, a version or the module itself is not UTF-8.
+    UnsupportedName {
+        /// The name, with bytes that are no UTF-8 as numbers.
+        name: String,
+    },
+    /// The processor lacks instructions that the module says it needs.
+    ProcessorLevel {
+        /// The levels of x86-64 that are missing, the baseline in the lowest bit.
+        missing: u32,
+    },
+    /// The module's pointers are signed (AArch64's PAuth ABI).
+    SignedPointers {
+        /// What says so.
+        found: &'static str,
     },
     /// A relocation that is not supported.
     UnsupportedRelocation {
@@ -258,6 +273,8 @@ pub enum Refusal {
     LocalExec,
     /// It belongs in shared objects and programs.
     NotStatic,
+    /// It is for a signed pointer.
+    SignedPointer,
     /// It has an addend where its definition allows none.
     Addend,
     /// It belongs in object files; in a shared object it means that code is not position-independent.
@@ -277,6 +294,10 @@ impl Refusal {
             Refusal::LocalExec => {
                 "it is for a thread-local variable of the module itself, in the form that only programs can use \
                  (local-exec): compile with -fPIC"
+            }
+            Refusal::SignedPointer => {
+                "it is for a signed pointer (pointer authentication as an ABI), which is not supported: compile and link \
+                 for aarch64-linux-gnu, without -fptrauth options and -mabi=pauthtest"
             }
             Refusal::Addend => {
                 "it has an addend, and an entry of the global offset table is for a symbol: take the address first, \
@@ -344,16 +365,34 @@ fn fixup_advice(problem: &Problem) -> &'static str {
     }
 }
 
-/// A symbol in a message: its first 256 characters, so that no file can make a message grow without bound.
-pub(crate) fn label(name: &str) -> String {
-    match name.char_indices().nth(256) {
-        None => String::from(name),
-        Some((end, _)) => {
-            let mut short = String::from(&name[..end]);
-            short.push_str("...");
-            short
+/// Of a symbol that the module does not define. (Its own may have any names.)
+pub(crate) const NOT_TEXT: &str = "is imported, and its name is not UTF-8, which names between images must be: give it \
+                                   another name (objcopy --redefine-sym), or link what defines it into the module";
+
+/// A symbol in a message: its first 256 characters, so that no file can make a message grow without bound. Bytes that
+/// are no UTF-8 are written as numbers, such as `\xc2`.
+pub(crate) fn label(name: impl AsRef<[u8]>) -> String {
+    let (name, mut text) = (name.as_ref(), String::new());
+    let chunks = name.get(..LABEL).unwrap_or(name).utf8_chunks();
+    for (count, piece) in chunks.flat_map(pieces).enumerate() {
+        if count == 256 {
+            text.push_str("...");
+            break;
         }
+        // Writing to a string does not fail.
+        let _ = match piece {
+            Ok(char) => text.write_char(char),
+            Err(byte) => write!(text, "\\x{byte:02x}"),
+        };
     }
+    text
+}
+
+/// More bytes than 256 characters have.
+const LABEL: usize = 4 * 257;
+
+fn pieces(chunk: core::str::Utf8Chunk<'_>) -> impl Iterator<Item = Result<char, u8>> {
+    chunk.valid().chars().map(Ok).chain(chunk.invalid().iter().copied().map(Err))
 }
 
 struct Of<'a>(&'a str);
@@ -480,6 +519,23 @@ impl fmt::Display for Error {
                 let kind = if *here { "the module" } else { "the host" };
                 let name = machine.relocation_name(*r_type).unwrap_or("its relocation");
                 write!(f, "`{symbol}` of {kind} is out of reach of code that names it directly ({name}): compile with -fPIC")
+            }
+            Error::ProcessorLevel { missing } => {
+                f.write_str("it says that it needs an instruction set that this processor lacks (")?;
+                match missing.trailing_zeros() {
+                    0 => f.write_str("the x86-64 baseline")?,
+                    level @ 1..=3 => write!(f, "x86-64-v{}", level + 1)?,
+                    level => write!(f, "level {level} of GNU_PROPERTY_X86_ISA_1_NEEDED")?,
+                }
+                f.write_str("): compile it for this one (-march), and link without -z x86-64-v2 and the like")
+            }
+            Error::SignedPointers { found } => write!(
+                f,
+                "it has signed pointers ({found}, pointer authentication as an ABI), which are not supported: compile \
+                 and link it for aarch64-linux-gnu, without -fptrauth options and -mabi=pauthtest"
+            ),
+            Error::UnsupportedName { name } => {
+                write!(f, "the name `{name}` of a library or of a version is not UTF-8: link with one that is")
             }
             Error::UnsupportedSymbol { symbol, problem } => write!(f, "symbol `{symbol}` {problem}"),
             Error::BadNote { n_type, problem } => {

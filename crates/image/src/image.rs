@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::debug::{DebugInfo, SymbolContents, SymbolFile, Symbols};
-use crate::elf::note::Declared;
+use crate::elf::note::{Declared, Properties};
 use crate::elf::object::Objects;
 use crate::elf::shared::{ExportTables, Shared};
 use crate::elf::{self, FileType};
@@ -32,6 +32,9 @@ pub(crate) trait Source<'data> {
         None
     }
     fn declared(&self) -> &Declared<'data>;
+    fn properties(&self) -> Properties {
+        Properties::default()
+    }
     fn span(&self) -> u64;
     fn align(&self) -> u64;
     fn regions(&self) -> &[Region];
@@ -194,9 +197,32 @@ impl<'data> Image<'data> {
         self.source.declared().version
     }
 
+    /// The number that the linker gave the file for what is in it, debug information included (`--build-id`). Two files of one number
+    /// are copies, unless one was changed by another tool.
+    pub fn build_id(&self) -> Option<&'data [u8]> {
+        self.source.declared().build_id
+    }
+
     /// The modules that it says it needs, in the same way: names, none empty, some perhaps twice.
     pub fn needs(&self) -> impl Iterator<Item = &'data str> {
         self.source.declared().needs.iter().copied()
+    }
+
+    /// Whether a processor can run it, as far as the module says: glibc refuses what asks for more, too.
+    ///
+    /// `levels` are those of x86-64 that the processor has, the first in the lowest bit: the baseline, v2, v3, v4. Of AArch64
+    /// nothing of the kind is said.
+    pub fn check_processor(&self, levels: u32) -> Result<(), Error> {
+        match self.source.properties().x86_levels & !levels {
+            0 => Ok(()),
+            missing => Err(Error::ProcessorLevel { missing }),
+        }
+    }
+
+    /// Whether all code of it has landing pads for indirect branches, so that its pages may be guarded (PROT_BTI).
+    pub fn is_guarded(&self) -> bool {
+        const BTI: u32 = 1;
+        self.machine == Machine::Aarch64 && self.source.properties().aarch64_features & BTI != 0
     }
 
     /// Bytes of memory the image takes, a multiple of the page size.

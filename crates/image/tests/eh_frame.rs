@@ -78,6 +78,31 @@ fn none_at_all() {
     }
 }
 
+#[test]
+fn a_table_without_rows_may_point_anywhere() {
+    for machine in BOTH {
+        let good = good_one(machine);
+        let pointing_to = |address: u64, rows: u32| {
+            let mut module = good.module.clone();
+            let distance = address.wrapping_sub(good.header_address + 4) as u32;
+            put(&mut module, good.header + 1, &[0x1B, 0x03, 0x3B]);
+            put(&mut module, good.header + 4, &distance.to_le_bytes());
+            put(&mut module, good.header + 8, &rows.to_le_bytes());
+            module
+        };
+        // The start of the file, as mold has it; and outside everything.
+        for nowhere in [0, 0x7000_0000, good.header_address.wrapping_sub(1 << 30)] {
+            assert_eq!(unwind(&pointing_to(nowhere, 0), machine), None, "{machine} {nowhere:#x}");
+            if nowhere != 0 {
+                refusal(&pointing_to(nowhere, 1), machine);
+            }
+        }
+        // Records that are there are of use to unwinders that are given them.
+        let expected = unwind(&good.module, machine);
+        assert_eq!(unwind(&pointing_to(good.records_address, 0), machine), expected);
+    }
+}
+
 /// A module with a terminator; where its header and its records are, in the file and in its addresses.
 struct Good {
     module: Vec<u8>,

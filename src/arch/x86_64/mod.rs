@@ -1,5 +1,6 @@
 //! x86-64.
 
 pub(crate) mod cache;
+pub(crate) mod levels;
 pub(crate) mod registers;
 pub(crate) mod trampoline;

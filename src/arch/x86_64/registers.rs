@@ -90,7 +90,7 @@ fn leaf(subleaf: u32) -> Leaf {
 }
 
 #[cfg(target_arch = "x86_64")]
-fn cpuid(leaf: u32, subleaf: u32) -> std::arch::x86_64::CpuidResult {
+pub(super) fn cpuid(leaf: u32, subleaf: u32) -> std::arch::x86_64::CpuidResult {
     #[allow(unused_unsafe, reason = "safe to call in later versions of Rust")]
     // SAFETY: every x86-64 has the instruction.
     unsafe {

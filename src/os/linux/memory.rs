@@ -11,12 +11,13 @@ use midflight_image::Protection;
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::mman::{MapFlags, MmapAdvise, madvise, mmap};
+use nix::sys::mman::{MRemapFlags, MapFlags, MmapAdvise, madvise, mmap, mremap};
 
 pub(crate) use crate::os::linux::gaps::reserve_within;
+use crate::os::posix::held::may_write_to;
 use crate::os::posix::memory::{flags, non_zero};
 pub(crate) use crate::os::posix::memory::{
-    map_zeroed, page_size, protect, release, reserve, reserve_aligned, unreserve, write_all_at,
+    map_anywhere, map_zeroed, page_size, protect, release, reserve, reserve_aligned, unreserve, write_all_at,
 };
 
 /// Address space that code is toggled in: see [`writable`]. Elsewhere such memory cannot be had at an address of one's choice, nor
@@ -96,6 +97,7 @@ pub(crate) fn shared_memory(len: usize, name: &str) -> io::Result<File> {
         made => made,
     };
     let file = File::from(file?);
+    may_write_to(len as u64)?;
     file.set_len(len as u64)?;
     Ok(file)
 }
@@ -117,6 +119,18 @@ pub(crate) unsafe fn map_private(
     let offset = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
     // SAFETY: MAP_FIXED lands on the caller's own pages only.
     unsafe { mmap(Some(at.addr()), non_zero(len)?, flags(protection), how, memory.as_fd(), offset)? };
+    Ok(())
+}
+
+/// Moves pages of [`map_anywhere`] over reserved ones. Those that were never written to stay zeros that cost nothing. mremap(2).
+///
+/// # Safety
+///
+/// As [`protect`], for both places; nobody uses the pages at the first place any more, nor relies on what those at the second held.
+pub(crate) unsafe fn move_pages(from: NonNull<u8>, to: NonNull<u8>, len: usize) -> io::Result<()> {
+    let how = MRemapFlags::MREMAP_MAYMOVE | MRemapFlags::MREMAP_FIXED;
+    // SAFETY: both places are the caller's own.
+    unsafe { mremap(from.cast(), len, len, how, Some(to.cast()))? };
     Ok(())
 }
 

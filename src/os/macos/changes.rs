@@ -56,6 +56,8 @@ pub(crate) enum Event {
     Gone(Place),
     /// There were too many to be kept: anything may have happened.
     Lost,
+    /// See Linux.
+    Renewed,
 }
 
 pub(crate) struct Changes {
@@ -81,6 +83,11 @@ impl Changes {
 
     fn open(&self) -> MutexGuard<'_, HashMap<Place, (File, Interest)>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Linux only: see there.
+    pub(crate) fn are_renewed(&self) -> io::Result<bool> {
+        Ok(false)
     }
 
     /// Gives notice from now on, of this too. Follows no symbolic link at the path's end.

@@ -25,7 +25,7 @@ use super::regions;
 use crate::os::posix::gaps;
 use crate::os::posix::memory::non_zero;
 pub(crate) use crate::os::posix::memory::{
-    map_zeroed, page_size, protect, release, reserve_aligned, unreserve, write_all_at,
+    map_anywhere, map_zeroed, page_size, protect, release, reserve, reserve_aligned, unreserve, write_all_at,
 };
 
 /// macOS has no names for anonymous mappings.
@@ -206,6 +206,15 @@ pub(crate) unsafe fn map_private(
     _memory: &File,
     _offset: usize,
 ) -> io::Result<()> {
+    no_memfd()
+}
+
+/// Linux only.
+///
+/// # Safety
+///
+/// None needed: it always fails.
+pub(crate) unsafe fn move_pages(_from: NonNull<u8>, _to: NonNull<u8>, _len: usize) -> io::Result<()> {
     no_memfd()
 }
 

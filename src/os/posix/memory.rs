@@ -10,6 +10,8 @@ use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 use nix::sys::uio::pwritev;
 
+use crate::os::posix::held::may_write_to;
+
 pub(crate) fn flags(protection: Protection) -> ProtFlags {
     match protection {
         Protection::Read => ProtFlags::PROT_READ,
@@ -33,6 +35,7 @@ pub(crate) fn page_size() -> usize {
 pub(crate) fn write_all_at(file: &File, mut pieces: &mut [IoSlice<'_>], mut offset: u64) -> io::Result<()> {
     /// What every system takes (IOV_MAX).
     const AT_ONCE: usize = 1024;
+    may_write_to(pieces.iter().fold(offset, |end, piece| end.saturating_add(piece.len() as u64)))?;
     while pieces.iter().any(|piece| !piece.is_empty()) {
         let at = i64::try_from(offset).map_err(|_| io::ErrorKind::FileTooLarge)?;
         match pwritev(file, &pieces[..pieces.len().min(AT_ONCE)], at) {
@@ -51,6 +54,14 @@ pub(crate) fn write_all_at(file: &File, mut pieces: &mut [IoSlice<'_>], mut offs
 pub(crate) fn reserve(len: usize) -> io::Result<NonNull<u8>> {
     // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing.
     let at = unsafe { mmap_anonymous(None, non_zero(len)?, ProtFlags::PROT_NONE, RESERVED)? };
+    Ok(at.cast())
+}
+
+/// Zeroed and writable pages, wherever the kernel likes: those that are never written to cost no memory. [`unreserve`] gives them back.
+pub(crate) fn map_anywhere(len: usize) -> io::Result<NonNull<u8>> {
+    // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing.
+    let at =
+        unsafe { mmap_anonymous(None, non_zero(len)?, flags(Protection::ReadWrite), MapFlags::MAP_PRIVATE)? };
     Ok(at.cast())
 }
 
@@ -115,7 +126,7 @@ pub(crate) unsafe fn map_zeroed(at: NonNull<u8>, len: usize) -> io::Result<()> {
 ///
 /// # Safety
 ///
-/// `at` and `len` are what `reserve` was given and returned, and nobody uses it any more.
+/// `at` and `len` are what `reserve` or `map_anywhere` was given and returned, and nobody uses it any more.
 pub(crate) unsafe fn unreserve(at: NonNull<u8>, len: usize) -> io::Result<()> {
     // SAFETY: the caller's own mapping.
     unsafe { munmap(at.cast(), len) }.map_err(io::Error::from)

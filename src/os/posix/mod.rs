@@ -2,6 +2,7 @@
 
 pub(crate) mod fork;
 pub(crate) mod gaps;
+pub(crate) mod held;
 pub(crate) mod library;
 pub(crate) mod memory;
 pub(crate) mod stop;

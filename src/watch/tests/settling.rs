@@ -283,8 +283,7 @@ fn times() {
         );
         let whole = median(&|| {
             let attempt = reading::attempt(&path, &quick(), None, None);
-            let reading::Attempt::Complete(contents) = attempt else { panic!("nobody writes it") };
-            crate::buffers::give_back(contents.bytes);
+            assert!(matches!(attempt, reading::Attempt::Complete(_)), "nobody writes it");
         });
         println!("{len} bytes: digest {digest:?}, lease held {lease:?}, all of an attempt {whole:?}");
     }

@@ -59,6 +59,8 @@ impl Default for ModuleCompatibility {
 }
 
 pub(super) fn check(runtime: &Runtime, path: &Path, output: &Output<ModuleCompatibility>) -> Outcome {
+    // Who asks once will ask again, of a file that may have been overwritten by then.
+    runtime.set_keep_files(true);
     let found = runtime.compatibility(path)?;
     let report = &found.report;
     let count =

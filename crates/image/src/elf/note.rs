@@ -2,11 +2,12 @@
 //!
 //! System V gABI, chapter 5, "Note Section": three words (the lengths of owner and descriptor, the type), the owner, the
 //! descriptor, each padded. To 4 bytes, whatever the gABI says of 64-bit files; only `.note.gnu.property` is padded to 8, and
-//! linkers put it into a segment of its own (PT_NOTE) that says so.
+//! linkers put it into a segment of its own (PT_NOTE) that says so. That one says what the module asks of the processor: Linux
+//! Extensions to gABI, "Program Property".
 
 use super::{Half, table_of};
-use crate::Error;
 use crate::error::NoteProblem as Problem;
+use crate::{Error, Machine};
 use alloc::vec::Vec;
 use object::LittleEndian as LE;
 
@@ -25,26 +26,94 @@ pub(crate) struct Declared<'data> {
     pub(crate) name: Option<&'data str>,
     pub(crate) version: Option<&'data str>,
     pub(crate) needs: Vec<&'data str>,
+    /// The linker's number for what it wrote: a digest of all of the file.
+    pub(crate) build_id: Option<&'data [u8]>,
+}
+
+/// What `.note.gnu.property` says, of a module or of one file of it.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(crate) struct Properties {
+    /// The levels of x86-64 that all of it needs (GNU_PROPERTY_X86_ISA_1_NEEDED), a bit each.
+    pub(crate) x86_levels: u32,
+    /// How the code of AArch64 may be run (GNU_PROPERTY_AARCH64_FEATURE_1_AND); 0 if nothing is said.
+    pub(crate) aarch64_features: u32,
+    /// Pointers are signed (GNU_PROPERTY_AARCH64_FEATURE_PAUTH).
+    pub(crate) signed_pointers: bool,
+}
+
+const GNU: &[u8] = b"GNU\0";
+const NT_GNU_PROPERTY_TYPE_0: u32 = 5;
+const X86_ISA_1_NEEDED: u32 = 0xC000_8002;
+const AARCH64_FEATURE_1_AND: u32 = 0xC000_0000;
+const AARCH64_FEATURE_PAUTH: u32 = 0xC000_0001;
+
+impl Properties {
+    /// Adds what the notes of one segment or section say. What is damaged of it is passed over, as glibc does.
+    pub(crate) fn read(&mut self, notes: &[u8], align: u64, machine: Machine) {
+        for (owner, n_type, descriptor) in Notes::of(notes, align) {
+            if owner != GNU || n_type != NT_GNU_PROPERTY_TYPE_0 {
+                continue;
+            }
+            let mut rest = descriptor.unwrap_or_default();
+            while let [kind, size] = table_of::<Half>(rest, 2) {
+                let Some(data) = rest[8..].get(..size.get(LE) as usize) else { break };
+                let word = data.first_chunk().map_or(0, |word| u32::from_le_bytes(*word));
+                match (machine, kind.get(LE)) {
+                    (Machine::X86_64, X86_ISA_1_NEEDED) => self.x86_levels |= word,
+                    (Machine::Aarch64, AARCH64_FEATURE_1_AND) => self.aarch64_features |= word,
+                    // Two numbers, of which 0 and 0 say that there is nothing of the kind.
+                    (Machine::Aarch64, AARCH64_FEATURE_PAUTH) => {
+                        self.signed_pointers |= data.iter().any(|byte| *byte != 0);
+                    }
+                    _ => {}
+                }
+                rest = rest.get((8 + data.len()).next_multiple_of(8)..).unwrap_or_default();
+            }
+        }
+    }
+}
+
+/// The notes of one segment or section, of which `align` is the alignment: owner, type, and descriptor if that is whole.
+struct Notes<'data> {
+    rest: &'data [u8],
+    align: usize,
+}
+
+impl<'data> Notes<'data> {
+    fn of(rest: &'data [u8], align: u64) -> Self {
+        Self { rest, align: if align == 8 { 8 } else { 4 } }
+    }
+}
+
+impl<'data> Iterator for Notes<'data> {
+    type Item = (&'data [u8], u32, Option<&'data [u8]>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let notes = self.rest;
+        // A rest without a header is not ours to judge.
+        let [owner_size, size, n_type] = table_of::<Half>(notes, 3) else { return None };
+        let [owner_size, size] = [owner_size, size].map(|size| size.get(LE) as usize);
+        let owner = notes[HEADER..].get(..owner_size).unwrap_or_default();
+        let start = (HEADER + owner_size).next_multiple_of(self.align);
+        let descriptor = notes.get(start..).and_then(|rest| rest.get(..size));
+        // The last one may lack its padding. Behind one that is cut off nothing can be found.
+        self.rest =
+            descriptor.and_then(|_| notes.get((start + size).next_multiple_of(self.align)..)).unwrap_or(&[]);
+        Some((owner, n_type.get(LE), descriptor))
+    }
 }
 
 impl<'data> Declared<'data> {
     /// Reads the notes of one segment or section, of which `align` is the alignment. What other owners say is passed over.
-    pub(crate) fn read(&mut self, mut notes: &'data [u8], align: u64) -> Result<(), Error> {
-        let align = if align == 8 { 8 } else { 4 };
-        // A rest without a header, and a note that is cut off inside another owner's, are not ours to judge.
-        while let [owner_size, size, n_type] = table_of::<Half>(notes, 3) {
-            let [owner_size, size] = [owner_size, size].map(|size| size.get(LE) as usize);
-            let n_type = n_type.get(LE);
-            let ours = notes[HEADER..].starts_with(OWNER) && owner_size == OWNER.len();
-            let start = (HEADER + owner_size).next_multiple_of(align);
-            let descriptor = notes.get(start..).and_then(|rest| rest.get(..size));
-            if ours {
+    pub(crate) fn read(&mut self, notes: &'data [u8], align: u64) -> Result<(), Error> {
+        for (owner, n_type, descriptor) in Notes::of(notes, align) {
+            const BUILD_ID: u32 = 3;
+            if owner == OWNER {
                 let bad = |problem| Error::BadNote { n_type, problem };
                 self.take(n_type, descriptor.ok_or(bad(Problem::CutOff))?).map_err(bad)?;
+            } else if owner == GNU && n_type == BUILD_ID {
+                self.build_id = self.build_id.or(descriptor.filter(|id| !id.is_empty()));
             }
-            // The last one may lack its padding.
-            notes =
-                descriptor.and_then(|_| notes.get((start + size).next_multiple_of(align)..)).unwrap_or(&[]);
         }
         Ok(())
     }
@@ -140,6 +209,22 @@ mod tests {
             assert_eq!(said(&ours(1, b"name\0"), align), Ok((Some("name"), None, vec![])));
         }
         assert_eq!(said(&[], 4), Ok((None, None, vec![])));
+    }
+
+    #[test]
+    fn the_first_build_id_that_is_whole_and_not_empty() {
+        let id = |notes: &[u8]| {
+            let mut declared = Declared::default();
+            declared.read(notes, 4).unwrap();
+            declared.build_id.map(<[u8]>::to_vec)
+        };
+        let wrong = [note(b"GNU", 3, &[1; 20], 4), note(b"GNU\0", 5, &[2; 20], 4), note(b"GNU\0", 3, &[], 4)]
+            .concat();
+        assert_eq!(id(&wrong), None);
+        let notes = [wrong, note(b"GNU\0", 3, &[7; 20], 4), note(b"GNU\0", 3, &[8; 20], 4)].concat();
+        assert_eq!(id(&notes), Some(vec![7; 20]));
+        let cut = note(b"GNU\0", 3, &[7; 20], 4);
+        assert_eq!(id(&cut[..cut.len() - 1]), None);
     }
 
     #[test]

@@ -8,6 +8,9 @@ use core::ops::Range;
 /// For each [`Part`] its sections, by their numbers in the link, in the order in which they will stand.
 pub(crate) type Parts = [Vec<u32>; Part::ALL.len()];
 
+/// The largest block of thread-local variables. Each thread that uses any of them has the whole.
+pub(crate) const LARGEST_BLOCK: u64 = 64 << 20;
+
 /// The memory of the image.
 #[derive(Debug)]
 pub(crate) struct Layout {
@@ -129,7 +132,8 @@ fn thread_locals(
     let offset = cursor.align(align)?;
     initialised.iter().try_for_each(|index| cursor.place(&mut sections[*index as usize]))?;
     let initialised = cursor.at - offset;
-    let mut behind = Cursor { at: cursor.at, limit: cursor.limit };
+    let limit = cursor.limit.min(offset.saturating_add(LARGEST_BLOCK));
+    let mut behind = Cursor { at: cursor.at, limit };
     zero.iter().try_for_each(|index| behind.place(&mut sections[*index as usize]))?;
     Ok(Some(ThreadLocals { offset, initialised, size: behind.at - offset, align, skew: 0 }))
 }

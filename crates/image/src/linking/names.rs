@@ -19,7 +19,7 @@ struct Place {
 /// Distinct names, numbered from 0 in the order in which they came.
 #[derive(Default)]
 pub(crate) struct Names<'data> {
-    names: Vec<&'data str>,
+    names: Vec<&'data [u8]>,
     /// Empty, or a power of two.
     places: Vec<Place>,
 }
@@ -34,7 +34,7 @@ impl<'data> Names<'data> {
         }
         self.places = alloc::vec![Place { hash: 0, number: 0 }; wanted];
         for index in 0..self.names.len() {
-            let hash = hash(self.names[index].as_bytes());
+            let hash = hash(self.names[index]);
             let at = self.probe(hash, self.names[index])?;
             self.places[at] = Place { hash, number: index as u32 + 1 };
         }
@@ -42,11 +42,11 @@ impl<'data> Names<'data> {
     }
 
     /// The number of a name, which may be new.
-    pub(crate) fn number(&mut self, name: &'data str) -> Result<u32, Error> {
+    pub(crate) fn number(&mut self, name: &'data [u8]) -> Result<u32, Error> {
         if 2 * (self.names.len() + 1) > self.places.len() {
             self.reserve(self.names.len() + 8)?;
         }
-        let hash = hash(name.as_bytes());
+        let hash = hash(name);
         let at = self.probe(hash, name)?;
         if self.places[at].number == 0 {
             self.names.push(name);
@@ -55,14 +55,14 @@ impl<'data> Names<'data> {
         Ok(self.places[at].number - 1)
     }
 
-    pub(crate) fn find(&self, name: &str) -> Option<u32> {
+    pub(crate) fn find(&self, name: &[u8]) -> Option<u32> {
         if self.places.is_empty() {
             return None;
         }
-        self.places[self.probe(hash(name.as_bytes()), name).ok()?].number.checked_sub(1)
+        self.places[self.probe(hash(name), name).ok()?].number.checked_sub(1)
     }
 
-    pub(crate) fn get(&self, number: u32) -> &'data str {
+    pub(crate) fn get(&self, number: u32) -> &'data [u8] {
         self.names[number as usize]
     }
 
@@ -71,7 +71,7 @@ impl<'data> Names<'data> {
     }
 
     /// Where the name is, or where it is to be put.
-    fn probe(&self, hash: u32, name: &str) -> Result<usize, Error> {
+    fn probe(&self, hash: u32, name: &[u8]) -> Result<usize, Error> {
         let mask = self.places.len() - 1;
         for step in 0..STEPS {
             let at = (hash as usize).wrapping_add(step) & mask;
@@ -121,16 +121,16 @@ mod tests {
     fn each_name_has_one_number() {
         let texts: Vec<String> = (0..5000).map(|index| alloc::format!("name_{index}")).collect();
         let mut names = Names::default();
-        assert_eq!(names.find("name_0"), None);
+        assert_eq!(names.find(b"name_0"), None);
         for _ in 0..2 {
             for (index, text) in (0..).zip(&texts) {
-                assert_eq!(names.number(text), Ok(index));
+                assert_eq!(names.number(text.as_bytes()), Ok(index));
             }
         }
         for (index, text) in (0..).zip(&texts) {
-            assert_eq!((names.find(text), names.get(index)), (Some(index), &**text));
+            assert_eq!((names.find(text.as_bytes()), names.get(index)), (Some(index), text.as_bytes()));
         }
-        assert_eq!((names.find("name_5000"), names.find(""), names.len()), (None, None, 5000));
+        assert_eq!((names.find(b"name_5000"), names.find(b""), names.len()), (None, None, 5000));
     }
 
     #[test]
@@ -152,7 +152,7 @@ mod tests {
         let texts: Vec<String> = all.filter(|text| hash(text.as_bytes()) & 0xFFF == 0).take(1100).collect();
         let mut names = Names::default();
         names.reserve(texts.len()).unwrap();
-        let refused = texts.iter().position(|text| names.number(text).is_err());
+        let refused = texts.iter().position(|text| names.number(text.as_bytes()).is_err());
         assert_eq!(refused, Some(STEPS));
     }
 }

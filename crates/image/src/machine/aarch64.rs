@@ -14,6 +14,27 @@ const R_AARCH64_NONE_WITHDRAWN: u32 = 256;
 const R_AARCH64_PLT32: u32 = 314;
 const R_AARCH64_GOTPCREL32: u32 = 315;
 
+// PAuth ABI Extension to ELF for the Arm 64-bit Architecture.
+const R_AARCH64_AUTH_ABS64: u32 = 0x244;
+const R_AARCH64_AUTH_RELATIVE: u32 = 0x411;
+const R_AARCH64_AUTH_GLOB_DAT: u32 = 0x412;
+const R_AARCH64_AUTH_TLSDESC: u32 = 0x413;
+const R_AARCH64_AUTH_IRELATIVE: u32 = 0x414;
+
+/// Whether a type is for a signed pointer, in data or by way of a table of them.
+fn is_signed(r_type: u32) -> bool {
+    matches!(
+        r_type,
+        R_AARCH64_AUTH_ABS64
+            | R_AARCH64_AUTH_RELATIVE
+            | R_AARCH64_AUTH_GLOB_DAT
+            | R_AARCH64_AUTH_TLSDESC
+            | R_AARCH64_AUTH_IRELATIVE
+            // For code, in a range of its own.
+            | 0x8110..=0x812F
+    )
+}
+
 pub(super) fn dynamic(r_type: u32) -> Dynamic {
     use Dynamic::{Apply, Indirect, Nothing, Refuse, ThreadLocal};
     match r_type {
@@ -28,6 +49,7 @@ pub(super) fn dynamic(r_type: u32) -> Dynamic {
         elf::R_AARCH64_TLS_TPREL => ThreadLocal(ThreadKind::FromThreadPointer),
         elf::R_AARCH64_TLSDESC => ThreadLocal(ThreadKind::Descriptor),
         elf::R_AARCH64_COPY => Refuse(Refusal::Copy),
+        _ if is_signed(r_type) => Refuse(Refusal::SignedPointer),
         _ if NAMES.iter().any(|(number, _)| *number == r_type) => Refuse(Refusal::NotDynamic),
         _ => Refuse(Refusal::Unknown),
     }
@@ -77,5 +99,6 @@ pub(super) const NAMES: &[(u32, &str)] = names! {
     R_AARCH64_TLSDESC_CALL R_AARCH64_TLSLE_LDST128_TPREL_LO12 R_AARCH64_TLSLE_LDST128_TPREL_LO12_NC
     R_AARCH64_TLSLD_LDST128_DTPREL_LO12 R_AARCH64_TLSLD_LDST128_DTPREL_LO12_NC R_AARCH64_COPY
     R_AARCH64_GLOB_DAT R_AARCH64_JUMP_SLOT R_AARCH64_RELATIVE R_AARCH64_TLS_DTPMOD
-    R_AARCH64_TLS_DTPREL R_AARCH64_TLS_TPREL R_AARCH64_TLSDESC R_AARCH64_IRELATIVE, R_AARCH64_PLT32, R_AARCH64_GOTPCREL32
+    R_AARCH64_TLS_DTPREL R_AARCH64_TLS_TPREL R_AARCH64_TLSDESC R_AARCH64_IRELATIVE, R_AARCH64_PLT32, R_AARCH64_GOTPCREL32, R_AARCH64_AUTH_ABS64,
+    R_AARCH64_AUTH_RELATIVE, R_AARCH64_AUTH_GLOB_DAT, R_AARCH64_AUTH_TLSDESC, R_AARCH64_AUTH_IRELATIVE
 };

@@ -81,12 +81,15 @@ impl Exports {
             let terminal = node.position() as u64;
             let after = terminal.checked_add(size).ok_or_else(|| node.wrong("a node goes past its end"))?;
             if size != 0 {
-                let text = core::str::from_utf8(&name).map_err(|_| node.wrong("a name is not UTF-8"))?;
-                let definition = terminal_node(&mut node, text, layout, variables)?;
+                // What is no text nobody can ask for.
+                let text = core::str::from_utf8(&name).ok();
+                let definition = terminal_node(&mut node, text.unwrap_or_default(), layout, variables)?;
                 if node.position() as u64 > after {
                     return Err(node.wrong("a node is longer than it says"));
                 }
-                exports.add(text, definition).map_err(|problem| node.wrong(problem))?;
+                if let Some(text) = text {
+                    exports.add(text, definition).map_err(|problem| node.wrong(problem))?;
+                }
             }
             let mut children = Cursor::at(TABLE, trie, after)?;
             for _ in 0..children.byte()? {

@@ -38,12 +38,13 @@ impl<'data> SymbolTable<'data> {
         Ok(Self { names, entries })
     }
 
-    fn name_of(&self, entry: &Nlist) -> Result<&'data str, Error> {
+    /// The name; `None` if it is no text, which nobody can ask for.
+    fn name_of(&self, entry: &Nlist) -> Result<Option<&'data str>, Error> {
         let start = entry.n_strx.get(LE);
         let wrong = |problem| malformed(TABLE, problem, start.into());
         let rest = self.names.get(start as usize..).ok_or(wrong("a name is outside the table of names"))?;
         let end = rest.iter().position(|byte| *byte == 0).ok_or(wrong("a name has no end"))?;
-        core::str::from_utf8(&rest[..end]).map_err(|_| wrong("a name is not UTF-8"))
+        Ok(core::str::from_utf8(&rest[..end]).ok())
     }
 
     /// The name of a symbol, if it has one that is not longer than `room`, which is less by it afterwards.
@@ -63,9 +64,10 @@ impl<'data> SymbolTable<'data> {
             entry.n_type & others == macho::N_EXT
                 && matches!(kind, macho::N_SECT | macho::N_ABS | macho::N_INDR)
         };
-        self.entries.iter().filter(visible).map(|entry| {
+        self.entries.iter().filter(visible).filter_map(|entry| {
             let (kind, value) = (entry.n_type & macho::N_TYPE, entry.n_value.get(LE));
-            Ok(Exported { name: self.name_of(entry)?, kind, value })
+            let name = self.name_of(entry).transpose()?;
+            Some(name.map(|name| Exported { name, kind, value }))
         })
     }
 

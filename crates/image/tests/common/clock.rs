@@ -1,17 +1,22 @@
 //! How much work something is, where hostile input could make it without end.
 
 /// Processor time of this thread: what else the machine does is not in it.
-pub struct Clock(f64);
+pub(crate) struct Clock(f64);
 
 impl Clock {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self(now())
+    }
+
+    /// Seconds that were had since the start.
+    pub(crate) fn seconds(&self) -> f64 {
+        now() - self.0
     }
 
     /// That no more than so many seconds were had since the start.
     #[track_caller]
-    pub fn within(&self, seconds: f64) {
-        let took = now() - self.0;
+    pub(crate) fn within(&self, seconds: f64) {
+        let took = self.seconds();
         assert!(took < seconds, "{took} s of processor time, {seconds} were to be enough");
     }
 }

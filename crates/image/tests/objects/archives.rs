@@ -173,3 +173,73 @@ fn many_members_of_one_long_name() {
     assert!(matches!(error, Error::Malformed { table: "archive", .. }), "{error}");
     clock.within(5.0);
 }
+
+#[test]
+fn the_best_definition_among_members() {
+    const WEAK: &str = "__attribute__((weak)) long x = 1; long *p = &x;";
+    for machine in BOTH {
+        let strong = object(machine, "long x = 2;");
+        let common = crate::assembly(machine, ".comm x, 8, 8");
+        let weak = object(machine, WEAK);
+        for (members, expected) in [
+            (vec![("weak.o", &weak), ("strong.o", &strong)], 2),
+            (vec![("strong.o", &strong), ("weak.o", &weak)], 2),
+            // A common block begins as zero, and comes before a weak definition.
+            (vec![("weak.o", &weak), ("common.o", &common)], 0),
+            (vec![("common.o", &common), ("weak.o", &weak)], 0),
+            (vec![("common.o", &common), ("weak.o", &weak), ("strong.o", &strong)], 2),
+        ] {
+            let owned: Vec<_> = members.iter().map(|(name, bytes)| (*name, (*bytes).clone())).collect();
+            let library = archive(&owned, "rc");
+            let image = parse(machine, &[("lib.a", &library)]).unwrap();
+            let linked = crate::link_at(image, BASE, |_| None);
+            assert_eq!(linked.word_at(linked.word("p")), expected, "{machine} {:?}", members[0].0);
+            assert_eq!(linked.word("p"), linked.address("x"), "{machine}");
+        }
+        // Of two strong ones a linker would not know; the one that only repeats the first is left out.
+        let third = object(machine, "long x = 3;");
+        let library = archive(&[("strong.o", strong.clone()), ("third.o", third.clone())], "rc");
+        let linked = crate::link_at(parse(machine, &[("lib.a", &library)]).unwrap(), BASE, |_| None);
+        assert_eq!(linked.word("x"), 2, "{machine}");
+        let more = object(machine, "long x = 3, y = 4;");
+        let library = archive(&[("strong.o", strong), ("more.o", more)], "rc");
+        let error = parse(machine, &[("lib.a", &library)]).unwrap_err();
+        assert!(
+            matches!(&error, Error::InFile { error, .. } if matches!(**error, Error::DuplicateSymbol { .. })),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_member_with_nothing_new_may_have_constructors() {
+    let source = "struct Register { Register(int); }; inline int shared() { static int n; return ++n; }
+        template <class T> struct Held { static inline T value = 0; };
+        static Register here(shared() + Held<int>::value);";
+    for machine in BOTH {
+        let one = crate::common::compile_as(machine, source, &["-c", "-fPIC", "-x", "c++", "-std=c++17"]);
+        let library = archive(&[("one.o", one.clone()), ("two.o", one)], "rc");
+        let image = parse(machine, &[("lib.a", &library)]).unwrap();
+        let linked = crate::link_at(image, BASE, |_| Some(BASE));
+        assert_eq!(linked.image.init(BASE, &linked.memory).unwrap().len(), 2, "{machine}");
+    }
+}
+
+#[test]
+fn common_blocks_are_given_values_by_members() {
+    for machine in BOTH {
+        let library = archive(
+            &[
+                ("other.o", crate::assembly(machine, ".comm x, 8, 8\n.data\n.globl other\nother: .byte 1")),
+                ("weak.o", object(machine, "__attribute__((weak)) long x = 1; char weakly;")),
+                ("values.o", object(machine, "long x = 7; char values;")),
+            ],
+            "rc",
+        );
+        let main = crate::assembly(machine, ".comm x, 8, 8\n.data\n.globl p\np: .8byte x");
+        let image = parse(machine, &[("main.o", &main), ("lib.a", &library)]).unwrap();
+        assert_eq!(exports(&image), ["p", "values", "x"], "{machine}");
+        let linked = crate::link_at(image, BASE, |_| None);
+        assert_eq!(linked.word_at(linked.word("p")), 7, "{machine}");
+    }
+}

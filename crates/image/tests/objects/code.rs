@@ -1,8 +1,8 @@
 //! How code reaches what it names: branches, stubs, the global offset table, and the window that code without any
 //! leaves.
 
-use crate::common::{BOTH, HOST, MAX_SPAN, bindings, compile_as};
-use crate::{BASE, assembly, host, link, link_at, object, parse};
+use crate::common::{BOTH, HOST, MAX_SPAN, bindings, compile_as, put, u32_at};
+use crate::{BASE, Linked, assembly, host, link, link_at, object, parse};
 use midflight_image::{Error, Image, ImportKind, Indirect, Machine, Protection, Window};
 
 const FAR: u64 = 0x1234_5678_9ABC;
@@ -325,4 +325,68 @@ fn the_table_by_name() {
     assert_eq!(linked.image.imports().len(), 2);
     let words = |wanted: u64| linked.memory.chunks(8).any(|word| *word == wanted.to_le_bytes());
     assert!(words(0x5555_0000_1000), "an entry for the variable");
+}
+
+/// What a table of distances to functions has at its `n`th word, as the address that it leads to.
+fn distance(linked: &Linked<'_>, table: &str, n: u64) -> u64 {
+    let at = linked.export(table).offset + 4 * n;
+    let distance = u32_at(&linked.memory, at as usize) as i32;
+    (linked.base + linked.export(table).offset).wrapping_add_signed(distance.into())
+}
+
+#[test]
+fn distances_to_functions_in_data() {
+    // As in relative vtables: from the start of the table, so each with an addend of its own, and one that is negative.
+    for machine in BOTH {
+        let word = |symbol: &str, addend: i64| match machine {
+            Machine::X86_64 => format!(".long {symbol}@PLT + {addend}\n"),
+            Machine::Aarch64 => format!(".word {symbol} + {addend} - .\n"),
+        };
+        let rows: String = [("far", 0), ("far", 4), ("near", 8), ("own", 12), ("far", 16), ("maybe", 20)]
+            .map(|(symbol, addend)| word(symbol, addend))
+            .concat();
+        for section in [".section .rodata", ".data", ".text"] {
+            let source = format!(
+                "{section}\n.globl table\n.balign 4\n.type table, %object\ntable:\n{rows}.size table, 24
+                .text\n.balign 4\n.globl own\n.type own, %function\nown: .4byte 0\n.size own, 4\n.weak maybe"
+            );
+            let mut file = assembly(machine, &source);
+            if machine == Machine::Aarch64 {
+                // GNU as has no word for it: R_AARCH64_PREL32 becomes R_AARCH64_PLT32.
+                let of_one =
+                    |at: &usize| u32_at(&file, *at) == 261 && (1..32).contains(&u32_at(&file, at + 4));
+                let found: Vec<_> = (0..file.len() - 8).step_by(8).filter(of_one).collect();
+                // The assembler has settled `own` itself, where it is in the same section.
+                assert!(found.len() >= 5);
+                found.into_iter().for_each(|at| put(&mut file, at, &314u32.to_le_bytes()));
+            }
+            let files = [file];
+            let linked = link(machine, &files);
+            let stub = distance(&linked, "table", 0);
+            assert_eq!(linked.through_stub(machine, stub), Some(0x1234_5678_9ABC), "{machine} {section}");
+            // One function, one stub, whatever the addend.
+            assert_eq!([1, 4].map(|n| distance(&linked, "table", n)), [stub; 2], "{machine} {section}");
+            assert_eq!(distance(&linked, "table", 2), BASE + 0x10_0000, "{machine} {section}");
+            assert_eq!(distance(&linked, "table", 3), linked.address("own"), "{machine} {section}");
+            let nobody = distance(&linked, "table", 5);
+            assert_eq!(linked.through_stub(machine, nobody), Some(0), "as through a linker's stub");
+            assert!(linked.image.imports().iter().all(|import| import.kind == ImportKind::Function));
+        }
+    }
+}
+
+#[test]
+fn jumps_into_far_functions_are_refused() {
+    for (machine, source) in [
+        (Machine::X86_64, "jmp far@PLT + 8"),
+        (Machine::Aarch64, "b far + 8"),
+        (Machine::X86_64, "jne far@PLT + 8"),
+    ] {
+        let files = [assembly(machine, &format!(".text\n.globl f\nf: {source}\n"))];
+        let image = parse(machine, &files).unwrap();
+        let mut memory = vec![0; image.span() as usize];
+        let bindings = bindings(&image, host);
+        let error = image.link(BASE, &mut memory, &HOST, &bindings).unwrap_err();
+        assert!(matches!(error, Error::Fixup { .. }), "{error}");
+    }
 }

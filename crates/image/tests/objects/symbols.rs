@@ -294,3 +294,175 @@ fn large_common_blocks() {
     let image = Image::parse(&file, Machine::X86_64, 4096, 1 << 20).unwrap();
     assert_eq!(image.export("large").unwrap().size, 200_000);
 }
+
+/// The file, with each `zq` in it as a byte that is no UTF-8 by itself, and a letter.
+fn renamed(mut file: Vec<u8>) -> Vec<u8> {
+    for at in 0..file.len() - 1 {
+        if &file[at..at + 2] == b"zq" {
+            file[at] = 0xC2;
+        }
+    }
+    file
+}
+
+#[test]
+fn names_are_bytes() {
+    for machine in BOTH {
+        // Of symbols, of a group and of a section; used within a file and by another one.
+        let defines = renamed(assembly(
+            machine,
+            ".section .text.zq,\"axG\",%progbits,grzq,comdat\n.globl f, Newzqf\n.type f, %function
+            .type Newzqf, %function\nf:\nNewzqf: .8byte 0\n.size f, 8\n.size Newzqf, 8
+            .data\n.globl p\np: .8byte Newzqf",
+        ));
+        let uses = renamed(assembly(machine, ".data\n.globl q\nq: .8byte Newzqf"));
+        let linked_files = [defines, uses];
+        let linked = link(machine, &linked_files);
+        assert_eq!([linked.word("p"), linked.word("q")], [linked.address("f"); 2], "{machine}");
+        // Two are one name only if all bytes are.
+        assert!(linked.image.exports().iter().all(|export| !export.name.starts_with("New")));
+        let names: Vec<_> = linked.image.symbols().symbols.iter().map(|symbol| symbol.offset).collect();
+        assert_eq!(names.len(), 2, "debuggers see them");
+        // Nothing between images can have such a name: said as what it is.
+        let alone = [linked_files[1].clone()];
+        let text = parse(machine, &alone).unwrap_err().to_string();
+        assert!(text.contains("`New\\xc2qf`"), "{text}");
+        assert!(text.contains("UTF-8") && !text.contains("corrupt"), "{text}");
+    }
+}
+
+#[test]
+fn names_without_underscores_and_of_other_linkers() {
+    let bounds = [
+        "etext",
+        "_etext",
+        "__etext",
+        "edata",
+        "_edata",
+        "end",
+        "_end",
+        "__end__",
+        "__bss_start",
+        "__bss_start__",
+        "_bss_end__",
+        "__bss_end__",
+        "__data_start",
+        "__executable_start",
+    ];
+    for hidden in ["", "__attribute__((visibility(\"hidden\")))"] {
+        for machine in BOTH {
+            let declared: String =
+                bounds.iter().map(|name| format!("extern char {name}[] {hidden};")).collect();
+            let source = format!(
+                "{declared} char *names[] = {{{}}}; int zero[99]; int one = 1; extern int far(void);
+                int code(void) {{ return far() + 1; }}",
+                bounds.join(", ")
+            );
+            let files = [object(machine, &source)];
+            let linked = link(machine, &files);
+            assert_eq!(linked.image.imports().iter().map(|import| import.name).collect::<Vec<_>>(), ["far"]);
+            let value = |name: &str| {
+                let at = bounds.iter().position(|bound| *bound == name).unwrap();
+                linked.word_at(linked.address("names") + 8 * at as u64)
+            };
+            for (one, same) in [
+                ("etext", "_etext"),
+                ("etext", "__etext"),
+                ("edata", "_edata"),
+                ("end", "_end"),
+                ("edata", "__bss_start"),
+                ("edata", "__bss_start__"),
+                ("end", "__end__"),
+                ("end", "_bss_end__"),
+                ("end", "__bss_end__"),
+            ] {
+                assert_eq!(value(one), value(same), "{machine} {one} {same}");
+            }
+            assert_eq!(value("__executable_start"), BASE);
+            let code = linked.export("code");
+            // Behind the stub too, which is code.
+            let stub = linked.callee(machine, "code", 0);
+            assert!(linked.through_stub(machine, stub).is_some());
+            assert!(value("etext") >= BASE + code.offset + code.size && value("etext") > stub, "{machine}");
+            assert_eq!(linked.protection(value("etext") - 1), Some(Protection::ReadExecute), "{machine}");
+            assert!(value("__data_start") <= linked.address("one") && linked.address("one") < value("edata"));
+            assert!(value("edata") <= linked.address("zero") && linked.address("zero") < value("end"));
+            // None of them is the module's own, for others.
+            assert!(bounds.iter().all(|name| linked.image.export(name).is_none()));
+        }
+    }
+}
+
+#[test]
+fn tables_that_only_linkers_write() {
+    for machine in BOTH {
+        for name in ["__ehdr_start", "_DYNAMIC", "__GNU_EH_FRAME_HDR"] {
+            for attribute in ["", "__attribute__((visibility(\"hidden\")))"] {
+                let source = format!("extern char {name}[] {attribute}; char *p = {name};");
+                let files = [object(machine, &source)];
+                let text = parse(machine, &files).unwrap_err().to_string();
+                assert!(text.contains(name) && text.contains("-shared"), "{text}");
+                // Who can do without it does.
+                let files = [object(machine, &format!("#pragma weak {name}\n{source}"))];
+                let linked = link(machine, &files);
+                assert_eq!((linked.word("p"), linked.image.imports().len()), (0, 0), "{machine} {name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn bounds_of_what_is_called() {
+    for machine in BOTH {
+        let bounds = "extern char __init_array_start[], __init_array_end[], __fini_array_start[],
+            __fini_array_end[], __preinit_array_start[], __preinit_array_end[];
+            char *bounds[] = {__init_array_start, __init_array_end, __fini_array_start, __fini_array_end,
+                __preinit_array_start, __preinit_array_end};";
+        let calls = "static volatile int n; __attribute__((constructor)) void a(void) { n++; }
+            __attribute__((constructor(101))) void b(void) { n++; }
+            __attribute__((destructor)) void c(void) { n++; } int *const relocated = (int *)&a;";
+        let files = [
+            object(machine, calls),
+            object(machine, bounds),
+            object(machine, &calls.replace("void ", "static void ").replace("relocated", "again")),
+        ];
+        let linked = link(machine, &files);
+        let word = |n: u64| linked.word_at(linked.address("bounds") + 8 * n);
+        let listed =
+            |from: u64, to: u64| -> Vec<u64> { (from..to).step_by(8).map(|at| linked.word_at(at)).collect() };
+        // In the order in which they are called.
+        let init = linked.image.init(BASE, &linked.memory).unwrap();
+        assert_eq!((listed(word(0), word(1)), init.len()), (init, 4), "{machine}");
+        let mut fini = linked.image.fini(BASE, &linked.memory).unwrap();
+        fini.reverse();
+        assert_eq!((listed(word(2), word(3)), fini.len()), (fini, 2), "{machine}");
+        assert_eq!(word(4), word(5), "none");
+        let files = [object(machine, bounds)];
+        let linked = link(machine, &files);
+        let word = |n: u64| linked.word_at(linked.address("bounds") + 8 * n);
+        assert!([0, 2, 4].iter().all(|n| word(*n) == word(n + 1)), "{machine}: empty");
+    }
+}
+
+#[test]
+fn sections_of_newer_tools() {
+    for machine in BOTH {
+        let source = ".text\n.globl f\n.type f, %function\nf: .4byte 0\n.size f, 4
+            .section .sframe,\"a\",%0x6ffffff4\n.4byte f - .
+            .section .llvm_addrsig,\"e\",%0x6fff4c03\n.byte 0
+            .section .llvm_bb_addr_map,\"o\",%0x6fff4c0a,.text\n.8byte f
+            .section .deplibs,\"MS\",%0x6fff4c04,1\n.asciz \"m\"
+            .section .attributes,\"\",%0x6ffffff5\n.byte 'A'
+            .section .processor,\"\",%0x70000003\n.byte 'A'
+            .section .application,\"\",%0x80000001\n.8byte f
+            .section .left_out,\"ae\",%progbits\n.8byte f
+            .section .system,\"aw\",%0x60000001\n.globl s\n.type s, %object\ns: .8byte f\n.size s, 8";
+        let files = [assembly(machine, source)];
+        let linked = link(machine, &files);
+        // What a system adds is loaded like any other; the rest is for tools.
+        assert_eq!(linked.word("s"), linked.address("f"), "{machine}");
+        assert_eq!(linked.protection(linked.address("s")), Some(Protection::ReadWrite));
+        let regions = linked.image.regions();
+        assert_eq!(regions.len(), 2, "{machine}: no constants {regions:?}");
+    }
+}

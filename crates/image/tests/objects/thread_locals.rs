@@ -155,3 +155,72 @@ fn a_variable_is_thread_local_in_all_files_or_in_none() {
         assert!(text.contains("1.o: symbol `x`") && text.contains("declare it alike"), "{text}");
     }
 }
+
+#[test]
+fn the_start_of_the_block_by_a_descriptor() {
+    // Several of a file's own variables are found from one place, with each dialect of each compiler.
+    let tls = ".section .tdata,\"awT\",%progbits\n.balign 8\none: .8byte 5\ntwo: .8byte 6\n.text\n.globl f\n";
+    for (machine, code) in [
+        (
+            Machine::X86_64,
+            "f: leaq _TLS_MODULE_BASE_@TLSDESC(%rip), %rax\ncall *_TLS_MODULE_BASE_@TLSCALL(%rax)
+            movq two@DTPOFF(%rax), %rax\nret",
+        ),
+        (
+            Machine::Aarch64,
+            "f: adrp x0, :tlsdesc:_TLS_MODULE_BASE_\nldr x1, [x0, :tlsdesc_lo12:_TLS_MODULE_BASE_]
+            add x0, x0, :tlsdesc_lo12:_TLS_MODULE_BASE_\n.tlsdesccall _TLS_MODULE_BASE_\nblr x1
+            add x0, x0, :dtprel_lo12:two\nret",
+        ),
+    ] {
+        for hidden in ["", ".hidden _TLS_MODULE_BASE_\n"] {
+            // A second file with a larger alignment moves the variables, and not the start.
+            let files = [
+                object(machine, "__thread __attribute__((aligned(64))) char wide[64] = {7};"),
+                crate::assembly(machine, &format!("{tls}{hidden}{code}")),
+            ];
+            let linked = link_at(parse(machine, &files).unwrap(), BASE, |_| None);
+            assert!(pairs(&linked).contains(&(HOST.tls_dynamic, 7 << 32)), "{machine}");
+            assert!(linked.image.imports().is_empty());
+        }
+    }
+    let source = "static __thread int a = 1, b = 2; int f(void) { return a++ + b++; }";
+    let files = [compile_as(Machine::X86_64, source, &["-c", "-O2", "-fPIC", "-mtls-dialect=gnu2"])];
+    let linked = link_at(parse(Machine::X86_64, &files).unwrap(), BASE, |_| None);
+    assert!(pairs(&linked).contains(&(HOST.tls_dynamic, 7 << 32)), "as gcc does");
+}
+
+#[test]
+fn common_blocks_of_each_thread() {
+    for machine in BOTH {
+        let common = |size: u32, align: u32| {
+            format!(".globl level\n.type level, %object\n.tls_common level, {size}, {align}\n")
+        };
+        let source = "extern __thread int level[4]; __thread long own = 3; __thread int zero;
+            int f(void) { return level[1]++; } long g(void) { return own + zero; }";
+        let files = [
+            crate::assembly(machine, &common(8, 4)),
+            object(machine, source),
+            crate::assembly(machine, &common(16, 32)),
+        ];
+        let linked = link_at(parse(machine, &files).unwrap(), BASE, |_| Some(BASE));
+        let (block, level) = (linked.image.thread_locals().unwrap(), linked.export("level"));
+        assert_eq!((level.kind, level.size), (ExportKind::ThreadLocal, 16), "{machine}");
+        assert_eq!((level.offset % 32, block.align), (0, 32), "{machine}");
+        assert!(level.offset >= block.initialised && level.offset + 16 <= block.size, "begins as zero");
+        for other in ["own", "zero"].map(|name| linked.export(name)) {
+            assert!(other.offset + other.size <= level.offset || other.offset >= level.offset + 16);
+        }
+        // A definition with a value comes first, whatever the order.
+        let strong = object(machine, "__thread int level[4] = {9};");
+        for files in [[strong.clone(), files[0].clone()], [files[0].clone(), strong.clone()]] {
+            let linked = link_at(parse(machine, &files).unwrap(), BASE, |_| Some(BASE));
+            let level = linked.export("level").offset;
+            assert!(level < linked.image.thread_locals().unwrap().initialised, "{machine}");
+        }
+        // Of each thread here, and of all of them there.
+        let files = [files[0].clone(), crate::assembly(machine, ".comm level, 8, 4")];
+        let text = parse(machine, &files).unwrap_err().to_string();
+        assert!(text.contains("`level`") && text.contains("alike") && !text.contains("corrupt"), "{text}");
+    }
+}

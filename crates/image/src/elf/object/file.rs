@@ -18,6 +18,9 @@ pub(super) type Symbol = elf::Sym64<LE>;
 pub(super) type Rela = elf::Rela64<LE>;
 type Word = object::U32<LE>;
 
+/// A section whose name is not UTF-8.
+const OTHER: &str = "(not UTF-8)";
+
 const SECTIONS: &str = "section header table";
 const SYMBOLS: &str = "symbol table";
 
@@ -161,7 +164,7 @@ impl<'data> File<'data> {
             return Ok(());
         }
         Err(Error::UnsupportedSection {
-            section: crate::error::label(self.section_name(section)?),
+            section: crate::error::label(self.section_bytes(section)?),
             problem: if section.sh_type(LE) == elf::SHT_REL {
                 "has relocations without addends (SHT_REL), which neither machine uses: build it with a compiler and \
                  an assembler of this platform"
@@ -217,11 +220,18 @@ impl<'data> File<'data> {
         Ok(table_of(bytes, count))
     }
 
+    /// A section's name, or [`OTHER`] if that is no text: no name that means anything is.
     pub(super) fn section_name(&self, section: &SectionHeader) -> Result<&'data str, Error> {
+        let name = self.section_names.get(section.sh_name(LE))?;
+        Ok(core::str::from_utf8(name).unwrap_or(OTHER))
+    }
+
+    /// The section for a message, and for what is named after it.
+    pub(super) fn section_bytes(&self, section: &SectionHeader) -> Result<&'data [u8], Error> {
         self.section_names.get(section.sh_name(LE))
     }
 
-    pub(super) fn symbol_name(&self, symbol: &Symbol) -> Result<&'data str, Error> {
+    pub(super) fn symbol_name(&self, symbol: &Symbol) -> Result<&'data [u8], Error> {
         self.names.get(symbol.st_name(LE))
     }
 
@@ -230,7 +240,7 @@ impl<'data> File<'data> {
         let Some(symbol) = self.symbols.get(index as usize) else { return String::new() };
         let name = match (symbol.st_type(), self.home(index)) {
             (elf::STT_SECTION, Ok(Home::Section(section))) => {
-                self.section_name(&self.sections[section as usize])
+                self.section_bytes(&self.sections[section as usize])
             }
             _ => self.symbol_name(symbol),
         };
@@ -258,7 +268,7 @@ impl<'data> File<'data> {
 
     /// The symbols that other files see, with their names. Names may share their ends, so a damaged file could have
     /// each of a million symbols be named by the same megabyte; it is refused before they are all hashed.
-    pub(super) fn globals(&self) -> impl Iterator<Item = Result<&'data str, Error>> + '_ {
+    pub(super) fn globals(&self) -> impl Iterator<Item = Result<&'data [u8], Error>> + '_ {
         let mut budget = 8 * self.names_bytes.len();
         (self.first_global as u32..).zip(&self.symbols[self.first_global..]).map(move |(index, symbol)| {
             let name = self.symbol_name(symbol)?;

@@ -10,6 +10,9 @@ use crate::linking::section::{Part, Role, Section, State};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+/// What code finds several of its own thread-local variables from.
+pub(super) const BLOCK: &str = "_TLS_MODULE_BASE_";
+
 /// The sections of the link that are kept, in the order in which they will stand, each part by itself.
 #[derive(Default)]
 pub(super) struct Order<'data> {
@@ -43,6 +46,7 @@ impl<'data> Order<'data> {
                     Role::Calls(turn) => {
                         let list = if turn.calls == Calls::Init { &mut init } else { &mut fini };
                         list.push((turn.priority, Array { section: index, backwards: turn.backwards }));
+                        continue;
                     }
                 }
                 order.add(index, section);
@@ -61,6 +65,9 @@ impl<'data> Order<'data> {
             sorted.sort_by_key(|(priority, _)| *priority);
             list.extend(sorted.iter().map(|(_, array)| *array));
         }
+        // Those of a kind stand together, so that they have bounds.
+        let arrays: Vec<u32> = order.init.iter().chain(&order.fini).map(|array| array.section).collect();
+        arrays.into_iter().for_each(|index| order.add(index, &sections[index as usize]));
         Ok(order)
     }
 
@@ -70,16 +77,26 @@ impl<'data> Order<'data> {
         }
     }
 
-    /// What a name stands for that linkers define where no file does.
-    pub(super) fn definition(&self, name: &str, sections: &[Section<'_>]) -> Option<Definition> {
+    /// What a name stands for that linkers define where no file does: those that GNU ld's script for shared objects has, and
+    /// lld beyond it.
+    pub(super) fn definition(&self, name: &[u8], sections: &[Section<'_>]) -> Option<Definition> {
+        let name = core::str::from_utf8(name).ok()?;
         let section = match name {
             // What a module's destructors are registered under.
             "__dso_handle" => own::IMAGE,
             "_GLOBAL_OFFSET_TABLE_" => own::TABLE,
-            // What code finds several of its own thread-local variables from.
-            "_TLS_MODULE_BASE_" => own::TEMPLATE,
-            "__bss_start" | "_edata" => own::ZERO,
-            "_end" => own::END,
+            BLOCK => own::TEMPLATE,
+            "__executable_start" => own::IMAGE,
+            "etext" | "_etext" | "__etext" => own::CODE_END,
+            "__data_start" => own::DATA,
+            "edata" | "_edata" | "__bss_start" | "__bss_start__" => own::ZERO,
+            "end" | "_end" | "__end__" | "_bss_end__" | "__bss_end__" => own::END,
+            // Before any library's constructors are only a program's.
+            "__preinit_array_start" | "__preinit_array_end" => own::IMAGE,
+            "__init_array_start" => return Some(first(&self.init)),
+            "__init_array_end" => return Some(last(&self.init, sections)),
+            "__fini_array_start" => return Some(first(&self.fini)),
+            "__fini_array_end" => return Some(last(&self.fini, sections)),
             _ if !name.starts_with("__st") => return None,
             _ => {
                 if let Some(set) = name.strip_prefix("__start_").and_then(|name| self.sets.get(name)) {
@@ -92,6 +109,22 @@ impl<'data> Order<'data> {
         };
         Some(Definition::Section { section, value: 0 })
     }
+}
+
+/// Whether a name is that of a linker's own table, of which an image that is linked here has none.
+pub(super) fn is_table_of_linkers(name: &[u8]) -> bool {
+    matches!(name, b"__ehdr_start" | b"_DYNAMIC" | b"__GNU_EH_FRAME_HDR")
+}
+
+/// Where a list of arrays begins; one that is empty is at the start of the image.
+fn first(list: &[Array]) -> Definition {
+    Definition::Section { section: list.first().map_or(own::IMAGE, |array| array.section), value: 0 }
+}
+
+/// Where it ends.
+fn last(list: &[Array], sections: &[Section<'_>]) -> Definition {
+    let section = list.last().map_or(own::IMAGE, |array| array.section);
+    Definition::Section { section, value: sections[section as usize].size }
 }
 
 /// What a set is part of: code if any of it is, else variables if any of it is.

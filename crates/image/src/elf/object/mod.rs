@@ -30,7 +30,7 @@ mod symbols;
 mod table;
 mod window;
 
-use super::note::{self, Declared};
+use super::note::{self, Declared, Properties};
 use super::{Word, malformed, table_of};
 use crate::error::label;
 use crate::image::{Input, Source};
@@ -62,6 +62,7 @@ pub(crate) struct Objects<'data> {
     machine: Machine,
     files: Vec<Linked<'data>>,
     declared: Declared<'data>,
+    properties: Properties,
     /// Our own, then those of each file.
     sections: Vec<Section<'data>>,
     names: Names<'data>,
@@ -93,13 +94,20 @@ impl<'data> Objects<'data> {
         let Resolver { names, globals, commons, files, mut sections, .. } = resolver;
 
         let declared = declared(&files, &sections)?;
+        let properties = properties(&files, &sections, machine)?;
         let mut order = Order::new(&files, &mut sections)?;
         let mut symbols = Symbols::new(&globals, &commons, &files, &mut sections)?;
         for ((number, global), symbol) in (0..).zip(&globals).zip(&mut symbols.all) {
-            if global.rank == Rank::Undefined
-                && let Some(definition) = order.definition(names.get(number), &sections)
-            {
+            if global.rank != Rank::Undefined {
+                continue;
+            }
+            let name = names.get(number);
+            if let Some(definition) = order.definition(name, &sections) {
                 symbol.definition = definition;
+                // Code asks a descriptor for this one.
+                symbol.thread_local = name == layout::BLOCK.as_bytes();
+            } else if layout::is_table_of_linkers(name) && !global.required {
+                symbol.definition = Definition::Absolute(0);
             }
         }
         let (table, direct) = (Table::new(), Vec::new());
@@ -110,7 +118,7 @@ impl<'data> Objects<'data> {
         }
         let Scan { mut table, direct, .. } = scan;
         let imports =
-            scan::imports(|number| names.get(number), &globals, &mut symbols, &mut table, &direct, machine);
+            scan::imports(|number| names.get(number), &globals, &mut symbols, &mut table, &direct, machine)?;
 
         let stubs = (table.stubs.len() * stub_size(machine)) as u64;
         sections[own::STUBS as usize].append(stubs, 16);
@@ -129,6 +137,7 @@ impl<'data> Objects<'data> {
             machine,
             files,
             declared,
+            properties,
             sections,
             names,
             globals,
@@ -224,7 +233,9 @@ impl<'data> Objects<'data> {
             ExportKind::ThreadLocal => offset -= self.sections[own::TEMPLATE as usize].offset,
             _ => {}
         }
-        Some(Export { name: self.names.get(number), offset, size: self.size(number), kind })
+        // What is no text nobody can ask for.
+        let name = core::str::from_utf8(self.names.get(number)).ok()?;
+        Some(Export { name, offset, size: self.size(number), kind })
     }
 
     /// The size of what a name stands for.
@@ -328,7 +339,37 @@ fn declared<'data>(files: &[Linked<'data>], sections: &[Section<'data>]) -> Resu
     Ok(declared)
 }
 
+/// What the files ask of the processor: what any of them needs, and of what code may be run with what all files with code have.
+fn properties(files: &[Linked<'_>], sections: &[Section<'_>], machine: Machine) -> Result<Properties, Error> {
+    let mut all = Properties { aarch64_features: u32::MAX, ..Properties::default() };
+    for linked in files {
+        let mut of_file = Properties::default();
+        for header in linked.file.sections {
+            if header.sh_type(LE) == elf::SHT_NOTE
+                && linked.file.section_name(header).is_ok_and(|name| name == ".note.gnu.property")
+            {
+                let notes = linked.file.contents(header).map_err(|error| linked.label().blame(error))?;
+                of_file.read(notes, header.sh_addralign(LE), machine);
+            }
+        }
+        if of_file.signed_pointers {
+            let error = Error::SignedPointers { found: "GNU_PROPERTY_AARCH64_FEATURE_PAUTH" };
+            return Err(linked.label().blame(error));
+        }
+        all.x86_levels |= of_file.x86_levels;
+        let own = &sections[linked.first_section as usize..][..linked.file.sections.len()];
+        if own.iter().any(|section| section.part() == Some(Part::Code) && section.size > 0) {
+            all.aarch64_features &= of_file.aarch64_features;
+        }
+    }
+    Ok(all)
+}
+
 impl<'data> Source<'data> for Objects<'data> {
+    fn properties(&self) -> Properties {
+        self.properties
+    }
+
     fn declared(&self) -> &Declared<'data> {
         &self.declared
     }
@@ -358,7 +399,7 @@ impl<'data> Source<'data> for Objects<'data> {
     }
 
     fn export(&self, name: &str) -> Option<Export<'_>> {
-        self.exported(self.names.find(name)?)
+        self.exported(self.names.find(name.as_bytes())?)
     }
 
     fn thread_locals(&self) -> Option<ThreadLocals> {

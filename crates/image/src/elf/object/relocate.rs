@@ -188,7 +188,9 @@ impl<'a, 'data> Linking<'a, 'data> {
                     // Architecture, section "Call and Jump relocations".
                     if target == 0 && howto.encoding == Encoding::Field(Field::Branch) {
                         4
-                    } else if !fits(howto, near) && scan::is_whole(machine, howto, addend) {
+                    } else if !fits(howto, near)
+                        && scan::may_take_stub(machine, section, offset, howto, addend)
+                    {
                         value(self.stub(symbol))
                     } else {
                         near

@@ -5,14 +5,14 @@
 //! first.
 
 use super::super::malformed;
-use super::file::{File, Home};
+use super::file::{File, Group, Home};
 use super::section;
 use crate::error::label;
 use crate::linking::label::Label;
 use crate::linking::names::Names;
 use crate::linking::section::{Part, Section, State};
 use crate::{Error, Machine};
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use object::LittleEndian as LE;
 use object::elf;
@@ -46,6 +46,8 @@ pub(super) struct Global {
     grouped: bool,
     /// The first archive member that defines it.
     offered: u32,
+    /// The first that does so with a value, and not weakly.
+    offered_strongly: u32,
 }
 
 impl Global {
@@ -58,6 +60,7 @@ impl Global {
         kind: elf::STT_NOTYPE,
         grouped: false,
         offered: NONE,
+        offered_strongly: NONE,
     };
 
     pub(super) fn hidden(&self) -> bool {
@@ -70,6 +73,8 @@ impl Global {
 pub(super) struct Common {
     pub(super) size: u64,
     pub(super) align: u64,
+    /// Each thread has its own: Fortran's THREADPRIVATE.
+    pub(super) thread_local: bool,
 }
 
 /// A file of the link.
@@ -93,6 +98,15 @@ struct Candidate<'data> {
     globals: Vec<u32>,
 }
 
+/// A definition that a file has for others.
+struct Defined {
+    /// The number of the name.
+    name: u32,
+    rank: Rank,
+    /// Of a strong one: the file's section that it is in.
+    section: Option<u32>,
+}
+
 #[derive(Default)]
 pub(super) struct Resolver<'data> {
     pub(super) names: Names<'data>,
@@ -107,8 +121,8 @@ pub(super) struct Resolver<'data> {
 
 impl<'data> Resolver<'data> {
     /// Makes `objects` the files of the link, and of `members` what is needed. Where there are no object files,
-    /// nothing says what is needed: then all members are (as with `--whole-archive`), but for those that would define
-    /// nothing new.
+    /// nothing says what is needed: then all members are (as with `--whole-archive`), but for those that only define
+    /// again what an earlier one has defined, which a linker takes for an error.
     pub(super) fn resolve(
         &mut self,
         objects: Vec<File<'data>>,
@@ -127,7 +141,7 @@ impl<'data> Resolver<'data> {
         for file in members {
             let candidate = self.read(file)?;
             if whole {
-                if self.brings_anything(&candidate)? {
+                if !self.only_repeats(&candidate)? {
                     self.add(candidate, machine)?;
                 }
             } else {
@@ -143,7 +157,7 @@ impl<'data> Resolver<'data> {
         let mut globals = Vec::with_capacity(file.symbols.len() - file.first_global);
         let names = file.globals().try_for_each(|global| {
             let name = global?;
-            if name == "__gnu_lto_slim" {
+            if name == b"__gnu_lto_slim" {
                 return Err(Error::UnsupportedFile {
                     found: "an object file without code, for link-time optimisation",
                     advice: "compile with -fno-lto or -ffat-lto-objects",
@@ -159,44 +173,75 @@ impl<'data> Resolver<'data> {
     }
 
     /// What the file defines for others.
-    fn definitions<'a>(candidate: &'a Candidate<'data>) -> impl Iterator<Item = Result<u32, Error>> + 'a {
+    fn definitions<'a>(candidate: &'a Candidate<'data>) -> impl Iterator<Item = Result<Defined, Error>> + 'a {
         let Candidate { file, globals } = candidate;
-        (file.first_global as u32..).zip(globals).filter_map(|(index, global)| match file.home(index) {
-            Ok(Home::Undefined) => None,
-            Ok(_) => Some(Ok(*global)),
-            Err(error) => Some(Err(file.label.blame(error))),
+        (file.first_global as u32..).zip(globals).filter_map(|(index, global)| {
+            let (rank, section) = match file.home(index) {
+                Ok(Home::Undefined) => return None,
+                Ok(Home::Common) => (Rank::Common, None),
+                Ok(_) if file.symbols[index as usize].st_bind() == elf::STB_WEAK => (Rank::Weak, None),
+                Ok(Home::Section(section)) => (Rank::Strong, Some(section)),
+                Ok(Home::Absolute) => (Rank::Strong, None),
+                Err(error) => return Some(Err(file.label.blame(error))),
+            };
+            Some(Ok(Defined { name: *global, rank, section }))
         })
     }
 
-    fn brings_anything(&self, candidate: &Candidate<'data>) -> Result<bool, Error> {
-        let mut nothing = true;
-        for global in Self::definitions(candidate) {
-            nothing = false;
-            if self.globals[global? as usize].rank == Rank::Undefined {
-                return Ok(true);
+    /// Whether the file defines something a second time that may be defined once, and nothing better than it is. (One that
+    /// defines nothing, or only what any file may have, may still have constructors.)
+    fn only_repeats(&self, candidate: &Candidate<'data>) -> Result<bool, Error> {
+        let Candidate { file, globals } = candidate;
+        let number = |signature: u32| globals.get((signature as usize).checked_sub(file.first_global)?);
+        let taken = |group: &&Group<'_>| {
+            number(group.signature).is_some_and(|name| self.globals[*name as usize].grouped)
+        };
+        let discarded: BTreeSet<u32> = file
+            .groups
+            .iter()
+            .filter(taken)
+            .flat_map(|group| group.members.iter().map(|member| member.get(LE)))
+            .collect();
+        let mut repeats = false;
+        for definition in Self::definitions(candidate) {
+            let Defined { name, rank, section } = definition?;
+            if section.is_some_and(|section| discarded.contains(&section)) {
+                continue;
             }
+            let before = self.globals[name as usize].rank;
+            if before < rank {
+                return Ok(false);
+            }
+            repeats |= rank == Rank::Strong;
         }
-        // One that defines nothing may still have constructors.
-        Ok(nothing)
+        Ok(repeats)
     }
 
     fn offer(&mut self, candidate: &Candidate<'data>, number: u32) -> Result<(), Error> {
-        for global in Self::definitions(candidate) {
-            let offered = &mut self.globals[global? as usize].offered;
-            *offered = (*offered).min(number);
+        for definition in Self::definitions(candidate) {
+            let Defined { name, rank, .. } = definition?;
+            let global = &mut self.globals[name as usize];
+            global.offered = global.offered.min(number);
+            if rank == Rank::Strong {
+                global.offered_strongly = global.offered_strongly.min(number);
+            }
         }
         Ok(())
     }
 
-    /// Adds members that define what is needed, until nothing more is. Of several that define a name, the first.
+    /// Adds members that define what is needed, until nothing more is. Of several that define a name, the first. A common block
+    /// is needed too, if a member defines it with a value (Fortran's BLOCK DATA): so GNU ld and lld.
     fn pull(&mut self, mut candidates: Vec<Option<Candidate<'data>>>, machine: Machine) -> Result<(), Error> {
         let mut next = 0;
         while let Some(name) = self.wanted.get(next) {
             next += 1;
             let global = &self.globals[*name as usize];
-            if global.rank == Rank::Undefined
-                && let Some(candidate) = candidates.get_mut(global.offered as usize).and_then(Option::take)
-            {
+            let offered = match global.rank {
+                Rank::Undefined => global.offered,
+                Rank::Common => global.offered_strongly,
+                Rank::Weak | Rank::Strong => NONE,
+            };
+            if let Some(candidate) = candidates.get_mut(offered as usize).and_then(Option::take) {
                 self.add(candidate, machine)?;
             }
         }
@@ -257,7 +302,7 @@ impl<'data> Resolver<'data> {
         let entry = &file.symbols[symbol as usize];
         let name = match file.home(symbol)? {
             Home::Section(section) if entry.st_type() == elf::STT_SECTION => {
-                file.section_name(&file.sections[section as usize])?
+                file.section_bytes(&file.sections[section as usize])?
             }
             _ => file.symbol_name(entry)?,
         };
@@ -348,18 +393,16 @@ impl<'data> Resolver<'data> {
     fn add_common(&mut self, linked: &Linked<'data>, name: u32, index: u32) -> Result<(), Error> {
         let symbol = &linked.file.symbols[index as usize];
         let align = symbol.st_value(LE).max(1);
-        if symbol.st_type() == elf::STT_TLS {
-            return Err(self.bad(
-                name,
-                "is a thread-local common block, which is not supported (-fno-common)",
-                symbol,
-            ));
-        }
+        let thread_local = symbol.st_type() == elf::STT_TLS;
         if !align.is_power_of_two() {
             return Err(self.bad(name, "is a common block whose alignment is no power of two", symbol));
         }
         if self.globals[name as usize].rank < Rank::Strong {
-            let common = self.commons.entry(name).or_insert(Common { size: 0, align: 1 });
+            self.wanted.push(name);
+            let common = self.commons.entry(name).or_insert(Common { size: 0, align: 1, thread_local });
+            if common.thread_local != thread_local {
+                return Err(Error::UnsupportedSymbol { symbol: label(self.names.get(name)), problem: ALIKE });
+            }
             common.size = common.size.max(symbol.st_size(LE));
             common.align = common.align.max(align);
         }
@@ -370,6 +413,9 @@ impl<'data> Resolver<'data> {
         Error::BadSymbol { symbol: label(self.names.get(name)), problem, value: symbol.st_value(LE) }
     }
 }
+
+const ALIKE: &str =
+    "is a common block that is thread-local in one file and not in another: declare it alike everywhere";
 
 /// Whether a symbol lies within its section.
 fn check(section: &Section<'_>, symbol: &super::file::Symbol) -> Result<(), &'static str> {
@@ -394,17 +440,23 @@ fn constrained(one: u8, other: u8) -> u8 {
 
 /// The name that a symbol goes by: `name@@version` is the default version of `name`, and `name@version` another
 /// symbol.
-fn key(name: &str) -> &str {
-    match name.split_once('@') {
-        Some((plain, version)) if version.starts_with('@') && !plain.is_empty() => plain,
+fn key(name: &[u8]) -> &[u8] {
+    match split(name) {
+        Some((plain, [b'@', ..])) => plain,
         _ => name,
     }
 }
 
 /// A name without its version, and that version.
-pub(super) fn unversioned(name: &str) -> (&str, Option<&str>) {
-    match name.split_once('@') {
-        Some((plain, version)) if !plain.is_empty() => (plain, Some(version)),
-        _ => (name, None),
+pub(super) fn unversioned(name: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match split(name) {
+        Some((plain, version)) => (plain, Some(version)),
+        None => (name, None),
     }
+}
+
+/// What is before the first `@`, and what is behind it, if there is anything before it.
+fn split(name: &[u8]) -> Option<(&[u8], &[u8])> {
+    let at = name.iter().position(|byte| *byte == b'@').filter(|at| *at > 0)?;
+    Some((&name[..at], &name[at + 1..]))
 }

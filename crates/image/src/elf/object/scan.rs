@@ -3,10 +3,11 @@
 
 use super::super::malformed;
 use super::file::Rela;
+use super::layout::is_table_of_linkers;
 use super::resolve::{Global, Linked, unversioned};
 use super::symbols::{Definition, Symbols, Used};
 use super::table::Table;
-use crate::error::{Refusal, label};
+use crate::error::{NOT_TEXT, Refusal, label};
 use crate::fixup::x86_64::{self, Load};
 use crate::fixup::{Encoding, From, Howto, Slot, What};
 use crate::linking::section::{Part, Section};
@@ -98,6 +99,9 @@ impl<'data> Scan<'_, 'data> {
             Definition::Gone { discarded: false } => {
                 return Err(from.bad("is in a section that is not loaded"));
             }
+            Definition::Elsewhere if is_table_of_linkers(from.name()) => {
+                return Err(from.bad(TABLE_OF_LINKERS));
+            }
             Definition::Elsewhere if self.globals[number as usize].hidden() => return Err(from.bad(HIDDEN)),
             _ => {}
         }
@@ -176,25 +180,33 @@ impl Reference<'_, '_> {
         Error::UnsupportedRelocation { machine, r_type: self.r_type, refusal, symbol, offset: self.place }
     }
 
+    fn name(&self) -> &[u8] {
+        let file = &self.linked.file;
+        let symbol = file.symbols.get(self.r_sym as usize);
+        symbol.and_then(|symbol| file.symbol_name(symbol).ok()).unwrap_or_default()
+    }
+
     fn bad(&self, problem: &'static str) -> Error {
         let symbol = self.linked.file.symbol_label(self.r_sym);
         Error::BadReference { symbol, section: label(self.section_name()), problem }
     }
 
-    fn section_name(&self) -> &str {
+    fn section_name(&self) -> &[u8] {
         let header = self.linked.file.sections.get((self.index - self.linked.first_section) as usize);
-        header.and_then(|header| self.linked.file.section_name(header).ok()).unwrap_or_default()
+        header.and_then(|header| self.linked.file.section_bytes(header).ok()).unwrap_or_default()
     }
 
     /// Whether a reference to what has been discarded may stay, as 0. Readers of call frame information and of its
     /// tables skip it.
     fn may_dangle(&self) -> bool {
-        self.section.part() == Some(Part::Frames) || self.section_name().starts_with(".gcc_except_table")
+        self.section.part() == Some(Part::Frames) || self.section_name().starts_with(b".gcc_except_table")
     }
 }
 
 const DISCARDED: &str = "is in a section of which another file's is used: build both files in the same way";
 const HIDDEN: &str = "is hidden, and no file of the module defines it: add the one that does";
+const TABLE_OF_LINKERS: &str = "is a table that a linker writes into a shared object, and object files that are linked as they are loaded \
+                                have none: link the module with -shared";
 const NO_SIZE: &str = "is used by its size, and no file of the module defines it: add the one that does";
 const NOT_THREAD_LOCAL: &str = "is used as a thread-local variable, and is none: declare it alike everywhere";
 const THREAD_LOCAL: &str =
@@ -227,6 +239,23 @@ pub(super) fn is_whole(machine: Machine, howto: Howto, addend: i64) -> bool {
         (Machine::X86_64, From::Place, Encoding::Signed(4)) => addend == -4,
         _ => addend == 0,
     }
+}
+
+/// Whether a call or jump, or the distance to a function in data, may lead to the symbol's stub instead. Data that asks
+/// for that (R_X86_64_PLT32, R_AARCH64_PLT32: relative vtables) has an addend of its own, which whoever reads it takes off
+/// again; an instruction's says where it jumps to.
+pub(super) fn may_take_stub(
+    machine: Machine,
+    section: &Section<'_>,
+    place: u64,
+    howto: Howto,
+    addend: i64,
+) -> bool {
+    let instruction = matches!(howto.encoding, Encoding::Field(_))
+        || machine == Machine::X86_64
+            && section.part() == Some(Part::Code)
+            && x86_64::is_branch(section.bytes, place as usize);
+    is_whole(machine, howto, addend) || (howto.what == What::Branch && !instruction)
 }
 
 /// Whether it is for a call or a jump.
@@ -273,20 +302,24 @@ fn check_place(section: &Section<'_>, place: u64, howto: Howto) -> Result<(), Er
 
 /// Numbers the imports, and gives those a stub whose address code may have to take for the symbol's.
 pub(super) fn imports<'data>(
-    name: impl Fn(u32) -> &'data str,
+    name: impl Fn(u32) -> &'data [u8],
     globals: &[Global],
     symbols: &mut Symbols,
     table: &mut Table,
     direct: &[Direct],
     machine: Machine,
-) -> Vec<Import<'data>> {
+) -> Result<Vec<Import<'data>>, Error> {
     let mut imports = Vec::new();
     for ((number, global), symbol) in (0..).zip(globals).zip(&mut symbols.all) {
         if symbol.definition != Definition::Elsewhere || symbol.used == Used::No {
             continue;
         }
         symbol.definition = Definition::Import(imports.len() as u32);
-        let (name, version) = unversioned(name(number));
+        let whole = name(number);
+        let refused = |_| Error::UnsupportedSymbol { symbol: label(whole), problem: NOT_TEXT };
+        let (name, version) = unversioned(whole);
+        let name = core::str::from_utf8(name).map_err(refused)?;
+        let version = version.map(core::str::from_utf8).transpose().map_err(refused)?;
         let kind = match global.kind {
             elf::STT_TLS => ImportKind::ThreadLocal,
             _ if symbol.used == Used::AsThreadLocal => ImportKind::ThreadLocal,
@@ -306,5 +339,5 @@ pub(super) fn imports<'data>(
             table.need_stub(direct.symbol, symbol);
         }
     }
-    imports
+    Ok(imports)
 }

@@ -11,6 +11,9 @@ use object::LittleEndian as LE;
 use object::elf;
 use object::read::elf::SectionHeader as _;
 
+/// Of binutils 2.40 and later.
+const SHT_GNU_SFRAME: u32 = 0x6FFF_FFF4;
+
 /// Reads the header of a section of `file`.
 pub(super) fn read<'data>(
     file: &File<'data>,
@@ -29,9 +32,14 @@ pub(super) fn read<'data>(
         return Ok(section);
     }
     let name = file.section_name(header)?;
-    let unsupported = |problem| Err(Error::UnsupportedSection { section: label(name), problem });
+    let unsupported = |problem| {
+        let section = label(file.section_bytes(header)?);
+        Err(Error::UnsupportedSection { section, problem })
+    };
     let unwind = header.sh_type(LE) == elf::SHT_X86_64_UNWIND && machine == Machine::X86_64;
     match header.sh_type(LE) {
+        // For unwinders that are told of it by a segment (PT_GNU_SFRAME), which an image has not.
+        SHT_GNU_SFRAME => return Ok(section),
         elf::SHT_NULL | elf::SHT_SYMTAB | elf::SHT_STRTAB | elf::SHT_RELA | elf::SHT_REL => {
             return Ok(section);
         }
@@ -46,6 +54,10 @@ pub(super) fn read<'data>(
             section.bytes = file.contents(header)?;
         }
         elf::SHT_NOBITS => {}
+        // What systems and compilers add is memory like any other, unless it says that it is not (SHF_OS_NONCONFORMING).
+        elf::SHT_LOOS..=elf::SHT_HIOS if !has(elf::SHF_OS_NONCONFORMING) => {
+            section.bytes = file.contents(header)?;
+        }
         _ if unwind => section.bytes = file.contents(header)?,
         _ => return unsupported("is of a type that is not known here: compile without what asks for it"),
     }

@@ -78,9 +78,15 @@ pub(super) mod own {
     pub(in crate::elf::object) const TEMPLATE: u32 = 5;
     /// The end of the image.
     pub(in crate::elf::object) const END: u32 = 6;
+    /// Common blocks that are thread-local.
+    pub(in crate::elf::object) const THREAD_COMMON: u32 = 7;
+    /// The end of the code, stubs included.
+    pub(in crate::elf::object) const CODE_END: u32 = 8;
+    /// Where variables begin.
+    pub(in crate::elf::object) const DATA: u32 = 9;
     pub(in crate::elf::object) const COUNT: u32 = SECTIONS.len() as u32;
 
-    pub(in crate::elf::object) const SECTIONS: [Section<'static>; 7] = [
+    pub(in crate::elf::object) const SECTIONS: [Section<'static>; 10] = [
         Section::own(Part::Constants),
         Section::own(Part::Stubs),
         Section::own(Part::Table),
@@ -88,6 +94,9 @@ pub(super) mod own {
         Section::own(Part::Zero),
         Section::own(Part::Template),
         Section::own(Part::Zero),
+        Section::own(Part::TemplateZero),
+        Section::own(Part::Stubs),
+        Section::own(Part::Variables),
     ];
 }
 
@@ -119,9 +128,11 @@ impl Symbols {
             };
             all.push(match global.rank {
                 Rank::Common => {
-                    let Common { size, align } = commons[&number];
-                    let value = sections[own::COMMON as usize].append(size, align);
-                    Symbol::new(Definition::Section { section: own::COMMON, value }, false)
+                    let Common { size, align, thread_local } = commons[&number];
+                    let section = if thread_local { own::THREAD_COMMON } else { own::COMMON };
+                    let value = sections[section as usize].append(size, align);
+                    let definition = Definition::Section { section, value };
+                    Symbol { thread_local, ..Symbol::new(definition, false) }
                 }
                 _ => symbol(linked, global.symbol, sections).map_err(|error| linked.label().blame(error))?,
             });

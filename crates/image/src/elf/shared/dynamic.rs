@@ -5,8 +5,8 @@
 
 use super::segments::Layout;
 use super::{Word, malformed, table_of};
-use crate::Error;
 use crate::linking::strings::Strings;
+use crate::{Error, Machine};
 use alloc::vec::Vec;
 use object::LittleEndian as LE;
 use object::elf;
@@ -61,6 +61,19 @@ const NO_REL: &str = "both machines use tables with addends (RELA): use a linker
 const NO_PACKED: &str = "link without --pack-dyn-relocs=android, or with --pack-dyn-relocs=relr";
 const NO_FILTER: &str = "a module answers for its own symbols only: link without --filter and --auxiliary";
 
+const NO_OPEN: &str = "it says that it must be loaded with the program: link without -z nodlopen";
+const NO_PAC_PLT: &str =
+    "its calls take signed addresses from a table that a loader would have to sign: link without -z pac-plt";
+
+// Each machine gives the numbers from 0x70000000 on meanings of its own. Of AArch64 those matter that are here; the others say
+// what a loader that binds everything at once need not know (DT_AARCH64_VARIANT_PCS), what is in the program properties as well
+// (DT_AARCH64_BTI_PLT), or how memory may be tagged (DT_AARCH64_MEMTAG_*), which code does without. Of x86-64 all are about
+// binding lazily (DT_X86_64_PLT, DT_X86_64_PLTSZ, DT_X86_64_PLTENT).
+const DT_AARCH64_PAC_PLT: u32 = 0x7000_0003;
+
+/// A packed table of signed pointers, and its size: DT_AARCH64_AUTH_RELR, DT_AARCH64_AUTH_RELRSZ.
+const OF_AARCH64: &[u32] = &[0x7000_0012, 0x7000_0011];
+
 /// Entries that change what loading means, and are not supported.
 const REFUSED: &[(u32, &str, &str)] = &[
     (elf::DT_REL, "DT_REL", NO_REL),
@@ -95,7 +108,7 @@ pub(super) struct Dynamic<'data> {
 }
 
 impl<'data> Dynamic<'data> {
-    pub(super) fn parse(layout: &Layout<'data>) -> Result<Self, Error> {
+    pub(super) fn parse(layout: &Layout<'data>, machine: Machine) -> Result<Self, Error> {
         let (address, size) = layout.dynamic;
         let bytes = layout.file(address, size).ok_or(malformed(TABLE, "it is not in a segment", address))?;
         let entries: &[elf::Dyn64<LE>] = table_of(bytes, bytes.len() / size_of::<elf::Dyn64<LE>>());
@@ -110,6 +123,13 @@ impl<'data> Dynamic<'data> {
             {
                 return Err(malformed(TABLE, "an entry is there twice", tag.into()));
             }
+            let own = if machine == Machine::Aarch64 { OF_AARCH64 } else { &[] };
+            if own.contains(&tag) {
+                return Err(Error::SignedPointers { found: "DT_AARCH64_AUTH_RELR" });
+            }
+            if machine == Machine::Aarch64 && tag == DT_AARCH64_PAC_PLT {
+                return Err(Error::UnsupportedDynamic { tag: "DT_AARCH64_PAC_PLT", advice: NO_PAC_PLT });
+            }
             if let Some((_, tag, advice)) = REFUSED.iter().find(|(refused, ..)| *refused == tag) {
                 return Err(Error::UnsupportedDynamic { tag, advice });
             }
@@ -122,8 +142,13 @@ impl<'data> Dynamic<'data> {
         if flags & u64::from(elf::DF_TEXTREL) != 0 {
             return Err(Error::TextRelocation { offset: 0, symbol: Default::default() });
         }
-        if get(elf::DT_FLAGS_1).unwrap_or(0) & u64::from(elf::DF_1_PIE) != 0 {
+        let flags_1 = get(elf::DT_FLAGS_1).unwrap_or(0);
+        if flags_1 & u64::from(elf::DF_1_PIE) != 0 {
             return Err(Error::PieExecutable);
+        }
+        // As ld.so: what is marked so works only if it is there from the start.
+        if flags_1 & u64::from(elf::DF_1_NOOPEN) != 0 {
+            return Err(Error::UnsupportedDynamic { tag: "DF_1_NOOPEN", advice: NO_OPEN });
         }
 
         let (Some(text), Some(length)) = (get(elf::DT_STRTAB), get(elf::DT_STRSZ)) else {
@@ -132,7 +157,7 @@ impl<'data> Dynamic<'data> {
         let text = layout.file(text, length);
         let strings = Strings::parse(text.ok_or(malformed(TABLE, "the string table is outside", length))?)?;
         let name = |at: u64| match u32::try_from(at) {
-            Ok(at) => strings.get(at),
+            Ok(at) => strings.text(at),
             Err(_) => Err(malformed(TABLE, "a name is outside the string table", at)),
         };
         let soname = get(elf::DT_SONAME).map(name).transpose()?;

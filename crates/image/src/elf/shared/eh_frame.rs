@@ -33,14 +33,21 @@ pub(super) fn find(layout: &Layout<'_>) -> Result<Option<Unwind>, Error> {
     }
     let mut reader = Reader { address, bytes, at: 4 };
     let start = reader.pointer(frame_encoding)?;
-    let section =
-        layout.file_from(start).filter(|_| layout.readable(start, 0)).ok_or_else(|| outside(start))?;
+    let has_table = count_encoding != OMIT && table_encoding == DATA_RELATIVE | SIGNED_4;
+    let count = has_table.then(|| reader.pointer(count_encoding)).transpose()?;
+    let section = match layout.file_from(start).filter(|_| layout.readable(start, 0)) {
+        Some(section) => section,
+        // A table without rows is never looked up (libgcc, `_Unwind_IteratePhdrCallback`). mold writes one for a module without
+        // records, and it points nowhere.
+        None if count == Some(0) => return Ok(None),
+        None => return Err(outside(start)),
+    };
 
     // The table has each function's record, so only what is behind the last of them must be gone through: a module
     // of 2,000 functions is parsed in 7 us instead of 12.
     let mut last = None;
-    if count_encoding != OMIT && table_encoding == DATA_RELATIVE | SIGNED_4 {
-        let count = usize::try_from(reader.pointer(count_encoding)?).unwrap_or(usize::MAX);
+    if let Some(count) = count {
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
         let rows: &[[object::I32<LE>; 2]] = table_of(&bytes[reader.at..], count);
         if rows.len() < count {
             return Err(malformed(TABLE, "its table is cut off", address));
@@ -55,6 +62,9 @@ pub(super) fn find(layout: &Layout<'_>) -> Result<Option<Unwind>, Error> {
     let from = last.unwrap_or(0);
     let (end, terminated) = records.end(from);
     // A table may be nothing but its terminator, and a record may not.
+    if end == from && count == Some(0) {
+        return Ok(None);
+    }
     if end == from || (end == from + 4 && last.is_some()) {
         return Err(malformed(TABLE, "it points to no record", start + from as u64));
     }

@@ -88,7 +88,9 @@ impl ExportTables {
             let offset = || symbol.st_value(LE).wrapping_sub(self.low);
             let kind =
                 kind_of(symbol, || is_code(offset())).filter(|_| !hidden && named(strings, symbol, name));
-            found = kind.map(|kind| {
+            // As where they are listed: what has no code is no function to call.
+            let callable = |kind: &ExportKind| *kind != ExportKind::Function || is_code(offset());
+            found = kind.filter(callable).map(|kind| {
                 (kind, if kind == ExportKind::ThreadLocal { symbol.st_value(LE) } else { offset() })
             });
             found.is_some()

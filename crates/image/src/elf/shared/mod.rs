@@ -13,7 +13,7 @@ pub(super) mod tls;
 mod uses;
 mod versions;
 
-use super::note::Declared;
+use super::note::{Declared, Properties};
 use super::{Half, Header, Word, malformed, table_of};
 use crate::debug::{DebugInfo, Symbols as Names};
 use crate::image::{self, Source};
@@ -37,6 +37,7 @@ pub(crate) struct Shared<'data> {
     tables: Tables<'data>,
     uses: Uses<'data>,
     declared: Declared<'data>,
+    properties: Properties,
     /// The address of an export is chosen by code.
     exports_indirect: bool,
     unwind: Option<Unwind>,
@@ -62,16 +63,27 @@ impl<'data> Shared<'data> {
         max_span: u64,
     ) -> Result<Self, Error> {
         let layout = Layout::parse(bytes, header, page_size, max_span)?;
-        let declared = notes::find(&layout, bytes.len() as u64)?;
+        let (declared, properties) = notes::find(&layout, bytes.len() as u64, machine)?;
+        if properties.signed_pointers {
+            return Err(Error::SignedPointers { found: "GNU_PROPERTY_AARCH64_FEATURE_PAUTH" });
+        }
         let thread_locals = tls::block(&layout, max_span)?;
         let unwind = eh_frame::find(&layout)?;
-        let dynamic = Dynamic::parse(&layout)?;
+        let dynamic = Dynamic::parse(&layout, machine)?;
         let symbols = Symbols::parse(&layout, &dynamic)?;
         let tables = Tables { machine, layout, thread_locals, dynamic, symbols };
         let sections = Sections::parse(bytes, header);
         let exported = tables.check_exports()?;
         let uses = Uses::parse(&tables, &exported)?;
-        let image = Shared { uses, declared, exports_indirect: exported.indirect, unwind, sections, tables };
+        let image = Shared {
+            uses,
+            declared,
+            properties,
+            exports_indirect: exported.indirect,
+            unwind,
+            sections,
+            tables,
+        };
         for (list, calls) in [("DT_INIT", image.tables.dynamic.init), ("DT_FINI", image.tables.dynamic.fini)]
         {
             if let Some(address) = calls.single {
@@ -143,6 +155,10 @@ impl<'data> Source<'data> for Shared<'data> {
 
     fn declared(&self) -> &Declared<'data> {
         &self.declared
+    }
+
+    fn properties(&self) -> Properties {
+        self.properties
     }
 
     fn bias(&self, base: u64) -> Option<u64> {

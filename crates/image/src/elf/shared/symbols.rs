@@ -142,7 +142,7 @@ impl Exported {
 }
 
 impl<'data> Tables<'data> {
-    pub(super) fn name(&self, symbol: &Symbol) -> Result<&'data str, Error> {
+    pub(super) fn name(&self, symbol: &Symbol) -> Result<&'data [u8], Error> {
         self.dynamic.strings.get(symbol.st_name(LE))
     }
 
@@ -206,6 +206,13 @@ impl<'data> Tables<'data> {
             Definition::Absolute(_) | Definition::Elsewhere => return Ok(None),
         };
         let bad = |problem| Err(self.bad(symbol, problem));
+        if symbol.st_size(LE) == 0
+            && kind == ExportKind::Function
+            && !nearby.is(Protection::ReadExecute, symbol.st_value(LE), 1)
+        {
+            // Without code it may stand where the code ends: there is nothing to call.
+            return Ok(None);
+        }
         let Some(offset) = offset else { return bad("is outside the image") };
         if offset.checked_add(symbol.st_size(LE)).is_none_or(|after| after > end) {
             return bad("ends outside the image");
@@ -257,7 +264,9 @@ impl<'data> Tables<'data> {
         // `check_exports` has found no error.
         let symbol = self.symbols.get(index).ok()?;
         let (kind, offset) = self.visible(index, symbol, nearby).ok()??;
-        Some(Export { name: self.name(symbol).ok()?, offset, size: symbol.st_size(LE), kind })
+        // What is no text nobody can ask for.
+        let name = core::str::from_utf8(self.name(symbol).ok()?).ok()?;
+        Some(Export { name, offset, size: symbol.st_size(LE), kind })
     }
 
     /// The export of this name, found as ld.so finds it: by the GNU table if there is one, else by the other.

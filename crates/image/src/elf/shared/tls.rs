@@ -6,6 +6,7 @@
 
 use super::malformed;
 use super::segments::Layout;
+use crate::linking::layout::LARGEST_BLOCK;
 use crate::machine::ThreadKind;
 use crate::{Error, Host, ThreadLocal, ThreadLocals};
 use object::LittleEndian as LE;
@@ -26,8 +27,9 @@ pub(super) fn block(layout: &Layout<'_>, max_span: u64) -> Result<Option<ThreadL
     if size == 0 {
         return Ok(None);
     }
-    if size.max(align) > max_span {
-        return Err(Error::TooLarge { needed: size.max(align), limit: max_span });
+    let limit = max_span.min(LARGEST_BLOCK);
+    if size.max(align) > limit {
+        return Err(Error::TooLarge { needed: size.max(align), limit });
     }
     // A block that is all zero has no bytes in the image, and may have any address.
     let offset = match initialised {

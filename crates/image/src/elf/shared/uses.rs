@@ -5,7 +5,7 @@ use super::relocate::{Relocation, TABLE, each_relr};
 use super::segments::Nearby;
 use super::symbols::{Definition, Exported};
 use super::{Tables, malformed, tls};
-use crate::error::Refusal;
+use crate::error::{NOT_TEXT, Refusal, label};
 use crate::fixup::{self, Kind, Operands};
 use crate::machine::{Dynamic as Meaning, ThreadKind};
 use crate::{Binding, Error, Import, ImportKind, Indirect, Lookup, Machine, Protection};
@@ -257,8 +257,9 @@ fn import_of_symbol<'data>(tables: &Tables<'data>, index: u32, used: Use) -> Res
     if used.thread_local && used.ordinary {
         return Err(tables.bad(symbol, "is used both as a thread-local variable and as an ordinary one"));
     }
+    let text = core::str::from_utf8(name);
     Ok(Import {
-        name,
+        name: text.map_err(|_| Error::UnsupportedSymbol { symbol: label(name), problem: NOT_TEXT })?,
         version: tables.symbols.versions.of_import(index)?,
         weak: symbol.st_bind() == elf::STB_WEAK,
         kind: match symbol.st_type() {

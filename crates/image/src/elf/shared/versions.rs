@@ -135,7 +135,7 @@ impl<'data> Reader<'_, 'data> {
         if self.names.len() > elf::VERSYM_VERSION.into() {
             return Err(malformed(TABLE, "more versions than there are numbers", number.into()));
         }
-        self.names.push((number & elf::VERSYM_VERSION, self.dynamic.strings.get(name)?));
+        self.names.push((number & elf::VERSYM_VERSION, self.dynamic.strings.text(name)?));
         Ok(())
     }
 

@@ -155,6 +155,7 @@ pub(in crate::machine) fn object(r_type: u32) -> Static {
 
         // The dynamic types are one block.
         elf::R_AARCH64_COPY..=elf::R_AARCH64_IRELATIVE => return Static::Refuse(Refusal::NotStatic),
+        _ if super::is_signed(r_type) => return Static::Refuse(Refusal::SignedPointer),
         _ => return Static::Refuse(Refusal::Unknown),
     };
     Static::Apply(Howto { what, from, encoding })

@@ -116,12 +116,12 @@ impl<'data> File<'data> {
         self.table(header.reloff.get(LE), header.nreloc.get(LE), "relocation table")
     }
 
-    pub(super) fn symbol_name(&self, symbol: &Nlist) -> Result<&'data str, Error> {
+    pub(super) fn symbol_name(&self, symbol: &Nlist) -> Result<&'data [u8], Error> {
         self.names.get(symbol.n_strx.get(LE))
     }
 
     /// The name of what an alias is one for.
-    pub(super) fn original(&self, symbol: &Nlist) -> Result<&'data str, Error> {
+    pub(super) fn original(&self, symbol: &Nlist) -> Result<&'data [u8], Error> {
         let value = symbol.n_value.get(LE);
         let name = u32::try_from(value)
             .map_err(|_| malformed(SYMBOLS, "an alias is for a name outside the table", value))?;
@@ -171,10 +171,10 @@ impl<'data> File<'data> {
 
     /// The symbols that other files see, with their numbers and names. Names may share their ends, so a damaged file could have
     /// each of a million symbols be named by the same megabyte; it is refused before they are all hashed.
-    pub(super) fn shared(&self) -> impl Iterator<Item = Result<(u32, &'data str), Error>> + '_ {
+    pub(super) fn shared(&self) -> impl Iterator<Item = Result<(u32, &'data [u8]), Error>> + '_ {
         let mut budget = 8 * self.names_bytes.len();
         (0..).zip(self.symbols).filter(|(_, symbol)| is_shared(symbol)).map(move |(index, symbol)| {
-            let mut spend = |name: &str| {
+            let mut spend = |name: &[u8]| {
                 budget = budget.checked_sub(name.len()).ok_or_else(|| {
                     malformed(SYMBOLS, "its names are made of one another", u64::from(index))
                 })?;

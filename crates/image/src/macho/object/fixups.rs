@@ -206,7 +206,7 @@ impl Fixups<'_, '_> {
             (macho::ARM64_RELOC_AUTHENTICATED_POINTER, _) => {
                 return Err(Error::BadReference {
                     symbol: self.refused_label(info),
-                    section: label(&self.of.file.section_label(self.of.section)),
+                    section: label(self.of.file.section_label(self.of.section)),
                     problem: "is wanted as a signed pointer (ARM64_RELOC_AUTHENTICATED_POINTER), which other \
                                   processes cannot make: compile with -arch arm64",
                 });

@@ -148,7 +148,8 @@ impl<'data> Objects<'data> {
     /// The name as others see it, or `None` if they do not.
     fn exported(&self, number: u32) -> Option<Export<'data>> {
         let global = &self.globals[number as usize];
-        let name = c_name(self.names.get(number))?;
+        // What is no text nobody can ask for.
+        let name = c_name(core::str::from_utf8(self.names.get(number)).ok()?)?;
         if global.hidden || self.files.get(global.file as usize).is_none() {
             return None;
         }
@@ -261,7 +262,7 @@ impl<'data> Source<'data> for Objects<'data> {
     }
 
     fn export(&self, name: &str) -> Option<Export<'_>> {
-        self.exported(self.names.find(&alloc::format!("_{name}"))?)
+        self.exported(self.names.find(alloc::format!("_{name}").as_bytes())?)
     }
 
     fn thread_locals(&self) -> Option<ThreadLocals> {

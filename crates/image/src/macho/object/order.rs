@@ -88,10 +88,11 @@ impl Order {
     /// What a name stands for that linkers define where no file does.
     pub(super) fn definition(
         &self,
-        symbol: &str,
+        symbol: &[u8],
         files: &[Linked<'_>],
         sections: &[Section<'_>],
     ) -> Result<Option<Definition>, Error> {
+        let Ok(symbol) = core::str::from_utf8(symbol) else { return Ok(None) };
         let image = Spot { section: own::IMAGE, value: 0 };
         // What a module's destructors are registered under.
         if symbol == "___dso_handle" {
@@ -111,7 +112,7 @@ impl Order {
             let linked = files.iter().rev().find(|linked| linked.first_section <= set.first);
             let section = linked.map(|linked| linked.file.section_label(set.first - linked.first_section));
             return Err(Error::UnsupportedSection {
-                section: label(&section.unwrap_or_default()),
+                section: label(section.unwrap_or_default()),
                 problem: "is not of one kind in all files, and code wants its bounds: build the files alike",
             });
         }

@@ -208,7 +208,7 @@ pub(super) fn window(objects: &Objects<'_>, bindings: &[Option<Binding>]) -> Res
         }
         let fits = (0..=i128::from(u32::MAX)).contains(&sum);
         if low > high || !(here || fits) {
-            let symbol = label(&fixup.symbol_label(&linked.file));
+            let symbol = label(fixup.symbol_label(&linked.file));
             let r_type = crate::machine::MACHO + u32::from(fixup.r_type);
             let error = Error::OutOfReach { machine: Machine::Aarch64, r_type, symbol, here };
             return Err(linked.label().blame(error));

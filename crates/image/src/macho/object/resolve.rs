@@ -95,7 +95,8 @@ pub(super) struct Resolver<'data> {
 
 impl<'data> Resolver<'data> {
     /// Makes `objects` the files of the link, and of `members` what is needed. Where there are no object files,
-    /// nothing says what is needed: then all members are (as with `-all_load`), but for those that would define nothing new.
+    /// nothing says what is needed: then all members are (as with `-all_load`), but for those that only define again what an
+    /// earlier one has defined, which a linker takes for an error.
     pub(super) fn resolve(
         &mut self,
         objects: Vec<File<'data>>,
@@ -111,12 +112,12 @@ impl<'data> Resolver<'data> {
         for file in members {
             let candidate = self.read(file)?;
             if whole {
-                if self.brings_anything(&candidate)? {
+                if !self.only_repeats(&candidate)? {
                     self.add(candidate)?;
                 }
             } else {
-                for number in definitions(&candidate) {
-                    let offered = &mut self.globals[number? as usize].offered;
+                for definition in definitions(&candidate) {
+                    let offered = &mut self.globals[definition?.0 as usize].offered;
                     *offered = (*offered).min(candidates.len() as u32);
                 }
                 candidates.push(Some(candidate));
@@ -142,16 +143,18 @@ impl<'data> Resolver<'data> {
         Ok(Candidate { file, shared })
     }
 
-    fn brings_anything(&self, candidate: &Candidate<'data>) -> Result<bool, Error> {
-        let mut nothing = true;
-        for number in definitions(candidate) {
-            nothing = false;
-            if self.globals[number? as usize].rank == Rank::Undefined {
-                return Ok(true);
+    /// Whether the file defines something a second time that may be defined once, and nothing better than it is. (One that
+    /// defines nothing, or only what any file may have, may still have constructors.)
+    fn only_repeats(&self, candidate: &Candidate<'data>) -> Result<bool, Error> {
+        let mut repeats = false;
+        for definition in definitions(candidate) {
+            let (number, rank) = definition?;
+            if self.globals[number as usize].rank < rank {
+                return Ok(false);
             }
+            repeats |= rank == Rank::Strong;
         }
-        // One that defines nothing may still have constructors.
-        Ok(nothing)
+        Ok(repeats)
     }
 
     /// Adds members that define what is needed, until nothing more is. Of several that define a name, the first.
@@ -278,12 +281,15 @@ impl<'data> Resolver<'data> {
     }
 }
 
-/// The names that the file defines for others.
-fn definitions<'a>(candidate: &'a Candidate<'_>) -> impl Iterator<Item = Result<u32, Error>> + 'a {
+/// The names that the file defines for others, and how.
+fn definitions<'a>(candidate: &'a Candidate<'_>) -> impl Iterator<Item = Result<(u32, Rank), Error>> + 'a {
     let Candidate { file, shared } = candidate;
-    shared.iter().filter_map(|(index, number)| match file.home(*index) {
+    let weak = |index: u32| file.symbols[index as usize].n_desc.get(LE) & macho::N_WEAK_DEF != 0;
+    shared.iter().filter_map(move |(index, number)| match file.home(*index) {
         Ok(Home::Undefined) => None,
-        Ok(_) => Some(Ok(*number)),
+        Ok(Home::Common) => Some(Ok((*number, Rank::Common))),
+        Ok(_) if weak(*index) => Some(Ok((*number, Rank::Weak))),
+        Ok(_) => Some(Ok((*number, Rank::Strong))),
         Err(error) => Some(Err(file.label.blame(error))),
     })
 }

@@ -8,7 +8,7 @@ use super::resolve::{Global, Linked};
 use super::section::Kind;
 use super::symbols::{Definition, Spot, Symbols, Used, in_file, kind_of};
 use super::table::Table;
-use crate::error::label;
+use crate::error::{NOT_TEXT, label};
 use crate::fixup::{Encoding, What};
 use crate::linking::names::Names;
 use crate::linking::section::{Part, Section};
@@ -55,7 +55,7 @@ pub(super) struct Of<'a, 'data> {
 impl Of<'_, '_> {
     pub(super) fn bad(&self, fixup: &Fixup, problem: &'static str) -> Error {
         let file = &self.linked.file;
-        let section = label(&file.section_label(self.index));
+        let section = label(file.section_label(self.index));
         Error::BadReference { symbol: fixup.symbol_label(file), section, problem }
     }
 
@@ -227,7 +227,9 @@ pub(super) fn imports<'data>(
             continue;
         }
         symbol.definition = Definition::Import(imports.len() as u32);
-        let name = c_name(names.get(number)).ok_or_else(|| Error::UnsupportedSymbol {
+        let name = core::str::from_utf8(names.get(number))
+            .map_err(|_| Error::UnsupportedSymbol { symbol: label(names.get(number)), problem: NOT_TEXT })?;
+        let name = c_name(name).ok_or_else(|| Error::UnsupportedSymbol {
             symbol: label(names.get(number)),
             problem: "is not defined by any file of the module, and C has no such name, which would begin with an \
                       underscore here: define it, or declare it as C does",

@@ -1,0 +1,180 @@
+//! Where a version belongs: what its code calls, whoever runs it and whenever.
+//!
+//! A version that is current belongs to the current generation, and calls what is current. A version that is not belongs with those
+//! that it was last current with: its *home*. Destructors, exit functions and threads of its own run there, and the versions of its
+//! home outlive it. docs/dispatch.md has the argument (theorem 3).
+
+use std::collections::{HashMap, HashSet};
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use midflight_dispatch::{Generation, ThreadBlock, ThreadHandle};
+
+use crate::arch;
+use crate::call::frame::{DISPATCH, Made};
+use crate::call::live::LIVE;
+use crate::os::{stop, thread};
+
+/// A slot, and what is behind it.
+pub(crate) type Change = (u32, usize);
+
+/// A version by its module and number.
+pub(crate) type Key = (Arc<str>, u64);
+
+/// What a version calls while it is not current, and the versions behind that.
+#[derive(Clone, Debug)]
+pub(crate) struct Home {
+    world: Arc<World>,
+    at: usize,
+}
+
+/// The versions that a publication replaces, and those that they call, and so on, as they were before it: of each module one. Shared by
+/// the homes of what was replaced, so that a publication that replaces many modules notes each once.
+#[derive(Debug)]
+pub(crate) struct World(pub(crate) Vec<Place>);
+
+/// A version in a world.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) key: Key,
+    /// What is behind its own slots, if it is one of the replaced.
+    pub(crate) own: Box<[Change]>,
+    /// What is behind the slots that it calls.
+    pub(crate) calls: Box<[Change]>,
+    /// The versions that it calls or says that it needs.
+    pub(crate) needs: Vec<usize>,
+}
+
+impl World {
+    /// The homes of its first places.
+    pub(crate) fn homes(self, count: usize) -> impl Iterator<Item = Home> {
+        let world = Arc::new(self);
+        (0..count).map(move |at| Home { world: world.clone(), at })
+    }
+
+    /// The places that these need, and so on, themselves included.
+    fn reached(&self, from: impl IntoIterator<Item = usize>) -> Vec<usize> {
+        let mut seen = vec![false; self.0.len()];
+        let mut reached: Vec<usize> = Vec::new();
+        let mut add = |at: usize, reached: &mut Vec<usize>| {
+            if !std::mem::replace(&mut seen[at], true) {
+                reached.push(at);
+            }
+        };
+        from.into_iter().for_each(|at| add(at, &mut reached));
+        let mut next = 0;
+        while let Some(&at) = reached.get(next) {
+            next += 1;
+            self.0[at].needs.iter().for_each(|&needed| add(needed, &mut reached));
+        }
+        reached
+    }
+}
+
+impl Home {
+    /// What is behind the version's own slots.
+    pub(crate) fn own(&self) -> &[Change] {
+        &self.world.0[self.at].own
+    }
+
+    /// What is behind its own slots, and behind those that it calls and that these go on to.
+    pub(crate) fn bindings(&self) -> Vec<Change> {
+        let places = self.world.reached([self.at]);
+        let calls = places.iter().flat_map(|&at| &self.world.0[at].calls);
+        // Its own last: a version is part of its own home.
+        calls.chain(self.own()).copied().collect()
+    }
+
+    /// What `find` finds among the versions that it is part of, and nothing behind that.
+    pub(crate) fn nearest(&self, find: impl Fn(&Key) -> Option<usize>) -> Vec<usize> {
+        let places = &self.world.0;
+        let (mut found, mut seen) = (Vec::new(), HashSet::new());
+        let mut path = places[self.at].needs.clone();
+        while let Some(at) = path.pop() {
+            if !seen.insert(at) {
+                continue;
+            }
+            match find(&places[at].key) {
+                Some(number) => found.push(number),
+                None => path.extend(&places[at].needs),
+            }
+        }
+        found
+    }
+
+    /// What the versions at these homes call, and what these go on to; and the versions behind it, and those that are needed.
+    pub(crate) fn of_all(homes: impl IntoIterator<Item = Home>) -> (HashSet<u32>, HashSet<Key>) {
+        let mut worlds: HashMap<*const World, (Arc<World>, Vec<usize>)> = HashMap::new();
+        for Home { world, at } in homes {
+            worlds.entry(Arc::as_ptr(&world)).or_insert_with(|| (world, Vec::new())).1.push(at);
+        }
+        let (mut called, mut needed) = (HashSet::new(), HashSet::new());
+        for (world, from) in worlds.into_values() {
+            // What only the first of them are themselves, nobody needs.
+            let needs = from.iter().flat_map(|&at| world.0[at].needs.iter().copied());
+            needed.extend(world.reached(needs).into_iter().map(|at| world.0[at].key.clone()));
+            let calls = world.reached(from).into_iter().flat_map(|at| &world.0[at].calls);
+            called.extend(calls.map(|&(slot, _)| slot));
+        }
+        (called, needed)
+    }
+}
+
+/// Runs code of a version at its home, on any thread, whatever frame that has open: in the current generation, which is held
+/// meanwhile, but for what the home has otherwise.
+///
+/// `home` is asked once the generation is held: a version that goes on in it may still have a home, which is as good; one that does
+/// not has one already.
+pub(crate) fn at_home(home: impl FnOnce() -> Option<Home>, run: impl FnOnce()) {
+    in_current_generation(|generation| match home() {
+        None => with_table(generation.table(), run),
+        Some(home) => {
+            let mut table = generation.table().to_vec();
+            let bindings = home.bindings();
+            // Of a version that is not published yet some slots may be newer than the generation.
+            let len = bindings.iter().map(|&(slot, _)| slot as usize + 1).max().unwrap_or(0);
+            table.extend((table.len()..len).map(|slot| LIVE.get(slot)));
+            for (slot, target) in bindings {
+                table[slot as usize] = target;
+            }
+            with_table(&table, run);
+        }
+    });
+}
+
+/// Holds the current generation while `run` runs, apart from whatever frame this thread has open: by a record of its own, as another
+/// thread would.
+fn in_current_generation(run: impl FnOnce(&Generation<Made>)) {
+    struct Release(Option<ThreadHandle<Made>>);
+    impl Drop for Release {
+        fn drop(&mut self) {
+            if let Some(handle) = self.0.take() {
+                // SAFETY: the dispatcher is static, and the only pin through this handle is over.
+                unsafe { handle.release() };
+            }
+        }
+    }
+    let block = ThreadBlock { table: std::ptr::null::<usize>().into(), record: None.into() };
+    // SAFETY: the block outlives the record's use, which ends with `release`; and so says the order of these variables.
+    let handle = unsafe { DISPATCH.register(NonNull::from(&block), stop::gettid() as u32) };
+    let release = Release(Some(handle));
+    // SAFETY: of this dispatcher, made on this thread. Who has code of a module to run has published a generation.
+    let pin = unsafe { DISPATCH.pin(release.0.as_ref().expect("released at the end")) };
+    run(&pin);
+}
+
+/// What this thread calls through outside every frame, from now on.
+pub(crate) fn set_outer_table(table: *const usize) {
+    // SAFETY: the block is this thread's own, and its record, if it has one, is of DISPATCH. The caller's table outlives the
+    // thread, or another is set before it goes.
+    unsafe { ThreadHandle::<Made>::set_outer(thread::block(), table) };
+}
+
+/// Runs module code that belongs to no frame with a table of its own: what it calls in other modules is looked up there, not in
+/// whatever frame this thread may have open.
+pub(crate) fn with_table(table: &[usize], run: impl FnOnce()) {
+    // Another thread may have linked it, and without membarrier nothing else has this core discard what was there before.
+    arch::cache::synchronise_this_core();
+    // SAFETY: the block is this thread's own, and its record, if it has one, is of DISPATCH; the caller's table outlives the call.
+    unsafe { ThreadHandle::<Made>::with_table(thread::block(), table.as_ptr(), run) };
+}

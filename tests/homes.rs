@@ -1,0 +1,401 @@
+//! Code of a version runs only where the version belongs: with the versions that it was last current with, whoever runs it.
+
+mod support;
+
+use std::ffi::c_int;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::{Barrier, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use midflight::{Collected, Error, LoadOptions, Runtime};
+use support::{Workshop, this_test};
+
+midflight::module! {
+    unsafe mod cached { safe fn step() -> c_int; }
+    unsafe mod starter { safe fn start() -> c_int; }
+}
+
+/// What modules said: version of who says it, and version of what it called.
+static SAID: Mutex<Vec<(c_int, c_int)>> = Mutex::new(Vec::new());
+
+extern "C" fn say(who: c_int, called: c_int) {
+    SAID.lock().unwrap_or_else(PoisonError::into_inner).push((who, called));
+}
+
+fn said() -> Vec<(c_int, c_int)> {
+    let mut said = std::mem::take(&mut *SAID.lock().unwrap_or_else(PoisonError::into_inner));
+    said.sort_unstable();
+    said
+}
+
+/// The runtime with nothing loaded or kept.
+fn start(name: &str) -> (Runtime, Workshop, MutexGuard<'static, ()>) {
+    let (rt, shop, turn) = support::start(name);
+    rt.shutdown().unwrap();
+    said();
+    (rt, shop, turn)
+}
+
+/// Loads files as one publication, and keeps what they replace if that is asked for.
+fn load(rt: &Runtime, files: [&std::path::PathBuf; 2], keep_previous: bool) {
+    let options = LoadOptions { keep_previous, ..LoadOptions::default() };
+    // SAFETY: the functions are as declared.
+    unsafe { rt.load_with(files, &options) }.unwrap();
+}
+
+fn word(function: *const ()) -> usize {
+    function as usize
+}
+
+/// Module `used`, with `used_id` of its version, and what else is given.
+fn used(shop: &Workshop, version: c_int, rest: &str) -> std::path::PathBuf {
+    let source = format!("int used_id(void) {{ return {version}; }} {rest}");
+    shop.module("used", version as u32, &source)
+}
+
+/// Module `user`, whose destructor says which version it is and which one of `used` it calls.
+fn user(shop: &Workshop, version: c_int) -> std::path::PathBuf {
+    let source = format!(
+        "int used_id(void);
+         int version(void) {{ return {version}; }}
+         __attribute__((destructor)) static void end(void) {{
+             ((void (*)(int, int)){}ul)({version}, used_id());
+         }}",
+        word(say as *const ())
+    );
+    shop.module("user", version as u32, &source)
+}
+
+fn pair(shop: &Workshop, version: c_int) -> [std::path::PathBuf; 2] {
+    [used(shop, version, ""), user(shop, version)]
+}
+
+#[test]
+fn versions_that_were_retained_together_end_each_with_its_own() {
+    let (rt, shop, _turn) = start("retained");
+    let pairs = [1, 2, 3].map(|version| pair(&shop, version));
+    load(&rt, pairs[0].each_ref(), false);
+    rt.symbol("user", "version").unwrap();
+    load(&rt, pairs[1].each_ref(), false);
+    load(&rt, pairs[2].each_ref(), false);
+    assert_eq!(said(), []);
+    // SAFETY: nobody called it.
+    let Collected { freed, .. } = unsafe { rt.collect_escaped() }.unwrap();
+    assert_eq!((freed, said()), (4, vec![(1, 1), (2, 2)]));
+    rt.shutdown().unwrap();
+    // SAFETY: as above.
+    unsafe { rt.collect_escaped() }.unwrap();
+    assert_eq!(said(), [(3, 3)]);
+}
+
+#[test]
+fn a_version_that_was_kept_ends_with_what_was_replaced_with_it() {
+    let (rt, shop, _turn) = start("kept");
+    load(&rt, pair(&shop, 1).each_ref(), false);
+    load(&rt, pair(&shop, 2).each_ref(), true);
+    rt.shutdown().unwrap();
+    assert_eq!(said(), [(1, 1), (2, 2)]);
+}
+
+#[test]
+fn what_a_kept_version_calls_may_be_unloaded_and_outlives_it() {
+    let (rt, shop, _turn) = start("unloaded");
+    load(&rt, pair(&shop, 1).each_ref(), false);
+    let alone = shop.module("user", 2, "int version(void) { return 2; }");
+    // SAFETY: as declared.
+    unsafe { rt.load_with([&alone], &LoadOptions { keep_previous: true, ..LoadOptions::default() }) }
+        .unwrap();
+    rt.unload("used").unwrap();
+    assert_eq!((rt.collect().unwrap().freed, said()), (0, vec![]));
+    // It cannot come back without it.
+    assert!(rt.rollback_module("user").is_err());
+    rt.shutdown().unwrap();
+    assert_eq!(said(), [(1, 1)]);
+    assert_eq!(rt.collect().unwrap().old_bytes, 0);
+}
+
+#[test]
+fn generations_whose_frames_end_together_are_kept_apart() {
+    let (rt, shop, _turn) = start("parked");
+    load(&rt, pair(&shop, 1).each_ref(), false);
+    let first = rt.frame().share();
+    load(&rt, pair(&shop, 2).each_ref(), false);
+    let second = rt.frame().share();
+    load(&rt, pair(&shop, 3).each_ref(), false);
+    drop((first, second));
+    assert_eq!((rt.collect().unwrap().freed, said()), (4, vec![(1, 1), (2, 2)]));
+    rt.shutdown().unwrap();
+}
+
+#[test]
+fn callers_outside_frames_never_find_a_slot_unbound_that_the_new_version_needs() {
+    let (rt, shop, _turn) = start("order");
+    // So many slots that the live table takes a while to follow.
+    const MANY: usize = 1000;
+    let many = |name: &str| {
+        (0..MANY).map(|n| format!("int {name}{n}(void) {{ return {n}; }}\n")).collect::<String>()
+    };
+    let versions = [1, 2, 3, 4, 5, 6].map(|v| {
+        let caller = format!("int used_{v}(void); int run(void) {{ return used_{v}(); }} {}", many("caller"));
+        let called: String = (1..=6).map(|n| format!("int used_{n}(void) {{ return {n}; }}\n")).collect();
+        [shop.module("aaa", v, &caller), shop.module("zzz", v, &called)]
+    });
+    load(&rt, versions[0].each_ref(), false);
+    for n in 0..MANY {
+        rt.frame_symbol("aaa", &format!("caller{n}")).unwrap();
+    }
+    let run = rt.symbol("aaa", "run").unwrap().as_ptr() as usize;
+    let (calls, over) = (AtomicU64::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // SAFETY: as declared; it may be called anywhere.
+            let run: extern "C" fn() -> c_int = unsafe { std::mem::transmute(run) };
+            while !over.load(Ordering::Relaxed) {
+                assert!((1..=6).contains(&run()));
+                calls.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        for version in &versions[1..] {
+            let before = calls.load(Ordering::Relaxed);
+            while calls.load(Ordering::Relaxed) < before + 10 {
+                std::thread::yield_now();
+            }
+            load(&rt, version.each_ref(), false);
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    // SAFETY: the thread is gone.
+    unsafe { rt.collect_escaped() }.unwrap();
+    rt.shutdown().unwrap();
+}
+
+static INSIDE: AtomicI32 = AtomicI32::new(0);
+
+extern "C" fn wait_inside() {
+    INSIDE.store(1, Ordering::SeqCst);
+    while INSIDE.load(Ordering::SeqCst) == 1 {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_call_in_progress_outside_frames_goes_on_to_what_the_next_version_has_not() {
+    let (rt, shop, _turn) = start("removed");
+    let old = format!(
+        "int used_old(int); int run(int n) {{ ((void (*)(void)){}ul)(); return used_old(n); }}",
+        word(wait_inside as *const ())
+    );
+    let old = [shop.module("aaa", 1, &old), shop.module("zzz", 1, "int used_old(int n) { return n + 1; }")];
+    let new = [
+        shop.module("aaa", 2, "int used_new(int); int run(int n) { return used_new(n); }"),
+        shop.module("zzz", 2, "int used_new(int n) { return n + 2; }"),
+    ];
+    load(&rt, old.each_ref(), false);
+    let run = rt.symbol("aaa", "run").unwrap();
+    // SAFETY: as declared; it may be called anywhere.
+    let run: extern "C" fn(c_int) -> c_int = unsafe { std::mem::transmute(run.as_ptr()) };
+    let thread = std::thread::spawn(move || run(10));
+    while INSIDE.load(Ordering::SeqCst) == 0 {
+        std::thread::yield_now();
+    }
+    load(&rt, new.each_ref(), false);
+    INSIDE.store(2, Ordering::SeqCst);
+    assert_eq!((thread.join().unwrap(), run(10)), (11, 12));
+    // SAFETY: the thread is gone.
+    assert_eq!(unsafe { rt.collect_escaped() }.unwrap().freed, 2);
+    rt.shutdown().unwrap();
+}
+
+/// How the version goes in which a thread has left something.
+enum Going {
+    /// It is kept to be had back.
+    Kept,
+    /// A frame is open in its generation.
+    Framed,
+    /// As before, and both modules are unloaded.
+    Unloaded,
+}
+
+#[test]
+fn a_thread_exits_with_what_its_version_called() {
+    let (rt, shop, _turn) = start("exits");
+    let source = |version: c_int| {
+        format!(
+            r#"#if {version} == 1
+            extern "C" int used_old();
+            struct Cache {{ int n = 0; ~Cache() {{ ((void (*)(int, int)){}ul)({version}, used_old()); }} }};
+            #else
+            struct Cache {{ int n = 0; ~Cache() {{ n = 0; }} }};
+            #endif
+            thread_local Cache cache;
+            extern "C" int step() {{ return ++cache.n; }}"#,
+            word(say as *const ())
+        )
+    };
+    let cached = [1, 2].map(|version| shop.cpp("cached", version as u32, &source(version), &[]));
+    let used = [used(&shop, 1, "int used_old(void) { return 7; }"), used(&shop, 2, "")];
+    for going in [Going::Kept, Going::Framed, Going::Unloaded] {
+        load(&rt, [&used[0], &cached[0]], false);
+        let meet = Barrier::new(2);
+        std::thread::scope(|scope| {
+            let worker = scope.spawn(|| {
+                assert_eq!(cached::step(&rt.frame()), 1);
+                meet.wait();
+                meet.wait();
+            });
+            meet.wait();
+            let frame = (!matches!(going, Going::Kept)).then(|| rt.frame());
+            match going {
+                Going::Unloaded => rt.unload_all(["cached", "used"]).unwrap(),
+                _ => load(&rt, [&used[1], &cached[1]], matches!(going, Going::Kept)),
+            }
+            meet.wait();
+            worker.join().unwrap();
+            drop(frame);
+        });
+        assert_eq!(said(), [(1, 7)]);
+        rt.shutdown().unwrap();
+    }
+}
+
+static STARTED: OnceLock<(Runtime, std::path::PathBuf)> = OnceLock::new();
+
+/// What the host does when a module asks to be replaced. The version after, or a negative number.
+extern "C" fn replace_me() -> c_int {
+    let (rt, path) = STARTED.get().unwrap();
+    // SAFETY: as declared.
+    unsafe { rt.load(path) }.map_or(-1, |publication| publication.modules[0].version as c_int)
+}
+
+#[test]
+fn a_modules_own_thread_keeps_its_variables_when_it_has_its_module_replaced() {
+    let (rt, shop, _turn) = start("evicted");
+    let source = |version: c_int| {
+        format!(
+            r#"#include <pthread.h>
+            struct Local {{ int *data = new int(42); ~Local() {{ delete data; data = nullptr; }} }};
+            static thread_local Local local;
+            static void *run(void *) {{
+                Local &mine = local;
+                int after = ((int (*)(void)){}ul)();
+                ((void (*)(int, int)){}ul)({version} * 100 + after, &mine == &local && mine.data ? *mine.data : -1);
+                return nullptr;
+            }}
+            extern "C" int start() {{
+                pthread_t thread;
+                return pthread_create(&thread, nullptr, run, nullptr) || pthread_detach(thread);
+            }}"#,
+            word(replace_me as *const ()),
+            word(say as *const ())
+        )
+    };
+    let versions = [1, 2].map(|version| shop.cpp("starter", version as u32, &source(version), &["-pthread"]));
+    // SAFETY: as declared.
+    unsafe { rt.load(&versions[0]) }.unwrap();
+    STARTED.set((rt, versions[1].clone())).unwrap();
+    assert_eq!(starter::start(&rt.frame()), 0);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while SAID.lock().unwrap().is_empty() {
+        assert!(Instant::now() < deadline, "the thread says nothing");
+        std::thread::yield_now();
+    }
+    assert_eq!(said(), [(102, 42)]);
+    // And when it is over, the version goes.
+    while rt.collect().unwrap().old_bytes > 0 {
+        assert!(Instant::now() < deadline, "{:?}", rt.collect());
+        std::thread::yield_now();
+    }
+    rt.shutdown().unwrap();
+}
+
+#[test]
+fn a_modules_own_thread_goes_on_to_call_what_its_version_called() {
+    let (rt, shop, _turn) = start("neighbour");
+    // Started before its version is published, and not over when it is replaced.
+    let source = format!(
+        r#"#include <pthread.h>
+        int used_old(void);
+        static pthread_t thread;
+        static volatile int stop;
+        static void *run(void *nothing) {{ while (!stop) used_old(); return nothing; }}
+        __attribute__((constructor)) static void begin(void) {{ pthread_create(&thread, 0, run, 0); }}
+        __attribute__((destructor)) static void end(void) {{
+            stop = 1;
+            pthread_join(thread, 0);
+            ((void (*)(int, int)){}ul)(1, used_old());
+        }}
+        int version(void) {{ return 1; }}"#,
+        word(say as *const ())
+    );
+    let first = shop.module("user", 1, &source);
+    let old = used(&shop, 1, "int used_old(void) { return 7; }");
+    let new = [used(&shop, 2, ""), shop.module("user", 2, "int version(void) { return 2; }")];
+    for replaced in [true, false] {
+        for _ in 0..20 {
+            load(&rt, [&old, &first], false);
+            if replaced {
+                load(&rt, new.each_ref(), false);
+            }
+            rt.shutdown().unwrap();
+            assert_eq!(said(), [(1, 7)]);
+        }
+    }
+    // A version that is replaced while its threads go on: what they call has a version after that, too.
+    // SAFETY: its threads were joined.
+    assert_eq!(unsafe { rt.collect_escaped() }.unwrap().old_bytes, 0);
+}
+
+#[test]
+fn an_address_that_is_newer_than_the_frame_is_refused_by_name() {
+    let (rt, shop, _turn) = start("newer");
+    let frame = rt.frame();
+    let file = shop.module("newer", 1, "int number(void) { return 42; }");
+    // SAFETY: as declared.
+    unsafe { rt.load(file) }.unwrap();
+    for asked in [rt.symbol("newer", "number"), rt.frame_symbol("newer", "number")] {
+        let error = asked.unwrap_err();
+        assert!(
+            matches!(&error, Error::NewerThanFrame { module, symbol, frame: generation, .. }
+            if module == "newer" && symbol == "number" && *generation == frame.generation()),
+            "{error}"
+        );
+        assert!(error.to_string().contains("end the frame"), "{error}");
+    }
+    drop(frame);
+    let number = rt.frame_symbol("newer", "number").unwrap();
+    let _frame = rt.frame();
+    // SAFETY: as declared.
+    let number: extern "C" fn() -> c_int = unsafe { std::mem::transmute(number.as_ptr()) };
+    assert_eq!(number(), 42);
+    // One that the frame has is given in it.
+    rt.symbol("newer", "number").unwrap();
+    rt.shutdown().unwrap();
+}
+
+const CHILD: &str = "MIDFLIGHT_TEST_EXITS_IN_A_FRAME";
+
+/// A process that ends in a frame that is older than the module whose exit function runs.
+#[test]
+fn exit_functions_run_with_what_their_version_calls_whatever_frame_is_open() {
+    if std::env::var_os(CHILD).is_some() {
+        let (rt, shop, _turn) = start("exit");
+        let frame = rt.frame();
+        // It writes itself: at the process's end Rust's output may be gone.
+        let saver = r#"#include <unistd.h>
+            int used_save(void) { return (int)write(1, "saved\n", 6); }"#;
+        let source = "#include <stdlib.h>
+            int used_save(void);
+            static void bye(void) { used_save(); }
+            __attribute__((constructor)) static void begin(void) { atexit(bye); }
+            int version(void) { return 1; }";
+        let files = [shop.module("zzz", 1, saver), shop.module("goer", 1, source)];
+        std::thread::scope(|scope| scope.spawn(|| load(&rt, files.each_ref(), false)).join()).unwrap();
+        std::mem::forget(frame);
+        drop(shop);
+        std::process::exit(0);
+    }
+    let test = "exit_functions_run_with_what_their_version_calls_whatever_frame_is_open";
+    let output = this_test(test).env(CHILD, "1").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("saved\n"), "{output:?}");
+}
