@@ -450,7 +450,7 @@ impl Pages for Memfd {
         };
         if span.len > LARGEST_BUFFER {
             let view = memory::map_anywhere(span.len)?;
-            keep(Written::Pages(vec![0..span.len]));
+            keep(Written::Pages(std::iter::once(0..span.len).collect()));
             return Ok(view);
         }
         let mut buffer = buffers::take(span.len)?;

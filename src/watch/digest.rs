@@ -187,7 +187,7 @@ mod tests {
     fn a_file_has_the_digest_of_its_bytes() {
         let path = std::env::temp_dir().join(format!("midflight-pieces-{}", std::process::id()));
         for len in [0, 1, 15, 16, 17, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE, 3 * PIECE + 40] {
-            let bytes: Vec<u8> = (0..len).map(|n| (n * 31 >> 3) as u8).collect();
+            let bytes: Vec<u8> = (0..len).map(|n| ((n * 31) >> 3) as u8).collect();
             std::fs::write(&path, &bytes).unwrap();
             assert_eq!(Digest::of_file(&File::open(&path).unwrap()).unwrap(), Digest::of(&bytes), "{len}");
         }
