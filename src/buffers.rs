@@ -57,7 +57,11 @@ fn heap(len: usize) -> Result<Vec<u8>, TryReserveError> {
     drop(buffers);
     if buffer.len() < len {
         buffer.try_reserve_exact(len - buffer.len())?;
-        buffer.resize(len, 0);
+        // Not `resize`: without optimisation that writes byte by byte, 6 ms for each MB.
+        const ZEROS: &[u8; 4096] = &[0; 4096];
+        while buffer.len() < len {
+            buffer.extend_from_slice(&ZEROS[..ZEROS.len().min(len - buffer.len())]);
+        }
     }
     Ok(buffer)
 }

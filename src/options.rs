@@ -27,8 +27,8 @@ pub struct LoadOptions<'p> {
     /// If that finds a difference, publish the replaced versions again.
     pub rollback_on_failure: bool,
     /// Told how far each file is, in percent: never less than before, and 100 when it is published. Called on the loading thread; the
-    /// runtime is busy meanwhile. If it panics, the panic goes on to whoever loads, and nothing is published and nothing left
-    /// behind; but by 100 it is published, and stays.
+    /// runtime is busy meanwhile. If it panics, the panic goes on to whoever loads, and nothing is
+    /// published and nothing left behind; but by 100 it is published, and stays.
     pub progress: Option<Progress<'p>>,
 }
 

@@ -1,4 +1,5 @@
-//! Constructors get what ld.so passes to those of a library: the program's arguments and its environment.
+//! Constructors get what ld.so passes to those of a library: the program's arguments and its
+//! environment.
 
 mod support;
 
@@ -15,7 +16,8 @@ midflight::module! {
     unsafe mod rusty { safe fn count() -> i32; safe fn hash() -> u64; safe fn sees() -> i32; }
 }
 
-/// `hash` is FNV-1a of all arguments, each with its 0. `sees` says whether the environment has the variable that the test sets.
+/// `hash` is FNV-1a of all arguments, each with its 0. `sees` says whether the environment has the
+/// variable that the test sets.
 const C: &str = r#"
 #include <string.h>
 static int kept_count, seen;
@@ -98,7 +100,8 @@ fn constructors_get_the_arguments_and_the_environment() {
     const CHILD: &str = "MIDFLIGHT_TEST_ARGUMENTS";
     if env::var_os(CHILD).is_some() {
         // As it is when the module is loaded, not when the program was started.
-        // SAFETY: no other thread of this process is in the environment: the harness waits for this test.
+        // SAFETY: no other thread of this process is in the environment: the harness waits for this
+        // test.
         unsafe { env::set_var("MIDFLIGHT_TEST_SEEN", "a value") };
         return check();
     }

@@ -57,7 +57,8 @@ const NAMES: [&str; 3] = ["panicky_a", "panicky_b", "panicky_c"];
 /// Two versions of each module.
 fn modules(shop: &Workshop) -> Vec<[PathBuf; 2]> {
     let place = (&raw const COUNTS).addr();
-    // SAFETY: whoever looks at the environment of this process does so in the loads of the thread that has the turn.
+    // SAFETY: whoever looks at the environment of this process does so in the loads of the thread
+    // that has the turn.
     unsafe { std::env::set_var("MIDFLIGHT_TEST_COUNTS", place.to_string()) };
     let make = |(at, name): (usize, &&str)| {
         [1, 2].map(|n| {

@@ -1,4 +1,5 @@
-//! What `module!` makes of a declaration: functions that are safe or not, generic in lifetimes, and tied to the frame.
+//! What `module!` makes of a declaration: functions that are safe or not, generic in lifetimes, and
+//! tied to the frame.
 
 mod support;
 

@@ -131,8 +131,9 @@ fn a_panic_that_leaves_an_extern_c_function_ends_the_process() {
     assert!(!text.contains("the call returned"), "{text}");
 }
 
-/// The module's standard library is not the host's, so its panic is a foreign exception here: frames that it passes end, and whoever would
-/// catch it ends the process. docs/rust-modules.md says what to do.
+/// The module's standard library is not the host's, so its panic is a foreign exception here:
+/// frames that it passes end, and whoever would catch it ends the process. docs/rust-modules.md
+/// says what to do.
 #[test]
 fn a_panic_that_a_host_would_catch_ends_the_process_and_says_why() {
     const CHILD: &str = "MIDFLIGHT_TEST_CAUGHT_BY_THE_HOST";

@@ -1,5 +1,6 @@
-//! Rust modules with the standard library as a shared library (`-C prefer-dynamic`): it is the library, and not the module, that asks the C
-//! library for threads and for the ends of thread-local variables.
+//! Rust modules with the standard library as a shared library (`-C prefer-dynamic`): it is the
+//! library, and not the module, that asks the C library for threads and for the ends of
+//! thread-local variables.
 #![cfg(target_os = "linux")]
 
 mod support;

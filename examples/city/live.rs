@@ -62,7 +62,8 @@ pub(crate) fn run(runtime: Runtime, modules: &Modules, options: &Options) -> Res
     let work = |lane: u32, (tick, frame): &(u32, midflight::SharedFrame)| {
         let frame = frame.join().expect("a lane has no frame of another generation open");
         let mut record = schedule.run(lane, *tick, &city, |call, slice, world, report| {
-            // SAFETY: the world is the city's, and the schedule gives every element of it one writer at a time.
+            // SAFETY: the world is the city's, and the schedule gives every element of it one
+            // writer at a time.
             unsafe {
                 match call {
                     Call::Need => needs::step(&frame, slice, world, report),

@@ -19,8 +19,9 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use crate::crew::Barrier;
 use crate::world::{DISTRICTS, GRID, Slice, StepReport, World};
 
-// All of them are unsafe for the same reason: they follow the world's pointers, and write what is the slice's. So no two may run at the
-// same time for slices that overlap, and what one reads must be there.
+// All of them are unsafe for the same reason: they follow the world's pointers, and write what is
+// the slice's. So no two may run at the same time for slices that overlap, and what one reads must
+// be there.
 
 midflight::module! {
     /// Moves the agents and counts them by cell (C).

@@ -21,20 +21,21 @@
 /// ```
 ///
 /// The Rust module's name is the loaded module's, and each function's name the exported symbol. They are called with the
-/// C ABI (`extern "C-unwind"`). Types are those in scope where the macro stands. Loading a file that lacks one of them fails
-/// with [`Error::MissingFunctions`](crate::Error::MissingFunctions).
+/// C ABI (`extern "C-unwind"`). Types are those in scope where the macro stands. Loading a file
+/// that lacks one of them fails with [`Error::MissingFunctions`](crate::Error::MissingFunctions).
 ///
 /// # Who vouches for what
 ///
 /// It is as with Rust's own `unsafe extern` blocks.
 ///
-/// - Whoever calls [`Runtime::load`](crate::Runtime::load), which is unsafe, vouches for the file: that its code is sound, and that its
-///   functions have the declared types.
-/// - A function is unsafe to call, unless its declaration says `safe fn`. The caller vouches for what its code asks of its arguments and
-///   of the moment. `fn` alone is `unsafe fn`.
-/// - Whoever writes `safe fn` vouches that no arguments of these types, on any thread and at any time, are wrong: so not for
-///   a function that follows a raw pointer, or that works on a variable of the module without a lock. That is a promise which the
-///   compiler cannot check, so the module says `unsafe mod`: whoever looks for `unsafe` in a program finds it.
+/// - Whoever calls [`Runtime::load`](crate::Runtime::load), which is unsafe, vouches for the file:
+///   that its code is sound, and that its functions have the declared types.
+/// - A function is unsafe to call, unless its declaration says `safe fn`. The caller vouches for
+///   what its code asks of its arguments and of the moment. `fn` alone is `unsafe fn`.
+/// - Whoever writes `safe fn` vouches that no arguments of these types, on any thread and at any
+///   time, are wrong: so not for a function that follows a raw pointer, or that works on a variable
+///   of the module without a lock. That is a promise which the compiler cannot check, so the module
+///   says `unsafe mod`: whoever looks for `unsafe` in a program finds it.
 ///
 /// ```compile_fail,E0133
 /// midflight::module! {
@@ -55,11 +56,13 @@
 ///
 /// # What may cross
 ///
-/// A module and its host are compiled apart, perhaps by different compilers and in different languages. What has the same
-/// form for both may cross: numbers, raw pointers, references to such, `#[repr(C)]` structures of such, `extern "C"` functions. Rust's lint
-/// `improper_ctypes` looks at each declaration, as it does in `extern` blocks, and warns of what has not: `String`, `Vec`, slices, `dyn`, tuples,
-/// structures without `repr(C)`. A reference to an opaque structure of the host's is fine: declare the structure
-/// `#[repr(C)]`, or say `#[allow(improper_ctypes)]` at the function.
+/// A module and its host are compiled apart, perhaps by different compilers and in different
+/// languages. What has the same form for both may cross: numbers, raw pointers, references to such,
+/// `#[repr(C)]` structures of such, `extern "C"` functions. Rust's lint `improper_ctypes` looks at
+/// each declaration, as it does in `extern` blocks, and warns of what has not: `String`, `Vec`,
+/// slices, `dyn`, tuples, structures without `repr(C)`. A reference to an opaque structure of the
+/// host's is fine: declare the structure `#[repr(C)]`, or say `#[allow(improper_ctypes)]` at the
+/// function.
 ///
 /// ```compile_fail
 /// #![deny(improper_ctypes)]
@@ -69,9 +72,10 @@
 /// # fn main() {}
 /// ```
 ///
-/// What belongs to a version goes with it: its functions, literals and variables, and so the vtable of a `dyn` that it made. Such an address is good
-/// until the frame ends. A function that returns a reference into its module says so by the lifetime `'frame`, and the
-/// compiler sees that it is not kept for longer. One that returns what it was given names that lifetime.
+/// What belongs to a version goes with it: its functions, literals and variables, and so the vtable
+/// of a `dyn` that it made. Such an address is good until the frame ends. A function that returns a
+/// reference into its module says so by the lifetime `'frame`, and the compiler sees that it is not
+/// kept for longer. One that returns what it was given names that lifetime.
 ///
 /// ```
 /// # use std::ffi::c_char;
@@ -95,8 +99,9 @@
 /// # fn main() {}
 /// ```
 ///
-/// `'static` is refused where a module could hand out with it what is not: in results, and behind `mut`. If it really is the
-/// host's, or of a module that is [retained](crate::Runtime::retain), an alias (`type Name = &'static c_char;`) says that you know.
+/// `'static` is refused where a module could hand out with it what is not: in results, and behind
+/// `mut`. If it really is the host's, or of a module that is [retained](crate::Runtime::retain), an
+/// alias (`type Name = &'static c_char;`) says that you know.
 ///
 /// ```compile_fail,E0080
 /// midflight::module! {
@@ -105,15 +110,17 @@
 /// # fn main() {}
 /// ```
 ///
-/// No compiler sees it with function pointers, raw pointers, and whatever has no lifetime in its type (a `Box` with a destructor of
-/// the module's): who calls [`Runtime::load`](crate::Runtime::load) vouches that these are not kept.
+/// No compiler sees it with function pointers, raw pointers, and whatever has no lifetime in its
+/// type (a `Box` with a destructor of the module's): who calls
+/// [`Runtime::load`](crate::Runtime::load) vouches that these are not kept.
 ///
 /// # Panics and exceptions
 ///
-/// Exceptions pass through the calling Rust frames, running their destructors, to whoever catches them further up in the same
-/// language; a program that is built with panic=abort ends instead. A panic of a Rust module is a foreign exception for a host that has a
-/// standard library of its own, as usual: `catch_unwind` in the host ends the process ("Rust cannot catch foreign
-/// exceptions"). So catch it in the module, and return a code. docs/rust-modules.md says when it can be caught.
+/// Exceptions pass through the calling Rust frames, running their destructors, to whoever catches
+/// them further up in the same language; a program that is built with panic=abort ends instead. A
+/// panic of a Rust module is a foreign exception for a host that has a standard library of its own,
+/// as usual: `catch_unwind` in the host ends the process ("Rust cannot catch foreign exceptions").
+/// So catch it in the module, and return a code. docs/rust-modules.md says when it can be caught.
 ///
 /// # Aborts
 ///
@@ -210,7 +217,8 @@ macro_rules! __define {
             #[$crate::private::linkme::distributed_slice($crate::private::DECLARED)]
             #[linkme(crate = $crate::private::linkme)]
             static DECLARATION: &$crate::Slot = &SLOT;
-            // Never called, so nothing is linked: the compiler looks at its types (`improper_ctypes`).
+            // Never called, so nothing is linked: the compiler looks at its types
+            // (`improper_ctypes`).
             unsafe extern "C-unwind" {
                 #[allow(dead_code, clashing_extern_declarations)]
                 fn $function<'frame $($lifetimes)*>($($argument: $type),*) $(-> $return)?;
@@ -231,9 +239,9 @@ macro_rules! __define {
                     )
                 );)*
             };
-            // SAFETY: it is declared just above. Whoever loaded the module vouched for this type in `Runtime::load`'s
-            // contract; an unbound slot holds a function that never returns. For this call vouches who makes it, or
-            // who declared it safe.
+            // SAFETY: it is declared just above. Whoever loaded the module vouched for this type in
+            // `Runtime::load`'s contract; an unbound slot holds a function that never returns. For
+            // this call vouches who makes it, or who declared it safe.
             unsafe {
                 let function: unsafe extern "C-unwind" fn($($type),*) $(-> $return)? =
                     ::core::mem::transmute::<*const (), _>(frame.target(&DECLARATION));
@@ -258,7 +266,8 @@ pub const fn gives_static(written: &str) -> bool {
     }
 }
 
-/// Where a word begins at or behind a place, if nothing that it could be the middle of comes before or behind it.
+/// Where a word begins at or behind a place, if nothing that it could be the middle of comes before
+/// or behind it.
 const fn find(text: &[u8], word: &[u8], from: usize) -> Option<usize> {
     const fn is_name(byte: u8) -> bool {
         byte.is_ascii_alphanumeric() || byte == b'_'

@@ -1,5 +1,6 @@
-//! Rust's standard library as a shared library (`-C prefer-dynamic`), which modules call where others have it inside. What it does for a
-//! module, the C library is asked for by it, and so nothing of that passes by here.
+//! Rust's standard library as a shared library (`-C prefer-dynamic`), which modules call where
+//! others have it inside. What it does for a module, the C library is asked for by it, and so
+//! nothing of that passes by here.
 //!
 //! Its functions are known by their names, mangled in either way, with whatever hash.
 
@@ -7,16 +8,18 @@ use std::ffi::{c_int, c_void};
 
 use super::thread_exits;
 
-/// Whether this is `std::sys::thread_local::destructors::*::register`, by which `thread_local!` has a variable destroyed at its thread's end.
-/// The library would keep the module's function for longer than the module is there (rust-lang/rust#88737).
+/// Whether this is `std::sys::thread_local::destructors::*::register`, by which `thread_local!` has
+/// a variable destroyed at its thread's end. The library would keep the module's function for
+/// longer than the module is there (rust-lang/rust#88737).
 pub(super) fn registers_destructor(symbol: &str) -> bool {
     is_function(symbol, "8register")
         && symbol.contains("3std3sys")
         && symbol.contains("12thread_local11destructors")
 }
 
-/// Whether this is `std::sys::*::Thread::new`, by which `std::thread::spawn` starts a thread. It is given a closure, in a form that
-/// changes with the library: so when the thread is over, nobody can say.
+/// Whether this is `std::sys::*::Thread::new`, by which `std::thread::spawn` starts a thread. It is
+/// given a closure, in a form that changes with the library: so when the thread is over, nobody can
+/// say.
 pub(crate) fn starts_threads(symbol: &str) -> bool {
     is_function(symbol, "6Thread3new") && symbol.contains("3std3sys") && symbol.contains("6thread")
 }
@@ -30,8 +33,8 @@ fn is_function(symbol: &str, path: &str) -> bool {
     })
 }
 
-/// In its place: the variable and its destructor, which are noted as those of other thread-local variables are. The Rust ABI passes two
-/// pointers as the C ABI does.
+/// In its place: the variable and its destructor, which are noted as those of other thread-local
+/// variables are. The Rust ABI passes two pointers as the C ABI does.
 pub(super) unsafe extern "C" fn register(variable: *mut c_void, destroy: unsafe extern "C" fn(*mut c_void)) {
     // SAFETY: the caller's promise. The function's address tells whose it is.
     let _always: c_int = unsafe { thread_exits::register(destroy, variable, std::ptr::null()) };
@@ -52,7 +55,8 @@ mod tests {
             ("_ZN3std3sys12thread_local11destructors10linux_like8register17h0123456789abcdefE", true, false),
             ("_RNvMs0_NtNtNtCsjrHSEGnQ3l9_3std3sys6thread4unixNtB5_6Thread3new", false, true),
             ("_ZN3std3sys3pal4unix6thread6Thread3new17h0123456789abcdefE", false, true),
-            // `std::thread::Thread::new` makes a handle. The others are not the library's, or not functions.
+            // `std::thread::Thread::new` makes a handle. The others are not the library's, or not
+            // functions.
             ("_RNvMs_NtNtCsjrHSEGnQ3l9_3std6thread6threadNtB4_6Thread3new", false, false),
             ("_ZN3std6thread6Thread3new17h0123456789abcdefE", false, false),
             ("_RNvNtNtCsabc_4game12thread_local11destructors8register", false, false),

@@ -40,7 +40,8 @@ pub(crate) struct Version {
     pub(super) hooks: Hooks,
     /// Its constructors have run, so its destructors must.
     pub(super) initialised: AtomicBool,
-    /// Nobody can say when the threads that it starts are over (`host::shared_std`): once initialised it stays.
+    /// Nobody can say when the threads that it starts are over (`host::shared_std`): once
+    /// initialised it stays.
     pub(super) stays: bool,
     /// The version that it says it is, in its note.
     pub(super) declared: Option<Box<str>>,
@@ -163,8 +164,9 @@ impl Version {
         let environment = unsafe { environ };
         let (count, arguments) = arguments::arguments();
         for &constructor in &self.constructors {
-            // SAFETY: the image checked that it lies in its code. The arguments are what ld.so and dyld pass (argc, argv, envp), which
-            // the gABI does not require: Rust's standard library has its `args` from there.
+            // SAFETY: the image checked that it lies in its code. The arguments are what ld.so and
+            // dyld pass (argc, argv, envp), which the gABI does not require: Rust's standard
+            // library has its `args` from there.
             unsafe {
                 let constructor: Constructor = std::mem::transmute(constructor as usize);
                 unwind::contain("a constructor", || constructor(count, arguments, environment));
@@ -205,7 +207,8 @@ impl Version {
         self.tenant.is_busy()
     }
 
-    /// Whether threads that nobody knows of may be in it for as long as the process goes on: it must not be ended.
+    /// Whether threads that nobody knows of may be in it for as long as the process goes on: it
+    /// must not be ended.
     pub(crate) fn stays(&self) -> bool {
         self.stays && self.initialised.load(Ordering::Relaxed)
     }

@@ -34,8 +34,8 @@ pub struct Collected {
     /// Code memory of the retained versions, in bytes.
     pub retained_bytes: usize,
     /// Versions that no frame holds, but threads do: one that the version started goes on, or one is running the version's
-    /// exit functions. The next collection looks again. Also those of which nobody can say: Rust modules that start threads by way of a
-    /// shared standard library.
+    /// exit functions. The next collection looks again. Also those of which nobody can say: Rust
+    /// modules that start threads by way of a shared standard library.
     pub busy: usize,
     /// Code memory of all versions that were replaced and are not free, whoever keeps them, in bytes.
     pub old_bytes: usize,

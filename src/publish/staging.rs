@@ -18,8 +18,9 @@ use crate::module::{
 };
 use crate::quiescence::Caller;
 
-/// Versions whose constructors run or have run, and that are not published. If that does not come about they are ended when this is dropped,
-/// whatever the reason: an error, or a panic of a callback.
+/// Versions whose constructors run or have run, and that are not published. If that does not come
+/// about they are ended when this is dropped, whatever the reason: an error, or a panic of a
+/// callback.
 struct Pending<'s> {
     state: &'s mut State,
     /// None: published.

@@ -27,7 +27,8 @@ impl Runtime {
     /// vouches for this version, as for those before,
     ///
     /// - that its code is sound, and its functions have the types with which the program's [`module!`](crate::module!)
-    ///   declarations and the other modules call them; those that are declared `safe fn` are so with any arguments;
+    ///   declarations and the other modules call them; those that are declared `safe fn` are so with
+    ///   any arguments;
     /// - that no address in it outlives the frame it was had in, or the version is still current when it is used: references
     ///   and function pointers that its functions return (a `&'static` into a module is not static), callbacks that it
     ///   leaves with the host or with libraries. What has [escaped by name](Self::symbol) is excepted, and modules that are

@@ -29,8 +29,8 @@ pub struct Runtime {
     pub(crate) shared: &'static Shared,
 }
 
-// A panic, of a callback or in a module's function, leaves the runtime whole: what a load has begun is undone, and no lock stays taken
-// (tests/callback_panics.rs).
+// A panic, of a callback or in a module's function, leaves the runtime whole: what a load has begun
+// is undone, and no lock stays taken (tests/callback_panics.rs).
 impl UnwindSafe for Runtime {}
 impl RefUnwindSafe for Runtime {}
 

@@ -291,7 +291,8 @@ impl Workshop {
     }
 }
 
-/// The folder of this machine's shared standard library of Rust, for modules in ELF. Debian's other architectures have none.
+/// The folder of this machine's shared standard library of Rust, for modules in ELF. Debian's other
+/// architectures have none.
 pub(crate) fn shared_std() -> Option<PathBuf> {
     if is_macho() {
         return None;

@@ -1,4 +1,5 @@
-//! What a program is started with, for the constructors of modules: dyld passes it to those of a library.
+//! What a program is started with, for the constructors of modules: dyld passes it to those of a
+//! library.
 
 use std::ffi::{c_char, c_int};
 
