@@ -230,20 +230,15 @@ pub(super) fn read(path: &Path, whole: bool) -> std::io::Result<(Buffer, Identit
     let length = metadata.len();
     // ELF's own tables number with 32 bits.
     let length = u32::try_from(length).map_err(|_| std::io::ErrorKind::FileTooLarge)? as usize;
-    let mut start = buffers::take(length.min(START))?;
-    file.read_exact(&mut start)?;
-    let loaded = Image::loaded_length(&start).filter(|_| !whole);
+    // No memory for what is not read.
+    let mut start = [0; START];
+    let start = &mut start[..length.min(START)];
+    file.read_exact(start)?;
+    let loaded = Image::loaded_length(start).filter(|_| !whole);
     let loaded = loaded.and_then(|loaded| usize::try_from(loaded).ok()).unwrap_or(length);
-    let wanted = loaded.clamp(start.len(), length);
-    let bytes = if wanted == start.len() {
-        start
-    } else {
-        // No memory for what is not read.
-        let mut bytes = buffers::take(wanted)?;
-        bytes[..start.len()].copy_from_slice(&start);
-        file.read_exact(&mut bytes[start.len()..])?;
-        bytes
-    };
+    let mut bytes = buffers::take(loaded.clamp(start.len(), length))?;
+    bytes[..start.len()].copy_from_slice(start);
+    file.read_exact(&mut bytes[start.len()..])?;
     // What was read is another's, if the program has closed this one meanwhile.
     held.get()?;
     Ok((bytes, Identity::from(&metadata)))
