@@ -9,7 +9,9 @@ use std::os::unix::process::ExitStatusExt;
 use midflight::Source;
 use support::{start, this_test};
 
-midflight::module! { mod padded { fn proper() -> i32; fn stray() -> i32; } }
+midflight::module! {
+    unsafe mod padded { safe fn proper() -> i32; safe fn stray() -> i32; }
+}
 
 /// `stray` calls by a pointer what has no landing pad.
 const SOURCE: &str = "int without(void); static int with(void) { return 41; }
