@@ -65,10 +65,8 @@ typedef struct {
     conflict_resolution_mode_t conflict_mode;
     bool auto_resolve_conflicts;
 
-    /* Of a watch: nothing is written to stderr. Without it what no callback is told is written there: that a reload failed, and why, if there is no
-     * error callback; that there is a new version, if there is no complete callback either. */
-    bool quiet;
-
+    /* Of a watch: what no callback is told is written to stderr: that a reload failed, and why, if there is no error callback; that there
+     * is a new version, if there is no complete callback either. Who wants neither gives an error callback that does nothing. */
     reload_progress_callback_t progress_callback;
     reload_complete_callback_t complete_callback;
     reload_error_callback_t error_callback;
@@ -115,7 +113,7 @@ int hot_reload_rollback(const char* module);
  * rewritten in place, in one go or in small pieces. Each complete content is loaded at most once, by content, not by time stamp; a partial one
  * never. What the file holds now counts as loaded; the file need not be there yet. `reload_config` is as for hot_reload_module(), and is
  * kept; dry_run is refused. Watching a file again replaces the configuration. A reload that fails is told to the error callback, and
- * the log; without callbacks, to stderr (see `quiet`). So is a file that somebody has had open for writing, or mapped so, for two seconds
+ * the log; without callbacks, to stderr. So is a file that somebody has had open for writing, or mapped so, for two seconds
  * without changing it: it is not loaded before that ends.
  *
  * RUNTIME_ERROR_IO if its folder cannot be watched. */

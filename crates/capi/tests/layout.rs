@@ -36,7 +36,7 @@ fn checks() -> Vec<(String, i64)> {
         recovered_errors, last_error_time, security_status, threat_level, last_security_scan);
     checks!(checks, "hot_reload_config_t", HotReloadConfig: validate_before_reload, backup_current_state, use_transactions,
         parallel_loading, max_reload_threads, reload_timeout_ns, dry_run, rollback_on_failure, verify_integrity, conflict_mode,
-        auto_resolve_conflicts, quiet, progress_callback, complete_callback, error_callback);
+        auto_resolve_conflicts, progress_callback, complete_callback, error_callback);
     checks!(checks, "compatibility_difference_t", CompatibilityDifference: aspect, breaks, kind, symbol, old_value, new_value);
     checks!(checks, "module_compatibility_t", ModuleCompatibility: abi_compatible, is_loaded, links, calls, state,
         exports_removed, exports_added, imports_unresolved, objects_resized, functions_changed, types_changed,

@@ -237,7 +237,6 @@ int main(int argc, char** argv) {
     hot_reload_stats_t stats;
     memset(&config, 0, sizeof config);
     if (argc != 5 || runtime_init(NULL)) return 1;
-    if (strstr(argv[1], "quiet")) config.quiet = true;
     if (strstr(argv[1], "error")) config.error_callback = on_error;
     if (strstr(argv[1], "complete")) config.complete_callback = on_complete;
     if (hot_reload_watch(argv[2], strcmp(argv[1], "default") ? &config : NULL) || hot_reload_module(argv[2], NULL)) return 2;
@@ -265,7 +264,6 @@ fn a_watch_without_callbacks_says_on_stderr_what_happens() {
         ("complete", false, true),
         ("error", false, false),
         ("error and complete", false, false),
-        ("quiet", false, false),
     ] {
         let watched = session.file("watched.so", &std::fs::read(&versions[0]).unwrap());
         let result = command(&program).arg(how).args([&watched, &versions[1], &garbage]).output().unwrap();

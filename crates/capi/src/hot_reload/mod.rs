@@ -47,7 +47,6 @@ pub struct HotReloadConfig {
     pub verify_integrity: Bool,
     pub conflict_mode: i32,
     pub auto_resolve_conflicts: Bool,
-    pub quiet: Bool,
     pub progress_callback: Option<ProgressCallback>,
     pub complete_callback: Option<CompleteCallback>,
     pub error_callback: Option<ErrorCallback>,

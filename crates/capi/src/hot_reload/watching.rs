@@ -80,7 +80,7 @@ impl Watched {
             true => self.config.complete_callback.is_some() || self.config.error_callback.is_some(),
             false => self.config.error_callback.is_some(),
         };
-        if !told && !self.config.quiet.get() {
+        if !told {
             midflight::print_outcome(&self.path, &result);
         }
         if let Err(error) = result {
