@@ -9,7 +9,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use midflight::{Config, Error, Runtime};
-use support::{Workshop, this_test};
+use support::{Workshop, library_name, this_test};
 
 midflight::module! {
     unsafe mod limited { safe fn number() -> i32; }
@@ -129,7 +129,7 @@ fn there_may_be_no_descriptors_left() {
     assert_eq!(full.raw_os_error(), Some(libc::EMFILE));
     let rt = Runtime::start().unwrap();
     let error = load(rt, &versions[0]).unwrap_err();
-    assert!(error.to_string().contains("liblimited.so"), "{error}");
+    assert!(error.to_string().contains(&library_name("limited")), "{error}");
     // The file's own, and none for memory.
     taken.pop();
     assert_eq!(load(rt, &versions[0]).unwrap(), 1);
