@@ -14,26 +14,10 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use midflight::{Config, LoadOptions, Runtime};
-use support::{Workshop, library_name, this_test};
+use support::{DONE, Workshop, is_child, library_name};
 
 midflight::module! {
     unsafe mod closing { safe fn number() -> i32; }
-}
-
-/// In a process of its own, because the test's own has descriptors that others need.
-const CHILD: &str = "MIDFLIGHT_TEST_CLOSES";
-const DONE: &str = "all is as it was";
-
-/// Runs the test in a process of its own. True in that process.
-fn is_child(test: &str) -> bool {
-    if std::env::var_os(CHILD).is_some() {
-        return true;
-    }
-    let output = this_test(test).env(CHILD, "1").output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.contains(DONE), "{:?}\n{said}\n{told}", output.status);
-    false
 }
 
 /// Functions, constants and variables, so that each kind of page is written; one constant is filled

@@ -9,25 +9,10 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use midflight::{Config, Error, Runtime};
-use support::{Workshop, library_name, this_test};
+use support::{DONE, Workshop, is_child, library_name};
 
 midflight::module! {
     unsafe mod limited { safe fn number() -> i32; }
-}
-
-/// Limits are for the whole process, so each test has one of its own.
-const CHILD: &str = "MIDFLIGHT_TEST_LIMITED";
-const DONE: &str = "all within the limits";
-
-fn is_child(test: &str) -> bool {
-    if std::env::var_os(CHILD).is_some() {
-        return true;
-    }
-    let output = this_test(test).env(CHILD, "1").output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.contains(DONE), "{:?}\n{said}\n{told}", output.status);
-    false
 }
 
 fn limit(what: libc::__rlimit_resource_t, to: u64) {

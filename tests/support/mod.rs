@@ -49,6 +49,23 @@ pub(crate) fn this_test(name: &str) -> Command {
     command
 }
 
+/// What a test prints at the end of the process that [`is_child`] gives it.
+pub(crate) const DONE: &str = "all is as it was to be";
+
+/// Runs the test in a process of its own, which ends well and with [`DONE`]: for what is the whole process's, as its descriptors and
+/// limits are. True in that process.
+pub(crate) fn is_child(test: &str) -> bool {
+    const CHILD: &str = "MIDFLIGHT_TEST_CHILD";
+    if std::env::var_os(CHILD).is_some() {
+        return true;
+    }
+    let output = this_test(test).env(CHILD, "1").output().expect("this program starts again");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains(DONE), "{:?}\n{said}\n{told}", output.status);
+    false
+}
+
 /// Whether the run forces a fall-back of this name on the runtime (`Config`, the environment's part).
 pub(crate) fn is_forced(fallback: &str) -> bool {
     std::env::var("MIDFLIGHT_FALLBACKS").is_ok_and(|names| names.split(',').any(|name| name == fallback))
