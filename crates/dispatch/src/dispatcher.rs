@@ -277,14 +277,14 @@ impl<P, B> Drop for Dispatcher<P, B> {
 #[inline]
 unsafe fn enter<P>(record: &Record<P>, generation: *mut Generation<P>) {
     // SAFETY: `register`'s caller vouched for the block; the generation is alive as our caller says.
-    unsafe { record.block.get().as_ref().table.set((*generation).table().as_ptr()) };
+    unsafe { record.block.get().as_ref().call_through((*generation).table().as_ptr()) };
 }
 
 /// The last pin's end, but for what it owes: out of the table, then out of the hazard.
 #[inline]
 fn leave<P>(record: &Record<P>) {
     // SAFETY: `register`'s caller vouched for the block.
-    unsafe { record.block.get().as_ref() }.table.set(record.outer.get());
+    unsafe { record.block.get().as_ref() }.call_through(record.outer.get());
     // X1. Release: partner of P3. After the table word: whatever runs on this thread finds it valid (a signal handler).
     record.hazard.store(ptr::null_mut(), ordering!(X1, Release));
 }

@@ -20,6 +20,17 @@ pub struct ThreadBlock {
     pub record: cell::Cell<Option<NonNull<()>>>,
 }
 
+impl ThreadBlock {
+    /// Has the thread's trampolines call through the table.
+    #[inline]
+    pub(crate) fn call_through(&self, table: *const usize) {
+        // A signal handler that calls modules may run before this, as anywhere: the models have it run here.
+        #[cfg(loom)]
+        crate::weaken::interrupt();
+        self.table.set(table);
+    }
+}
+
 /// A thread's record. Allocated once, reused by later threads, freed with the dispatcher: the publisher may read
 /// `hazard` at any time, also of a thread that is just exiting, so it cannot live in the thread's own storage.
 pub(crate) struct Record<P> {
@@ -232,7 +243,7 @@ impl<P> ThreadHandle<P> {
         impl<P> Drop for Restore<P> {
             fn drop(&mut self) {
                 // SAFETY: the caller's promise.
-                let (word, record) = unsafe { words::<P>(self.block) };
+                let (block, record) = unsafe { parts::<P>(self.block) };
                 let mut table = self.outside;
                 if let Some(record) = record {
                     record.outer.set(self.outside);
@@ -241,14 +252,14 @@ impl<P> ThreadHandle<P> {
                         table = unsafe { &*record.hazard.load(Ordering::Relaxed) }.table().as_ptr();
                     }
                 }
-                word.set(table);
+                block.call_through(table);
             }
         }
         // SAFETY: the caller's promise.
-        let (word, record) = unsafe { words::<P>(block) };
-        let outside = record.map_or(word.get(), |record| record.outer.replace(table));
+        let (words, record) = unsafe { parts::<P>(block) };
+        let outside = record.map_or(words.table.get(), |record| record.outer.replace(table));
         let _restore = Restore::<P> { block, outside, _of: PhantomData };
-        word.set(table);
+        words.call_through(table);
         run();
     }
 
@@ -260,14 +271,14 @@ impl<P> ThreadHandle<P> {
     /// the thread ends, or another is set.
     pub unsafe fn set_outer(block: NonNull<ThreadBlock>, table: *const usize) {
         // SAFETY: the caller's promise.
-        let (word, record) = unsafe { words::<P>(block) };
+        let (block, record) = unsafe { parts::<P>(block) };
         if let Some(record) = record {
             record.outer.set(table);
             if record.is_pinned() {
                 return;
             }
         }
-        word.set(table);
+        block.call_through(table);
     }
 
     #[inline]
@@ -276,16 +287,16 @@ impl<P> ThreadHandle<P> {
     }
 }
 
-/// A block's table word, and its record, if it has one.
+/// A thread's block, and its record, if it has one.
 ///
 /// # Safety
 ///
 /// The block is the calling thread's, and its record is of a dispatcher of this `P`.
-unsafe fn words<'r, P>(block: NonNull<ThreadBlock>) -> (&'r cell::Cell<*const usize>, Option<&'r Record<P>>) {
+unsafe fn parts<'r, P>(block: NonNull<ThreadBlock>) -> (&'r ThreadBlock, Option<&'r Record<P>>) {
     // SAFETY: the caller's promise; records live as long as the dispatcher.
     unsafe {
         let block = block.as_ref();
         let record = block.record.get().map(|record| &**record.cast::<CachePadded<_>>().as_ref());
-        (&block.table, record)
+        (block, record)
     }
 }

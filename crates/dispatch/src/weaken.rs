@@ -1,4 +1,5 @@
-//! The protocol broken on purpose, one step at a time, for the loom models that must notice. Not in a build without loom.
+//! The protocol broken on purpose, one step at a time, and interrupted at each, for the loom models that must notice. Not in
+//! a build without loom.
 
 extern crate std;
 
@@ -37,6 +38,7 @@ pub enum Step {
 // Loom runs all threads of a model on the thread of its test, and tests run side by side.
 std::thread_local! {
     static WEAKENED: Cell<Option<(Step, Ordering)>> = const { Cell::new(None) };
+    static HANDLER: Cell<Option<fn()>> = const { Cell::new(None) };
 }
 
 /// Has the models that run on this thread from now on do a step with another ordering.
@@ -44,7 +46,23 @@ pub fn weaken(step: Step, ordering: Ordering) {
     WEAKENED.set(Some((step, ordering)));
 }
 
+/// Has the models that run on this thread from now on run a signal handler on the thread of the model that is at it: before
+/// each step, and before a thread's trampolines are given another table.
+pub fn interrupt_with(handler: fn()) {
+    HANDLER.set(Some(handler));
+}
+
+/// Where a signal handler runs.
+pub(crate) fn interrupt() {
+    // Not in a handler: it takes steps itself.
+    if let Some(handler) = HANDLER.take() {
+        handler();
+        HANDLER.set(Some(handler));
+    }
+}
+
 pub(crate) fn ordering(step: Step, ordering: Ordering) -> Ordering {
+    interrupt();
     match WEAKENED.get() {
         Some((weakened, weaker)) if weakened == step => weaker,
         _ => ordering,

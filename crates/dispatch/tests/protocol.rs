@@ -5,7 +5,10 @@ use std::cell::Cell;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use midflight_dispatch::{Dispatcher, PinnedElsewhere, Publisher, SeqCstFences, ThreadBlock, ThreadHandle};
+use midflight_dispatch::{
+    Barrier, CodeEpoch, Dispatcher, LiveTable, Part, PinnedElsewhere, Publisher, SeqCstFences, ThreadBlock,
+    ThreadHandle,
+};
 
 /// Counts the payloads that are alive.
 struct Counted<'c>(&'c AtomicUsize, usize);
@@ -136,9 +139,135 @@ fn a_share_holds_the_generation_and_a_thread_is_in_one_generation_at_a_time() {
         assert_eq!(joined.payload().1, 1);
         assert!(d.collect(&mut p).is_empty(), "the join holds it");
         drop(joined);
+        assert!(block.record.get().is_some(), "the thread goes on");
         assert_eq!(d.collect(&mut p).len(), 1);
         thread.release();
     }
+}
+
+/// Cores are synchronised by the threads themselves, as where the kernel has no call for it.
+struct Epochs<'t> {
+    epoch: &'t CodeEpoch,
+    synchronised: &'t Cell<usize>,
+}
+
+// SAFETY: as SeqCstFences.
+unsafe impl Barrier for Epochs<'_> {
+    fn light(&self) {
+        SeqCstFences.light();
+    }
+
+    fn heavy(&self) -> bool {
+        SeqCstFences.heavy()
+    }
+
+    fn entered(&self, seen: &Cell<usize>) {
+        self.epoch.catch_up(seen, || self.synchronised.set(self.synchronised.get() + 1));
+    }
+}
+
+#[test]
+fn a_thread_synchronises_its_core_once_for_each_piece_of_code_whichever_way_it_enters() {
+    let (epoch, synchronised) = (CodeEpoch::new(), Cell::new(0));
+    let d = Dispatcher::new(Epochs { epoch: &epoch, synchronised: &synchronised });
+    let mut p = Publisher::new();
+    let (opener, joiner) = (block(), block());
+    // SAFETY: the blocks outlive the handles; one thread, which stands for three; a generation is published before the first
+    // pin; one publisher.
+    unsafe {
+        let publish = |p: &mut Publisher<()>| {
+            epoch.advance();
+            let new = d.prepare(p, vec![], ());
+            d.publish(p, new);
+        };
+        publish(&mut p);
+        let first = d.register(NonNull::from(&opener), 0);
+        drop(d.pin(&first));
+        assert_eq!(synchronised.get(), 1);
+        drop(d.pin(&first));
+        assert_eq!(synchronised.get(), 1, "there is no code since");
+        publish(&mut p);
+        let share = d.pin(&first).share();
+        assert_eq!(synchronised.get(), 2);
+        let second = d.register(NonNull::from(&joiner), 0);
+        drop(d.join(&second, &share).unwrap());
+        assert_eq!(synchronised.get(), 3, "a thread that joins");
+        drop(share);
+        second.release();
+        // A thread that has the record of one that is gone: what that one did says nothing of its core.
+        let third = d.register(NonNull::from(&joiner), 0);
+        drop(d.pin(&third));
+        assert_eq!(synchronised.get(), 4, "a record that had another owner");
+        third.release();
+        first.release();
+    }
+}
+
+#[test]
+fn who_holds_a_retired_generation_is_named() {
+    let alive = AtomicUsize::new(0);
+    let (one, other) = (block(), block());
+    let d = Dispatcher::new(SeqCstFences);
+    let mut p = Publisher::new();
+    publish(&d, &mut p, &alive, 1);
+    // SAFETY: the blocks outlive the handles; one thread, which stands for two; a generation is published; one publisher.
+    unsafe {
+        let (first, second) = (d.register(NonNull::from(&one), 11), d.register(NonNull::from(&other), 12));
+        let old = d.pin(&first);
+        assert_eq!(d.holders(&p), [], "it is current");
+        publish(&d, &mut p, &alive, 2);
+        let new = d.pin(&second);
+        assert_eq!(d.holders(&p), [(11, 0)]);
+        assert_eq!(p.retired().collect::<Vec<_>>(), [0]);
+        assert_eq!((old.share().number(), new.share().number()), (0, 1));
+        let elsewhere = d.join(&first, &new.share()).err().unwrap().to_string();
+        assert!(elsewhere.contains("generation 0") && elsewhere.contains("generation 1"), "{elsewhere}");
+        drop((old, new));
+        first.release();
+        second.release();
+    }
+}
+
+#[test]
+fn the_live_table_has_what_was_set() {
+    let table = LiveTable::<3>::new();
+    table.set(1, 7);
+    assert_eq!([0, 1, 2].map(|slot| table.get(slot)), [0, 7, 0]);
+    // SAFETY: within the table, which nobody changes.
+    assert_eq!(unsafe { *table.as_ptr().add(1) }, 7);
+}
+
+/// A thread that is asked twice: each answer is of the pass that asked.
+#[test]
+fn a_part_is_taken_once_and_only_in_its_pass() {
+    let (mut first, mut second) = (1, 2);
+    let part = Part::<i32>::new();
+    assert_eq!(part.claim(1), None, "nobody asked");
+    part.ask(1, &raw mut first);
+    assert!(part.is_waiting(1) && !part.has_answered(1));
+    assert_eq!(part.claim(2), None, "not that pass");
+    assert_eq!(part.claim(1), Some(&raw mut first));
+    assert!(!part.is_waiting(1) && !part.has_answered(1));
+    assert_eq!(part.claim(1), None, "it is taken");
+    assert!(!part.give_up(1), "it is taken");
+    part.answered(1);
+    assert!(part.has_answered(1) && !part.has_answered(2));
+
+    part.ask(2, &raw mut second);
+    assert!(!part.has_answered(1) && !part.has_answered(2));
+    assert!(!part.give_up(1), "that pass is over");
+    assert!(part.give_up(2));
+    assert!(!part.is_waiting(2));
+    assert_eq!(part.claim(2), None, "it was given up");
+
+    part.ask(3, &raw mut second);
+    assert_eq!(part.claim(3), Some(&raw mut second));
+    part.leave_behind(3);
+    part.answered(3);
+    assert!(!part.has_answered(3), "nobody waits for it any more");
+    part.ask(4, &raw mut first);
+    part.leave_behind(4);
+    assert!(part.is_waiting(4), "only who has taken it is left behind");
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod live;
 mod membarrier;
 mod part;
 mod publications;
+mod signals;
 mod threads;
 
 use std::cell::Cell;
