@@ -12,9 +12,10 @@ fn handler() {
             return;
         }
         let record = block.record.get().expect("a thread that is inside a generation has a record");
-        // SAFETY: this thread's record; the models' dispatchers outlive their threads' pins.
-        let generation =
-            unsafe { ThreadHandle::<Canary>::from_raw(record).generation().map(|g| &*(&raw const *g)) };
+        // SAFETY: this thread's record.
+        let thread = unsafe { ThreadHandle::<Canary>::from_raw(record) };
+        // SAFETY: the models' dispatchers outlive their threads' pins, of which none ends in here.
+        let generation = unsafe { thread.generation() };
         let generation = generation.expect("somebody is inside a generation that he does not show");
         assert_eq!(generation.table().as_ptr(), block.table.get(), "a table is its generation's");
         inspect(generation);
