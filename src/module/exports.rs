@@ -133,14 +133,13 @@ mod tests {
     #[test]
     fn each_name_is_found_and_no_other() {
         let names: Vec<String> = (0..1000).map(|n| format!("f{n}")).collect();
-        let export = |(offset, name): (usize, &'static str)| Export {
+        let export = |(offset, name)| Export {
             name,
             offset: offset as u64,
             size: 0,
             kind: if offset % 2 == 0 { ExportKind::Function } else { ExportKind::Data },
         };
-        let leaked = names.iter().map(|name| &*name.clone().leak()).enumerate();
-        let exports: Vec<_> = leaked.map(export).collect();
+        let exports: Vec<_> = names.iter().map(String::as_str).enumerate().map(export).collect();
         let made = List::new(exports, |export| 0x1000 + export.offset);
         for (index, name) in names.iter().enumerate() {
             let expected = Exported { address: 0x1000 + index, function: index % 2 == 0 };

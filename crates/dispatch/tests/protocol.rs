@@ -116,6 +116,8 @@ fn pins_may_begin_and_end_under_another_table() {
     kept = None;
     assert_eq!(block.table.get(), live.as_ptr(), "and the end of one that began leaves nothing behind");
     drop(kept);
+    // SAFETY: one publisher.
+    assert_eq!(unsafe { d.collect(&mut p) }.len(), 1);
 }
 
 #[test]
@@ -200,6 +202,7 @@ fn a_thread_synchronises_its_core_once_for_each_piece_of_code_whichever_way_it_e
         assert_eq!(synchronised.get(), 4, "a record that had another owner");
         third.release();
         first.release();
+        assert_eq!(d.collect(&mut p).len(), 1);
     }
 }
 
@@ -225,6 +228,7 @@ fn who_holds_a_retired_generation_is_named() {
         drop((old, new));
         first.release();
         second.release();
+        assert_eq!(d.collect(&mut p).len(), 1);
     }
 }
 
