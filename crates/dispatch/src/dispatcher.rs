@@ -14,6 +14,9 @@ use crate::generation::Generation;
 use crate::primitive::{AtomicPtr, Ordering, ordering, step_fence};
 use crate::registry::{ABANDONED, JOINED, NESTED, Record, Registry, ThreadBlock, ThreadHandle};
 
+/// ThreadSanitizer does not know fences: where it looks on (`--cfg tsan`), this load stands for the fence R4 too.
+const R3: Ordering = if cfg!(tsan) { Ordering::Acquire } else { Ordering::Relaxed };
+
 /// The current generation and the threads that may be inside one.
 pub struct Dispatcher<P, B> {
     /// On a line of its own: every pin reads it, every publication writes it, nothing else shares its fate.
@@ -108,7 +111,7 @@ impl<P, B: Barrier> Dispatcher<P, B> {
                 // R3, partner of the swap P1. Load first: we see the older generation, and our hazard is seen by P3. Swap first: we
                 // see the newer one. Relaxed, with R4 behind it: AArch64 keeps an acquiring load (LDAR) behind the releasing store
                 // above (STLR), which is the wait that R2 is there to avoid.
-                let now = self.current.load(Ordering::Relaxed);
+                let now = self.current.load(R3);
                 if now == generation {
                     break;
                 }
