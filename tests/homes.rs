@@ -3,7 +3,7 @@
 mod support;
 
 use std::ffi::c_int;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Barrier, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -369,6 +369,84 @@ fn an_address_that_is_newer_than_the_frame_is_refused_by_name() {
     assert_eq!(number(), 42);
     // One that the frame has is given in it.
     rt.symbol("newer", "number").unwrap();
+    rt.shutdown().unwrap();
+}
+
+#[test]
+fn constructors_come_after_those_of_what_they_reach_by_way_of_what_stays() {
+    let (rt, shop, _turn) = start("reached");
+    let low = |version: c_int| {
+        let source = format!(
+            "static int ready;
+             __attribute__((constructor)) static void begin(void) {{ ready = {version}; }}
+             int low_ready(void) {{ return ready; }}"
+        );
+        shop.module("low", version as u32, &source)
+    };
+    let middle = shop.module("middle", 1, "int low_ready(void); int middle(void) { return low_ready(); }");
+    let high = format!(
+        "int middle(void);
+         int high(void) {{ return 1; }}
+         __attribute__((constructor)) static void begin(void) {{ ((void (*)(int, int)){}ul)(1, middle()); }}",
+        word(say as *const ())
+    );
+    let high = shop.module("high", 1, &high);
+    load(&rt, [&low(1), &middle], false);
+    // Not in the order in which they are given, nor by what they call themselves.
+    load(&rt, [&high, &low(2)], false);
+    assert_eq!(said(), [(1, 2)]);
+    rt.shutdown().unwrap();
+}
+
+static CALLED_BACK: AtomicUsize = AtomicUsize::new(0);
+
+/// What a host calls on a module's thread: an address that may be called anywhere.
+extern "C" fn call_back() -> c_int {
+    // SAFETY: `user`'s function, which may be called anywhere.
+    let user: extern "C" fn() -> c_int = unsafe { std::mem::transmute(CALLED_BACK.load(Ordering::SeqCst)) };
+    user()
+}
+
+/// A version's own slots are its own wherever it belongs; but it cannot be meant by those of functions that it lacks.
+#[test]
+fn a_replaced_versions_thread_reaches_functions_that_only_the_next_version_has() {
+    let (rt, shop, _turn) = start("lacking");
+    let first = format!(
+        r#"#include <pthread.h>
+        static pthread_t thread;
+        static void *run(void *nothing) {{
+            ((void (*)(void)){wait}ul)();
+            ((void (*)(int, int)){say}ul)(1, ((int (*)(void)){back}ul)());
+            return nothing;
+        }}
+        __attribute__((constructor)) static void begin(void) {{ pthread_create(&thread, 0, run, 0); }}
+        __attribute__((destructor)) static void end(void) {{
+            pthread_join(thread, 0);
+            ((void (*)(int, int)){say}ul)(2, ((int (*)(void)){back}ul)());
+        }}
+        int used_old(void) {{ return 1; }}"#,
+        wait = word(wait_inside as *const ()),
+        say = word(say as *const ()),
+        back = word(call_back as *const ()),
+    );
+    let first = shop.module("used", 1, &first);
+    let user = |called: &str| {
+        let source = format!("int {called}(void); int version(void) {{ return {called}(); }}");
+        shop.module("user", u32::from(called == "used_new"), &source)
+    };
+    INSIDE.store(0, Ordering::SeqCst);
+    load(&rt, [&first, &user("used_old")], false);
+    while INSIDE.load(Ordering::SeqCst) == 0 {
+        std::thread::yield_now();
+    }
+    let address = rt.symbol("user", "version").unwrap();
+    CALLED_BACK.store(address.as_ptr() as usize, Ordering::SeqCst);
+    let second = shop.module("used", 2, "int used_new(void) { return 2; }");
+    load(&rt, [&second, &user("used_new")], false);
+    INSIDE.store(2, Ordering::SeqCst);
+    // SAFETY: nobody but the thread calls it, and the version waits for that.
+    unsafe { rt.collect_escaped() }.unwrap();
+    assert_eq!(said(), [(1, 2), (2, 2)]);
     rt.shutdown().unwrap();
 }
 

@@ -295,10 +295,10 @@ impl State {
             reached.iter().enumerate().map(|(at, version)| (&**version.name(), at)).collect();
         let mut world = Vec::with_capacity(count);
         while let Some(&version) = reached.get(world.len()) {
-            let mut own = Vec::new();
-            if world.len() < count {
-                self.bind_slots(version.name(), Some(version), &mut own);
-            }
+            // What it lacks itself, it cannot be the one to be called for: whoever calls that means another version.
+            let own = self.slots.of(version.name()).filter(|_| world.len() < count);
+            let own = own.filter_map(|(symbol, slot)| Some((slot.index, version.function(symbol)?)));
+            let own: Vec<_> = own.collect();
             let mut needs = Vec::new();
             for needed in version.dependencies().collect::<BTreeSet<_>>() {
                 let Some(found) = find(needed) else { continue };
