@@ -398,6 +398,45 @@ fn constructors_come_after_those_of_what_they_reach_by_way_of_what_stays() {
     rt.shutdown().unwrap();
 }
 
+/// A version that came back belongs elsewhere than when another was replaced with it, and what that one calls by way of it outlives
+/// it all the same.
+#[test]
+fn a_kept_version_ends_before_what_it_reaches_by_way_of_one_that_came_back() {
+    let (rt, shop, _turn) = start("came-back");
+    let low = |version: c_int| {
+        let source = format!(
+            "static int ready = {version};
+             __attribute__((destructor)) static void end(void) {{ ready = 0; }}
+             int low_ready(void) {{ return ready; }}"
+        );
+        shop.module("low", version as u32, &source)
+    };
+    let middle = |version: u32| {
+        let source = "int low_ready(void); int middle(void) { return low_ready(); }";
+        shop.module("middle", version, &format!("{source} int middle_{version};"))
+    };
+    let high = |version: u32| {
+        let source = format!(
+            "int middle(void);
+             int high(void) {{ return {version}; }}
+             __attribute__((destructor)) static void end(void) {{
+                 ((void (*)(int, int)){}ul)({version}, middle());
+             }}",
+            word(say as *const ())
+        );
+        shop.module("high", version, &source)
+    };
+    load(&rt, [&low(1), &middle(1)], false);
+    // SAFETY: as declared.
+    unsafe { rt.load(high(1)) }.unwrap();
+    load(&rt, [&middle(2), &high(2)], true);
+    // SAFETY: as declared.
+    unsafe { rt.load(low(2)) }.unwrap();
+    rt.rollback_module("middle").unwrap();
+    rt.shutdown().unwrap();
+    assert_eq!(said(), [(1, 1), (2, 2)]);
+}
+
 static CALLED_BACK: AtomicUsize = AtomicUsize::new(0);
 
 /// What a host calls on a module's thread: an address that may be called anywhere.

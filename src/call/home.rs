@@ -85,8 +85,9 @@ impl Home {
         calls.chain(self.own()).copied().collect()
     }
 
-    /// What `find` finds among the versions that it is part of, and nothing behind that.
-    pub(crate) fn nearest(&self, find: impl Fn(&Key) -> Option<usize>) -> Vec<usize> {
+    /// What `find` finds among the versions that are part of it. Nothing behind one that has its home in the same world: that
+    /// one finds it.
+    pub(crate) fn nearest<'h>(&self, find: impl Fn(&Key) -> Option<(usize, Option<&'h Home>)>) -> Vec<usize> {
         let places = &self.world.0;
         let (mut found, mut seen) = (Vec::new(), HashSet::new());
         let mut path = places[self.at].needs.clone();
@@ -94,9 +95,11 @@ impl Home {
             if !seen.insert(at) {
                 continue;
             }
-            match find(&places[at].key) {
-                Some(number) => found.push(number),
-                None => path.extend(&places[at].needs),
+            let here = find(&places[at].key);
+            found.extend(here.map(|(number, _)| number));
+            let finds_the_rest = |home: &Home| Arc::ptr_eq(&home.world, &self.world);
+            if !here.and_then(|(_, home)| home).is_some_and(finds_the_rest) {
+                path.extend(&places[at].needs);
             }
         }
         found

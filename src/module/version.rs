@@ -274,8 +274,8 @@ fn by_homes(versions: &[&Version]) -> Vec<usize> {
     let places: HashMap<Key, usize> = versions.iter().enumerate().map(|(at, v)| (v.key(), at)).collect();
     let homes: Vec<_> = versions.iter().map(|version| version.home()).collect();
     in_order(versions.len(), |at| {
-        let home = homes[at].as_ref();
-        home.map_or(Vec::new(), |home| home.nearest(|key| places.get(key).copied())).into_iter()
+        let find = |key: &Key| places.get(key).map(|&at| (at, homes[at].as_ref()));
+        homes[at].as_ref().map_or(Vec::new(), |home| home.nearest(find)).into_iter()
     })
 }
 
