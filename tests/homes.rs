@@ -206,6 +206,88 @@ fn a_call_in_progress_outside_frames_goes_on_to_what_the_next_version_has_not() 
     rt.shutdown().unwrap();
 }
 
+/// What is behind the slot at last is not what the version that is called knew.
+#[test]
+fn a_call_in_progress_outside_frames_outlives_the_module_that_it_goes_on_to() {
+    let (rt, shop, _turn) = start("outlives");
+    let user = |version: u32| {
+        let source = format!(
+            "int used_id(void);
+             int run(int n) {{ ((void (*)(void)){}ul)(); return n + used_id(); }}
+             int version(void) {{ return {version}; }}",
+            word(wait_inside as *const ())
+        );
+        shop.module("user", version, &source)
+    };
+    INSIDE.store(0, Ordering::SeqCst);
+    load(&rt, [&used(&shop, 1, ""), &user(1)], false);
+    let run = rt.symbol("user", "run").unwrap();
+    // SAFETY: as declared; it may be called anywhere.
+    let run: extern "C" fn(c_int) -> c_int = unsafe { std::mem::transmute(run.as_ptr()) };
+    let thread = std::thread::spawn(move || run(10));
+    while INSIDE.load(Ordering::SeqCst) == 0 {
+        std::thread::yield_now();
+    }
+    load(&rt, [&used(&shop, 2, ""), &user(2)], false);
+    rt.shutdown().unwrap();
+    INSIDE.store(2, Ordering::SeqCst);
+    assert_eq!(thread.join().unwrap(), 11);
+    // SAFETY: the thread is gone.
+    assert_eq!(unsafe { rt.collect_escaped() }.unwrap().old_bytes, 0);
+}
+
+/// What is not published has the number of what comes after it.
+#[test]
+fn a_refused_version_whose_thread_goes_on_is_not_taken_for_the_next() {
+    let (rt, shop, _turn) = start("refused");
+    let called = |version: c_int| {
+        let source = format!(
+            "static int ready = {version};
+             __attribute__((destructor)) static void end(void) {{ ready = 0; }}
+             int called_ready(void) {{ return ready; }}"
+        );
+        shop.module("called", version as u32, &source)
+    };
+    let caller = |version: c_int| {
+        let source = format!(
+            "#include <pthread.h>
+             int called_ready(void);
+             static void say(void) {{ ((void (*)(int, int)){say}ul)({version}, called_ready()); }}
+             #if {version} == 1
+             static void *run(void *nothing) {{ ((void (*)(void)){wait}ul)(); say(); return nothing; }}
+             int module_init(void) {{
+                 pthread_t thread;
+                 return pthread_create(&thread, 0, run, 0) || pthread_detach(thread) || 1;
+             }}
+             #else
+             __attribute__((destructor)) static void end(void) {{ say(); }}
+             #endif
+             int version(void) {{ return {version}; }}",
+            wait = word(wait_inside as *const ()),
+            say = word(say as *const ()),
+        );
+        shop.module("all", version as u32, &source)
+    };
+    let versions = [1, 2, 3].map(|version| [called(version), caller(version)]);
+    INSIDE.store(0, Ordering::SeqCst);
+    // SAFETY: as declared.
+    unsafe { rt.load_all(&versions[0]) }.unwrap_err();
+    while INSIDE.load(Ordering::SeqCst) == 0 {
+        std::thread::yield_now();
+    }
+    load(&rt, versions[1].each_ref(), false);
+    load(&rt, versions[2].each_ref(), true);
+    rt.collect().unwrap();
+    INSIDE.store(2, Ordering::SeqCst);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while SAID.lock().unwrap().is_empty() {
+        assert!(Instant::now() < deadline, "the thread says nothing");
+        std::thread::yield_now();
+    }
+    rt.shutdown().unwrap();
+    assert_eq!(said(), [(1, 1), (2, 2), (3, 3)]);
+}
+
 /// How the version goes in which a thread has left something.
 enum Going {
     /// It is kept to be had back.

@@ -18,8 +18,8 @@ use crate::os::{stop, thread};
 /// A slot, and what is behind it.
 pub(crate) type Change = (u32, usize);
 
-/// A version by its module and number.
-pub(crate) type Key = (Arc<str>, u64);
+/// A version, by the order in which versions were linked: the number that it has in its module is another's again if it is not published.
+pub(crate) type Key = u64;
 
 /// What a version calls while it is not current, and the versions behind that.
 #[derive(Clone, Debug)]
@@ -87,7 +87,7 @@ impl Home {
 
     /// What `find` finds among the versions that are part of it. Nothing behind one that has its home in the same world: that
     /// one finds it.
-    pub(crate) fn nearest<'h>(&self, find: impl Fn(&Key) -> Option<(usize, Option<&'h Home>)>) -> Vec<usize> {
+    pub(crate) fn nearest<'h>(&self, find: impl Fn(Key) -> Option<(usize, Option<&'h Home>)>) -> Vec<usize> {
         let places = &self.world.0;
         let (mut found, mut seen) = (Vec::new(), HashSet::new());
         let mut path = places[self.at].needs.clone();
@@ -95,7 +95,7 @@ impl Home {
             if !seen.insert(at) {
                 continue;
             }
-            let here = find(&places[at].key);
+            let here = find(places[at].key);
             found.extend(here.map(|(number, _)| number));
             let finds_the_rest = |home: &Home| Arc::ptr_eq(&home.world, &self.world);
             if !here.and_then(|(_, home)| home).is_some_and(finds_the_rest) {
@@ -105,22 +105,35 @@ impl Home {
         found
     }
 
-    /// What the versions at these homes call, and what these go on to; and the versions behind it, and those that are needed.
-    pub(crate) fn of_all(homes: impl IntoIterator<Item = Home>) -> (HashSet<u32>, HashSet<Key>) {
-        let mut worlds: HashMap<*const World, (Arc<World>, Vec<usize>)> = HashMap::new();
-        for Home { world, at } in homes {
-            worlds.entry(Arc::as_ptr(&world)).or_insert_with(|| (world, Vec::new())).1.push(at);
-        }
-        let (mut called, mut needed) = (HashSet::new(), HashSet::new());
-        for (world, from) in worlds.into_values() {
+    /// The versions that are part of these homes.
+    pub(crate) fn needed(homes: impl IntoIterator<Item = Home>) -> HashSet<Key> {
+        let mut needed = HashSet::new();
+        for (world, from) in by_world(homes) {
             // What only the first of them are themselves, nobody needs.
             let needs = from.iter().flat_map(|&at| world.0[at].needs.iter().copied());
-            needed.extend(world.reached(needs).into_iter().map(|at| world.0[at].key.clone()));
-            let calls = world.reached(from).into_iter().flat_map(|at| &world.0[at].calls);
-            called.extend(calls.map(|&(slot, _)| slot));
+            needed.extend(world.reached(needs).into_iter().map(|at| world.0[at].key));
         }
-        (called, needed)
+        needed
     }
+
+    /// What is behind the slots that the versions at these homes call, and that these go on to.
+    pub(crate) fn called(homes: impl IntoIterator<Item = Home>) -> HashMap<u32, Vec<usize>> {
+        let mut called = HashMap::<_, Vec<_>>::new();
+        for (world, from) in by_world(homes) {
+            let calls = world.reached(from).into_iter().flat_map(|at| &world.0[at].calls);
+            calls.for_each(|&(slot, target)| called.entry(slot).or_default().push(target));
+        }
+        called
+    }
+}
+
+/// Where these homes are in each world, so that it is gone through once.
+fn by_world(homes: impl IntoIterator<Item = Home>) -> impl Iterator<Item = (Arc<World>, Vec<usize>)> {
+    let mut worlds: HashMap<*const World, (Arc<World>, Vec<usize>)> = HashMap::new();
+    for Home { world, at } in homes {
+        worlds.entry(Arc::as_ptr(&world)).or_insert_with(|| (world, Vec::new())).1.push(at);
+    }
+    worlds.into_values()
 }
 
 /// Runs code of a version at its home, on any thread, whatever frame that has open: in the current generation, which is held

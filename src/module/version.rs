@@ -176,9 +176,9 @@ impl Version {
         unsafe { self.hooks.init() }
     }
 
-    /// Its module and number.
+    /// Its key among all versions.
     pub(crate) fn key(&self) -> Key {
-        (self.name.clone(), self.number)
+        self.order()
     }
 
     /// Where it belongs from now on. None: it is current.
@@ -274,7 +274,7 @@ fn by_homes(versions: &[&Version]) -> Vec<usize> {
     let places: HashMap<Key, usize> = versions.iter().enumerate().map(|(at, v)| (v.key(), at)).collect();
     let homes: Vec<_> = versions.iter().map(|version| version.home()).collect();
     in_order(versions.len(), |at| {
-        let find = |key: &Key| places.get(key).map(|&at| (at, homes[at].as_ref()));
+        let find = |key| places.get(&key).map(|&at| (at, homes[at].as_ref()));
         homes[at].as_ref().map_or(Vec::new(), |home| home.nearest(find)).into_iter()
     })
 }

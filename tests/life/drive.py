@@ -124,8 +124,10 @@ class Result:
 
     @property
     def kind(self) -> str:
-        """What two failures have in common that are the same one."""
-        return re.sub(r"\(.*?\)|[abcdw]::\w+|[abcdw]#|\b[abcdw]\b|[0-9]+", "*", self.failure or "")
+        """What two failures have in common that are the same one: what is said, and during which operation."""
+        said = re.sub(r"\(.*?\)|[abcdw]::\w+|[abcdw]#|\b[abcdw]\b|[0-9]+", "*", self.failure or "")
+        words = self.output.splitlines()[-1].split() if self.output else []
+        return f"{said} {' '.join(words[2:3])}"
 
     def skipped(self) -> set[int]:
         """The operations that did nothing, from 0."""
