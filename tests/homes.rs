@@ -206,33 +206,46 @@ fn a_call_in_progress_outside_frames_goes_on_to_what_the_next_version_has_not() 
     rt.shutdown().unwrap();
 }
 
-/// What is behind the slot at last is not what the version that is called knew.
+static ARRIVED: AtomicUsize = AtomicUsize::new(0);
+static GO_ON: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn wait_with_others() {
+    ARRIVED.fetch_add(1, Ordering::SeqCst);
+    while !GO_ON.load(Ordering::SeqCst) {
+        std::thread::yield_now();
+    }
+}
+
+/// The version that is behind the slot when it goes is nobody's who is inside.
 #[test]
-fn a_call_in_progress_outside_frames_outlives_the_module_that_it_goes_on_to() {
-    let (rt, shop, _turn) = start("outlives");
+fn calls_in_progress_outside_frames_outlive_the_module_that_they_go_on_to() {
+    let (rt, shop, _turn) = start("outlive");
     let user = |version: u32| {
         let source = format!(
             "int used_id(void);
              int run(int n) {{ ((void (*)(void)){}ul)(); return n + used_id(); }}
              int version(void) {{ return {version}; }}",
-            word(wait_inside as *const ())
+            word(wait_with_others as *const ())
         );
         shop.module("user", version, &source)
     };
-    INSIDE.store(0, Ordering::SeqCst);
-    load(&rt, [&used(&shop, 1, ""), &user(1)], false);
-    let run = rt.symbol("user", "run").unwrap();
-    // SAFETY: as declared; it may be called anywhere.
-    let run: extern "C" fn(c_int) -> c_int = unsafe { std::mem::transmute(run.as_ptr()) };
-    let thread = std::thread::spawn(move || run(10));
-    while INSIDE.load(Ordering::SeqCst) == 0 {
-        std::thread::yield_now();
+    let mut threads = Vec::new();
+    for version in [1, 2] {
+        load(&rt, [&used(&shop, version, ""), &user(version as u32)], false);
+        let run = rt.symbol("user", "run").unwrap();
+        // SAFETY: as declared; it may be called anywhere.
+        let run: extern "C" fn(c_int) -> c_int = unsafe { std::mem::transmute(run.as_ptr()) };
+        threads.push(std::thread::spawn(move || run(10)));
+        while ARRIVED.load(Ordering::SeqCst) < threads.len() {
+            std::thread::yield_now();
+        }
     }
-    load(&rt, [&used(&shop, 2, ""), &user(2)], false);
+    load(&rt, [&used(&shop, 3, ""), &user(3)], false);
     rt.shutdown().unwrap();
-    INSIDE.store(2, Ordering::SeqCst);
-    assert_eq!(thread.join().unwrap(), 11);
-    // SAFETY: the thread is gone.
+    GO_ON.store(true, Ordering::SeqCst);
+    // The latest that one of them was made for: nobody goes back to what was current before he came.
+    assert_eq!(threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>(), [12, 12]);
+    // SAFETY: the threads are gone.
     assert_eq!(unsafe { rt.collect_escaped() }.unwrap().old_bytes, 0);
 }
 

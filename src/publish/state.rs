@@ -291,18 +291,18 @@ impl State {
     ) -> impl Iterator<Item = Home> {
         let mut reached: Vec<&Version> = versions.into_iter().collect();
         let count = reached.len();
-        let mut places: HashMap<&str, usize> =
+        let mut numbers: HashMap<&str, usize> =
             reached.iter().enumerate().map(|(at, version)| (&**version.name(), at)).collect();
-        let mut world = Vec::with_capacity(count);
-        while let Some(&version) = reached.get(world.len()) {
+        let mut places = Vec::with_capacity(count);
+        while let Some(&version) = reached.get(places.len()) {
             // What it lacks itself, it cannot be the one to be called for: whoever calls that means another version.
-            let own = self.slots.of(version.name()).filter(|_| world.len() < count);
+            let own = self.slots.of(version.name()).filter(|_| places.len() < count);
             let own = own.filter_map(|(symbol, slot)| Some((slot.index, version.function(symbol)?)));
             let own: Vec<_> = own.collect();
             let mut needs = Vec::new();
             for needed in version.dependencies().collect::<BTreeSet<_>>() {
                 let Some(found) = find(needed) else { continue };
-                needs.push(*places.entry(found.name()).or_insert_with(|| {
+                needs.push(*numbers.entry(found.name()).or_insert_with(|| {
                     reached.push(found);
                     reached.len() - 1
                 }));
@@ -311,9 +311,9 @@ impl State {
                 let target = find(module)?.function(symbol)?;
                 Some((self.slots.get(module, symbol)?.index, target))
             });
-            world.push(Place { key: version.key(), own: own.into(), calls: calls.collect(), needs });
+            places.push(Place { key: version.key(), own: own.into(), calls: calls.collect(), needs });
         }
-        World(world).homes(count)
+        World { places, generation: self.generation }.homes(count)
     }
 
     /// Publishes a table that was made with these changes, and the modules that they are about. Takes as long as those are many,
@@ -633,8 +633,8 @@ impl State {
     }
 }
 
-/// What is to be behind a slot of the live table that no current version has: what it has where somebody belongs who may still call
-/// it, and who keeps that. Whatever of that is behind it already stays.
+/// What is to be behind a slot of the live table that no current version has: what it has at the latest home of those who may still
+/// call it, which keep that. So nobody goes back to what was current before he came.
 fn left_behind(slot: u32, called: &HashMap<u32, Vec<usize>>, unbound: usize) -> usize {
     let targets = called.get(&slot).map_or(&[][..], Vec::as_slice);
     let now = LIVE.get(slot as usize);
