@@ -21,6 +21,8 @@ WEIGHTS = {
 }  # fmt: skip
 ALWAYS = {"load", "call"}
 VARIANTS, HABITS = 6, 8
+# As in life.h.
+CALLED = {"a": "bc", "b": "cd", "c": "d", "d": "", "w": ""}
 FUNCTIONS, G = ["f", "hold", "touch", "spawn"], ["g0", "g1", "g2", "g3"]
 
 
@@ -35,9 +37,9 @@ class Life:
         }
         self.modules = sorted(self.random.sample("abcd", self.random.randint(2, 4)))
         # Who calls needs who is called.
-        for caller, called in (("a", "bc"), ("b", "cd"), ("c", "d")):
+        for caller in "abc":
             if caller in self.modules:
-                self.modules = sorted({*self.modules, *called})
+                self.modules = sorted({*self.modules, *CALLED[caller]})
         self.threads = self.random.randint(1, 4)
         self.habits = self.random.randrange(HABITS)
         self.variants = self.random.sample(range(VARIANTS), self.random.randint(2, VARIANTS))
@@ -138,18 +140,34 @@ class Result:
 class Host:
     """Runs lists."""
 
-    def __init__(self, command: list[str], modules: str):
-        self.command = command
+    def __init__(self, runner: list[str], host: str, modules: Path, compiler: str):
+        self.command = [*runner, host, modules]
         self.modules = modules
-        self.runs = 0
+        self.compiler = compiler
+        self.emulated = ["emulated"] if runner else []
+
+    def compile(self, name: str, variant: str, habit: str) -> None:
+        """Makes a module, unless it is there."""
+        file = self.modules / f"{name}={variant}.{habit}.so"
+        if file.exists():
+            return
+        others = " ".join(f"CALL({other})" for other in CALLED[name])
+        defined = [f"-DNAME={name}", f"-DLETTER='{name}'", f"-DVARIANT={variant}", f"-DHABIT={habit}"]
+        options = ["-std=gnu++17", "-O1", "-g1", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror"]
+        command = [self.compiler, *options, *defined, f"-DOTHERS={others}", f"-Wl,-soname,lib{name}.so"]
+        wide = ["-DWIDE"] if name == "w" else []
+        new = file.with_suffix(".new")
+        subprocess.run([*command, *wide, Path(__file__).with_name("module.cpp"), "-o", new], check=True)
+        new.rename(file)
 
     def run(self, operations: list[str]) -> Result:
-        self.runs += 1
+        for module in set(re.findall(r" ([a-z])=(\d)\.(\d)", " ".join(operations))):
+            self.compile(*module)
         with tempfile.NamedTemporaryFile("w", suffix=".life") as file:
             file.write("\n".join(operations) + "\n")
             file.flush()
             process = subprocess.Popen(
-                [*self.command, self.modules, file.name], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+                [*self.command, file.name, *self.emulated], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
             )
             try:
                 output, errors = process.communicate(timeout=PATIENCE)
@@ -228,7 +246,8 @@ def report(what: str, operations: list[str], result: Result) -> None:
 def main() -> int:
     options = argparse.ArgumentParser()
     options.add_argument("--host", required=True)
-    options.add_argument("--modules", required=True)
+    options.add_argument("--modules", required=True, type=Path)
+    options.add_argument("--compiler", required=True)
     options.add_argument("--runner", default="")
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--minutes", type=float, default=1)
@@ -237,7 +256,7 @@ def main() -> int:
     given = options.parse_args()
     for kind in filter(None, given.without.split(",")):
         del WEIGHTS[kind]
-    host = Host([*given.runner.split(), given.host], given.modules)
+    host = Host(given.runner.split(), given.host, given.modules, given.compiler)
 
     if given.list:
         operations = Path(given.list).read_text().splitlines()

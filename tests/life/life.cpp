@@ -1,4 +1,4 @@
-// The host of scripts/life: life FOLDER FILE. Runs a list of operations, one a line, with the modules in the folder, and
+// The host of scripts/life: life FOLDER FILE [emulated]. Runs a list of operations, one a line, with the modules in the folder, and
 // looks where each call ends. 0: all was as it must be; 3: something was not, which stderr says.
 //
 // An operation is `WHO WHAT ...`. WHO is a thread: 0 to 7 are the host's, t0 to t7 those that modules
@@ -44,6 +44,7 @@ namespace {
 constexpr auto PATIENCE = std::chrono::seconds(20);
 constexpr int WIDE = 1000;
 std::string folder;
+bool is_emulated;
 
 // --- What is wrong ---------------------------------------------------------------------------------------------------
 
@@ -225,7 +226,8 @@ struct Actor {
     Level* base = nullptr;
     // Of a module's thread.
     int version = 0;
-    void (*work)() = nullptr;
+    void (*work)(const void*) = nullptr;
+    const void* argument = nullptr;
 };
 constexpr int HOSTS = 8, ACTORS = 16;
 Actor* actors = new Actor[ACTORS];
@@ -496,7 +498,7 @@ std::string perform(Actor& self, const Operation& op) {
         if (!self.work) return "skipped";
         if (here.pin.opened && !here.pin.all([&](const Generation& g) { return g.has(self.version); })) return "skipped";
         here.first = published;
-        self.work();
+        self.work(self.argument);
         return "";
     }
     if (op.what == "fork") return fork_here(op.rest.at(0));
@@ -561,7 +563,7 @@ void finish_all() {
             pthread_join(self.thread, nullptr);
         }
     }
-    auto has_ended = [] {
+    auto is_left = [] {
         for (int version = 1; version < version_count; ++version)
             if (!versions[version].ended) return version;
         return 0;
@@ -569,11 +571,17 @@ void finish_all() {
     expect("runtime_shutdown", runtime_shutdown(), {RUNTIME_OK});
     auto deadline = std::chrono::steady_clock::now() + PATIENCE;
     // A module's thread may not be over yet, though it said so.
-    while (!leaks && has_ended()) {
+    while (!leaks && is_left()) {
         expect("runtime_init", runtime_init(nullptr), {RUNTIME_OK});
         expect("runtime_gc_collect", runtime_gc_collect(), {RUNTIME_OK});
+        hot_reload_stats_t stats;
+        expect("hot_reload_get_statistics", hot_reload_get_statistics(&stats), {RUNTIME_OK});
         expect("runtime_shutdown", runtime_shutdown(), {RUNTIME_OK});
-        if (std::chrono::steady_clock::now() > deadline) wrong("never ended: " + name(has_ended()));
+        // An emulator has a thread of its own in the process, which no look at the threads can see into.
+        if (is_emulated && stats.retained_bytes == stats.retired_bytes) break;
+        if (std::chrono::steady_clock::now() > deadline)
+            wrong("never ended: " + name(is_left()) + "; of " + std::to_string(stats.retired_bytes) + " bytes " +
+                  std::to_string(stats.retained_bytes) + " as if they may be called outside frames");
         sched_yield();
     }
 }
@@ -623,7 +631,7 @@ void life_hold(int me) {
     --self->nesting;
 }
 
-void life_thread(int me, void (*work)()) {
+void life_thread(int me, void (*work)(const void*), const void* argument) {
     Actor* self = nullptr;
     {
         std::lock_guard<std::mutex> locked(lock);
@@ -634,6 +642,7 @@ void life_thread(int me, void (*work)()) {
             self->idle = self->stop = self->has_operation = false;
             self->version = me;
             self->work = work;
+            self->argument = argument;
             self->thread = pthread_self();
             self->base = &level();
             self->nesting = 0;
@@ -666,8 +675,9 @@ bool life_stop_threads(int me) {
     return true;
 }
 
-int main(int, char** arguments) {
+int main(int count, char** arguments) {
     folder = arguments[1];
+    is_emulated = count > 3;
     struct sigaction action = {};
     action.sa_handler = on_signal;
     action.sa_flags = SA_RESTART;

@@ -48,7 +48,7 @@ void life_wrong(int me, const char* what);
 void life_hold(int me);
 // The life of a thread of the module's, which calls `work` when the host says so; whether a thread
 // that was just started is there; and the end of all of the version, which may be waited for unless the process ends.
-void life_thread(int me, void (*work)());
+void life_thread(int me, void (*work)(const void*), const void* argument);
 void life_await_thread(int me);
 bool life_stop_threads(int me);
 }

@@ -72,15 +72,22 @@ void leave_something() {
     pthread_setspecific(key, &key);
 }
 
-void work() {
+// It is the thread's as long as code of the version is on its stack.
+void check_local(const void* before) {
+    if (before != &local) life_wrong(me, "a thread's variable was taken from it");
+}
+
+void work(const void* before) {
+    check_local(before);
     leave_something();
     call_others();
 }
 
 void* run(void*) {
     is_own_thread = true;
+    leave_something();
     life_enter(me, THREAD);
-    life_thread(me, work);
+    life_thread(me, work, &local);
     life_leave(me);
     return nullptr;
 }
@@ -157,7 +164,15 @@ extern "C" void module_shutdown() {
 FUNCTION(f) { return here(), call_others(), here(); }
 FUNCTION(touch) { return here(), leave_something(), here(); }
 FUNCTION(spawn) { return here(), start_thread(), here(); }
-FUNCTION(hold) { return here(), life_hold(me), call_others(), here(); }
+FUNCTION(hold) {
+    here();
+    leave_something();
+    const void* before = &local;
+    life_hold(me);
+    check_local(before);
+    call_others();
+    return here();
+}
 
 #if VARIANT == 0 || VARIANT >= 2 && VARIANT <= 4
 FUNCTION(g0) { return here(); }
