@@ -27,6 +27,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <deque>
+#include <filesystem>
 #include <fstream>
 #include <mutex>
 #include <sstream>
@@ -549,6 +550,17 @@ std::string run(const Operation& op) {
     return self.result;
 }
 
+// What destructors left on this thread's stack, a look at the threads would take for an address in use.
+__attribute__((noinline)) void clear_stack() {
+    volatile char below[1 << 16];
+    for (volatile char& byte : below) byte = 0;
+}
+
+long count_threads() {
+    using entries = std::filesystem::directory_iterator;
+    return std::distance(entries("/proc/self/task"), entries());
+}
+
 void finish_all() {
     settle();
     for (int n = 0; n < ACTORS; ++n) {
@@ -573,15 +585,17 @@ void finish_all() {
     // A module's thread may not be over yet, though it said so.
     while (!leaks && is_left()) {
         expect("runtime_init", runtime_init(nullptr), {RUNTIME_OK});
+        clear_stack();
         expect("runtime_gc_collect", runtime_gc_collect(), {RUNTIME_OK});
-        hot_reload_stats_t stats;
+        hot_reload_stats_t stats = {};
         expect("hot_reload_get_statistics", hot_reload_get_statistics(&stats), {RUNTIME_OK});
         expect("runtime_shutdown", runtime_shutdown(), {RUNTIME_OK});
         // An emulator has a thread of its own in the process, which no look at the threads can see into.
         if (is_emulated && stats.retained_bytes == stats.retired_bytes) break;
         if (std::chrono::steady_clock::now() > deadline)
             wrong("never ended: " + name(is_left()) + "; of " + std::to_string(stats.retired_bytes) + " bytes " +
-                  std::to_string(stats.retained_bytes) + " as if they may be called outside frames");
+                  std::to_string(stats.retained_bytes) + " are kept for calls outside frames; there are " +
+                  std::to_string(count_threads()) + " threads");
         sched_yield();
     }
 }
