@@ -3,7 +3,7 @@
 mod support;
 
 use std::ffi::c_int;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Barrier, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -206,6 +206,101 @@ fn a_call_in_progress_outside_frames_goes_on_to_what_the_next_version_has_not() 
     rt.shutdown().unwrap();
 }
 
+static ARRIVED: AtomicUsize = AtomicUsize::new(0);
+static GO_ON: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn wait_with_others() {
+    ARRIVED.fetch_add(1, Ordering::SeqCst);
+    while !GO_ON.load(Ordering::SeqCst) {
+        std::thread::yield_now();
+    }
+}
+
+/// The version that is behind the slot when it goes is nobody's who is inside.
+#[test]
+fn calls_in_progress_outside_frames_outlive_the_module_that_they_go_on_to() {
+    let (rt, shop, _turn) = start("outlive");
+    let user = |version: u32| {
+        let source = format!(
+            "int used_id(void);
+             int run(int n) {{ ((void (*)(void)){}ul)(); return n + used_id(); }}
+             int version(void) {{ return {version}; }}",
+            word(wait_with_others as *const ())
+        );
+        shop.module("user", version, &source)
+    };
+    let mut threads = Vec::new();
+    for version in [1, 2] {
+        load(&rt, [&used(&shop, version, ""), &user(version as u32)], false);
+        let run = rt.symbol("user", "run").unwrap();
+        // SAFETY: as declared; it may be called anywhere.
+        let run: extern "C" fn(c_int) -> c_int = unsafe { std::mem::transmute(run.as_ptr()) };
+        threads.push(std::thread::spawn(move || run(10)));
+        while ARRIVED.load(Ordering::SeqCst) < threads.len() {
+            std::thread::yield_now();
+        }
+    }
+    load(&rt, [&used(&shop, 3, ""), &user(3)], false);
+    rt.shutdown().unwrap();
+    GO_ON.store(true, Ordering::SeqCst);
+    // The latest that one of them was made for: nobody goes back to what was current before he came.
+    assert_eq!(threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>(), [12, 12]);
+    // SAFETY: the threads are gone.
+    assert_eq!(unsafe { rt.collect_escaped() }.unwrap().old_bytes, 0);
+}
+
+/// What is not published has the number of what comes after it.
+#[test]
+fn a_refused_version_whose_thread_goes_on_is_not_taken_for_the_next() {
+    let (rt, shop, _turn) = start("refused");
+    let called = |version: c_int| {
+        let source = format!(
+            "static int ready = {version};
+             __attribute__((destructor)) static void end(void) {{ ready = 0; }}
+             int called_ready(void) {{ return ready; }}"
+        );
+        shop.module("called", version as u32, &source)
+    };
+    let caller = |version: c_int| {
+        let source = format!(
+            "#include <pthread.h>
+             int called_ready(void);
+             static void say(void) {{ ((void (*)(int, int)){say}ul)({version}, called_ready()); }}
+             #if {version} == 1
+             static void *run(void *nothing) {{ ((void (*)(void)){wait}ul)(); say(); return nothing; }}
+             int module_init(void) {{
+                 pthread_t thread;
+                 return pthread_create(&thread, 0, run, 0) || pthread_detach(thread) || 1;
+             }}
+             #else
+             __attribute__((destructor)) static void end(void) {{ say(); }}
+             #endif
+             int version(void) {{ return {version}; }}",
+            wait = word(wait_inside as *const ()),
+            say = word(say as *const ()),
+        );
+        shop.module("all", version as u32, &source)
+    };
+    let versions = [1, 2, 3].map(|version| [called(version), caller(version)]);
+    INSIDE.store(0, Ordering::SeqCst);
+    // SAFETY: as declared.
+    unsafe { rt.load_all(&versions[0]) }.unwrap_err();
+    while INSIDE.load(Ordering::SeqCst) == 0 {
+        std::thread::yield_now();
+    }
+    load(&rt, versions[1].each_ref(), false);
+    load(&rt, versions[2].each_ref(), true);
+    rt.collect().unwrap();
+    INSIDE.store(2, Ordering::SeqCst);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while SAID.lock().unwrap().is_empty() {
+        assert!(Instant::now() < deadline, "the thread says nothing");
+        std::thread::yield_now();
+    }
+    rt.shutdown().unwrap();
+    assert_eq!(said(), [(1, 1), (2, 2), (3, 3)]);
+}
+
 /// How the version goes in which a thread has left something.
 enum Going {
     /// It is kept to be had back.
@@ -369,6 +464,123 @@ fn an_address_that_is_newer_than_the_frame_is_refused_by_name() {
     assert_eq!(number(), 42);
     // One that the frame has is given in it.
     rt.symbol("newer", "number").unwrap();
+    rt.shutdown().unwrap();
+}
+
+#[test]
+fn constructors_come_after_those_of_what_they_reach_by_way_of_what_stays() {
+    let (rt, shop, _turn) = start("reached");
+    let low = |version: c_int| {
+        let source = format!(
+            "static int ready;
+             __attribute__((constructor)) static void begin(void) {{ ready = {version}; }}
+             int low_ready(void) {{ return ready; }}"
+        );
+        shop.module("low", version as u32, &source)
+    };
+    let middle = shop.module("middle", 1, "int low_ready(void); int middle(void) { return low_ready(); }");
+    let high = format!(
+        "int middle(void);
+         int high(void) {{ return 1; }}
+         __attribute__((constructor)) static void begin(void) {{ ((void (*)(int, int)){}ul)(1, middle()); }}",
+        word(say as *const ())
+    );
+    let high = shop.module("high", 1, &high);
+    load(&rt, [&low(1), &middle], false);
+    // Not in the order in which they are given, nor by what they call themselves.
+    load(&rt, [&high, &low(2)], false);
+    assert_eq!(said(), [(1, 2)]);
+    rt.shutdown().unwrap();
+}
+
+/// A version that came back belongs elsewhere than when another was replaced with it, and what that one calls by way of it outlives
+/// it all the same.
+#[test]
+fn a_kept_version_ends_before_what_it_reaches_by_way_of_one_that_came_back() {
+    let (rt, shop, _turn) = start("came-back");
+    let low = |version: c_int| {
+        let source = format!(
+            "static int ready = {version};
+             __attribute__((destructor)) static void end(void) {{ ready = 0; }}
+             int low_ready(void) {{ return ready; }}"
+        );
+        shop.module("low", version as u32, &source)
+    };
+    let middle = |version: u32| {
+        let source = "int low_ready(void); int middle(void) { return low_ready(); }";
+        shop.module("middle", version, &format!("{source} int middle_{version};"))
+    };
+    let high = |version: u32| {
+        let source = format!(
+            "int middle(void);
+             int high(void) {{ return {version}; }}
+             __attribute__((destructor)) static void end(void) {{
+                 ((void (*)(int, int)){}ul)({version}, middle());
+             }}",
+            word(say as *const ())
+        );
+        shop.module("high", version, &source)
+    };
+    load(&rt, [&low(1), &middle(1)], false);
+    // SAFETY: as declared.
+    unsafe { rt.load(high(1)) }.unwrap();
+    load(&rt, [&middle(2), &high(2)], true);
+    // SAFETY: as declared.
+    unsafe { rt.load(low(2)) }.unwrap();
+    rt.rollback_module("middle").unwrap();
+    rt.shutdown().unwrap();
+    assert_eq!(said(), [(1, 1), (2, 2)]);
+}
+
+static CALLED_BACK: AtomicUsize = AtomicUsize::new(0);
+
+/// What a host calls on a module's thread: an address that may be called anywhere.
+extern "C" fn call_back() -> c_int {
+    // SAFETY: `user`'s function, which may be called anywhere.
+    let user: extern "C" fn() -> c_int = unsafe { std::mem::transmute(CALLED_BACK.load(Ordering::SeqCst)) };
+    user()
+}
+
+/// A version's own slots are its own wherever it belongs; but it cannot be meant by those of functions that it lacks.
+#[test]
+fn a_replaced_versions_thread_reaches_functions_that_only_the_next_version_has() {
+    let (rt, shop, _turn) = start("lacking");
+    let first = format!(
+        r#"#include <pthread.h>
+        static pthread_t thread;
+        static void *run(void *nothing) {{
+            ((void (*)(void)){wait}ul)();
+            ((void (*)(int, int)){say}ul)(1, ((int (*)(void)){back}ul)());
+            return nothing;
+        }}
+        __attribute__((constructor)) static void begin(void) {{ pthread_create(&thread, 0, run, 0); }}
+        __attribute__((destructor)) static void end(void) {{
+            pthread_join(thread, 0);
+            ((void (*)(int, int)){say}ul)(2, ((int (*)(void)){back}ul)());
+        }}
+        int used_old(void) {{ return 1; }}"#,
+        wait = word(wait_inside as *const ()),
+        say = word(say as *const ()),
+        back = word(call_back as *const ()),
+    );
+    let first = shop.module("used", 1, &first);
+    let user = |called: &str| {
+        let source = format!("int {called}(void); int version(void) {{ return {called}(); }}");
+        shop.module("user", u32::from(called == "used_new"), &source)
+    };
+    INSIDE.store(0, Ordering::SeqCst);
+    load(&rt, [&first, &user("used_old")], false);
+    while INSIDE.load(Ordering::SeqCst) == 0 {
+        std::thread::yield_now();
+    }
+    let address = rt.symbol("user", "version").unwrap();
+    CALLED_BACK.store(address.as_ptr() as usize, Ordering::SeqCst);
+    let second = shop.module("used", 2, "int used_new(void) { return 2; }");
+    load(&rt, [&second, &user("used_new")], false);
+    INSIDE.store(2, Ordering::SeqCst);
+    // SAFETY: nobody but the thread calls it, and the version waits for that.
+    unsafe { rt.collect_escaped() }.unwrap();
+    assert_eq!(said(), [(1, 2), (2, 2)]);
     rt.shutdown().unwrap();
 }
 

@@ -18,8 +18,8 @@ use crate::os::{stop, thread};
 /// A slot, and what is behind it.
 pub(crate) type Change = (u32, usize);
 
-/// A version by its module and number.
-pub(crate) type Key = (Arc<str>, u64);
+/// A version, by the order in which versions were linked: the number that it has in its module is another's again if it is not published.
+pub(crate) type Key = u64;
 
 /// What a version calls while it is not current, and the versions behind that.
 #[derive(Clone, Debug)]
@@ -31,7 +31,11 @@ pub(crate) struct Home {
 /// The versions that a publication replaces, and those that they call, and so on, as they were before it: of each module one. Shared by
 /// the homes of what was replaced, so that a publication that replaces many modules notes each once.
 #[derive(Debug)]
-pub(crate) struct World(pub(crate) Vec<Place>);
+pub(crate) struct World {
+    pub(crate) places: Vec<Place>,
+    /// The last generation that had them.
+    pub(crate) generation: u64,
+}
 
 /// A version in a world.
 #[derive(Debug)]
@@ -54,7 +58,7 @@ impl World {
 
     /// The places that these need, and so on, themselves included.
     fn reached(&self, from: impl IntoIterator<Item = usize>) -> Vec<usize> {
-        let mut seen = vec![false; self.0.len()];
+        let mut seen = vec![false; self.places.len()];
         let mut reached: Vec<usize> = Vec::new();
         let mut add = |at: usize, reached: &mut Vec<usize>| {
             if !std::mem::replace(&mut seen[at], true) {
@@ -65,7 +69,7 @@ impl World {
         let mut next = 0;
         while let Some(&at) = reached.get(next) {
             next += 1;
-            self.0[at].needs.iter().for_each(|&needed| add(needed, &mut reached));
+            self.places[at].needs.iter().for_each(|&needed| add(needed, &mut reached));
         }
         reached
     }
@@ -74,50 +78,68 @@ impl World {
 impl Home {
     /// What is behind the version's own slots.
     pub(crate) fn own(&self) -> &[Change] {
-        &self.world.0[self.at].own
+        &self.world.places[self.at].own
     }
 
     /// What is behind its own slots, and behind those that it calls and that these go on to.
     pub(crate) fn bindings(&self) -> Vec<Change> {
         let places = self.world.reached([self.at]);
-        let calls = places.iter().flat_map(|&at| &self.world.0[at].calls);
+        let calls = places.iter().flat_map(|&at| &self.world.places[at].calls);
         // Its own last: a version is part of its own home.
         calls.chain(self.own()).copied().collect()
     }
 
-    /// What `find` finds among the versions that it is part of, and nothing behind that.
-    pub(crate) fn nearest(&self, find: impl Fn(&Key) -> Option<usize>) -> Vec<usize> {
-        let places = &self.world.0;
+    /// What `find` finds among the versions that are part of it. Nothing behind one that has its home in the same world: that
+    /// one finds it.
+    pub(crate) fn nearest<'h>(&self, find: impl Fn(Key) -> Option<(usize, Option<&'h Home>)>) -> Vec<usize> {
+        let places = &self.world.places;
         let (mut found, mut seen) = (Vec::new(), HashSet::new());
         let mut path = places[self.at].needs.clone();
         while let Some(at) = path.pop() {
             if !seen.insert(at) {
                 continue;
             }
-            match find(&places[at].key) {
-                Some(number) => found.push(number),
-                None => path.extend(&places[at].needs),
+            let here = find(places[at].key);
+            found.extend(here.map(|(number, _)| number));
+            let finds_the_rest = |home: &Home| Arc::ptr_eq(&home.world, &self.world);
+            if !here.and_then(|(_, home)| home).is_some_and(finds_the_rest) {
+                path.extend(&places[at].needs);
             }
         }
         found
     }
 
-    /// What the versions at these homes call, and what these go on to; and the versions behind it, and those that are needed.
-    pub(crate) fn of_all(homes: impl IntoIterator<Item = Home>) -> (HashSet<u32>, HashSet<Key>) {
-        let mut worlds: HashMap<*const World, (Arc<World>, Vec<usize>)> = HashMap::new();
-        for Home { world, at } in homes {
-            worlds.entry(Arc::as_ptr(&world)).or_insert_with(|| (world, Vec::new())).1.push(at);
-        }
-        let (mut called, mut needed) = (HashSet::new(), HashSet::new());
-        for (world, from) in worlds.into_values() {
+    /// The versions that are part of these homes.
+    pub(crate) fn needed(homes: impl IntoIterator<Item = Home>) -> HashSet<Key> {
+        let mut needed = HashSet::new();
+        for (world, from) in by_world(homes) {
             // What only the first of them are themselves, nobody needs.
-            let needs = from.iter().flat_map(|&at| world.0[at].needs.iter().copied());
-            needed.extend(world.reached(needs).into_iter().map(|at| world.0[at].key.clone()));
-            let calls = world.reached(from).into_iter().flat_map(|at| &world.0[at].calls);
-            called.extend(calls.map(|&(slot, _)| slot));
+            let needs = from.iter().flat_map(|&at| world.places[at].needs.iter().copied());
+            needed.extend(world.reached(needs).into_iter().map(|at| world.places[at].key));
         }
-        (called, needed)
+        needed
     }
+
+    /// What is behind the slots that the versions at these homes call, and that these go on to: the latest homes' last.
+    pub(crate) fn called(homes: impl IntoIterator<Item = Home>) -> HashMap<u32, Vec<usize>> {
+        let mut called = HashMap::<_, Vec<_>>::new();
+        let mut worlds: Vec<_> = by_world(homes).collect();
+        worlds.sort_unstable_by_key(|(world, _)| world.generation);
+        for (world, from) in worlds {
+            let calls = world.reached(from).into_iter().flat_map(|at| &world.places[at].calls);
+            calls.for_each(|&(slot, target)| called.entry(slot).or_default().push(target));
+        }
+        called
+    }
+}
+
+/// Where these homes are in each world, so that it is gone through once.
+fn by_world(homes: impl IntoIterator<Item = Home>) -> impl Iterator<Item = (Arc<World>, Vec<usize>)> {
+    let mut worlds: HashMap<*const World, (Arc<World>, Vec<usize>)> = HashMap::new();
+    for Home { world, at } in homes {
+        worlds.entry(Arc::as_ptr(&world)).or_insert_with(|| (world, Vec::new())).1.push(at);
+    }
+    worlds.into_values()
 }
 
 /// Runs code of a version at its home, on any thread, whatever frame that has open: in the current generation, which is held

@@ -176,9 +176,9 @@ impl Version {
         unsafe { self.hooks.init() }
     }
 
-    /// Its module and number.
+    /// Its key among all versions.
     pub(crate) fn key(&self) -> Key {
-        (self.name.clone(), self.number)
+        self.order()
     }
 
     /// Where it belongs from now on. None: it is current.
@@ -254,26 +254,29 @@ unsafe extern "C" {
     static environ: Strings;
 }
 
-/// Versions of different modules in an order in which each comes after those of them that it calls or needs; in a cycle, as given.
-/// Constructors run in this order.
+/// Versions of different modules, each at its home, in an order in which each comes after those that are part of that, also by way of
+/// versions that are not among them; in a cycle, as given. Constructors run in this order.
 pub(crate) fn dependencies_first<'v>(versions: impl IntoIterator<Item = &'v Version>) -> Vec<&'v Version> {
-    let all: Vec<&Version> = versions.into_iter().collect();
-    let places: HashMap<&str, usize> = all.iter().enumerate().map(|(at, v)| (&**v.name(), at)).collect();
-    let dependencies = |at: usize| all[at].dependencies().filter_map(|name| places.get(name).copied());
-    in_order(all.len(), dependencies).into_iter().map(|at| all[at]).collect()
+    let versions: Vec<&Version> = versions.into_iter().collect();
+    by_homes(&versions).into_iter().map(|at| versions[at]).collect()
 }
 
 /// Versions that die together in an order in which each comes before those that are part of its home; in a cycle, as given backwards.
 /// Destructors run in this order.
 pub(crate) fn callers_first(versions: Vec<Version>) -> Vec<Version> {
-    let places: HashMap<Key, usize> = versions.iter().enumerate().map(|(at, v)| (v.key(), at)).collect();
-    let homes: Vec<_> = versions.iter().map(Version::home).collect();
-    let order = in_order(versions.len(), |at| {
-        let home = homes[at].as_ref();
-        home.map_or(Vec::new(), |home| home.nearest(|key| places.get(key).copied())).into_iter()
-    });
+    let order = by_homes(&versions.iter().collect::<Vec<_>>());
     let mut versions: Vec<_> = versions.into_iter().map(Some).collect();
     order.into_iter().rev().filter_map(|at| versions[at].take()).collect()
+}
+
+/// Places of versions, of each after those of its home.
+fn by_homes(versions: &[&Version]) -> Vec<usize> {
+    let places: HashMap<Key, usize> = versions.iter().enumerate().map(|(at, v)| (v.key(), at)).collect();
+    let homes: Vec<_> = versions.iter().map(|version| version.home()).collect();
+    in_order(versions.len(), |at| {
+        let find = |key| places.get(&key).map(|&at| (at, homes[at].as_ref()));
+        homes[at].as_ref().map_or(Vec::new(), |home| home.nearest(find)).into_iter()
+    })
 }
 
 /// Numbers below `count` in an order in which each comes after its dependencies; in a cycle, as they are. Takes as long as there are

@@ -183,7 +183,7 @@ impl Retirement {
         if free.is_empty() {
             return (free, Vec::new());
         }
-        let (_, mut needed) = Home::of_all(self.remaining().filter_map(Version::home));
+        let mut needed = Home::needed(self.remaining().filter_map(Version::home));
         let mut waiting = Vec::new();
         loop {
             let (more, rest): (Vec<_>, Vec<_>) =
@@ -192,7 +192,7 @@ impl Retirement {
             if more.is_empty() {
                 return (free, waiting);
             }
-            needed.extend(Home::of_all(more.iter().filter_map(Version::home)).1);
+            needed.extend(Home::needed(more.iter().filter_map(Version::home)));
             waiting.extend(more);
         }
     }
@@ -241,8 +241,7 @@ impl Retirement {
         tables: &mut Tables,
         unbind: impl Fn(&Version, &Tables),
     ) -> usize {
-        let keep =
-            |needed: &mut HashSet<Key>, version: &Version| needed.extend(Home::of_all(version.home()).1);
+        let keep = |needed: &mut HashSet<Key>, version: &Version| needed.extend(Home::needed(version.home()));
         let mut needed = HashSet::new();
         let mut ended = Vec::with_capacity(dying.len());
         for version in callers_first(dying) {

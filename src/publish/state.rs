@@ -291,18 +291,18 @@ impl State {
     ) -> impl Iterator<Item = Home> {
         let mut reached: Vec<&Version> = versions.into_iter().collect();
         let count = reached.len();
-        let mut places: HashMap<&str, usize> =
+        let mut numbers: HashMap<&str, usize> =
             reached.iter().enumerate().map(|(at, version)| (&**version.name(), at)).collect();
-        let mut world = Vec::with_capacity(count);
-        while let Some(&version) = reached.get(world.len()) {
-            let mut own = Vec::new();
-            if world.len() < count {
-                self.bind_slots(version.name(), Some(version), &mut own);
-            }
+        let mut places = Vec::with_capacity(count);
+        while let Some(&version) = reached.get(places.len()) {
+            // What it lacks itself, it cannot be the one to be called for: whoever calls that means another version.
+            let own = self.slots.of(version.name()).filter(|_| places.len() < count);
+            let own = own.filter_map(|(symbol, slot)| Some((slot.index, version.function(symbol)?)));
+            let own: Vec<_> = own.collect();
             let mut needs = Vec::new();
             for needed in version.dependencies().collect::<BTreeSet<_>>() {
                 let Some(found) = find(needed) else { continue };
-                needs.push(*places.entry(found.name()).or_insert_with(|| {
+                needs.push(*numbers.entry(found.name()).or_insert_with(|| {
                     reached.push(found);
                     reached.len() - 1
                 }));
@@ -311,9 +311,9 @@ impl State {
                 let target = find(module)?.function(symbol)?;
                 Some((self.slots.get(module, symbol)?.index, target))
             });
-            world.push(Place { key: version.key(), own: own.into(), calls: calls.collect(), needs });
+            places.push(Place { key: version.key(), own: own.into(), calls: calls.collect(), needs });
         }
-        World(world).homes(count)
+        World { places, generation: self.generation }.homes(count)
     }
 
     /// Publishes a table that was made with these changes, and the modules that they are about. Takes as long as those are many,
@@ -369,8 +369,8 @@ impl State {
     }
 
     /// The changes of a publication in the order in which the live table follows: nobody who calls through it meanwhile finds a slot
-    /// unbound that what he has called goes on to. What is new comes first, and what is gone last; and that stays bound as long as a
-    /// version may run that calls it.
+    /// unbound that what he has called goes on to. What is new comes first, and what is gone last; and that has a version behind it
+    /// as long as one may run that calls it.
     fn in_order(&self, changes: Vec<Change>, next: &Next) -> Vec<Change> {
         let unbound = |slot: u32| self.trampolines.unbound(slot);
         let (gone, mut ordered): (Vec<Change>, Vec<Change>) =
@@ -380,8 +380,8 @@ impl State {
             return ordered;
         }
         let replaced = next.keys().filter_map(|name| self.loaded(name).ok()).map(|version| &**version);
-        let (called, _) = Home::of_all(self.retirement.remaining().chain(replaced).filter_map(Version::home));
-        ordered.extend(gone.into_iter().filter(|(slot, _)| !called.contains(slot)));
+        let called = Home::called(self.retirement.remaining().chain(replaced).filter_map(Version::home));
+        ordered.extend(gone.into_iter().map(|(slot, unbound)| (slot, left_behind(slot, &called, unbound))));
         ordered
     }
 
@@ -526,14 +526,22 @@ impl State {
     pub(super) unsafe fn bury(&mut self, dying: Vec<Version>) -> usize {
         let dying = self.retirement.release(dying);
         let Self { retirement, tables, trampolines, .. } = self;
+        let is_left = |tables: &Tables, &(slot, target): &Change| {
+            LIVE.get(slot as usize) == target && tables.current()[slot as usize] != target
+        };
+        let left = |version: &Version, tables: &Tables| -> Vec<u32> {
+            let own = version.home().into_iter().flat_map(|home| home.own().to_vec());
+            own.filter(|change| is_left(tables, change)).map(|(slot, _)| slot).collect()
+        };
+        // Those that call it may be others than those for which it was left.
+        let called = match dying.iter().all(|version| left(version, tables).is_empty()) {
+            true => HashMap::new(),
+            false => Home::called(retirement.remaining().filter_map(Version::home)),
+        };
         // What was left bound for callers that are gone now.
         let unbind = |version: &Version, tables: &Tables| {
-            let Some(home) = version.home() else { return };
-            let is_left = |&(slot, target): &Change| {
-                LIVE.get(slot as usize) == target && tables.current()[slot as usize] != target
-            };
-            let left = home.own().iter().copied().filter(is_left);
-            live::follow(left.map(|(slot, _)| (slot, trampolines.unbound(slot))));
+            let behind = |slot| (slot, left_behind(slot, &called, trampolines.unbound(slot)));
+            live::follow(left(version, tables).into_iter().map(behind));
         };
         // SAFETY: the caller's promise; released.
         unsafe { retirement.bury(dying, tables, unbind) }
@@ -623,6 +631,14 @@ impl State {
         let version = self.loaded(module).into_iter();
         version.flat_map(|version| version.calls()).map(|(called, _)| called.into()).collect()
     }
+}
+
+/// What is to be behind a slot of the live table that no current version has: what it has at the latest home of those who may still
+/// call it, which keep that. So nobody goes back to what was current before he came.
+fn left_behind(slot: u32, called: &HashMap<u32, Vec<usize>>, unbound: usize) -> usize {
+    let targets = called.get(&slot).map_or(&[][..], Vec::as_slice);
+    let now = LIVE.get(slot as usize);
+    if targets.contains(&now) { now } else { *targets.last().unwrap_or(&unbound) }
 }
 
 /// That none of these versions depends on a module that is to go, but its own. Looks at each version once, however many go.
