@@ -31,6 +31,7 @@ mod error;
 mod files;
 mod host;
 mod load;
+mod lockless;
 mod module;
 mod options;
 mod os;
