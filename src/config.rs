@@ -23,6 +23,8 @@ pub struct Config {
     /// Bytes of code memory that all versions may have, old ones included. What would go past it is refused with
     /// [`Error::MemoryLimit`], after history has been forgotten as far as need be. No limit by default.
     pub max_memory: Option<usize>,
+    /// Whether calls into versions that are gone are reported.
+    pub stale_calls: StaleCalls,
     /// When gdb is told the names and lines of what is loaded.
     pub gdb: Gdb,
     /// Write the names of what is loaded to `/tmp/perf-PID.map`, for perf. Off by default. Code is then backed by
@@ -77,6 +79,22 @@ impl Config {
 
 /// The largest pages of AArch64 (Arm ARM, D8.2, "Translation granules").
 const MAX_PAGE: usize = 64 << 10;
+
+/// Whether stderr is told of a call into a version that is gone when it traps: which function of which version of which module it was,
+/// replaced when, and what to do. Then the process ends as it would have.
+///
+/// Before the first version is freed, a handler is installed for SIGILL, SIGTRAP, SIGSEGV and SIGBUS. It goes on to
+/// the program's, which were there before, or ends the process by the same signal. A program that wants its handlers alone has
+/// [`explain_address`](crate::explain_address) for them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum StaleCalls {
+    /// It is told.
+    #[default]
+    Reported,
+    /// No handler is installed.
+    Unreported,
+}
 
 /// When gdb is told the names and lines of what is loaded. Telling it takes a copy of a module's symbols and debug
 /// information with the addresses they have here: 8 % of the time of loading a small module without any, and 1.6 ms for

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::ptr::NonNull;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use midflight_image::{Protection, Region, Verbatim, Window};
 
@@ -374,6 +374,16 @@ impl Drop for Arena {
     }
 }
 
+/// The address space of an arena.
+pub(crate) struct Reservation(Weak<Arena>);
+
+impl Reservation {
+    /// Whether it is code memory's still. Async-signal-safe.
+    pub(crate) fn is_there(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+}
+
 /// Whether no ordinary arena has room for it.
 fn is_large(shape: &Shape<'_, '_>) -> bool {
     shape.len.max(shape.align) > ARENA
@@ -544,6 +554,15 @@ impl Block {
 
     pub(crate) fn len(&self) -> usize {
         self.place.fit.len
+    }
+
+    pub(crate) fn regions(&self) -> &[Region] {
+        &self.regions
+    }
+
+    /// Whose address space it is in.
+    pub(crate) fn reservation(&self) -> Reservation {
+        Reservation(Arc::downgrade(&self.place.arena))
     }
 
     /// Its pages are not for another block: their protections may be changed, or what was read-only be written to, by whoever has it.

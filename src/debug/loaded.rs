@@ -209,7 +209,7 @@ pub(super) fn snapshot() -> (Vec<Arc<Object>>, u64, u64) {
 }
 
 /// What a reader notes of the version that an address is in. Async-signal-safe, if `note` is.
-pub(super) fn find<T>(address: u64, note: impl FnOnce(&Object) -> T) -> Option<T> {
+pub(crate) fn find<T>(address: u64, note: impl FnOnce(&Object) -> T) -> Option<T> {
     LIST.with(|list| list?.find(address).map(note))
 }
 

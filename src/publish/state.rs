@@ -18,6 +18,7 @@ use crate::call::slots::SlotTable;
 use crate::call::trampolines::Trampolines;
 use crate::call::versions;
 use crate::code::{Backing, CodeMemory};
+use crate::fault::past::End;
 use crate::host;
 use crate::module::{Origin, Phases, Version};
 use crate::os::{barrier, memory};
@@ -352,6 +353,7 @@ impl State {
             let replaced = module.current.take();
             if let Some(version) = version {
                 version.set_home(None);
+                version.set_end(None);
                 module.versions = module.versions.max(version.number());
                 self.bytes += version.bytes();
                 let since = self.retirement.restore(&version).unwrap_or(generation);
@@ -359,6 +361,8 @@ impl State {
             }
             if let Some(Current { version, since }) = &replaced {
                 self.bytes -= version.bytes();
+                let by = module.current.as_ref().map(|current| current.version.number());
+                version.set_end(Some(End { generation, at, by }));
                 self.retirement.replace(version.clone(), *since..=generation - 1);
             }
             before.push((name, replaced.map(|current| current.version)));

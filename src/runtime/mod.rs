@@ -18,7 +18,9 @@ use crate::load::{Loader, told_figures};
 use crate::os::{barrier, fork};
 use crate::publish::State;
 use crate::statistics::Recorder;
-use crate::{Collected, Config, Error, Holder, ModuleVersion, Quiescence, Statistics, quiescence};
+use crate::{
+    Collected, Config, Error, Holder, ModuleVersion, Quiescence, StaleCalls, Statistics, fault, quiescence,
+};
 use watching::Watches;
 pub use watching::print_outcome;
 
@@ -74,6 +76,7 @@ impl Runtime {
         }
         let config = config.forced()?;
         fork::watch();
+        fault::set_reported(config.stale_calls == StaleCalls::Reported);
         barrier::start(config.force_fences);
         let loader = Loader::new(Observers::new(&config)?);
         let state = State::new(&config)?;
@@ -190,6 +193,11 @@ impl Runtime {
     /// If the module is not loaded.
     pub fn retain(&self, module: &str) -> Result<(), Error> {
         self.lock()?.retain(module)
+    }
+
+    /// Changes [`Config::stale_calls`]. A handler that was installed stays, and says nothing.
+    pub fn set_stale_calls(&self, calls: StaleCalls) {
+        fault::set_reported(calls == StaleCalls::Reported);
     }
 
     /// Frees the retained versions as well.
