@@ -135,6 +135,19 @@ int runtime_frame_end(runtime_frame_t* frame);
  * them) fail with EINTR in other threads. */
 int runtime_gc_collect(void);
 
+/* Whether a call into a version that is gone is reported on stderr when it traps: which function of which version of which module it was, replaced when, and
+ * what to do. Then the process ends as it would have. On by default: before the first version is freed, handlers of SIGILL, SIGTRAP, SIGSEGV and SIGBUS
+ * are installed, which go on to those that were there before. Turned off before that, none are. */
+int runtime_report_stale_calls(bool report);
+
+/* What there was at an address of a version that is gone, in one line: which symbol of which version of which module, and when it was replaced and
+ * freed. For a program's own handlers of faults: the address is the instruction's for SIGILL and SIGTRAP (on x86-64 the byte before the program
+ * counter for SIGTRAP), and si_addr for SIGSEGV and SIGBUS. False, and an empty text, if no version is known that was there; also if `text` has no room for 8 bytes.
+ * What has no room is left out; 512 bytes are enough for most.
+ *
+ * May be called in signal handlers, in any state, and in a forked child. */
+bool runtime_explain_address(const void* address, char* text, size_t size);
+
 /* A line of the log. `target` is the part of the runtime that wrote it. Both strings are valid during the call.
  *
  * Called on the thread that has something to say, by one thread at a time. It may call nothing of these headers but get_timestamp_ns() and

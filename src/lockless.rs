@@ -24,7 +24,6 @@ pub(crate) struct Lockless<T: 'static> {
 /// there any more it goes. Who begins later has loaded `current` after it was replaced. All of it
 /// is SeqCst: a reader counts himself and then loads the value, the writer replaces the value and
 /// then reads the count, and one of the two sees the other.
-#[expect(clippy::vec_box, reason = "readers have the values' addresses")]
 struct Replaced<T> {
     pending: Vec<Box<T>>,
     draining: Vec<Box<T>>,

@@ -378,6 +378,12 @@ impl Drop for Arena {
 pub(crate) struct Reservation(Weak<Arena>);
 
 impl Reservation {
+    /// Address space that nobody has.
+    #[cfg(test)]
+    pub(crate) fn of_nobody() -> Self {
+        Self(Weak::new())
+    }
+
     /// Whether it is code memory's still. Async-signal-safe.
     pub(crate) fn is_there(&self) -> bool {
         self.0.strong_count() > 0

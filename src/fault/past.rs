@@ -85,18 +85,20 @@ impl Past {
 /// Notes a version whose memory is about to go.
 pub(crate) fn note(past: Past) {
     let past = Arc::new(past);
-    PAST.change(|all| {
-        let pages = past.pages();
-        all.retain(|other| {
-            let others = other.pages();
-            !(pages.start <= others.start && others.end <= pages.end)
-        });
-        all.push(past);
-        let mut bytes: usize = all.iter().map(|past| past.bytes()).sum();
-        while all.len() > COUNT || bytes > BYTES {
-            bytes -= all.remove(0).bytes();
-        }
+    PAST.change(|all| add(all, past));
+}
+
+fn add(all: &mut Vec<Arc<Past>>, past: Arc<Past>) {
+    let pages = past.pages();
+    all.retain(|other| {
+        let others = other.pages();
+        !(pages.start <= others.start && others.end <= pages.end)
     });
+    all.push(past);
+    let mut bytes: usize = all.iter().map(|past| past.bytes()).sum();
+    while all.len() > COUNT || bytes > BYTES {
+        bytes -= all.remove(0).bytes();
+    }
 }
 
 /// The latest version that had an address, while it is looked at. Async-signal-safe, if `look` is.
@@ -154,5 +156,62 @@ struct Ago(Duration);
 impl fmt::Display for Ago {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{:03} s", self.0.as_secs(), self.0.subsec_millis())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Named(usize);
+
+    impl Names for Named {
+        fn at(&self, _: u64) -> Option<(&[u8], u64)> {
+            None
+        }
+        fn bytes(&self) -> usize {
+            self.0
+        }
+    }
+
+    fn past(base: usize, len: u64, bytes: usize) -> Arc<Past> {
+        Arc::new(Past {
+            module: "module".into(),
+            number: 1,
+            path: PathBuf::new(),
+            end: None,
+            base,
+            regions: [Region { offset: 0, len, protection: Protection::Read }].into(),
+            names: Some(Box::new(Named(bytes))),
+            reservation: Reservation::of_nobody(),
+            freed: Instant::now(),
+        })
+    }
+
+    fn bases(all: &[Arc<Past>]) -> Vec<usize> {
+        all.iter().map(|past| past.base).collect()
+    }
+
+    #[test]
+    fn so_many_are_known_and_so_much_of_them() {
+        let mut all = Vec::new();
+        (0..1000).for_each(|n| add(&mut all, past(n << 16, 0x1000, 0)));
+        assert_eq!(bases(&all), (1000 - COUNT..1000).map(|n| n << 16).collect::<Vec<_>>());
+        (0..100).for_each(|n| add(&mut all, past(n << 32, 0x1000, BYTES_OF_ONE)));
+        assert_eq!(bases(&all), [96 << 32, 97 << 32, 98 << 32, 99 << 32]);
+    }
+
+    #[test]
+    fn the_latest_that_had_the_pages_is_known() {
+        let mut all = Vec::new();
+        for _ in 0..1000 {
+            add(&mut all, past(0x10000, 0x2000, 8));
+            add(&mut all, past(0x20000, 0x2000, 8));
+        }
+        assert_eq!(bases(&all), [0x10000, 0x20000]);
+        add(&mut all, past(0x11000, 0x1000, 8));
+        assert_eq!(bases(&all), [0x10000, 0x20000, 0x11000]);
+        add(&mut all, past(0x10000, 0x12000, 8));
+        assert_eq!(bases(&all), [0x10000]);
     }
 }

@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use midflight::{ErrorKind, Frame, ProcessUsage};
+use midflight::{ErrorKind, Frame, ProcessUsage, StaleCalls};
 
 use crate::errors::{COUNTS, Failure, Outcome, failed, guarded};
 use crate::gate::{self, Call, Inside};
 use crate::log::{self, Destination};
-use crate::pointers::{self, Output, Plain};
+use crate::pointers::{self, Output, Plain, Text};
 use crate::runtime_types::{Bool, RuntimeFrame};
 
 /// The most threads that may be asked for.
@@ -479,6 +479,34 @@ pub extern "C" fn runtime_gc_collect() -> c_int {
         call.runtime.collect_quiescent()?;
         Ok(())
     })
+}
+
+/// `runtime_report_stale_calls()`.
+#[unsafe(no_mangle)]
+pub extern "C" fn runtime_report_stale_calls(report: Bool) -> c_int {
+    guarded(|| {
+        let calls = if report.get() { StaleCalls::Reported } else { StaleCalls::Unreported };
+        Call::begin()?.runtime.set_stale_calls(calls);
+        Ok(())
+    })
+}
+
+/// `runtime_explain_address()`. Async-signal-safe.
+///
+/// # Safety
+///
+/// `text` is memory of the caller's of that size, or none at all.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn runtime_explain_address(
+    address: *const c_void,
+    text: *mut c_char,
+    size: usize,
+) -> Bool {
+    let Some(mut text) = Text::new(text, size) else { return false.into() };
+    // What has no room is left out.
+    let known = midflight::explain_address(address.cast(), &mut text);
+    text.end();
+    known.unwrap_or(true).into()
 }
 
 /// `runtime_set_log_callback()`.

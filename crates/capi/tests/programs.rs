@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -277,6 +278,75 @@ fn a_watch_without_callbacks_says_on_stderr_what_happens() {
         assert_eq!(said.contains("watched.so was not loaded: "), failure, "{how}: {said}");
         assert_eq!(said.lines().count(), usize::from(new_version) + usize::from(failure), "{how}: {said}");
     }
+}
+
+/// Keeps the address that a module gives, over a reload, and calls it.
+const KEEPING: &str = r#"
+#include "runtime_api.h"
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static void* had;
+
+static void on_fault(int number) {
+    char text[512];
+    (void)number;
+    if (runtime_explain_address(had, text, sizeof text) && write(2, text, strlen(text)) > 0) _exit(7);
+    _exit(8);
+}
+
+int main(int argc, char** argv) {
+    void* address;
+    void* (*gives)(void);
+    int (*kept)(void);
+    runtime_frame_t frame;
+    if (argc != 4 || runtime_report_stale_calls(true) != RUNTIME_ERROR_NOT_INITIALIZED) return 1;
+    if (runtime_init(NULL) || hot_reload_module(argv[2], NULL) || hot_reload_frame_symbol("gives", "gives", &address)) return 2;
+    if (!strcmp(argv[1], "silent") && runtime_report_stale_calls(false)) return 3;
+    if (!strcmp(argv[1], "retained") && hot_reload_retain("gives")) return 4;
+    memcpy(&gives, &address, sizeof gives);
+    runtime_frame_begin(&frame);
+    had = gives();
+    runtime_frame_end(&frame);
+    if (hot_reload_module(argv[3], NULL) || runtime_gc_collect()) return 5;
+    if (!strcmp(argv[1], "asks")) {
+        static const int faults[] = {SIGILL, SIGTRAP, SIGSEGV, SIGBUS};
+        for (unsigned i = 0; i < 4; i++) signal(faults[i], on_fault);
+    }
+    memcpy(&kept, &had, sizeof kept);
+    return 10 + kept();
+}
+"#;
+
+#[test]
+fn an_address_that_is_kept_over_a_reload() {
+    let session = stopped("program-keeping");
+    let program = compile_of(KEEPING, &session, "keeping.c", &["-std=gnu11"], &[&library("a")]);
+    let source = |n| format!("int kept(void) {{ return {n}; }} void *gives(void) {{ return (void *)kept; }}");
+    let versions = [1, 2].map(|n| session.module("gives", n, &source(n)));
+    let run = |how| {
+        let result = command(&program).arg(how).args(&versions).output().unwrap();
+        (result.status, String::from_utf8_lossy(&result.stderr).into_owned())
+    };
+    let what = "code of `kept` (+0x0) in gives version 1 (";
+    let faults = [libc::SIGILL, libc::SIGTRAP, libc::SIGSEGV, libc::SIGBUS].map(Some);
+
+    let (status, told) = run("reported");
+    assert!(faults.contains(&status.signal()), "{status:?}: {told}");
+    assert!(told.starts_with("midflight: stale call by thread ") && told.contains(what), "{told}");
+    assert!(told.contains("hot_reload_symbol()") && told.contains("hot_reload_retain()"), "{told}");
+
+    let (status, told) = run("silent");
+    assert!(faults.contains(&status.signal()) && told.is_empty(), "{status:?}: {told}");
+
+    let (status, told) = run("asks");
+    assert_eq!(status.code(), Some(7), "{told}");
+    assert!(told.starts_with("0x") && told.contains(what), "{told}");
+
+    let (status, told) = run("retained");
+    assert_eq!((status.code(), &*told), (Some(11), ""));
 }
 
 /// One error that says what to do, and no others.
