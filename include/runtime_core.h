@@ -96,6 +96,19 @@ typedef struct {
  * RUNTIME_ERROR_UNSUPPORTED, RUNTIME_ERROR_OUT_OF_MEMORY, RUNTIME_ERROR_IO (the log file). */
 int runtime_init(const runtime_config_t* config);
 
+/* Whether the use of frames is checked, from the next runtime_init() on. Then a call outside every frame to an address of hot_reload_frame_symbol()
+ * ends the process, with the names of the function and of the thread; and these are reported, to the log, or to stderr where there is none: a frame that is begun while it is
+ * open (RUNTIME_ERROR_WRONG_FRAME), one that is ended on another thread, and a thread that is inside one for more than 10 s after a
+ * reload. On by default where runtime_init() is called in a file that is compiled without optimisation and without NDEBUG; the environment variable
+ * MIDFLIGHT_CHECKS (on, off, longest-frame=MILLISECONDS; separated by commas) goes before both. Where it is off it costs nothing. */
+void runtime_check_frames(bool check);
+
+/* Says that the program is a debug build: see above. */
+void runtime_debug_build(void);
+#if !defined(NDEBUG) && !defined(__OPTIMIZE__)
+#define runtime_init(config) (runtime_debug_build(), (runtime_init)(config))
+#endif
+
 /* Stops everything: watches and worker threads are joined, reloads that are under way are waited for, all modules are unloaded and
  * their destructors run. A frame that is still open keeps its generation until it ends. An address from hot_reload_symbol() must not be
  * called any more: such a call ends the process with a message. runtime_init() may start the runtime again.

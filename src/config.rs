@@ -1,6 +1,7 @@
 //! How the runtime works.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::Error;
 use crate::code::Backing;
@@ -25,6 +26,10 @@ pub struct Config {
     pub max_memory: Option<usize>,
     /// Whether calls into versions that are gone are reported.
     pub stale_calls: StaleCalls,
+    /// Whether the use of frames is checked.
+    pub checks: Checks,
+    /// How long a thread may be in a generation that was replaced before checked mode reports it. 10 s by default.
+    pub longest_frame: Option<Duration>,
     /// When gdb is told the names and lines of what is loaded.
     pub gdb: Gdb,
     /// Write the names of what is loaded to `/tmp/perf-PID.map`, for perf. Off by default. Code is then backed by
@@ -94,6 +99,24 @@ pub enum StaleCalls {
     Reported,
     /// No handler is installed.
     Unreported,
+}
+
+/// Whether the use of frames is checked. A call outside every frame to an address of [`frame_symbol`](crate::Runtime::frame_symbol) then ends the
+/// process, with the name of the function and of the thread; and a thread that is inside a frame for
+/// longer than [`Config::longest_frame`] after that was replaced is reported when somebody publishes or collects: to the log,
+/// or to stderr where nobody reads one.
+///
+/// The environment variable `MIDFLIGHT_CHECKS` (`on`, `off`, `longest-frame=MILLISECONDS`, separated by commas) goes before the configuration.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum Checks {
+    /// In debug builds (`debug_assertions`) of a crate that declares modules; of midflight itself, if none does.
+    #[default]
+    ByBuild,
+    /// It is checked.
+    On,
+    /// It is not, and costs nothing.
+    Off,
 }
 
 /// When gdb is told the names and lines of what is loaded. Telling it takes a copy of a module's symbols and debug

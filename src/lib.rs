@@ -24,6 +24,7 @@
 mod arch;
 mod buffers;
 mod call;
+mod checks;
 mod code;
 mod config;
 mod debug;
@@ -47,7 +48,7 @@ mod watch;
 pub use call::frame::{Frame, SharedFrame};
 pub use call::slots::Slot;
 pub use code::Backing;
-pub use config::{Config, Gdb, StaleCalls};
+pub use config::{Checks, Config, Gdb, StaleCalls};
 pub use error::{Error, ErrorKind};
 pub use fault::explain_address;
 pub use midflight_dispatch::PinnedElsewhere;
@@ -65,6 +66,7 @@ pub use statistics::{Statistics, Times};
 pub mod private {
     pub use crate::call::macros::{gives_static, is_static};
     pub use crate::call::slots::DECLARED;
+    pub use crate::checks::{are_on as checks_are_on, longest_frame, report, this_thread};
     pub use crate::os::fork::is_child;
     pub use crate::os::held::Record;
     pub use crate::quiescence::forget_stack;

@@ -58,7 +58,7 @@ fn report(fault: &Fault) {
         // A stderr that cannot be written to is one that nobody reads.
         let _ = writeln!(
             to,
-            "midflight: stale {what} by thread {thread} ({name}): {:#x} was {at}\nmidflight: {ADVICE}",
+            "midflight: stale {what} by thread {thread} `{name}`: {:#x} was {at}\nmidflight: {ADVICE}",
             fault.address
         );
         to.flush();

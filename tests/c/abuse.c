@@ -435,6 +435,8 @@ static void everything(void) {
         ROW_ANY(runtime_explain_address, "bad address", OK, runtime_explain_address(bad_struct(i), text, sizeof text));
     }
     ROW_ANY(runtime_explain_address, "no room", OK, runtime_explain_address(good, text, 7) || runtime_explain_address(good, NULL, 0));
+    ROW_ANY(runtime_check_frames, "off", OK, (runtime_check_frames(false), 0));
+    ROW_ANY(runtime_debug_build, "any state", OK, (runtime_debug_build(), 0));
     ROW_AS(runtime_report_stale_calls, "on", OK, runtime_report_stale_calls(true));
 
     // Paths and names.

@@ -349,6 +349,139 @@ fn an_address_that_is_kept_over_a_reload() {
     assert_eq!((status.code(), &*told), (Some(11), ""));
 }
 
+/// What frames are not for, each by its name.
+const CARELESS: &str = r#"
+#include "runtime_api.h"
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+static int (*value)(void);
+static runtime_frame_t frames[100];
+static int code;
+
+static void* calls(void* unused) { value(); return unused; }
+static void* ends(void* frame) { code = runtime_frame_end(frame); return frame; }
+static void* joins(void* frame) {
+    runtime_frame_t mine;
+    code = runtime_frame_join(&mine, frame);
+    if (!code && value() == 41) code = runtime_frame_end(&mine);
+    return NULL;
+}
+static void on(void* (*run)(void*), void* what) {
+    pthread_t thread;
+    pthread_create(&thread, NULL, run, what);
+    pthread_join(thread, NULL);
+}
+
+static void logs(log_level_t level, const char* target, const char* message, void* unused) {
+    (void)unused;
+    if (level == LOG_LEVEL_WARN) printf("%s: %s\n", target, message);
+}
+
+int main(int argc, char** argv) {
+    void* address;
+    if (argc != 4) return 1;
+    if (strstr(argv[1], "logged")) runtime_set_log_callback(logs, LOG_LEVEL_WARN, NULL);
+    if (strstr(argv[1], "asked")) runtime_check_frames(strstr(argv[1], "not") == NULL);
+    if (runtime_init(NULL) || hot_reload_module(argv[2], NULL) || hot_reload_frame_symbol("answer", "value", &address)) return 2;
+    memcpy(&value, &address, sizeof value);
+    if (strstr(argv[1], "outside")) on(calls, NULL);
+    if (runtime_frame_begin(&frames[0]) || value() != 41) return 3;
+    if (strstr(argv[1], "join")) { on(joins, &frames[0]); return code; }
+    if (strstr(argv[1], "thread")) { on(ends, &frames[0]); return code == RUNTIME_ERROR_WRONG_FRAME && !runtime_frame_end(&frames[0]) ? 0 : 4; }
+    if (strstr(argv[1], "twice")) {
+        if (runtime_frame_begin(&frames[0]) != RUNTIME_ERROR_WRONG_FRAME || !strstr(runtime_last_error(), "is open")) return 5;
+        return runtime_frame_end(&frames[0]) || runtime_frame_begin(&frames[0]) || runtime_frame_end(&frames[0]);
+    }
+    if (strstr(argv[1], "overwritten")) {
+        memset(&frames[0], 0, sizeof frames[0]);
+        return runtime_frame_begin(&frames[0]) || runtime_frame_end(&frames[0]);
+    }
+    if (strstr(argv[1], "deep")) {
+        for (int i = 1; i < 100; i++) if (runtime_frame_begin(&frames[i])) return 6;
+        return 0;
+    }
+    if (strstr(argv[1], "forgotten")) {
+        if (hot_reload_module(argv[3], NULL) || value() != 41) return 7;
+        return runtime_shutdown();
+    }
+    return runtime_frame_end(&frames[0]) || runtime_shutdown();
+}
+"#;
+
+#[test]
+fn careless_use_of_frames_is_reported_in_checked_mode() {
+    let session = stopped("program-careless");
+    let versions = [41, 42].map(|n| session.module("answer", n, &returns(n as i32)));
+    let program = |name: &str, arguments: &[&str]| {
+        compile_of(CARELESS, &session, name, &[&["-std=gnu11"], arguments].concat(), &[&library("a")])
+    };
+    let [debug, optimised, released] = [
+        program("debug.c", &["-O0"]),
+        program("optimised.c", &["-O1"]),
+        program("released.c", &["-O0", "-DNDEBUG"]),
+    ];
+    let run = |program: &Path, how: &str, checks: &str| {
+        let mut command = command(program);
+        command.env("MIDFLIGHT_CHECKS", checks).arg(how).args(&versions);
+        let result = command.output().unwrap();
+        (result.status, String::from_utf8_lossy(&result.stderr).into_owned())
+    };
+    let reports: [(&str, &[&str]); 7] = [
+        ("nothing", &[]),
+        ("join", &[]),
+        ("thread", &["` was to end a frame that thread ", "` has open"]),
+        ("twice", &["a frame was begun that is open: thread ", " s ago and has not ended it"]),
+        ("overwritten", &["was not ended before its memory was used again"]),
+        ("deep", &["and has 64 frames open, one in another"]),
+        ("forgotten", &["is inside a frame of generation 2, which was replaced 0.", "answer version 1"]),
+    ];
+    for (how, expected) in reports {
+        let (status, told) = run(&debug, how, "");
+        assert_eq!(status.code(), Some(0), "{how}: {told}");
+        assert!(expected.iter().all(|part| told.contains(part)), "{how}: {told}");
+        assert_eq!(told.lines().count(), usize::from(!expected.is_empty()), "{how}: {told}");
+    }
+    let (status, told) = run(&debug, "outside", "");
+    assert_eq!(status.signal(), Some(libc::SIGABRT), "{told}");
+    assert!(
+        told.contains("`value` of `answer` was called outside a frame (hot_reload_frame_symbol), by thread "),
+        "{told}"
+    );
+
+    for (program, how, checks, checked) in [
+        (&optimised, "outside", "", false),
+        (&released, "outside", "", false),
+        (&debug, "outside, not asked for", "", false),
+        (&debug, "outside", "off", false),
+        (&optimised, "outside, asked for", "", true),
+        (&released, "outside", "on", true),
+        (&debug, "outside, not asked for", "on", true),
+    ] {
+        let (status, told) = run(program, how, checks);
+        let expected = (Some(0), None, false);
+        let expected = if checked { (None, Some(libc::SIGABRT), true) } else { expected };
+        assert_eq!(
+            (status.code(), status.signal(), told.contains("outside a frame")),
+            expected,
+            "{how} {checks}: {told}"
+        );
+    }
+    // With longest-frame, the second begin is a look.
+    let (status, told) = run(&debug, "deep", "longest-frame=0");
+    assert!(status.success() && told.contains("and has 2 frames open, one in another"), "{told}");
+    let result = command(&debug).arg("thread, logged").args(&versions).output().unwrap();
+    let (said, told) = (String::from_utf8_lossy(&result.stdout), String::from_utf8_lossy(&result.stderr));
+    assert!(
+        said.starts_with("midflight::checks: thread ") && said.contains("` was to end a frame that"),
+        "{said}{told}"
+    );
+    assert!(result.status.success() && told.is_empty(), "{told}");
+    let (status, told) = run(&optimised, "twice", "");
+    assert_eq!((status.code(), &*told), (Some(5), ""));
+}
+
 /// One error that says what to do, and no others.
 #[test]
 fn the_header_for_cpp_says_which_cpp_it_needs() {
