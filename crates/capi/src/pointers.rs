@@ -138,7 +138,7 @@ impl Text {
         const LEAST: usize = 8;
         let size = size.min(isize::MAX as usize);
         let has_room = !at.is_null() && size >= LEAST && is_accessible(at.addr(), size, Access::Write);
-        has_room.then_some(Self { at, room: size - 1, length: 0 })
+        has_room.then(|| Self { at, room: size - 1, length: 0 })
     }
 
     pub(crate) fn end(self) {
