@@ -67,6 +67,7 @@ pub mod private {
     pub use crate::call::macros::{gives_static, is_static};
     pub use crate::call::slots::DECLARED;
     pub use crate::checks::{are_on as checks_are_on, longest_frame, report, this_thread};
+    pub use crate::fault::past::footprint;
     pub use crate::os::fork::is_child;
     pub use crate::os::held::Record;
     pub use crate::quiescence::forget_stack;

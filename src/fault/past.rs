@@ -63,6 +63,14 @@ impl Past {
         self.names.as_ref().map_or(0, |names| names.bytes())
     }
 
+    /// All that is allocated for it.
+    fn footprint(&self) -> usize {
+        const COUNTS: usize = 2 * size_of::<usize>();
+        let names = self.names.as_ref().map_or(0, |names| size_of_val(&**names) + names.bytes());
+        let parts = self.module.len() + self.path.capacity() + size_of_val(&*self.regions) + names;
+        size_of::<Self>() + 2 * COUNTS + parts
+    }
+
     fn pages(&self) -> std::ops::Range<usize> {
         let (first, last) = (self.regions.first(), self.regions.last());
         let start = first.map_or(0, |region| region.offset as usize);
@@ -99,6 +107,15 @@ fn add(all: &mut Vec<Arc<Past>>, past: Arc<Past>) {
     while all.len() > COUNT || bytes > BYTES {
         bytes -= all.remove(0).bytes();
     }
+}
+
+/// How many bytes are allocated for all that is known.
+pub fn footprint() -> usize {
+    PAST.with(|all| {
+        let Some(all) = all else { return 0 };
+        let own = size_of_val(all) + all.capacity() * size_of::<Arc<Past>>();
+        own + all.iter().map(|past| past.footprint()).sum::<usize>()
+    })
 }
 
 /// The latest version that had an address, while it is looked at. Async-signal-safe, if `look` is.
