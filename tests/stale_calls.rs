@@ -404,7 +404,9 @@ fn other_faults_and_signals_are_as_they_were() {
     const TEST: &str = "other_faults_and_signals_are_as_they_were";
     if let Ok(what) = std::env::var(OTHER) {
         // Rust's standard library has handlers of its own for stack overflows.
-        handle(libc::SIG_DFL, &FAULTS, 0);
+        if what != "overflow" {
+            handle(libc::SIG_DFL, &FAULTS, 0);
+        }
         match &*what {
             "ignored" => handle(libc::SIG_IGN, &FAULTS, 0),
             "handled" => handle(address_of(leave), &FAULTS, 0),
@@ -417,6 +419,7 @@ fn other_faults_and_signals_are_as_they_were() {
         unsafe {
             match &*what {
                 "null" => _ = ptr::null::<u8>().wrapping_add(8).read_volatile(),
+                "overflow" => _ = std::hint::black_box(deepen(1)),
                 // Another thread may be given it.
                 "killed" => {
                     assert_eq!(libc::kill(libc::getpid(), libc::SIGSEGV), 0);
@@ -438,6 +441,7 @@ fn other_faults_and_signals_are_as_they_were() {
         ("null", None, Some(libc::SIGSEGV)),
         ("killed", None, Some(libc::SIGSEGV)),
         ("raised", None, Some(libc::SIGTRAP)),
+        ("overflow", None, Some(libc::SIGABRT)),
         ("handled", Some(8), None),
         ("ignored", Some(9), None),
     ];
@@ -445,6 +449,62 @@ fn other_faults_and_signals_are_as_they_were() {
         let (ended, by, told) = other(TEST, what);
         assert_eq!((ended, by), (code, signal), "{what}: {told}");
         assert!(!told.contains("stale"), "{what}: {told}");
+        assert_eq!(told.contains("has overflowed its stack"), what == "overflow", "{what}: {told}");
+    }
+}
+
+/// Without an end.
+#[allow(unconditional_recursion)]
+fn deepen(by: usize) -> usize {
+    let room = [by; 1000];
+    deepen(std::hint::black_box(&room)[by % 1000] + 1) + room[0]
+}
+
+/// What a debugger, and so a core dump, sees at the process's end.
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[test]
+fn the_process_ends_by_the_fault_itself() {
+    const TEST: &str = "the_process_ends_by_the_fault_itself";
+    if way() {
+        handle(libc::SIG_DFL, &FAULTS, 0);
+        let rt = start(|_| ());
+        let address = outlived(rt, || stale::address(&rt.frame()));
+        println!("{NOW}");
+        // SAFETY: the child calls only what is async-signal-safe, and is traced; what is read of it has room.
+        unsafe {
+            let child = libc::fork();
+            if child == 0 {
+                libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0);
+                function(address)();
+                libc::_exit(0);
+            }
+            let mut seen: Vec<(c_int, c_int, usize, u64, u64)> = Vec::new();
+            loop {
+                let mut status = 0;
+                assert_eq!(libc::waitpid(child, &mut status, 0), child);
+                if !libc::WIFSTOPPED(status) {
+                    assert!(libc::WIFSIGNALED(status), "{status:#x}");
+                    assert_eq!(libc::WTERMSIG(status), seen[0].0);
+                    break;
+                }
+                let mut info = MaybeUninit::<siginfo_t>::zeroed();
+                let mut registers = MaybeUninit::<libc::user_regs_struct>::zeroed();
+                assert_eq!(libc::ptrace(libc::PTRACE_GETSIGINFO, child, 0, info.as_mut_ptr()), 0);
+                assert_eq!(libc::ptrace(libc::PTRACE_GETREGS, child, 0, registers.as_mut_ptr()), 0);
+                let (info, registers) = (info.assume_init(), registers.assume_init());
+                let signal = libc::WSTOPSIG(status);
+                seen.push((signal, info.si_code, info.si_addr().addr(), registers.rip, registers.rsp));
+                assert_eq!(libc::ptrace(libc::PTRACE_CONT, child, 0, signal), 0);
+            }
+            assert_eq!(seen.len(), 2, "the fault, and again: {seen:?}");
+            assert_eq!(seen[0], seen[1]);
+            libc::_exit(7);
+        }
+    }
+    for way in ways() {
+        let (output, told) = output(TEST, way);
+        assert_eq!(output.status.code(), Some(7), "{way}: {told}");
+        assert!(told.contains("stale call by"), "{way}: {told}");
     }
 }
 
