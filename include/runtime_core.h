@@ -100,13 +100,17 @@ int runtime_init(const runtime_config_t* config);
  * ends the process, with the names of the function and of the thread; and these are reported, to the log, or to stderr where there is none: a frame that is begun while it is
  * open (RUNTIME_ERROR_WRONG_FRAME), one that is ended on another thread, and a thread that is inside one for more than 10 s after a
  * reload. On by default where runtime_init() is called in a file that is compiled without optimisation and without NDEBUG; the environment variable
- * MIDFLIGHT_CHECKS (on, off, longest-frame=MILLISECONDS; separated by commas) goes before both. Where it is off it costs nothing. */
+ * MIDFLIGHT_CHECKS (on, off, longest-frame=MILLISECONDS, hold-back=VERSIONS; separated by commas) goes before both. Where it is off it costs nothing. */
 void runtime_check_frames(bool check);
 
-/* Says that the program is a debug build: see above. */
-void runtime_debug_build(void);
+/* runtime_init() of a debug build: see above. In a file that is compiled as one, runtime_init is another name of it. */
+int runtime_init_debug(const runtime_config_t* config);
 #if !defined(NDEBUG) && !defined(__OPTIMIZE__)
-#define runtime_init(config) (runtime_debug_build(), (runtime_init)(config))
+#define MIDFLIGHT_TEXT_OF_(macro) #macro
+#define MIDFLIGHT_TEXT_(macro) MIDFLIGHT_TEXT_OF_(macro)
+    int runtime_init(const runtime_config_t* config) __asm__(MIDFLIGHT_TEXT_(__USER_LABEL_PREFIX__) "runtime_init_debug");
+#undef MIDFLIGHT_TEXT_
+#undef MIDFLIGHT_TEXT_OF_
 #endif
 
 /* Stops everything: watches and worker threads are joined, reloads that are under way are waited for, all modules are unloaded and

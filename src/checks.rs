@@ -10,15 +10,15 @@ use std::time::Duration;
 
 use crate::call::slots::{self, DECLARED};
 use crate::quiescence::Thread;
-use crate::{Checks, Error, os};
+use crate::{Checks, Config, Error, code, os};
 
 /// Relaxed, both: who looks too early or too late has checked or not checked one thing more.
 static ON: AtomicBool = AtomicBool::new(false);
 /// In milliseconds.
 static LONGEST: AtomicU64 = AtomicU64::new(0);
 
-/// Says `on` or `off` whatever the configuration says, and `longest-frame=MILLISECONDS` for [`Config::longest_frame`](crate::Config::longest_frame);
-/// several words separated by commas.
+/// Says `on` or `off` whatever the configuration says, `longest-frame=MILLISECONDS` for [`Config::longest_frame`] and `hold-back=VERSIONS` for
+/// [`Config::hold_back`]; several words separated by commas.
 const VARIABLE: &str = "MIDFLIGHT_CHECKS";
 
 /// What the environment forces.
@@ -26,6 +26,7 @@ const VARIABLE: &str = "MIDFLIGHT_CHECKS";
 struct Forced {
     on: Option<bool>,
     longest: Option<Duration>,
+    hold_back: Option<usize>,
 }
 
 static FORCED: OnceLock<Forced> = OnceLock::new();
@@ -34,30 +35,35 @@ fn forced() -> Result<Forced, Error> {
     let mut forced = Forced::default();
     let Some(words) = std::env::var_os(VARIABLE) else { return Ok(forced) };
     let words = words.to_string_lossy();
+    let wrong = |word: &str| Error::Unsupported {
+        what: format!(
+            "{VARIABLE} has {word:?}: the words are on, off, longest-frame=MILLISECONDS and hold-back=VERSIONS, separated by commas"
+        ),
+    };
     for word in words.split(',').filter(|word| !word.is_empty()) {
-        match (word, word.strip_prefix("longest-frame=").map(str::parse)) {
-            ("on", _) => forced.on = Some(true),
-            ("off", _) => forced.on = Some(false),
-            (_, Some(Ok(milliseconds))) => forced.longest = Some(Duration::from_millis(milliseconds)),
-            _ => {
-                let what = format!(
-                    "{VARIABLE} has {word:?}: the words are on, off and longest-frame=MILLISECONDS, separated by commas"
-                );
-                return Err(Error::Unsupported { what });
+        let number = |text: &str| text.parse::<u32>().map_err(|_| wrong(word));
+        match word.split_once('=') {
+            None if word == "on" => forced.on = Some(true),
+            None if word == "off" => forced.on = Some(false),
+            Some(("longest-frame", text)) => {
+                forced.longest = Some(Duration::from_millis(number(text)?.into()))
             }
+            Some(("hold-back", text)) => forced.hold_back = Some(number(text)? as usize),
+            _ => return Err(wrong(word)),
         }
     }
     Ok(forced)
 }
 
 /// As the environment says, else the configuration.
-pub(crate) fn start(checks: Checks, longest: Option<Duration>) -> Result<(), Error> {
+pub(crate) fn start(config: &Config) -> Result<(), Error> {
     let forced = forced()?;
-    let longest = forced.longest.or(longest).unwrap_or(LONGEST_FRAME);
+    let longest = forced.longest.or(config.longest_frame).unwrap_or(LONGEST_FRAME);
+    code::hold_back(forced.hold_back.unwrap_or(config.hold_back));
     LONGEST.store(longest.as_millis().try_into().unwrap_or(u64::MAX), Ordering::Relaxed);
     // The runtime starts once.
     FORCED.get_or_init(|| forced);
-    set(checks);
+    set(config.checks);
     Ok(())
 }
 

@@ -30,6 +30,10 @@ pub struct Config {
     pub checks: Checks,
     /// How long a thread may be in a generation that was replaced before checked mode reports it. 10 s by default.
     pub longest_frame: Option<Duration>,
+    /// Of how many versions that were freed the pages are not used again yet (fewer, if that is more than 16 MiB). A call into a version that is
+    /// gone is known by its trap, until another has the pages: with 0, the default, perhaps after two reloads. Without effect where each version has
+    /// address space of its own, which goes with it: on macOS ([`Backing::Toggled`]), and for modules of more than 64 MiB.
+    pub hold_back: usize,
     /// When gdb is told the names and lines of what is loaded.
     pub gdb: Gdb,
     /// Write the names of what is loaded to `/tmp/perf-PID.map`, for perf. Off by default. Code is then backed by
@@ -106,7 +110,8 @@ pub enum StaleCalls {
 /// longer than [`Config::longest_frame`] after that was replaced is reported when somebody publishes or collects: to the log,
 /// or to stderr where nobody reads one.
 ///
-/// The environment variable `MIDFLIGHT_CHECKS` (`on`, `off`, `longest-frame=MILLISECONDS`, separated by commas) goes before the configuration.
+/// The environment variable `MIDFLIGHT_CHECKS` (`on`, `off`, `longest-frame=MILLISECONDS`,
+/// `hold-back=VERSIONS`; separated by commas) goes before the configuration.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub enum Checks {

@@ -160,6 +160,32 @@ fn a_call_by_a_table_of_functions() {
     }
 }
 
+/// The same address in each version, until that has been used again.
+#[test]
+fn pages_that_are_held_back_trap_for_longer() {
+    if way() {
+        let (rt, shop) = (start(|config| config.hold_back = 3), Workshop::new("held-back"));
+        let mut places = Vec::new();
+        for version in 1..=12 {
+            // SAFETY: the functions have the types that are declared.
+            unsafe { rt.load(shop.module("stale", version, &source(version))) }.unwrap();
+            assert_eq!(rt.collect().unwrap().old_bytes, 0);
+            let place = stale::address(&rt.frame());
+            // The current one, and three that are held back, have other places than it.
+            assert!(!places.iter().rev().take(4).any(|other| *other == place), "{place:?} {places:?}");
+            assert!(version < 6 || places.contains(&place), "they are used again: {place:?} {places:?}");
+            places.push(place);
+        }
+        println!("{NOW}");
+        function(places[8])();
+    }
+    // Where code is toggled each version has address space of its own, which goes with it.
+    for way in ways().filter(|way| *way != "toggled" && !support::is_forced("toggled")) {
+        let told = told("pages_that_are_held_back_trap_for_longer", way);
+        assert!(told.contains("code of `value` (+0x0) in stale version 9 ("), "{way}: {told}");
+    }
+}
+
 /// As callbacks and lambdas are: the file's addresses say where it was.
 #[test]
 fn a_call_of_a_function_that_is_not_exported() {

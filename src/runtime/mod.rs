@@ -77,7 +77,7 @@ impl Runtime {
             return Ok(runtime);
         }
         let config = config.forced()?;
-        checks::start(config.checks, config.longest_frame)?;
+        checks::start(&config)?;
         fork::watch();
         fault::set_reported(config.stale_calls == StaleCalls::Reported);
         barrier::start(config.force_fences);

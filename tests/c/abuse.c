@@ -436,7 +436,6 @@ static void everything(void) {
     }
     ROW_ANY(runtime_explain_address, "no room", OK, runtime_explain_address(good, text, 7) || runtime_explain_address(good, NULL, 0));
     ROW_ANY(runtime_check_frames, "off", OK, (runtime_check_frames(false), 0));
-    ROW_ANY(runtime_debug_build, "any state", OK, (runtime_debug_build(), 0));
     ROW_AS(runtime_report_stale_calls, "on", OK, runtime_report_stale_calls(true));
 
     // Paths and names.
@@ -464,6 +463,7 @@ static void everything(void) {
         void* at = bad_struct(i);
         const char* one[] = {good};
         ROW_ANY(runtime_init, "bad config", INVALID, runtime_init(at));
+        ROW_ANY(runtime_init_debug, "bad config", INVALID, runtime_init_debug(at));
         ROW(hot_reload_module, "bad config", hot_reload_module(good, at));
         ROW(hot_reload_modules_atomic, "bad config", hot_reload_modules_atomic(one, 1, at));
         ROW(hot_reload_modules_atomic, "bad array", hot_reload_modules_atomic(at, 3, NULL));

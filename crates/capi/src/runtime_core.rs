@@ -113,6 +113,19 @@ pub unsafe extern "C" fn runtime_init(config: *const RuntimeConfig) -> c_int {
     guarded(|| init(config))
 }
 
+/// `runtime_init_debug()`.
+///
+/// # Safety
+///
+/// As for [`runtime_init`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn runtime_init_debug(config: *const RuntimeConfig) -> c_int {
+    guarded(|| {
+        checked::note_debug_build();
+        init(config)
+    })
+}
+
 fn init(config: *const RuntimeConfig) -> Outcome {
     gate::refuse_inside("runtime_init")?;
     let config = if config.is_null() { RuntimeConfig::default() } else { pointers::read(config, "config")? };
@@ -312,12 +325,6 @@ pub extern "C" fn runtime_gc_collect() -> c_int {
 #[unsafe(no_mangle)]
 pub extern "C" fn runtime_check_frames(check: Bool) {
     checked::ask(check.get());
-}
-
-/// `runtime_debug_build()`.
-#[unsafe(no_mangle)]
-pub extern "C" fn runtime_debug_build() {
-    checked::note_debug_build();
 }
 
 /// `runtime_report_stale_calls()`.

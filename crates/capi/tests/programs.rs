@@ -384,7 +384,8 @@ int main(int argc, char** argv) {
     if (argc != 4) return 1;
     if (strstr(argv[1], "logged")) runtime_set_log_callback(logs, LOG_LEVEL_WARN, NULL);
     if (strstr(argv[1], "asked")) runtime_check_frames(strstr(argv[1], "not") == NULL);
-    if (runtime_init(NULL) || hot_reload_module(argv[2], NULL) || hot_reload_frame_symbol("answer", "value", &address)) return 2;
+    if (runtime_init(&(runtime_config_t){.hot_reload_threads = 1, .log_level = LOG_LEVEL_DEFAULT})) return 2;
+    if (hot_reload_module(argv[2], NULL) || hot_reload_frame_symbol("answer", "value", &address)) return 2;
     memcpy(&value, &address, sizeof value);
     if (strstr(argv[1], "outside")) on(calls, NULL);
     if (runtime_frame_begin(&frames[0]) || value() != 41) return 3;
