@@ -483,6 +483,27 @@ fn careless_use_of_frames_is_reported_in_checked_mode() {
     assert_eq!((status.code(), &*told), (Some(5), ""));
 }
 
+/// By name, by its global name, by its address, and by the header for C++.
+#[test]
+fn cpp_starts_a_debug_build_in_every_form() {
+    let session = stopped("program-forms");
+    let program = r#"
+#include "midflight.hpp"
+int main() {
+    int (*const start)(const runtime_config_t*) = &::runtime_init;
+    if (::runtime_init(nullptr) || runtime_init(nullptr) || start(nullptr)) return 1;
+    midflight::runtime runtime;
+    return start == CALLED ? 0 : 2;
+}
+"#;
+    for (optimisation, called) in [("-O0", "runtime_init_debug"), ("-O2", "runtime_init")] {
+        let called = format!("-DCALLED={called}");
+        let arguments = ["-std=c++17", optimisation, &called];
+        let program = compile_of(program, &session, "forms.cpp", &arguments, &[&library("a")]);
+        assert_eq!(command(&program).status().unwrap().code(), Some(0), "{optimisation}");
+    }
+}
+
 /// One error that says what to do, and no others.
 #[test]
 fn the_header_for_cpp_says_which_cpp_it_needs() {
