@@ -94,9 +94,16 @@ int hot_reload_modules_atomic(const char** module_paths, uint32_t module_count, 
  * be called there. From then on, a version that lacks the function is refused. */
 int hot_reload_symbol(const char* module, const char* symbol, void** address);
 
-/* The same address, with the caller's word that it is only called by threads that are inside a frame (runtime_frame_begin()): old versions
+/* Such an address (in checked mode another, see runtime_check_frames()), with the caller's word that it is only called by threads that are inside a frame (runtime_frame_begin()): old versions
  * are freed as soon as their last frame has ended, by themselves. As above, the frames are opened after this returned. */
 int hot_reload_frame_symbol(const char* module, const char* symbol, void** address);
+
+/* Keeps the versions of a module that are replaced from now on, and those of the modules that it calls, for the life of the process: for modules
+ * that leave addresses of their own with the program, where neither a frame nor runtime_gc_collect() sees them (objects with virtual functions, a
+ * std::function, callbacks). Such an address calls the version that it was had from.
+ *
+ * RUNTIME_ERROR_NOT_LOADED. */
+int hot_reload_retain(const char* module);
 
 /* Takes a module out. A call of its functions from frames that are opened afterwards ends the process with a message, so its callers go
  * first: RUNTIME_ERROR_IN_USE if a loaded module calls it. */

@@ -96,6 +96,23 @@ typedef struct {
  * RUNTIME_ERROR_UNSUPPORTED, RUNTIME_ERROR_OUT_OF_MEMORY, RUNTIME_ERROR_IO (the log file). */
 int runtime_init(const runtime_config_t* config);
 
+/* Whether the use of frames is checked, from the next runtime_init() on. Then a call outside every frame to an address of hot_reload_frame_symbol()
+ * ends the process, with the names of the function and of the thread; and these are reported, to the log, or to stderr where there is none: a frame that is begun while it is
+ * open (RUNTIME_ERROR_WRONG_FRAME), one that is ended on another thread, and a thread that is inside one for more than 10 s after a
+ * reload. On by default where runtime_init() is called in a file that is compiled without optimisation and without NDEBUG; the environment variable
+ * MIDFLIGHT_CHECKS (on, off, longest-frame=MILLISECONDS, hold-back=VERSIONS; separated by commas) goes before both. Where it is off it costs nothing. */
+void runtime_check_frames(bool check);
+
+/* runtime_init() of a debug build: see above. In a file that is compiled as one, runtime_init is another name of it. */
+int runtime_init_debug(const runtime_config_t* config);
+#if !defined(NDEBUG) && !defined(__OPTIMIZE__)
+#define MIDFLIGHT_TEXT_OF_(macro) #macro
+#define MIDFLIGHT_TEXT_(macro) MIDFLIGHT_TEXT_OF_(macro)
+    int runtime_init(const runtime_config_t* config) __asm__(MIDFLIGHT_TEXT_(__USER_LABEL_PREFIX__) "runtime_init_debug");
+#undef MIDFLIGHT_TEXT_
+#undef MIDFLIGHT_TEXT_OF_
+#endif
+
 /* Stops everything: watches and worker threads are joined, reloads that are under way are waited for, all modules are unloaded and
  * their destructors run. A frame that is still open keeps its generation until it ends. An address from hot_reload_symbol() must not be
  * called any more: such a call ends the process with a message. runtime_init() may start the runtime again.
@@ -134,6 +151,19 @@ int runtime_frame_end(runtime_frame_t* frame);
  * is kept says hot_reload_get_statistics(). System calls that a signal interrupts whatever its flags (poll, nanosleep; signal(7) lists
  * them) fail with EINTR in other threads. */
 int runtime_gc_collect(void);
+
+/* Whether a call into a version that is gone is reported on stderr when it traps: which function of which version of which module it was, replaced when, and
+ * what to do. Then the process ends as it would have. On by default: before the first version is freed, handlers of SIGILL, SIGTRAP, SIGSEGV and SIGBUS
+ * are installed, which go on to those that were there before. Turned off before that, none are. */
+int runtime_report_stale_calls(bool report);
+
+/* What there was at an address of a version that is gone, in one line: which symbol of which version of which module, and when it was replaced and
+ * freed. For a program's own handlers of faults: the address is the instruction's for SIGILL and SIGTRAP (on x86-64 the byte before the program
+ * counter for SIGTRAP), and si_addr for SIGSEGV and SIGBUS. False, and an empty text, if no version is known that was there; also if `text` has no room for 8 bytes.
+ * What has no room is left out; 512 bytes are enough for most.
+ *
+ * May be called in signal handlers, in any state, and in a forked child. */
+bool runtime_explain_address(const void* address, char* text, size_t size);
 
 /* A line of the log. `target` is the part of the runtime that wrote it. Both strings are valid during the call.
  *

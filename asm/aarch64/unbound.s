@@ -1,4 +1,4 @@
-// Where the stub of an unbound slot goes, with the slot's number in w17. Reports and aborts.
+// Where the stub of an unbound slot goes, and a checked trampoline outside frames, with the slot's number in w17. Reports and aborts.
     .text
     .globl midflight_unbound
     .hidden midflight_unbound

@@ -24,5 +24,11 @@ pub(crate) const TRAP: u8 = if cfg!(target_arch = "x86_64") { 0xcc } else { 0 };
 /// address besides.
 pub(crate) const SLOT_CODE: usize = if cfg!(target_os = "macos") { 128 } else { 64 };
 
+/// Bytes for a trampoline that is checked.
+pub(crate) const CHECKED_CODE: usize = 128;
+
+/// In the number that a stub reports a slot by: it was called outside every frame, and not unbound.
+pub(crate) const OUTSIDE: u32 = 1 << 31;
+
 /// Half a slot's code.
 pub(crate) type Stub = [u8; SLOT_CODE / 2];

@@ -213,7 +213,11 @@ macro_rules! __define {
             $($argument: $type),*
         ) $(-> $return)? {
             static SLOT: $crate::Slot =
-                $crate::Slot::new(::core::stringify!($module), ::core::stringify!($function));
+                $crate::Slot::new(
+                    ::core::stringify!($module),
+                    ::core::stringify!($function),
+                    ::core::cfg!(debug_assertions),
+                );
             #[$crate::private::linkme::distributed_slice($crate::private::DECLARED)]
             #[linkme(crate = $crate::private::linkme)]
             static DECLARATION: &$crate::Slot = &SLOT;

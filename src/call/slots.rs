@@ -11,6 +11,7 @@ use crate::call::live::MAX_SLOTS;
 pub struct Slot {
     module: &'static str,
     symbol: &'static str,
+    debug: bool,
 }
 
 /// All that this program declares, gathered by the linker. The first slots are theirs, in this order.
@@ -21,8 +22,13 @@ pub static DECLARED: [&'static Slot];
 impl Slot {
     /// A declaration.
     #[doc(hidden)]
-    pub const fn new(module: &'static str, symbol: &'static str) -> Self {
-        Self { module: plain(module), symbol: plain(symbol) }
+    pub const fn new(module: &'static str, symbol: &'static str, debug: bool) -> Self {
+        Self { module: plain(module), symbol: plain(symbol), debug }
+    }
+
+    /// Whether the crate that declares it is a debug build.
+    pub(crate) fn is_of_debug_build(&self) -> bool {
+        self.debug
     }
 }
 

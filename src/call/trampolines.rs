@@ -4,16 +4,19 @@
 
 use midflight_image::{Protection, Region, Window};
 
-use crate::Error;
-use crate::arch::{self, SLOT_CODE, Stub};
+use crate::arch::{self, CHECKED_CODE, OUTSIDE, SLOT_CODE, Stub};
+use crate::call::live::LIVE;
 use crate::call::slots;
 use crate::code::{Block, CodeMemory, Shape};
 use crate::os::{barrier, thread};
+use crate::{Error, checks};
 
 /// Pages of slot code. They stay for the life of the process, as the addresses they give out do.
 pub(crate) struct Trampolines {
     pages: Vec<Block>,
     slots_per_page: u32,
+    /// Of trampolines that are checked, if any was asked for.
+    checked: Vec<Block>,
 }
 
 impl Trampolines {
@@ -22,7 +25,8 @@ impl Trampolines {
     /// If no trampoline could reach the threads' table words.
     pub(crate) fn new(memory: &CodeMemory) -> Result<Self, Error> {
         encode(0)?;
-        Ok(Self { pages: Vec::new(), slots_per_page: (memory.page_size() / SLOT_CODE) as u32 })
+        let slots_per_page = (memory.page_size() / SLOT_CODE) as u32;
+        Ok(Self { pages: Vec::new(), slots_per_page, checked: Vec::new() })
     }
 
     /// How many slots have code.
@@ -40,25 +44,32 @@ impl Trampolines {
     }
 
     fn write_page(&self, memory: &mut CodeMemory, first: u32) -> Result<Block, Error> {
-        let failed = |source| Error::CodeMemory { of: "the trampolines".into(), source };
-        let page_size = memory.page_size();
-        let whole = [Region { offset: 0, len: page_size as u64, protection: Protection::ReadExecute }];
-        let shape = Shape {
-            len: page_size,
-            align: page_size,
-            regions: &whole,
-            verbatim: &[],
-            window: Window::ANYWHERE,
-            guarded: false,
-        };
-        let mut draft = memory.draft(&shape).map_err(failed)?;
         let handler = unbound_handler();
-        for (slot, code) in (first..).zip(draft.bytes().chunks_exact_mut(SLOT_CODE)) {
-            let (trampoline, unbound) = code.split_at_mut(size_of::<Stub>());
-            trampoline.copy_from_slice(&encode(slot)?);
-            unbound.copy_from_slice(&arch::trampoline::encode_unbound(slot, handler));
+        page(memory, |code| {
+            for (slot, code) in (first..).zip(code.chunks_exact_mut(SLOT_CODE)) {
+                let (trampoline, unbound) = code.split_at_mut(size_of::<Stub>());
+                trampoline.copy_from_slice(&encode(slot)?);
+                unbound.copy_from_slice(&arch::trampoline::encode_unbound(slot, handler));
+            }
+            Ok(())
+        })
+    }
+
+    /// The slot's stable address for calls inside frames, which reports others ([`crate::checks`]). Cores must be synchronised before it runs.
+    pub(crate) fn checked(&mut self, memory: &mut CodeMemory, slot: u32) -> Result<usize, Error> {
+        let per_page = (memory.page_size() / CHECKED_CODE) as u32;
+        while self.checked.len() as u32 * per_page <= slot {
+            let first = self.checked.len() as u32 * per_page;
+            let page = page(memory, |code| {
+                for (slot, code) in (first..).zip(code.chunks_exact_mut(CHECKED_CODE)) {
+                    code.copy_from_slice(&encode_checked(slot)?);
+                }
+                Ok(())
+            })?;
+            self.checked.push(page);
         }
-        draft.seal().map_err(failed)
+        let page = &self.checked[(slot / per_page) as usize];
+        Ok(page.base() + (slot % per_page) as usize * CHECKED_CODE)
     }
 
     /// The slot's stable address: a function of the type of whatever the slot is bound to.
@@ -73,10 +84,35 @@ impl Trampolines {
     }
 }
 
+/// A page of code.
+fn page(memory: &mut CodeMemory, write: impl FnOnce(&mut [u8]) -> Result<(), Error>) -> Result<Block, Error> {
+    let failed = |source| Error::CodeMemory { of: "the trampolines".into(), source };
+    let page_size = memory.page_size();
+    let whole = [Region { offset: 0, len: page_size as u64, protection: Protection::ReadExecute }];
+    let shape = Shape {
+        len: page_size,
+        align: page_size,
+        regions: &whole,
+        verbatim: &[],
+        window: Window::ANYWHERE,
+        guarded: false,
+    };
+    let mut draft = memory.draft(&shape).map_err(failed)?;
+    write(draft.bytes())?;
+    draft.seal().map_err(failed)
+}
+
 /// The trampoline of a slot in this process.
 fn encode(slot: u32) -> Result<Stub, Error> {
     let offset = thread::table_offset();
     arch::trampoline::encode(slot, offset, !barrier::is_asymmetric())
+        .ok_or(Error::ThreadLocalOutOfReach { offset })
+}
+
+/// As above, checked.
+fn encode_checked(slot: u32) -> Result<[u8; CHECKED_CODE], Error> {
+    let (offset, live) = (thread::table_offset(), LIVE.as_ptr().addr() as u64);
+    arch::trampoline::encode_checked(slot, offset, live, unbound_handler(), !barrier::is_asymmetric())
         .ok_or(Error::ThreadLocalOutOfReach { offset })
 }
 
@@ -90,7 +126,12 @@ fn unbound_handler() -> u64 {
 
 /// Where a call to an unbound slot ends. There is no value to return to the caller and no code to run, so the process
 /// stops with the function's name.
+///
+/// A call outside every frame of what is only called inside ends here, too.
 pub(crate) extern "C" fn report_unbound(slot: u32) -> ! {
+    if slot & OUTSIDE != 0 {
+        checks::outside_frame(slot & !OUTSIDE);
+    }
     let name = slots::name(slot).unwrap_or_else(|| format!("slot {slot}"));
     eprintln!(
         "midflight: {name} was called, but no version of its module is loaded: load it before the frame that calls it"

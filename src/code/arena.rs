@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::ptr::NonNull;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use midflight_image::{Protection, Region, Verbatim, Window};
 
@@ -27,6 +28,18 @@ pub(crate) const MAX_BLOCK: usize = 1 << 39;
 /// regions, and every mapping that is taken away interrupts the readers.
 const IDLE_BYTES: usize = 4 << 20;
 const IDLE_BLOCKS: usize = 64;
+
+/// How many of the blocks of an arena that were freed last are not used again yet, so that who comes to one by an address that was kept
+/// meets traps for longer. Relaxed: a block more or less.
+static HELD_BACK: AtomicUsize = AtomicUsize::new(0);
+
+/// Of an arena, at most.
+const HELD_BACK_BYTES: usize = ARENA / 4;
+
+/// Has the pages of so many blocks held back from now on.
+pub(crate) fn hold_back(blocks: usize) {
+    HELD_BACK.store(blocks, Ordering::Relaxed);
+}
 
 /// What a block is to be.
 pub(crate) struct Shape<'r, 'v> {
@@ -87,6 +100,9 @@ struct Extents {
     /// Retired blocks, the latest last.
     idle: VecDeque<Idle>,
     idle_bytes: usize,
+    /// Retired blocks that are not to be used yet, the latest last.
+    held_back: VecDeque<Retired>,
+    held_back_bytes: usize,
     /// How many sealed blocks there are of each layout.
     sealed: HashMap<Box<[Region]>, usize>,
 }
@@ -96,6 +112,12 @@ struct Idle {
     offset: usize,
     fit: Fit,
     regions: Box<[Region]>,
+}
+
+/// A block that was freed: its pages are mapped, or else inaccessible.
+struct Retired {
+    idle: Idle,
+    mapped: bool,
 }
 
 // SAFETY: the base is an address range that the arena owns; which part of it a thread may touch is settled by
@@ -339,6 +361,21 @@ impl Arena {
         excess
     }
 
+    /// Holds a retired block back, and returns those that have been for long enough.
+    fn hold_back(&self, retired: Retired) -> Vec<Retired> {
+        let most = HELD_BACK.load(Ordering::Relaxed);
+        let mut extents = self.extents();
+        extents.held_back_bytes += retired.idle.fit.len;
+        extents.held_back.push_back(retired);
+        let mut over = Vec::new();
+        while extents.held_back.len() > most || extents.held_back_bytes > HELD_BACK_BYTES {
+            let oldest = extents.held_back.pop_front().expect("there are some");
+            extents.held_back_bytes -= oldest.idle.fit.len;
+            over.push(oldest);
+        }
+        over
+    }
+
     /// A block of this layout was sealed.
     fn sealed(&self, regions: &[Region]) {
         let sealed = &mut self.extents().sealed;
@@ -371,6 +408,22 @@ impl Drop for Arena {
     fn drop(&mut self) {
         // SAFETY: blocks hold the arena, so none is left. What could not be given back stays reserved, which harms no one.
         let _ = unsafe { memory::unreserve(self.base, self.len) };
+    }
+}
+
+/// The address space of an arena.
+pub(crate) struct Reservation(Weak<Arena>);
+
+impl Reservation {
+    /// Address space that nobody has.
+    #[cfg(test)]
+    pub(crate) fn of_nobody() -> Self {
+        Self(Weak::new())
+    }
+
+    /// Whether it is code memory's still. Async-signal-safe.
+    pub(crate) fn is_there(&self) -> bool {
+        self.0.strong_count() > 0
     }
 }
 
@@ -431,15 +484,23 @@ impl Place {
         let lowest = arena.first_fit(&arena.extents(), *fit).is_none_or(|(_, _, free)| free > *offset);
         let keep = fit.len <= IDLE_BYTES && !arena.is_shared() && forgotten && lowest;
         // SAFETY: the caller's promise.
-        if !keep || !unsafe { arena.pages.retire(self.span(), &regions) } {
-            // SAFETY: the caller's promise.
-            return unsafe { self.release() };
+        let mapped = keep && unsafe { arena.pages.retire(self.span(), &regions) };
+        // SAFETY: as above.
+        if !mapped && !unsafe { self.vacate() } {
+            return;
         }
-        let excess = arena.keep_idle(Idle { offset: *offset, fit: *fit, regions });
-        if let Some(Idle { offset, fit, .. }) = excess {
-            let place = Place { arena: arena.clone(), offset, fit, warm: false };
-            // SAFETY: idle, so in nobody's use, and off the list.
-            unsafe { place.release() };
+        for Retired { idle, mapped } in
+            arena.hold_back(Retired { idle: Idle { offset: *offset, fit: *fit, regions }, mapped })
+        {
+            if !mapped {
+                arena.put_back(idle.offset, idle.fit.len);
+                continue;
+            }
+            if let Some(Idle { offset, fit, .. }) = arena.keep_idle(idle) {
+                let place = Place { arena: arena.clone(), offset, fit, warm: false };
+                // SAFETY: idle, so in nobody's use, and off the list.
+                unsafe { place.release() };
+            }
         }
     }
 
@@ -448,12 +509,20 @@ impl Place {
     /// Nobody uses the pages any more.
     unsafe fn release(&self) {
         // SAFETY: the caller's promise.
-        let released = unsafe { self.arena.pages.release(self.span(), self.arena.is_shared()) };
-        // The kernel may refuse to split a mapping when the process has too many (ENOMEM). The pages then stay as they are and
-        // are never handed out again: memory is lost, and nothing else.
-        if released.is_ok() {
+        if unsafe { self.vacate() } {
             self.arena.put_back(self.offset, self.fit.len);
         }
+    }
+
+    /// Makes the pages inaccessible. The kernel may refuse to split a mapping when the process has too many (ENOMEM): false. The pages then stay as
+    /// they are and are never to be handed out again: memory is lost, and nothing else.
+    ///
+    /// # Safety
+    ///
+    /// Nobody uses the pages any more.
+    unsafe fn vacate(&self) -> bool {
+        // SAFETY: the caller's promise.
+        unsafe { self.arena.pages.release(self.span(), self.arena.is_shared()) }.is_ok()
     }
 }
 
@@ -544,6 +613,15 @@ impl Block {
 
     pub(crate) fn len(&self) -> usize {
         self.place.fit.len
+    }
+
+    pub(crate) fn regions(&self) -> &[Region] {
+        &self.regions
+    }
+
+    /// Whose address space it is in.
+    pub(crate) fn reservation(&self) -> Reservation {
+        Reservation(Arc::downgrade(&self.place.arena))
     }
 
     /// Its pages are not for another block: their protections may be changed, or what was read-only be written to, by whoever has it.

@@ -7,5 +7,5 @@
 mod arena;
 mod backing;
 
-pub(crate) use arena::{Block, CodeMemory, Draft, MAX_BLOCK, Shape};
+pub(crate) use arena::{Block, CodeMemory, Draft, MAX_BLOCK, Reservation, Shape, hold_back};
 pub use backing::Backing;

@@ -6,11 +6,11 @@ use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use midflight_image::{Protection, Region};
+
+use crate::lockless::Lockless;
 
 /// The versions there are, and how many have come and gone: who caches what was found compares the
 /// two. It is never changed: who adds or removes a version makes another list, most of whose chunks
@@ -26,68 +26,8 @@ struct List {
 /// How many versions a chunk has at most: so many are copied when one is added.
 const CHUNK: usize = 128;
 
-/// The list as it is now; null if there never was one. It is read without a lock: in signal
-/// handlers (`_dl_find_object` may be called there), and in a forked child, which has not got the
-/// thread that may have been changing it.
-static CURRENT: AtomicPtr<List> = AtomicPtr::new(ptr::null_mut());
-
-/// Who is reading, counted in the phase that it began in.
-static READERS: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
-static PHASE: AtomicUsize = AtomicUsize::new(0);
-
-/// The lists that somebody may still be reading.
-///
-/// One that was replaced is pending until nobody is counted in the other phase, which becomes the
-/// present one then: whoever reads it now is counted in the phase that was. When nobody is counted
-/// there any more it goes. Who begins later has loaded `CURRENT` after it was replaced. All of it
-/// is SeqCst: a reader counts himself and then loads the list, the writer replaces the list and
-/// then reads the count, and one of the two sees the other.
-#[expect(clippy::vec_box, reason = "readers have the lists' addresses")]
-struct Replaced {
-    pending: Vec<Box<List>>,
-    draining: Vec<Box<List>>,
-}
-
-static REPLACED: Mutex<Replaced> = Mutex::new(Replaced { pending: Vec::new(), draining: Vec::new() });
-
-/// Reads the list. Lock-free and async-signal-safe, if `read` is.
-fn with_list<T>(read: impl FnOnce(Option<&List>) -> T) -> T {
-    struct Counted(usize);
-    impl Drop for Counted {
-        fn drop(&mut self) {
-            READERS[self.0].fetch_sub(1, Ordering::SeqCst);
-        }
-    }
-    let phase = PHASE.load(Ordering::SeqCst);
-    READERS[phase].fetch_add(1, Ordering::SeqCst);
-    let _counted = Counted(phase);
-    let list = CURRENT.load(Ordering::SeqCst);
-    // SAFETY: null, or from Box::into_raw and not freed as long as this thread is counted.
-    read(unsafe { list.as_ref() })
-}
-
-/// Makes another list. One at a time.
-fn change(change: impl FnOnce(&mut List)) {
-    let mut replaced = REPLACED.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut list = with_list(|list| list.cloned()).unwrap_or_default();
-    change(&mut list);
-    let before = CURRENT.swap(Box::into_raw(Box::new(list)), Ordering::SeqCst);
-    if !before.is_null() {
-        // SAFETY: from Box::into_raw, and taken out once.
-        replaced.pending.push(unsafe { Box::from_raw(before) });
-    }
-    // Twice: where nobody reads, what was replaced goes at once.
-    for _ in 0..2 {
-        let phase = PHASE.load(Ordering::SeqCst);
-        if READERS[1 - phase].load(Ordering::SeqCst) != 0 {
-            break;
-        }
-        let Replaced { pending, draining } = &mut *replaced;
-        draining.clear();
-        std::mem::swap(pending, draining);
-        PHASE.store(1 - phase, Ordering::SeqCst);
-    }
-}
+/// The list as it is now.
+static LIST: Lockless<List> = Lockless::new();
 
 impl List {
     /// Which chunk has this address, or is the last before it.
@@ -246,7 +186,7 @@ impl Registered {
     pub(crate) fn new(object: Object) -> Self {
         let object = Arc::new(object);
         let mut number = 0;
-        change(|list| {
+        LIST.change(|list| {
             list.add(object.clone());
             number = list.added;
         });
@@ -256,21 +196,21 @@ impl Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        change(|list| list.remove(&self.object));
+        LIST.change(|list| list.remove(&self.object));
     }
 }
 
 /// The list as it is now. Nobody calls code of others while he is counted as a reader.
 pub(super) fn snapshot() -> (Vec<Arc<Object>>, u64, u64) {
-    with_list(|list| {
+    LIST.with(|list| {
         let Some(list) = list else { return (Vec::new(), 0, 0) };
         (list.chunks.iter().flat_map(|chunk| chunk.iter().cloned()).collect(), list.added, list.removed)
     })
 }
 
 /// What a reader notes of the version that an address is in. Async-signal-safe, if `note` is.
-pub(super) fn find<T>(address: u64, note: impl FnOnce(&Object) -> T) -> Option<T> {
-    with_list(|list| list?.find(address).map(note))
+pub(crate) fn find<T>(address: u64, note: impl FnOnce(&Object) -> T) -> Option<T> {
+    LIST.with(|list| list?.find(address).map(note))
 }
 
 #[cfg(test)]
@@ -314,41 +254,5 @@ mod tests {
             assert_eq!(found(place(n)), None);
             assert!(registered.iter().step_by(100).all(|(n, _)| found(place(*n)) == Some(place(*n))));
         }
-    }
-
-    /// Readers all the time, and lists that are replaced: none is freed that is read, and all are
-    /// that are not.
-    #[test]
-    fn lists_go_when_nobody_reads_them() {
-        let over = std::sync::atomic::AtomicBool::new(false);
-        let kept = Arc::new(object(FIRST * 2));
-        std::thread::scope(|scope| {
-            for _ in 0..3 {
-                scope.spawn(|| {
-                    while !over.load(Ordering::Relaxed) {
-                        if let Some(base) = found(FIRST * 2 + 8) {
-                            assert_eq!(base, FIRST * 2);
-                        }
-                    }
-                });
-            }
-            for _ in 0..2000 {
-                change(|list| list.add(kept.clone()));
-                change(|list| list.remove(&kept));
-            }
-            over.store(true, Ordering::Relaxed);
-        });
-        for _ in 0..2 {
-            change(|_| ());
-        }
-        assert_eq!(Arc::strong_count(&kept), 1);
-    }
-
-    /// A child has only the thread that forked, and a handler only what it interrupted: neither
-    /// waits for who was changing the list.
-    #[test]
-    fn whoever_changes_the_list_keeps_nobody_from_reading_it() {
-        let _registered = Registered::new(object(FIRST * 3));
-        change(|_| assert_eq!(found(FIRST * 3), Some(FIRST * 3)));
     }
 }

@@ -8,7 +8,7 @@ mod gdb;
 pub(crate) mod iterate;
 mod jitdump;
 #[cfg_attr(target_os = "macos", allow(dead_code, reason = "nobody asks on macOS yet"))]
-mod loaded;
+pub(crate) mod loaded;
 mod perf_map;
 
 use std::ffi::c_void;

@@ -3,6 +3,7 @@
 use midflight_image::{Export, ExportKind, ExportTables, Image, Protection};
 
 use crate::code::Block;
+use crate::fault::past::{self, Names};
 
 /// An exported symbol where it was loaded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,6 +35,17 @@ impl Exports {
         }
     }
 
+    /// The names of the exports, for when the block is gone. Few bytes of them are kept, or none.
+    pub(crate) fn outlive(self, block: &Block) -> Option<Outlived> {
+        let names = match &self {
+            Self::InPlace(tables) => block.read_only(tables.region())?.get(tables.names())?,
+            Self::Listed(_) => &[],
+        };
+        let names = (names.len() <= past::BYTES_OF_ONE).then(|| names.into())?;
+        let outlived = Outlived { exports: self, names, base: block.base() as u64 };
+        (outlived.bytes() <= past::BYTES_OF_ONE).then_some(outlived)
+    }
+
     /// `block` is what the image was linked into.
     pub(crate) fn get(&self, name: &str, block: &Block) -> Option<Exported> {
         match self {
@@ -48,8 +60,34 @@ impl Exports {
     }
 }
 
+/// The names of a version's exports, when it is gone.
+pub(crate) struct Outlived {
+    exports: Exports,
+    /// A copy of what they are found in.
+    names: Box<[u8]>,
+    base: u64,
+}
+
+impl past::Names for Outlived {
+    fn at(&self, address: u64) -> Option<(&[u8], u64)> {
+        match &self.exports {
+            Exports::InPlace(tables) => tables.at(&self.names, address.checked_sub(self.base)?),
+            Exports::Listed(list) => list.at(address),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        let listed = match &self.exports {
+            Exports::InPlace(_) => 0,
+            Exports::Listed(list) => list.bytes(),
+        };
+        listed + self.names.len()
+    }
+}
+
 /// Names and addresses, in three allocations whatever their number, and small ones. (A `HashMap<Box<str>, _>` took 150 of the
 /// 480 us of loading 1,000 exports.)
+#[derive(Default)]
 pub(crate) struct List {
     /// All names, one after the other.
     names: String,
@@ -63,6 +101,8 @@ struct Entry {
     end: u32,
     /// The next entry of the chain.
     next: u32,
+    /// 0 where nobody says; larger than 4 GiB nothing is.
+    size: u32,
     function: bool,
     address: usize,
 }
@@ -80,7 +120,7 @@ impl List {
             names.push_str(export.name);
             let next = std::mem::replace(&mut buckets[hash(export.name) & mask], index);
             // A file is far shorter than 4 GiB (MAX_BLOCK), and so are its names.
-            Entry { end: names.len() as u32, next, function, address }
+            Entry { end: names.len() as u32, next, size: export.size as u32, function, address }
         };
         // In place, an entry being smaller than an export: other memory of that size may be new, and costs a page fault for
         // every 4 KiB then (50 of 220 us for 2,000 exports).
@@ -99,6 +139,23 @@ impl List {
             at = entry.next;
         }
         None
+    }
+
+    fn at(&self, address: u64) -> Option<(&[u8], u64)> {
+        let distance = |entry: &Entry| {
+            let distance = address.checked_sub(entry.address as u64)?;
+            (entry.size == 0 || distance < entry.size.into()).then_some(distance)
+        };
+        let near = self.entries.iter().enumerate();
+        let near = near.filter_map(|(index, entry)| Some((distance(entry)?, index)));
+        let (distance, index) = near.min_by_key(|(distance, _)| *distance)?;
+        Some((self.name(index).as_bytes(), distance))
+    }
+
+    fn bytes(&self) -> usize {
+        self.names.capacity()
+            + self.entries.capacity() * size_of::<Entry>()
+            + self.buckets.capacity() * size_of::<u32>()
     }
 
     fn name(&self, index: usize) -> &str {

@@ -385,6 +385,7 @@ impl Linked<'_, '_> {
             initialised: AtomicBool::new(false),
             stays,
             origin: OnceLock::new(),
+            end: Mutex::default(),
             registration,
             tenant: self.tenant,
             block,

@@ -4,17 +4,20 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use midflight_image::Protection;
+use parking_lot::Mutex;
 
 use super::Origin;
-use super::exports::{Exported, Exports};
+use super::exports::{Exported, Exports, List};
 use super::hooks::Hooks;
 use super::stage::Code;
 use crate::arch::arithmetic;
 use crate::call::home::{Home, Key};
 use crate::code::Block;
 use crate::debug::Registration;
+use crate::fault::past::{self, End, Names, Past};
 use crate::host::Tenant;
 use crate::host::places::Id;
 use crate::os::library::Library;
@@ -49,6 +52,8 @@ pub(crate) struct Version {
     pub(super) needs: Box<[Box<str>]>,
     /// What later versions are compared with, if that was kept.
     pub(super) origin: OnceLock<Arc<Origin>>,
+    /// How it ended to be current.
+    pub(super) end: Mutex<Option<End>>,
     // Dropped in this order.
     pub(super) registration: Registration,
     pub(super) tenant: Tenant,
@@ -186,6 +191,11 @@ impl Version {
         self.tenant.set_home(home);
     }
 
+    /// Notes how it ended. None: it is current.
+    pub(crate) fn set_end(&self, end: Option<End>) {
+        *self.end.lock() = end;
+    }
+
     /// Where it belongs, if it is not current.
     pub(crate) fn home(&self) -> Option<Home> {
         self.tenant.home()
@@ -244,6 +254,26 @@ impl Version {
         // SAFETY: as above. A shared object's own destructors have done this already (crt's __do_global_dtors_aux) for what is
         // registered with its handle.
         unsafe { self.tenant.run_exits() };
+    }
+}
+
+/// What was where is known before the memory goes.
+impl Drop for Version {
+    fn drop(&mut self) {
+        crate::fault::prepare();
+        let exports = std::mem::replace(&mut self.exports, Exports::Listed(List::default()));
+        let names = exports.outlive(&self.block).map(|names| Box::new(names) as Box<dyn Names>);
+        past::note(Past {
+            module: self.name.clone(),
+            number: self.number,
+            path: std::mem::take(&mut self.path),
+            end: *self.end.get_mut(),
+            base: self.block.base(),
+            regions: self.block.regions().into(),
+            names,
+            reservation: self.block.reservation(),
+            freed: Instant::now(),
+        });
     }
 }
 

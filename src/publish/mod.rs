@@ -5,6 +5,7 @@
 mod candidates;
 mod compatibility;
 mod exporters;
+mod held;
 mod history;
 mod publication;
 mod quiescent;

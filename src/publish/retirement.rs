@@ -151,6 +151,13 @@ impl Retirement {
         DISPATCH.holders(&self.publisher).into_iter().map(holder).collect()
     }
 
+    /// The versions that were replaced and were current in a generation.
+    pub(super) fn kept_by(&self, generation: u64) -> impl Iterator<Item = String> + '_ {
+        let replaced =
+            self.replaced.iter().filter(move |replaced| replaced.generations.contains(&generation));
+        replaced.map(|Replaced { version, .. }| format!("{} version {}", version.name(), version.number()))
+    }
+
     /// The generations that are replaced and that somebody may be inside, ascending.
     pub(crate) fn held(&self) -> impl Iterator<Item = u64> + '_ {
         self.publisher.retired()

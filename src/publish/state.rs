@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::exporters::Exporters;
+use super::held::Held;
 use super::history::History;
 use super::publication::{ModuleVersion, Publication};
 use super::quiescent::Quiescence;
@@ -18,12 +19,13 @@ use crate::call::slots::SlotTable;
 use crate::call::trampolines::Trampolines;
 use crate::call::versions;
 use crate::code::{Backing, CodeMemory};
+use crate::fault::past::End;
 use crate::host;
 use crate::module::{Origin, Phases, Version};
 use crate::os::{barrier, memory};
 use crate::quiescence::Caller;
 use crate::statistics::Figures;
-use crate::{Config, Error};
+use crate::{Config, Error, checks};
 
 /// All that a publisher changes. One thread at a time has it.
 pub(crate) struct State {
@@ -40,6 +42,7 @@ pub(crate) struct State {
     pub(super) tables: Tables,
     history: History,
     pub(crate) retirement: Retirement,
+    held: Held,
     max_memory: Option<usize>,
 }
 
@@ -107,6 +110,7 @@ impl State {
             tables: Tables::default(),
             history: History::new(config.history),
             retirement: Retirement::default(),
+            held: Held::default(),
             max_memory: config.max_memory,
         };
         state.cover_slots(state.slots.len())?;
@@ -352,6 +356,7 @@ impl State {
             let replaced = module.current.take();
             if let Some(version) = version {
                 version.set_home(None);
+                version.set_end(None);
                 module.versions = module.versions.max(version.number());
                 self.bytes += version.bytes();
                 let since = self.retirement.restore(&version).unwrap_or(generation);
@@ -359,13 +364,22 @@ impl State {
             }
             if let Some(Current { version, since }) = &replaced {
                 self.bytes -= version.bytes();
+                let by = module.current.as_ref().map(|current| current.version.number());
+                version.set_end(Some(End { generation, at, by }));
                 self.retirement.replace(version.clone(), *since..=generation - 1);
             }
             before.push((name, replaced.map(|current| current.version)));
         }
         self.history.push(generation, &before);
+        self.held.replace(generation - 1, at);
+        self.look_for_held_frames(checks::longest_frame());
         self.follow_threads();
         Published { generation, at, publish, before }
+    }
+
+    /// Reports frames that have been held for so long, in checked mode.
+    pub(crate) fn look_for_held_frames(&mut self, longest: Duration) {
+        self.held.look(&self.retirement, longest);
     }
 
     /// The changes of a publication in the order in which the live table follows: nobody who calls through it meanwhile finds a slot
@@ -489,6 +503,7 @@ impl State {
 
     /// Frees the versions that no thread can be inside any more, and the retained ones if the caller vouches for those.
     pub(crate) fn collect(&mut self, with_retained: bool) -> Collected {
+        self.look_for_held_frames(checks::longest_frame());
         self.follow_threads();
         let ended = self.retirement.end_lingering();
         let mut dying = self.retirement.collect(|table| self.tables.keep(table));
@@ -601,7 +616,12 @@ impl State {
         if escapes {
             self.follow(vec![name]);
         }
-        Ok(self.trampolines.trampoline(slot))
+        if escapes || !checks::are_on() {
+            return Ok(self.trampolines.trampoline(slot));
+        }
+        let checked = self.trampolines.checked(&mut self.memory, slot)?;
+        synchronise_cores()?;
+        Ok(checked)
     }
 
     /// A new version of an escaped module may call modules that the old one did not.

@@ -9,6 +9,7 @@ use std::marker::PhantomData;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -18,7 +19,10 @@ use crate::load::{Loader, told_figures};
 use crate::os::{barrier, fork};
 use crate::publish::State;
 use crate::statistics::Recorder;
-use crate::{Collected, Config, Error, Holder, ModuleVersion, Quiescence, Statistics, quiescence};
+use crate::{
+    Checks, Collected, Config, Error, Holder, ModuleVersion, Quiescence, StaleCalls, Statistics, checks,
+    fault, quiescence,
+};
 use watching::Watches;
 pub use watching::print_outcome;
 
@@ -73,7 +77,9 @@ impl Runtime {
             return Ok(runtime);
         }
         let config = config.forced()?;
+        checks::start(&config)?;
         fork::watch();
+        fault::set_reported(config.stale_calls == StaleCalls::Reported);
         barrier::start(config.force_fences);
         let loader = Loader::new(Observers::new(&config)?);
         let state = State::new(&config)?;
@@ -118,6 +124,8 @@ impl Runtime {
 
     /// As [`symbol`](Self::symbol), with the caller's word that the address is called only by threads that are inside a frame. Old versions are
     /// then freed as those of modules are that never gave out an address.
+    ///
+    /// In [checked mode](Config::checks) the address is another one, and a call outside every frame ends the process with the function's name.
     ///
     /// # Errors
     ///
@@ -190,6 +198,16 @@ impl Runtime {
     /// If the module is not loaded.
     pub fn retain(&self, module: &str) -> Result<(), Error> {
         self.lock()?.retain(module)
+    }
+
+    /// Changes [`Config::checks`], unless the environment says what is checked. Addresses that were given out stay as they are.
+    pub fn set_checks(&self, checks: Checks) {
+        checks::set(checks);
+    }
+
+    /// Changes [`Config::stale_calls`]. A handler that was installed stays, and says nothing.
+    pub fn set_stale_calls(&self, calls: StaleCalls) {
+        fault::set_reported(calls == StaleCalls::Reported);
     }
 
     /// Frees the retained versions as well.
@@ -299,6 +317,7 @@ impl Runtime {
             state.collect_quiescent(caller)?;
             let names: Vec<String> = state.loaded_modules().into_iter().map(|module| module.name).collect();
             let unloaded = state.unload(names.iter().map(String::as_str));
+            state.look_for_held_frames(Duration::ZERO);
             state.collect_quiescent(caller)?;
             unloaded
         });

@@ -430,6 +430,13 @@ static void everything(void) {
         ROW_ANY(runtime_strerror, "each", OK, strncmp(runtime_strerror(code), "RUNTIME_", 8));
     }
     ROW_ANY(runtime_last_error, "any state", OK, runtime_last_error() == NULL);
+    char text[64];
+    for (unsigned i = 0; i < BAD_INPUTS; i++) {
+        ROW_ANY(runtime_explain_address, "bad address", OK, runtime_explain_address(bad_struct(i), text, sizeof text));
+    }
+    ROW_ANY(runtime_explain_address, "no room", OK, runtime_explain_address(good, text, 7) || runtime_explain_address(good, NULL, 0));
+    ROW_ANY(runtime_check_frames, "off", OK, (runtime_check_frames(false), 0));
+    ROW_AS(runtime_report_stale_calls, "on", OK, runtime_report_stale_calls(true));
 
     // Paths and names.
     for (unsigned i = 0; i < BAD_STRINGS; i++) {
@@ -445,6 +452,7 @@ static void everything(void) {
         ROW(hot_reload_symbol, "bad symbol", look_up(hot_reload_symbol, "abuse", name));
         ROW(hot_reload_frame_symbol, "bad module", look_up(hot_reload_frame_symbol, name, "abuse_version"));
         ROW(hot_reload_frame_symbol, "bad symbol", look_up(hot_reload_frame_symbol, "abuse", name));
+        ROW(hot_reload_retain, "bad module", hot_reload_retain(name));
         ROW(hot_reload_unload, "bad module", hot_reload_unload(name));
         ROW(hot_reload_rollback, "bad module", hot_reload_rollback(name));
         if (path != NULL) ROW_ANY(runtime_init, "bad log_file_path", INVALID, init_logging_to(path));
@@ -455,6 +463,7 @@ static void everything(void) {
         void* at = bad_struct(i);
         const char* one[] = {good};
         ROW_ANY(runtime_init, "bad config", INVALID, runtime_init(at));
+        ROW_ANY(runtime_init_debug, "bad config", INVALID, runtime_init_debug(at));
         ROW(hot_reload_module, "bad config", hot_reload_module(good, at));
         ROW(hot_reload_modules_atomic, "bad config", hot_reload_modules_atomic(one, 1, at));
         ROW(hot_reload_modules_atomic, "bad array", hot_reload_modules_atomic(at, 3, NULL));
@@ -465,6 +474,7 @@ static void everything(void) {
         // valgrind 3.19 does rt_sigprocmask(2) itself, writes to its mask unasked, and ends with a fault of its own.
         if (at == page_constant && getenv("UNDER_VALGRIND") != NULL) continue;
         ROW(runtime_get_status, "bad output", runtime_get_status(at));
+        ROW_ANY(runtime_explain_address, "bad text", OK, runtime_explain_address(good, at, 64));
         ROW(hot_reload_get_statistics, "bad output", hot_reload_get_statistics(at));
         ROW(hot_reload_check_compatibility, "bad output", hot_reload_check_compatibility(good, at));
         // An address has room where a structure has not.
@@ -568,6 +578,7 @@ static void everything(void) {
     ROW_AS(hot_reload_watch, "twice", OK, hot_reload_watch(good, NULL));
     ROW_AS(hot_reload_watch, "a file that is not there", OK, hot_reload_watch(missing, NULL));
     ROW_AS(hot_reload_watch, "bools of 0xff but dry_run", OK, WATCH_WITH(good, validate_before_reload, 0x00ffffff));
+    ROW_AS(hot_reload_retain, "not loaded", CODE(RUNTIME_ERROR_NOT_LOADED), hot_reload_retain("nowhere"));
     ROW_AS(hot_reload_unwatch, "good", OK, hot_reload_unwatch(good));
     ROW_AS(hot_reload_unwatch, "twice", CODE(RUNTIME_ERROR_NOT_WATCHED), hot_reload_unwatch(good));
     ROW_AS(hot_reload_unwatch, "never watched", CODE(RUNTIME_ERROR_NOT_WATCHED), hot_reload_unwatch(nowhere));

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 
-use midflight::{Config, ErrorKind, Runtime};
+use midflight::{Checks, Config, ErrorKind, Runtime};
 
 use crate::errors::{Failure, Outcome};
 use crate::log;
@@ -12,6 +12,8 @@ use crate::log;
 const STOPPED: usize = 0;
 const RUNNING: usize = 1;
 const STOPPING: usize = 2;
+/// As [`RUNNING`], in checked mode: a state of its own, so that frames that are not checked look for nothing else.
+const CHECKED: usize = 3;
 const STATE: usize = 3;
 /// One call under way.
 const CALL: usize = 4;
@@ -37,6 +39,16 @@ pub(crate) fn running() -> Option<&'static Runtime> {
         RUNNING => RUNTIME.get(),
         _ => None,
     }
+}
+
+/// The runtime, if it is running in checked mode.
+pub(crate) fn running_checked() -> Option<&'static Runtime> {
+    // Relaxed: see `running`.
+    RUNTIME.get().filter(|_| GATE.load(Ordering::Relaxed) & STATE == CHECKED)
+}
+
+fn is_running(gate: usize) -> bool {
+    matches!(gate & STATE, RUNNING | CHECKED)
 }
 
 pub(crate) fn is_stopped() -> bool {
@@ -89,11 +101,11 @@ impl Call {
         refuse_in_log()?;
         // Acquire: the partner is the Release in `open`; what init configured holds for this call.
         let entered = GATE.fetch_update(Ordering::Acquire, Ordering::Relaxed, |gate| {
-            (gate & STATE == RUNNING).then_some(gate + CALL)
+            is_running(gate).then_some(gate + CALL)
         });
         match (entered, RUNTIME.get()) {
             (Ok(_), Some(runtime)) => Ok(Self { runtime, _inside: Inside::new() }),
-            // RUNNING is set after it was started, and it stays.
+            // It runs after it was started, and it stays.
             (Ok(_), None) => unreachable!("a runtime that runs was started"),
             // A callback of a call that is waited for, or a destructor of what is unloaded.
             (Err(gate), _) if gate & STATE == STOPPING && DEPTH.get() != 0 => {
@@ -137,7 +149,10 @@ pub(crate) fn start() -> Outcome<&'static Runtime> {
     match RUNTIME.get() {
         Some(runtime) => Ok(runtime),
         None => {
-            let runtime = Runtime::start_with(Config::default())?;
+            let mut config = Config::default();
+            // `runtime_init` says, before there is an address to check.
+            config.checks = Checks::Off;
+            let runtime = Runtime::start_with(config)?;
             Ok(RUNTIME.get_or_init(|| runtime))
         }
     }
@@ -146,13 +161,14 @@ pub(crate) fn start() -> Outcome<&'static Runtime> {
 /// Lets calls in. Only one thread at a time opens or closes.
 pub(crate) fn open() {
     // Release: the partner is the Acquire in `Call::begin`.
-    let _ = GATE.fetch_update(Ordering::Release, Ordering::Relaxed, |gate| Some(gate & !STATE | RUNNING));
+    let state = if midflight::private::checks_are_on() { CHECKED } else { RUNNING };
+    let _ = GATE.fetch_update(Ordering::Release, Ordering::Relaxed, |gate| Some(gate & !STATE | state));
 }
 
 /// Lets nobody in any more, and waits until all are out.
 pub(crate) fn close() -> Outcome {
     let closed = GATE.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |gate| {
-        (gate & STATE == RUNNING).then_some(gate & !STATE | STOPPING)
+        is_running(gate).then_some(gate & !STATE | STOPPING)
     });
     closed.map_err(|_| not_running())?;
     let mut last = LAST.0.lock().unwrap_or_else(PoisonError::into_inner);

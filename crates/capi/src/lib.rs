@@ -16,7 +16,9 @@
 //!
 //! The comments of the headers are the documentation; here stands only what a maintainer needs besides.
 
+mod checked;
 mod errors;
+mod frames;
 mod gate;
 pub mod hot_reload;
 mod log;

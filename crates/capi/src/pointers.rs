@@ -124,6 +124,43 @@ pub(crate) fn c_string(text: impl Into<Vec<u8>>) -> CString {
     CString::new(text).expect("it has no zero")
 }
 
+/// A text that is written where C wants it, as much of it as has room. Async-signal-safe.
+pub(crate) struct Text {
+    at: *mut c_char,
+    /// Without the zero.
+    room: usize,
+    length: usize,
+}
+
+impl Text {
+    /// None if there is no room for 8 bytes.
+    pub(crate) fn new(at: *mut c_char, size: usize) -> Option<Self> {
+        const LEAST: usize = 8;
+        let size = size.min(isize::MAX as usize);
+        let has_room = !at.is_null() && size >= LEAST && is_accessible(at.addr(), size, Access::Write);
+        has_room.then(|| Self { at, room: size - 1, length: 0 })
+    }
+
+    pub(crate) fn end(self) {
+        // SAFETY: room was left for it.
+        unsafe { self.at.add(self.length).write(0) };
+    }
+}
+
+impl std::fmt::Write for Text {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        let mut end = text.len().min(self.room - self.length);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        let part = &text[..end];
+        // SAFETY: the caller's memory, which was looked at.
+        unsafe { self.at.add(self.length).cast::<u8>().copy_from(part.as_ptr(), part.len()) };
+        self.length += part.len();
+        if part.len() == text.len() { Ok(()) } else { Err(std::fmt::Error) }
+    }
+}
+
 /// Puts a text into a field of characters, as much of it as has room.
 pub(crate) fn fill<const N: usize>(text: &str) -> [c_char; N] {
     let mut field = [0; N];

@@ -1,20 +1,19 @@
 //! `runtime_core.h`: start, stop, state, frames, collection, the log's callback.
 
-use std::cell::Cell;
 use std::ffi::{c_char, c_int, c_void};
-use std::mem::offset_of;
-use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use midflight::{ErrorKind, Frame, ProcessUsage};
+use midflight::{ErrorKind, ProcessUsage, StaleCalls};
 
-use crate::errors::{COUNTS, Failure, Outcome, failed, guarded};
+use crate::checked;
+use crate::errors::{COUNTS, Failure, Outcome, guarded};
+pub use crate::frames::{runtime_frame_begin, runtime_frame_end, runtime_frame_join};
 use crate::gate::{self, Call, Inside};
 use crate::log::{self, Destination};
-use crate::pointers::{self, Output, Plain};
-use crate::runtime_types::{Bool, RuntimeFrame};
+use crate::pointers::{self, Output, Plain, Text};
+use crate::runtime_types::Bool;
 
 /// The most threads that may be asked for.
 pub(crate) const MOST_THREADS: u32 = 256;
@@ -114,6 +113,19 @@ pub unsafe extern "C" fn runtime_init(config: *const RuntimeConfig) -> c_int {
     guarded(|| init(config))
 }
 
+/// `runtime_init_debug()`.
+///
+/// # Safety
+///
+/// As for [`runtime_init`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn runtime_init_debug(config: *const RuntimeConfig) -> c_int {
+    guarded(|| {
+        checked::note_debug_build();
+        init(config)
+    })
+}
+
 fn init(config: *const RuntimeConfig) -> Outcome {
     gate::refuse_inside("runtime_init")?;
     let config = if config.is_null() { RuntimeConfig::default() } else { pointers::read(config, "config")? };
@@ -144,6 +156,7 @@ fn init(config: *const RuntimeConfig) -> Outcome {
     );
     log::set_destination(destination);
     config.warn();
+    runtime.set_checks(checked::wanted());
 
     let mut run = RUN.lock().unwrap_or_else(PoisonError::into_inner);
     match &mut *run {
@@ -295,179 +308,6 @@ fn percent(part: Duration, whole: Duration) -> u32 {
     }
 }
 
-/// What `runtime_frame_t` holds: the frame is there while the seal is whole.
-#[repr(C)]
-struct Sealed {
-    /// [`seal_of`] the frame's address, and the thread's number; 0 if it is not open. An atomic, because a thread that joins looks at
-    /// it.
-    seal: AtomicU64,
-    frame: Frame,
-}
-
-const _: () = assert!(
-    size_of::<Sealed>() == size_of::<RuntimeFrame>() && align_of::<Sealed>() == align_of::<RuntimeFrame>()
-);
-const _: () = assert!(offset_of!(Sealed, seal) == 0);
-
-thread_local! {
-    /// This thread's number, from 1: no other ever has it. 0 until it is asked for. No destructor: there to the thread's end.
-    static THREAD: Cell<u64> = const { Cell::new(0) };
-}
-static THREADS: AtomicU64 = AtomicU64::new(0);
-
-#[inline]
-fn thread() -> u64 {
-    match THREAD.get() {
-        0 => number_thread(),
-        number => number,
-    }
-}
-
-#[cold]
-#[inline(never)]
-fn number_thread() -> u64 {
-    // Relaxed: only that numbers differ counts. Who knows of a thread's frame has its number from the frame's seal, and then sees
-    // here that it was given out: coherence of one variable, and the seal's Acquire.
-    let number = THREADS.fetch_add(1, Ordering::Relaxed) + 1;
-    THREAD.set(number);
-    number
-}
-
-/// What a frame's seal is with thread 0. Multiplied, so that frames at neighbouring addresses differ in all bits: a copy's seal is not one
-/// of another thread's.
-#[inline]
-fn seal_of(frame: *const Sealed) -> u64 {
-    (frame.addr() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x6d69_6466_6c69_6768
-}
-
-// Out of line, so that frames that begin and end as they should have few registers to save.
-#[cold]
-#[inline(never)]
-fn no_runtime() -> c_int {
-    failed(gate::not_running())
-}
-
-#[cold]
-#[inline(never)]
-fn bad_frame(frame: *const RuntimeFrame) -> c_int {
-    let what = if frame.is_null() { "NULL" } else { "not aligned to 8 bytes" };
-    failed(Failure::argument(format!("frame is {what}")))
-}
-
-#[cold]
-#[inline(never)]
-fn wrong_frame(message: &str) -> c_int {
-    failed(Failure::new(ErrorKind::WrongFrame, message))
-}
-
-#[inline]
-fn is_place(frame: *const RuntimeFrame) -> bool {
-    !frame.is_null() && frame.is_aligned()
-}
-
-/// Puts a frame of this thread where C wants it.
-///
-/// A [`Frame`] may not be sent: here it lies in memory that other threads reach. But it is moved out again (and so ended) only by
-/// [`runtime_frame_end`] on a thread whose number is in the seal, which is this one; [`runtime_frame_join`] only looks at it; and
-/// nobody can copy it, because a seal is that of one address.
-///
-/// # Safety
-///
-/// `to` is a place for a frame, and the caller's.
-#[inline]
-unsafe fn seal(to: *mut RuntimeFrame, frame: Frame) {
-    let to = to.cast::<Sealed>();
-    let seal = seal_of(to).wrapping_add(thread());
-    // SAFETY: as large as the place, and aligned as it is.
-    unsafe {
-        (&raw mut (*to).frame).write(frame);
-        // Release: the partner is the Acquire in `runtime_frame_join`, which then finds the frame.
-        (*to).seal.store(seal, Ordering::Release);
-    }
-}
-
-/// `runtime_frame_begin()`.
-///
-/// # Safety
-///
-/// `frame` is a `runtime_frame_t` that is not open.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn runtime_frame_begin(frame: *mut RuntimeFrame) -> c_int {
-    if !is_place(frame) {
-        return bad_frame(frame);
-    }
-    let Some(runtime) = gate::running() else { return no_runtime() };
-    // SAFETY: a place for a frame.
-    unsafe { seal(frame, runtime.frame()) };
-    0
-}
-
-/// `runtime_frame_join()`.
-///
-/// # Safety
-///
-/// `frame` is a `runtime_frame_t` that is not open; `other` is one, which stays open until this returns if it is.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn runtime_frame_join(frame: *mut RuntimeFrame, other: *const RuntimeFrame) -> c_int {
-    if !is_place(frame) {
-        return bad_frame(frame);
-    }
-    if !is_place(other) {
-        return bad_frame(other);
-    }
-    if gate::running().is_none() {
-        return no_runtime();
-    }
-    let other = other.cast::<Sealed>();
-    // SAFETY: the caller's word that it is one. Acquire: the partner is the Release in `seal`.
-    let seal = unsafe { (*other).seal.load(Ordering::Acquire) };
-    let opener = seal.wrapping_sub(seal_of(other));
-    // Relaxed: see `number_thread`.
-    if !(1..=THREADS.load(Ordering::Relaxed)).contains(&opener) {
-        return wrong_frame(
-            "the frame to join is not open: its runtime_frame_begin() failed, it has ended, or it is a copy of a frame",
-        );
-    }
-    // SAFETY: it is open, and stays so until this returned (the caller's word, the header's demand): its opener keeps the generation until
-    // then, so that it can be counted as shared. Nothing writes the frame meanwhile.
-    let shared = unsafe { (*other).frame.share() };
-    match shared.join() {
-        Ok(joined) => {
-            // SAFETY: a place for a frame.
-            unsafe { self::seal(frame, joined) };
-            0
-        }
-        Err(elsewhere) => wrong_frame(&elsewhere.to_string()),
-    }
-}
-
-/// `runtime_frame_end()`.
-///
-/// # Safety
-///
-/// `frame` is a `runtime_frame_t`.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn runtime_frame_end(frame: *mut RuntimeFrame) -> c_int {
-    if !is_place(frame) {
-        return bad_frame(frame);
-    }
-    let sealed = frame.cast::<Sealed>();
-    // Relaxed: only what this thread wrote there itself is taken for a seal.
-    // SAFETY: the caller's word that it is one.
-    let seal = unsafe { (*sealed).seal.load(Ordering::Relaxed) };
-    if seal != seal_of(sealed).wrapping_add(thread()) {
-        return wrong_frame(
-            "the frame is not open, or another thread's: end it once, where and on the thread that runtime_frame_begin() opened it",
-        );
-    }
-    // SAFETY: this thread sealed a frame at this address and has not ended it.
-    unsafe {
-        (*sealed).seal.store(0, Ordering::Relaxed);
-        ptr::drop_in_place(&raw mut (*sealed).frame);
-    }
-    0
-}
-
 /// `runtime_gc_collect()`.
 #[unsafe(no_mangle)]
 pub extern "C" fn runtime_gc_collect() -> c_int {
@@ -479,6 +319,40 @@ pub extern "C" fn runtime_gc_collect() -> c_int {
         call.runtime.collect_quiescent()?;
         Ok(())
     })
+}
+
+/// `runtime_check_frames()`.
+#[unsafe(no_mangle)]
+pub extern "C" fn runtime_check_frames(check: Bool) {
+    checked::ask(check.get());
+}
+
+/// `runtime_report_stale_calls()`.
+#[unsafe(no_mangle)]
+pub extern "C" fn runtime_report_stale_calls(report: Bool) -> c_int {
+    guarded(|| {
+        let calls = if report.get() { StaleCalls::Reported } else { StaleCalls::Unreported };
+        Call::begin()?.runtime.set_stale_calls(calls);
+        Ok(())
+    })
+}
+
+/// `runtime_explain_address()`. Async-signal-safe.
+///
+/// # Safety
+///
+/// `text` is memory of the caller's of that size, or none at all.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn runtime_explain_address(
+    address: *const c_void,
+    text: *mut c_char,
+    size: usize,
+) -> Bool {
+    let Some(mut text) = Text::new(text, size) else { return false.into() };
+    // What has no room is left out.
+    let known = midflight::explain_address(address.cast(), &mut text);
+    text.end();
+    known.unwrap_or(true).into()
 }
 
 /// `runtime_set_log_callback()`.
@@ -510,20 +384,5 @@ mod tests {
         assert_eq!(percent(ms(20), ms(10)), 200);
         assert_eq!(percent(ms(20), ms(0)), 0);
         assert_eq!(percent(Duration::MAX, Duration::from_nanos(1)), u32::MAX);
-    }
-
-    #[test]
-    fn seals_of_neighbours_differ_in_more_than_a_threads_number() {
-        for distance in [8_usize, 16, 32, 40, 64, 4096, 1 << 20, 1 << 32] {
-            let at = 0x7fff_1234_5678_usize;
-            let seal = seal_of(ptr::without_provenance(at));
-            let opener = (seal + 1).wrapping_sub(seal_of(ptr::without_provenance(at + distance)));
-            assert!(opener > 1 << 32, "{distance}");
-        }
-        assert_ne!(seal_of(ptr::without_provenance(at_zero())), 0);
-    }
-
-    fn at_zero() -> usize {
-        0
     }
 }

@@ -42,6 +42,7 @@ fn strings_that_are_none() {
                 hot_reload_symbol(good, string, &mut address),
                 hot_reload_frame_symbol(string, good, &mut address),
                 hot_reload_frame_symbol(good, string, &mut address),
+                hot_reload_retain(string),
                 hot_reload_unload(string),
                 hot_reload_rollback(string),
                 hot_reload_watch(string, &config),

@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -276,6 +277,230 @@ fn a_watch_without_callbacks_says_on_stderr_what_happens() {
         );
         assert_eq!(said.contains("watched.so was not loaded: "), failure, "{how}: {said}");
         assert_eq!(said.lines().count(), usize::from(new_version) + usize::from(failure), "{how}: {said}");
+    }
+}
+
+/// Keeps the address that a module gives, over a reload, and calls it.
+const KEEPING: &str = r#"
+#include "runtime_api.h"
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static void* had;
+
+static void on_fault(int number) {
+    char text[512];
+    (void)number;
+    if (runtime_explain_address(had, text, sizeof text) && write(2, text, strlen(text)) > 0) _exit(7);
+    _exit(8);
+}
+
+int main(int argc, char** argv) {
+    void* address;
+    void* (*gives)(void);
+    int (*kept)(void);
+    runtime_frame_t frame;
+    if (argc != 4 || runtime_report_stale_calls(true) != RUNTIME_ERROR_NOT_INITIALIZED) return 1;
+    if (runtime_init(NULL) || hot_reload_module(argv[2], NULL) || hot_reload_frame_symbol("gives", "gives", &address)) return 2;
+    if (!strcmp(argv[1], "silent") && runtime_report_stale_calls(false)) return 3;
+    if (!strcmp(argv[1], "retained") && hot_reload_retain("gives")) return 4;
+    memcpy(&gives, &address, sizeof gives);
+    runtime_frame_begin(&frame);
+    had = gives();
+    runtime_frame_end(&frame);
+    if (hot_reload_module(argv[3], NULL) || runtime_gc_collect()) return 5;
+    if (!strcmp(argv[1], "asks")) {
+        static const int faults[] = {SIGILL, SIGTRAP, SIGSEGV, SIGBUS};
+        for (unsigned i = 0; i < 4; i++) signal(faults[i], on_fault);
+    }
+    memcpy(&kept, &had, sizeof kept);
+    return 10 + kept();
+}
+"#;
+
+#[test]
+fn an_address_that_is_kept_over_a_reload() {
+    let session = stopped("program-keeping");
+    let program = compile_of(KEEPING, &session, "keeping.c", &["-std=gnu11"], &[&library("a")]);
+    let source = |n| format!("int kept(void) {{ return {n}; }} void *gives(void) {{ return (void *)kept; }}");
+    let versions = [1, 2].map(|n| session.module("gives", n, &source(n)));
+    let run = |how| {
+        let result = command(&program).arg(how).args(&versions).output().unwrap();
+        (result.status, String::from_utf8_lossy(&result.stderr).into_owned())
+    };
+    let what = "code of `kept` (+0x0) in gives version 1 (";
+    let faults = [libc::SIGILL, libc::SIGTRAP, libc::SIGSEGV, libc::SIGBUS].map(Some);
+
+    let (status, told) = run("reported");
+    assert!(faults.contains(&status.signal()), "{status:?}: {told}");
+    assert!(told.starts_with("midflight: stale call by thread ") && told.contains(what), "{told}");
+    assert!(told.contains("hot_reload_symbol()") && told.contains("hot_reload_retain()"), "{told}");
+
+    let (status, told) = run("silent");
+    assert!(faults.contains(&status.signal()) && !told.contains("midflight: "), "{status:?}: {told}");
+
+    let (status, told) = run("asks");
+    assert_eq!(status.code(), Some(7), "{told}");
+    assert!(told.starts_with("0x") && told.contains(what), "{told}");
+
+    let (status, told) = run("retained");
+    assert_eq!((status.code(), &*told), (Some(11), ""));
+}
+
+/// What frames are not for, each by its name.
+const CARELESS: &str = r#"
+#include "runtime_api.h"
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+static int (*value)(void);
+static runtime_frame_t frames[100];
+static int code;
+
+static void* calls(void* unused) { value(); return unused; }
+static void* ends(void* frame) { code = runtime_frame_end(frame); return frame; }
+static void* joins(void* frame) {
+    runtime_frame_t mine;
+    code = runtime_frame_join(&mine, frame);
+    if (!code && value() == 41) code = runtime_frame_end(&mine);
+    return NULL;
+}
+static void on(void* (*run)(void*), void* what) {
+    pthread_t thread;
+    pthread_create(&thread, NULL, run, what);
+    pthread_join(thread, NULL);
+}
+
+static void logs(log_level_t level, const char* target, const char* message, void* unused) {
+    (void)unused;
+    if (level == LOG_LEVEL_WARN) printf("%s: %s\n", target, message);
+}
+
+int main(int argc, char** argv) {
+    void* address;
+    if (argc != 4) return 1;
+    if (strstr(argv[1], "logged")) runtime_set_log_callback(logs, LOG_LEVEL_WARN, NULL);
+    if (strstr(argv[1], "asked")) runtime_check_frames(strstr(argv[1], "not") == NULL);
+    if (runtime_init(&(runtime_config_t){.hot_reload_threads = 1, .log_level = LOG_LEVEL_DEFAULT})) return 2;
+    if (hot_reload_module(argv[2], NULL) || hot_reload_frame_symbol("answer", "value", &address)) return 2;
+    memcpy(&value, &address, sizeof value);
+    if (strstr(argv[1], "outside")) on(calls, NULL);
+    if (runtime_frame_begin(&frames[0]) || value() != 41) return 3;
+    if (strstr(argv[1], "join")) { on(joins, &frames[0]); return code; }
+    if (strstr(argv[1], "thread")) { on(ends, &frames[0]); return code == RUNTIME_ERROR_WRONG_FRAME && !runtime_frame_end(&frames[0]) ? 0 : 4; }
+    if (strstr(argv[1], "twice")) {
+        if (runtime_frame_begin(&frames[0]) != RUNTIME_ERROR_WRONG_FRAME || !strstr(runtime_last_error(), "is open")) return 5;
+        return runtime_frame_end(&frames[0]) || runtime_frame_begin(&frames[0]) || runtime_frame_end(&frames[0]);
+    }
+    if (strstr(argv[1], "overwritten")) {
+        memset(&frames[0], 0, sizeof frames[0]);
+        return runtime_frame_begin(&frames[0]) || runtime_frame_end(&frames[0]);
+    }
+    if (strstr(argv[1], "deep")) {
+        for (int i = 1; i < 100; i++) if (runtime_frame_begin(&frames[i])) return 6;
+        return 0;
+    }
+    if (strstr(argv[1], "forgotten")) {
+        if (hot_reload_module(argv[3], NULL) || value() != 41) return 7;
+        return runtime_shutdown();
+    }
+    return runtime_frame_end(&frames[0]) || runtime_shutdown();
+}
+"#;
+
+#[test]
+fn careless_use_of_frames_is_reported_in_checked_mode() {
+    let session = stopped("program-careless");
+    let versions = [41, 42].map(|n| session.module("answer", n, &returns(n as i32)));
+    let program = |name: &str, arguments: &[&str]| {
+        compile_of(CARELESS, &session, name, &[&["-std=gnu11"], arguments].concat(), &[&library("a")])
+    };
+    let [debug, optimised, released] = [
+        program("debug.c", &["-O0"]),
+        program("optimised.c", &["-O1"]),
+        program("released.c", &["-O0", "-DNDEBUG"]),
+    ];
+    let run = |program: &Path, how: &str, checks: &str| {
+        let mut command = command(program);
+        command.env("MIDFLIGHT_CHECKS", checks).arg(how).args(&versions);
+        let result = command.output().unwrap();
+        (result.status, String::from_utf8_lossy(&result.stderr).into_owned())
+    };
+    let reports: [(&str, &[&str]); 7] = [
+        ("nothing", &[]),
+        ("join", &[]),
+        ("thread", &["` was to end a frame that thread ", "` has open"]),
+        ("twice", &["a frame was begun that is open: thread ", " s ago and has not ended it"]),
+        ("overwritten", &["was not ended before its memory was used again"]),
+        ("deep", &["and has 64 frames open, one in another"]),
+        ("forgotten", &["is inside a frame of generation 2, which was replaced 0.", "answer version 1"]),
+    ];
+    for (how, expected) in reports {
+        let (status, told) = run(&debug, how, "");
+        assert_eq!(status.code(), Some(0), "{how}: {told}");
+        assert!(expected.iter().all(|part| told.contains(part)), "{how}: {told}");
+        assert_eq!(told.lines().count(), usize::from(!expected.is_empty()), "{how}: {told}");
+    }
+    let (status, told) = run(&debug, "outside", "");
+    assert_eq!(status.signal(), Some(libc::SIGABRT), "{told}");
+    assert!(
+        told.contains("`value` of `answer` was called outside a frame (hot_reload_frame_symbol), by thread "),
+        "{told}"
+    );
+
+    for (program, how, checks, checked) in [
+        (&optimised, "outside", "", false),
+        (&released, "outside", "", false),
+        (&debug, "outside, not asked for", "", false),
+        (&debug, "outside", "off", false),
+        (&optimised, "outside, asked for", "", true),
+        (&released, "outside", "on", true),
+        (&debug, "outside, not asked for", "on", true),
+    ] {
+        let (status, told) = run(program, how, checks);
+        let expected = (Some(0), None, false);
+        let expected = if checked { (None, Some(libc::SIGABRT), true) } else { expected };
+        assert_eq!(
+            (status.code(), status.signal(), told.contains("outside a frame")),
+            expected,
+            "{how} {checks}: {told}"
+        );
+    }
+    // With longest-frame, the second begin is a look.
+    let (status, told) = run(&debug, "deep", "longest-frame=0");
+    assert!(status.success() && told.contains("and has 2 frames open, one in another"), "{told}");
+    let result = command(&debug).arg("thread, logged").args(&versions).output().unwrap();
+    let (said, told) = (String::from_utf8_lossy(&result.stdout), String::from_utf8_lossy(&result.stderr));
+    assert!(
+        said.starts_with("midflight::checks: thread ") && said.contains("` was to end a frame that"),
+        "{said}{told}"
+    );
+    assert!(result.status.success() && told.is_empty(), "{told}");
+    let (status, told) = run(&optimised, "twice", "");
+    assert_eq!((status.code(), &*told), (Some(5), ""));
+}
+
+/// By name, by its global name, by its address, and by the header for C++.
+#[test]
+fn cpp_starts_a_debug_build_in_every_form() {
+    let session = stopped("program-forms");
+    let program = r#"
+#include "midflight.hpp"
+int main() {
+    int (*const start)(const runtime_config_t*) = &::runtime_init;
+    if (::runtime_init(nullptr) || runtime_init(nullptr) || start(nullptr)) return 1;
+    midflight::runtime runtime;
+    return start == CALLED ? 0 : 2;
+}
+"#;
+    for (optimisation, called) in [("-O0", "runtime_init_debug"), ("-O2", "runtime_init")] {
+        let called = format!("-DCALLED={called}");
+        let arguments = ["-std=c++17", optimisation, &called];
+        let program = compile_of(program, &session, "forms.cpp", &arguments, &[&library("a")]);
+        assert_eq!(command(&program).status().unwrap().code(), Some(0), "{optimisation}");
     }
 }
 

@@ -8,7 +8,7 @@
 #[cfg_attr(not(target_os = "macos"), allow(dead_code, reason = "macOS's; encoded and tested everywhere"))]
 pub(crate) mod apple;
 
-use crate::arch::Stub;
+use crate::arch::{CHECKED_CODE, OUTSIDE, Stub};
 
 const BTI_C: u32 = 0xd503_245f;
 const MRS_X16_TPIDR_EL0: u32 = 0xd53b_d050;
@@ -73,6 +73,78 @@ fn encode_static(slot: u32, table_offset: i64, synchronise: bool) -> Option<Stub
     }
     code.push(BR_X16);
     Some(code.finish())
+}
+
+/// As [`encode`], of a trampoline that goes to `handler` instead where the thread's table is the live one: outside every frame.
+pub(crate) fn encode_checked(
+    slot: u32,
+    table_offset: i64,
+    live: u64,
+    handler: u64,
+    synchronise: bool,
+) -> Option<[u8; CHECKED_CODE]> {
+    #[cfg(target_os = "macos")]
+    let table = apple::load_table(table_offset)?;
+    #[cfg(not(target_os = "macos"))]
+    let table = load_table(table_offset)?;
+    checked(table, slot, live, handler, synchronise)
+}
+
+/// The instructions that load the table word, where it is in static TLS.
+fn load_table(table_offset: i64) -> Option<Vec<u32>> {
+    let offset = u32::try_from(table_offset).ok().filter(|o| o % 8 == 0 && *o < 1 << 24)?;
+    let mut words = vec![BTI_C, MRS_X16_TPIDR_EL0];
+    words.extend(load_x16(offset));
+    Some(words)
+}
+
+/// `ldr x16, [x16, #offset]`, offset a multiple of 8 below 2^24.
+fn load_x16(offset: u32) -> Vec<u32> {
+    match offset {
+        0..0x8000 => vec![ldr_x16_x16(offset)],
+        _ => vec![add_x16_x16(offset), ldr_x16_x16(offset & 0xfff)],
+    }
+}
+
+/// `words` loads the table word. One of null, where that can be, stands for the live table.
+fn checked(
+    mut words: Vec<u32>,
+    slot: u32,
+    live: u64,
+    handler: u64,
+    synchronise: bool,
+) -> Option<[u8; CHECKED_CODE]> {
+    /// In words.
+    const LITERALS: usize = CHECKED_CODE / 4 - 4;
+    const CMP_X16_X17: u32 = 0xeb11_021f;
+    // `cbz x16`, `b.eq`, `ldr x17` and `ldr x16`, with the distance in words to be added.
+    let [to_null, to_live, load_x17, load_literal] = [0xb400_0010, 0x5400_0000, 0x5800_0011, 0x5800_0010];
+    let at = |instruction: u32, from: usize, to: usize| instruction | ((to - from) as u32) << 5;
+    let entry = slot.checked_mul(8).filter(|entry| *entry < 1 << 24)?;
+    let branches = words.len()..words.len() + 4;
+    words.extend([0; 4]);
+    words.extend(load_x16(entry));
+    if synchronise {
+        words.extend([CBZ_X16_NEXT, ISB]);
+    }
+    words.push(BR_X16);
+    let outside = words.len();
+    words.extend(mov_w17(slot | OUTSIDE));
+    words.push(at(load_literal, words.len(), LITERALS + 2));
+    words.push(BR_X16);
+    let start = branches.start;
+    words[start] = at(to_null, start, outside);
+    words[start + 1] = at(load_x17, start + 1, LITERALS);
+    words[start + 2] = CMP_X16_X17;
+    words[start + 3] = at(to_live, start + 3, outside);
+
+    let mut code = [0; CHECKED_CODE];
+    for (place, word) in code.chunks_exact_mut(4).zip(words) {
+        place.copy_from_slice(&word.to_le_bytes());
+    }
+    code[LITERALS * 4..][..8].copy_from_slice(&live.to_le_bytes());
+    code[LITERALS * 4 + 8..].copy_from_slice(&handler.to_le_bytes());
+    Some(code)
 }
 
 /// What an unbound slot's entry points at: hands the slot's number in w17 to `handler`.
@@ -159,6 +231,56 @@ mod tests {
             0xd61f_0200, // br  x16
         ];
         assert_eq!(words(encode_static(0x1_0001, 16, true).unwrap()), synchronising);
+    }
+
+    /// As above, with the literals' labels at 112 and 120.
+    #[test]
+    fn checked_trampolines_are_what_the_assembler_writes() {
+        let code = |slot, synchronise| {
+            checked(load_table(16).unwrap(), slot, 0x1122_3344_5566_7788, 0x99, synchronise).unwrap()
+        };
+        let words = |code: [u8; CHECKED_CODE]| {
+            code.chunks_exact(4).map(|w| u32::from_le_bytes(w.try_into().unwrap())).collect::<Vec<_>>()
+        };
+        let near = [
+            0xd503_245f, // bti c
+            0xd53b_d050, // mrs x16, tpidr_el0
+            0xf940_0a10, // ldr x16, [x16, #16]
+            0xb400_00d0, // cbz x16, outside
+            0x5800_0311, // ldr x17, live
+            0xeb11_021f, // cmp x16, x17
+            0x5400_0060, // b.eq outside
+            0xf940_0e10, // ldr x16, [x16, #24]
+            0xd61f_0200, // br x16
+            0x5280_0071, // outside: mov w17, #3
+            0x72b0_0011, // movk w17, #0x8000, lsl #16
+            0x5800_0270, // ldr x16, handler
+            0xd61f_0200, // br x16
+            0,
+        ];
+        assert_eq!(words(code(3, false))[..14], near);
+        let far = [
+            0xd503_245f, // bti c
+            0xd53b_d050, // mrs x16, tpidr_el0
+            0xf940_0a10, // ldr x16, [x16, #16]
+            0xb400_0130, // cbz x16, outside
+            0x5800_0311, // ldr x17, live
+            0xeb11_021f, // cmp x16, x17
+            0x5400_00c0, // b.eq outside
+            0x9142_0210, // add x16, x16, #128, lsl #12
+            0xf940_0610, // ldr x16, [x16, #8]
+            0xb400_0030, // cbz x16, . + 4
+            0xd503_3fdf, // isb
+            0xd61f_0200, // br x16
+            0x5280_0031, // outside: mov w17, #1
+            0x72b0_0031, // movk w17, #0x8001, lsl #16
+            0x5800_0210, // ldr x16, handler
+            0xd61f_0200, // br x16
+            0,
+        ];
+        assert_eq!(words(code(0x1_0001, true))[..17], far);
+        assert_eq!(words(code(3, false))[28..], [0x5566_7788, 0x1122_3344, 0x99, 0]);
+        assert_eq!(load_table(-8), None);
     }
 
     #[test]

@@ -4,6 +4,7 @@ pub(crate) mod arguments;
 pub(crate) mod barrier;
 pub(crate) mod changes;
 pub(crate) mod exit;
+pub(crate) mod fault;
 mod gaps;
 pub(crate) mod lease;
 pub(crate) mod memory;

@@ -1,5 +1,6 @@
 //! What Linux and macOS share.
 
+pub(crate) mod fault;
 pub(crate) mod fork;
 pub(crate) mod gaps;
 pub(crate) mod held;

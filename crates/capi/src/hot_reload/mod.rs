@@ -269,6 +269,19 @@ pub unsafe extern "C" fn hot_reload_frame_symbol(
     look_up([module, symbol], address, Runtime::frame_symbol)
 }
 
+/// `hot_reload_retain()`.
+///
+/// # Safety
+///
+/// The argument is what the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn hot_reload_retain(module: *const c_char) -> c_int {
+    guarded(|| {
+        let call = Call::begin()?;
+        Ok(call.runtime.retain(&pointers::name(module, "module")?)?)
+    })
+}
+
 /// `hot_reload_unload()`.
 ///
 /// # Safety

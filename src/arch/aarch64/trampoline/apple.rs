@@ -16,9 +16,8 @@ const AND_X16_MINUS_8: u32 = 0x927d_f210;
 ///
 /// None if the word or the slot is out of reach: 32 KiB and 16 MiB are addressed, and there are 768 keys.
 pub(crate) fn encode(slot: u32, key_offset: i64, live: u64, synchronise: bool) -> Option<[u8; LEN]> {
-    let offset = u32::try_from(key_offset).ok().filter(|o| o % 8 == 0 && *o < 1 << 15)?;
+    let mut words = load_table(key_offset)?;
     let entry = slot.checked_mul(8).filter(|entry| *entry < 1 << 24)?;
-    let mut words = vec![MRS_X16_TPIDRRO_EL0, AND_X16_MINUS_8, ldr_x16_x16(offset)];
     let to_live = words.len();
     words.push(0);
     if entry < 1 << 15 {
@@ -44,6 +43,12 @@ pub(crate) fn encode(slot: u32, key_offset: i64, live: u64, synchronise: bool) -
     }
     code[LEN - 8..].copy_from_slice(&live.to_le_bytes());
     Some(code)
+}
+
+/// The instructions that load the table word. None if it is out of reach.
+pub(crate) fn load_table(key_offset: i64) -> Option<Vec<u32>> {
+    let offset = u32::try_from(key_offset).ok().filter(|o| o % 8 == 0 && *o < 1 << 15)?;
+    Some(vec![MRS_X16_TPIDRRO_EL0, AND_X16_MINUS_8, ldr_x16_x16(offset)])
 }
 
 #[cfg(test)]

@@ -97,6 +97,38 @@ impl ExportTables {
         });
         found.filter(|_| !name.is_empty())
     }
+
+    /// The bytes of the [`region`](Self::region), from its start, that [`at`](Self::at) reads.
+    pub fn names(&self) -> Range<usize> {
+        self.symbols.start.min(self.strings.start)..self.symbols.end.max(self.strings.end)
+    }
+
+    /// The name of what an offset in the image is in, and how far from its start. `names` is what [`names`](Self::names) says, or a
+    /// copy. Looks at every symbol, and allocates nothing.
+    pub fn at<'n>(&self, names: &'n [u8], offset: u64) -> Option<(&'n [u8], u64)> {
+        let start = self.names().start;
+        let part = |part: &Range<usize>| names.get(part.start - start..part.end - start);
+        let symbols = part(&self.symbols)?;
+        let strings = part(&self.strings)?;
+        let symbols: &[Symbol] = table_of(symbols, symbols.len() / size_of::<Symbol>());
+        let distance = |symbol: &Symbol| {
+            let distance = offset.checked_sub(symbol.st_value(LE).wrapping_sub(self.low))?;
+            let size = symbol.st_size(LE);
+            (size == 0 || distance < size).then_some(distance)
+        };
+        let has_place = |symbol: &&Symbol| {
+            symbol.st_shndx(LE) != elf::SHN_UNDEF
+                && matches!(
+                    symbol.st_type(),
+                    elf::STT_NOTYPE | elf::STT_OBJECT | elf::STT_FUNC | elf::STT_GNU_IFUNC
+                )
+        };
+        let near = symbols.iter().filter(has_place).filter_map(|symbol| Some((distance(symbol)?, symbol)));
+        let (distance, symbol) = near.min_by_key(|(distance, _)| *distance)?;
+        let name = strings.get(symbol.st_name(LE) as usize..)?;
+        let name = &name[..name.iter().position(|byte| *byte == 0)?];
+        (!name.is_empty()).then_some((name, distance))
+    }
 }
 
 fn named(strings: &[u8], symbol: &Symbol, name: &str) -> bool {

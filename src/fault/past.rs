@@ -1,0 +1,234 @@
+//! What was where: of the versions that are gone, their places and the names of what they had there, for whoever comes to an
+//! address of one.
+//!
+//! At most [`COUNT`] versions, with at most [`BYTES`] of names in all: the latest. What a later one has all the pages
+//! of is forgotten, so of a module that is reloaded again and again there are as many as it has had places.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use midflight_image::{Protection, Region};
+
+use super::names::Name;
+use crate::code::Reservation;
+use crate::lockless::Lockless;
+
+/// Each takes some 300 bytes beside its names.
+const COUNT: usize = 128;
+const BYTES: usize = 1 << 20;
+/// A version with more has no names here.
+pub(crate) const BYTES_OF_ONE: usize = BYTES / 4;
+
+/// What there was in a version by name.
+pub(crate) trait Names: Send + Sync {
+    /// The name of what an address is in, and how far from its start. Must be async-signal-safe.
+    fn at(&self, address: u64) -> Option<(&[u8], u64)>;
+    /// How much memory it takes.
+    fn bytes(&self) -> usize;
+}
+
+/// A version that is gone.
+pub(crate) struct Past {
+    pub(crate) module: Arc<str>,
+    pub(crate) number: u64,
+    pub(crate) path: PathBuf,
+    pub(crate) end: Option<End>,
+    pub(crate) base: usize,
+    pub(crate) regions: Box<[Region]>,
+    /// None if there are too many.
+    pub(crate) names: Option<Box<dyn Names>>,
+    pub(crate) reservation: Reservation,
+    pub(crate) freed: Instant,
+}
+
+/// How a version ended. None: it was never current.
+#[derive(Clone, Copy)]
+pub(crate) struct End {
+    /// The first generation without it.
+    pub(crate) generation: u64,
+    pub(crate) at: Instant,
+    /// The version in its place; None if the module was unloaded.
+    pub(crate) by: Option<u64>,
+}
+
+/// The latest last.
+static PAST: Lockless<Vec<Arc<Past>>> = Lockless::new();
+
+impl Past {
+    fn bytes(&self) -> usize {
+        self.names.as_ref().map_or(0, |names| names.bytes())
+    }
+
+    /// All that is allocated for it.
+    fn footprint(&self) -> usize {
+        const COUNTS: usize = 2 * size_of::<usize>();
+        let names = self.names.as_ref().map_or(0, |names| size_of_val(&**names) + names.bytes());
+        let parts = self.module.len() + self.path.capacity() + size_of_val(&*self.regions) + names;
+        size_of::<Self>() + 2 * COUNTS + parts
+    }
+
+    fn pages(&self) -> std::ops::Range<usize> {
+        let (first, last) = (self.regions.first(), self.regions.last());
+        let start = first.map_or(0, |region| region.offset as usize);
+        let end = last.map_or(0, |region| (region.offset + region.len) as usize);
+        self.base + start..self.base + end
+    }
+
+    fn protection(&self, address: usize) -> Option<Protection> {
+        let offset = address.wrapping_sub(self.base) as u64;
+        let has = |region: &&Region| offset.wrapping_sub(region.offset) < region.len;
+        self.regions.iter().find(has).map(|region| region.protection)
+    }
+
+    /// Whether the address space is code memory's still.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.reservation.is_there()
+    }
+}
+
+/// Notes a version whose memory is about to go.
+pub(crate) fn note(past: Past) {
+    let past = Arc::new(past);
+    PAST.change(|all| add(all, past));
+}
+
+fn add(all: &mut Vec<Arc<Past>>, past: Arc<Past>) {
+    let pages = past.pages();
+    all.retain(|other| {
+        let others = other.pages();
+        !(pages.start <= others.start && others.end <= pages.end)
+    });
+    all.push(past);
+    let mut bytes: usize = all.iter().map(|past| past.bytes()).sum();
+    while all.len() > COUNT || bytes > BYTES {
+        bytes -= all.remove(0).bytes();
+    }
+}
+
+/// How many bytes are allocated for all that is known.
+pub fn footprint() -> usize {
+    PAST.with(|all| {
+        let Some(all) = all else { return 0 };
+        let own = size_of_val(all) + all.capacity() * size_of::<Arc<Past>>();
+        own + all.iter().map(|past| past.footprint()).sum::<usize>()
+    })
+}
+
+/// The latest version that had an address, while it is looked at. Async-signal-safe, if `look` is.
+pub(crate) fn find<T>(address: usize, look: impl FnOnce(&At<'_>) -> T) -> Option<T> {
+    PAST.with(|all| {
+        let mut latest_first = all?.iter().rev();
+        let at = |past| Some(At { past, address, protection: Past::protection(past, address)? });
+        latest_first.find_map(|past| at(past)).map(|at| look(&at))
+    })
+}
+
+/// An address that a version had.
+pub(crate) struct At<'p> {
+    pub(crate) past: &'p Past,
+    address: usize,
+    protection: Protection,
+}
+
+/// "code of `step` (+0x4) in movement version 1 (/lib/libmovement.so), which version 2 replaced in generation 2, 3.1 s ago, and which
+/// was freed 3.0 s ago". Writes without allocating anything.
+impl fmt::Display for At<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let past = self.past;
+        let offset = self.address - past.base;
+        let what = if self.protection == Protection::ReadExecute { "code" } else { "data" };
+        write!(f, "{what} ")?;
+        match past.names.as_ref().and_then(|names| names.at(self.address as u64)) {
+            Some((name, distance)) => write!(f, "of `{}` (+{distance:#x}) ", Name(name))?,
+            None => write!(f, "at offset {offset:#x} (of no exported symbol) ")?,
+        }
+        write!(f, "in {} version {} (", past.module, past.number)?;
+        write_path(&past.path, f)?;
+        match past.end {
+            None => write!(f, "), which was never published: its load failed")?,
+            Some(End { generation, at, by }) => {
+                match by {
+                    Some(by) => write!(f, "), which version {by} replaced")?,
+                    None => write!(f, "), which was unloaded")?,
+                }
+                write!(f, " in generation {generation}, {} ago", Ago(at.elapsed()))?;
+            }
+        }
+        write!(f, ", and which was freed {} ago", Ago(past.freed.elapsed()))
+    }
+}
+
+fn write_path(path: &std::path::Path, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let path: &OsStr = path.as_os_str();
+    path.as_bytes().utf8_chunks().try_for_each(|chunk| f.write_str(chunk.valid()))
+}
+
+/// A time in seconds, to a millisecond.
+struct Ago(Duration);
+
+impl fmt::Display for Ago {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:03} s", self.0.as_secs(), self.0.subsec_millis())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Named(usize);
+
+    impl Names for Named {
+        fn at(&self, _: u64) -> Option<(&[u8], u64)> {
+            None
+        }
+        fn bytes(&self) -> usize {
+            self.0
+        }
+    }
+
+    fn past(base: usize, len: u64, bytes: usize) -> Arc<Past> {
+        Arc::new(Past {
+            module: "module".into(),
+            number: 1,
+            path: PathBuf::new(),
+            end: None,
+            base,
+            regions: [Region { offset: 0, len, protection: Protection::Read }].into(),
+            names: Some(Box::new(Named(bytes))),
+            reservation: Reservation::of_nobody(),
+            freed: Instant::now(),
+        })
+    }
+
+    fn bases(all: &[Arc<Past>]) -> Vec<usize> {
+        all.iter().map(|past| past.base).collect()
+    }
+
+    #[test]
+    fn so_many_are_known_and_so_much_of_them() {
+        let mut all = Vec::new();
+        (0..1000).for_each(|n| add(&mut all, past(n << 16, 0x1000, 0)));
+        assert_eq!(bases(&all), (1000 - COUNT..1000).map(|n| n << 16).collect::<Vec<_>>());
+        (0..100).for_each(|n| add(&mut all, past(n << 32, 0x1000, BYTES_OF_ONE)));
+        assert_eq!(bases(&all), [96 << 32, 97 << 32, 98 << 32, 99 << 32]);
+    }
+
+    #[test]
+    fn the_latest_that_had_the_pages_is_known() {
+        let mut all = Vec::new();
+        for _ in 0..1000 {
+            add(&mut all, past(0x10000, 0x2000, 8));
+            add(&mut all, past(0x20000, 0x2000, 8));
+        }
+        assert_eq!(bases(&all), [0x10000, 0x20000]);
+        add(&mut all, past(0x11000, 0x1000, 8));
+        assert_eq!(bases(&all), [0x10000, 0x20000, 0x11000]);
+        add(&mut all, past(0x10000, 0x12000, 8));
+        assert_eq!(bases(&all), [0x10000]);
+    }
+}
