@@ -17,15 +17,13 @@ use crate::code::Block;
 use crate::debug::Registration;
 use crate::host::Tenant;
 use crate::host::places::Id;
-use crate::os::library::Library;
 use crate::os::{Strings, arguments};
 use crate::unwind;
 
 /// The versions behind a generation, one per loaded module, by name.
 pub(crate) type Versions = Vec<Arc<Version>>;
 
-/// A linked module in code memory. When it is dropped its memory goes, then the libraries it needed are closed; its
-/// destructors must have run ([`Version::finalise`]).
+/// A linked module in code memory. When it is dropped its memory goes; its destructors must have run ([`Version::finalise`]).
 pub(crate) struct Version {
     pub(super) name: Arc<str>,
     pub(super) number: u64,
@@ -43,6 +41,8 @@ pub(crate) struct Version {
     /// Nobody can say when the threads that it starts are over (`host::shared_std`): once
     /// initialised it stays.
     pub(super) stays: bool,
+    /// Threads that nobody counts for it may run its functions (`lent`).
+    pub(super) lends: bool,
     /// The version that it says it is, in its note.
     pub(super) declared: Option<Box<str>>,
     /// The modules that it says it needs.
@@ -53,7 +53,6 @@ pub(crate) struct Version {
     pub(super) registration: Registration,
     pub(super) tenant: Tenant,
     pub(super) block: Block,
-    pub(super) _libraries: Vec<Library>,
 }
 
 impl Version {
@@ -211,6 +210,11 @@ impl Version {
     /// must not be ended.
     pub(crate) fn stays(&self) -> bool {
         self.stays && self.initialised.load(Ordering::Relaxed)
+    }
+
+    /// Whether threads that nobody counts for it may run its functions: it is called outside frames.
+    pub(crate) fn lends(&self) -> bool {
+        self.lends
     }
 
     /// If the constructors ran, runs `module_shutdown` (if the version had not refused), then the destructors: of thread-local variables, its

@@ -99,6 +99,10 @@ impl Retirement {
         self.opaque.contains(module)
     }
 
+    pub(crate) fn any_escaped(&self) -> bool {
+        !self.escaped.is_empty()
+    }
+
     pub(crate) fn has_escaped(&self, module: &str) -> bool {
         self.escaped.contains(module)
     }

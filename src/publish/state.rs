@@ -365,6 +365,9 @@ impl State {
         }
         self.history.push(generation, &before);
         self.follow_threads();
+        let names = before.iter().map(|(name, _)| name);
+        let lends = |name: &&Arc<str>| self.loaded(name).is_ok_and(|version| version.lends());
+        self.follow(names.filter(lends).cloned().collect());
         Published { generation, at, publish, before }
     }
 
