@@ -8,6 +8,8 @@ use midflight_image::{Host, ThreadLocals};
 
 use super::blocks::{Block, Template};
 use super::ledger::{Account, Call, Ledger, Opaque, ledger};
+#[cfg(target_os = "linux")]
+use super::notifications;
 use super::places::{self, Id};
 use super::thread::{self, ROUNDS, Thread};
 use super::thread_exits::Exit;
@@ -180,6 +182,15 @@ impl Tenant {
         unsafe { self.drain() };
     }
 
+    /// Takes back what the version has asked the C library to run on threads of its own. Returns how many timers it had left.
+    pub(crate) fn give_up_timers(&self) -> usize {
+        #[cfg(target_os = "linux")]
+        return notifications::give_up(self.id);
+        // macOS knows no SIGEV_THREAD.
+        #[cfg(not(target_os = "linux"))]
+        0
+    }
+
     /// Gives this thread another block of the version.
     fn exchange(&self, block: Option<Block>) -> Option<Block> {
         let thread = thread::current();
@@ -234,6 +245,8 @@ impl Tenant {
 
 impl Drop for Tenant {
     fn drop(&mut self) {
+        // What its threads have asked for since.
+        self.give_up_timers();
         let mut ledger = ledger();
         let Ledger { threads, keys, quick_exits, .. } = &mut *ledger;
         let blocks: Vec<Block> =

@@ -248,6 +248,15 @@ impl Version {
         // SAFETY: as above. A shared object's own destructors have done this already (crt's __do_global_dtors_aux) for what is
         // registered with its handle.
         unsafe { self.tenant.run_exits() };
+        let timers = self.tenant.give_up_timers();
+        if timers > 0 {
+            tracing::warn!(
+                module = &*self.name,
+                version = self.number,
+                timers,
+                "timers that the module had left are deleted: delete them in `module_shutdown` or a destructor"
+            );
+        }
     }
 }
 
