@@ -227,7 +227,8 @@ fn threads_of_openmp_outlive_the_module_that_had_them_started() {
     let (rt, shop, _turn) = start("openmp");
     let mut compiler = host_compiler(std::env::consts::ARCH, false);
     let found = compiler.arg("-print-file-name=libgomp.so").output().expect("a compiler");
-    if is_macho() || !Path::new(String::from_utf8_lossy(&found.stdout).trim()).is_absolute() {
+    let found = PathBuf::from(String::from_utf8_lossy(&found.stdout).trim());
+    if is_macho() || !found.is_absolute() {
         eprintln!("not tested: the compiler has no OpenMP");
         return;
     }
@@ -241,7 +242,10 @@ fn threads_of_openmp_outlive_the_module_that_had_them_started() {
              }}"
         )
     };
-    let with = |n: u32| shop.module_for(std::env::consts::ARCH, "parallel", n, &source(n), &["-fopenmp"]);
+    // Of another machine the system's own folders have none.
+    let runpath = format!("-Wl,-rpath,{}", found.parent().expect("it is in a folder").display());
+    let with =
+        |n: u32| shop.module_for(std::env::consts::ARCH, "parallel", n, &source(n), &["-fopenmp", &runpath]);
     let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
     for round in 0..3 {
         load(rt, with(1));

@@ -6,6 +6,7 @@
 
 pub(crate) mod apple_abi;
 pub(crate) mod blocks;
+mod fork_handlers;
 pub(crate) mod keys;
 mod ledger;
 #[cfg(target_os = "linux")]
@@ -45,8 +46,8 @@ pub(crate) fn symbol(name: &str, process: impl FnOnce() -> Option<u64>) -> Optio
         "on_exit" => process_exits::on_exit as *const (),
         "__cxa_at_quick_exit" => process_exits::cxa_at_quick_exit as *const (),
         "at_quick_exit" => process_exits::at_quick_exit as *const (),
-        "__register_atfork" => process_exits::register_atfork as *const (),
-        "pthread_atfork" => process_exits::pthread_atfork as *const (),
+        "__register_atfork" => fork_handlers::register_atfork as *const (),
+        "pthread_atfork" => fork_handlers::pthread_atfork as *const (),
         #[cfg(target_os = "linux")]
         "timer_create" => spawn::midflight_timer_create as *const (),
         #[cfg(target_os = "linux")]

@@ -11,12 +11,12 @@ use super::ledger::{Account, Call, Ledger, Opaque, ledger};
 #[cfg(target_os = "linux")]
 use super::notifications;
 use super::places::{self, Id};
+use super::process_exits;
 use super::thread::{self, ROUNDS, Thread};
 use super::thread_exits::Exit;
 use super::thread_locals;
 use crate::Error;
 use crate::call::home::Home;
-use crate::os::exit;
 
 /// A version's part in threads and in the process. Dropping it takes the rest of that away: when the version's code is
 /// over, and before its memory goes.
@@ -169,14 +169,9 @@ impl Tenant {
     ///
     /// As for [`Self::retire_threads`].
     pub(crate) unsafe fn run_exits(&self) {
-        let handle = {
-            let mut ledger = ledger();
-            let account = ledger.version(self.id);
-            account.registers.then(|| account.handle())
-        };
-        if let Some(handle) = handle {
+        if ledger().version(self.id).registers {
             // SAFETY: the caller's promise.
-            unsafe { exit::finalize(handle) };
+            unsafe { process_exits::finalize(self.id) };
         }
         // SAFETY: the caller's promise.
         unsafe { self.drain() };
