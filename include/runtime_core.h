@@ -135,6 +135,21 @@ int runtime_frame_end(runtime_frame_t* frame);
  * them) fail with EINTR in other threads. */
 int runtime_gc_collect(void);
 
+/* Has runtime_gc_collect() look at the stack of a fiber or coroutine too, until runtime_stack_remove(). What is suspended there is on no
+ * thread: without this an old version is freed although a fiber is suspended in it, and the process ends when that is resumed.
+ *
+ * memory, size: the whole stack; parts that cannot be read, as guard pages, are left out. stack_pointer: where the host keeps the stack pointer
+ * of what is suspended there, if it does so in a word of its own: then only what is above that is read. NULL: all of it is, and what calls that
+ * are over have left there keeps versions too. What a switch saves elsewhere (ucontext_t on AArch64, if the module itself makes the
+ * switch) may be added as another such memory.
+ *
+ * While runtime_gc_collect() is called, or a reload with enable_memory_optimization, no fiber that is inside an old version is both
+ * suspended and resumed: call it where fibers stand still. */
+int runtime_stack_add(const void* memory, size_t size, const void* const* stack_pointer);
+
+/* Takes that back, before the memory goes. Waits for a runtime_gc_collect() that is looking. */
+int runtime_stack_remove(const void* memory);
+
 /* A line of the log. `target` is the part of the runtime that wrote it. Both strings are valid during the call.
  *
  * Called on the thread that has something to say, by one thread at a time. It may call nothing of these headers but get_timestamp_ns() and

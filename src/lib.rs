@@ -54,6 +54,7 @@ pub use module::Source;
 pub use options::{LoadOptions, Progress};
 pub use process::ProcessUsage;
 pub use publish::{Collected, Compatibility, Holder, Kept, ModuleVersion, Phases, Publication, Quiescence};
+pub use quiescence::FiberStack;
 pub use runtime::{Runtime, print_outcome};
 pub use statistics::{Statistics, Times};
 

@@ -73,8 +73,11 @@ impl Retirement {
 fn reasons(scan: &Scan, range: usize) -> Vec<String> {
     let hits = scan.hits.iter().filter(|hit| hit.range == range);
     let hits = hits.map(|hit| format!("{} has an address of it", hit.thread));
+    let suspended = scan.suspended.iter().filter(|(_, found)| *found == range);
+    let suspended =
+        suspended.map(|(stack, _)| format!("the stack of a fiber at {stack:#x?} has an address of it"));
     let missed = scan.missed.iter().map(|(thread, why)| format!("{thread} {why}"));
     let incomplete =
         (!scan.complete).then(|| "threads came and went faster than they could be listed".into());
-    hits.chain(missed).chain(incomplete).collect()
+    hits.chain(suspended).chain(missed).chain(incomplete).collect()
 }

@@ -586,6 +586,20 @@ static void everything(void) {
     ROW_AS(hot_reload_get_statistics, "good", OK, statistics());
     ROW_AS(runtime_gc_collect, "good", OK, runtime_gc_collect());
     ROW_AS(runtime_gc_collect, "twice", OK, runtime_gc_collect());
+    static char stack[1 << 16];
+    const void* const* misaligned = ADDRESS((char*)stack + 4);
+    ROW(runtime_stack_add, "NULL", runtime_stack_add(NULL, 4096, NULL));
+    ROW(runtime_stack_add, "no bytes", runtime_stack_add(stack, 0, NULL));
+    ROW(runtime_stack_add, "too many", runtime_stack_add(stack, SIZE_MAX, NULL));
+    ROW(runtime_stack_add, "misaligned", runtime_stack_add(stack, sizeof stack, misaligned));
+    ROW_AS(runtime_stack_add, "no memory", OK, runtime_stack_add(ADDRESS(4096), 4096, ADDRESS(4096)));
+    ROW_AS(runtime_stack_add, "good", OK, runtime_stack_add(stack, sizeof stack, NULL));
+    ROW(runtime_stack_add, "twice", runtime_stack_add(stack, 1, NULL));
+    ROW_AS(runtime_gc_collect, "with stacks", OK, runtime_gc_collect());
+    ROW_ANY(runtime_stack_remove, "no memory", runs ? OK : INVALID, runtime_stack_remove(ADDRESS(4096)));
+    ROW_ANY(runtime_stack_remove, "good", runs ? OK : INVALID, runtime_stack_remove(stack));
+    ROW_ANY(runtime_stack_remove, "twice", INVALID, runtime_stack_remove(stack));
+    ROW_ANY(runtime_stack_remove, "NULL", INVALID, runtime_stack_remove(NULL));
     ROW_ANY(runtime_set_log_callback, "none", OK, runtime_set_log_callback(NULL, LOG_LEVEL_DEFAULT, ADDRESS(NOT_CANONICAL)));
 
     // Frames. Of those the headers check NULL; some nanoseconds have no room for more.
@@ -636,6 +650,8 @@ static void in_a_child(void) {
         ROW_ANY(hot_reload_unload, "child", forked, hot_reload_unload("abuse"));
         ROW_ANY(hot_reload_rollback, "child", forked, hot_reload_rollback("abuse"));
         ROW_ANY(runtime_gc_collect, "child", forked, runtime_gc_collect());
+        ROW_ANY(runtime_stack_add, "child", forked, runtime_stack_add(&child, sizeof child, NULL));
+        ROW_ANY(runtime_stack_remove, "child", forked, runtime_stack_remove(&child));
         ROW_ANY(runtime_init, "child", forked, runtime_init(NULL));
         ROW_ANY(runtime_shutdown, "child", forked, runtime_shutdown());
         ROW_ANY(runtime_get_status, "child", forked | OK, status());
