@@ -140,8 +140,8 @@ int runtime_gc_collect(void);
  *
  * memory, size: the whole stack; parts that cannot be read, as guard pages, are left out. stack_pointer: where the host keeps the stack pointer
  * of what is suspended there, if it does so in a word of its own: then only what is above that is read. NULL: all of it is, and what calls that
- * are over have left there keeps versions too. What a switch saves elsewhere (ucontext_t on AArch64, if the module itself makes the
- * switch) may be added as another such memory.
+ * are over have left there keeps versions too. What a switch saves elsewhere (in a ucontext_t, that is where
+ * the fiber goes on) is added as another such memory.
  *
  * While runtime_gc_collect() is called, or a reload with enable_memory_optimization, no fiber that is inside an old version is both
  * suspended and resumed: call it where fibers stand still. */

@@ -131,11 +131,17 @@ impl Fiber {
         }
     }
 
-    /// Tells the runtime of it.
-    fn tell(&self, rt: Runtime, stack_pointer: bool) -> FiberStack {
+    /// Tells the runtime of it, and of what the switch has elsewhere: where the fiber goes on.
+    fn tell(&self, rt: Runtime, stack_pointer: bool) -> [FiberStack; 2] {
         let stack_pointer = stack_pointer.then(|| self.stack_pointer());
+        let context = self.itself.get().cast::<u8>().cast_const();
         // SAFETY: the fiber outlives what this returns, and stands still while the runtime looks.
-        unsafe { rt.add_stack(self.stack.as_ptr_range(), stack_pointer) }
+        unsafe {
+            [
+                rt.add_stack(self.stack.as_ptr_range(), stack_pointer),
+                rt.add_stack(context..context.add(size_of::<ucontext_t>()), None),
+            ]
+        }
     }
 
     fn as_argument(&self) -> *mut c_void {

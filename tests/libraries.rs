@@ -243,6 +243,7 @@ fn threads_of_openmp_outlive_the_module_that_had_them_started() {
         )
     };
     // Of another machine the system's own folders have none.
+    let found = found.canonicalize().expect("the compiler has it");
     let runpath = format!("-Wl,-rpath,{}", found.parent().expect("it is in a folder").display());
     let with =
         |n: u32| shop.module_for(std::env::consts::ARCH, "parallel", n, &source(n), &["-fopenmp", &runpath]);

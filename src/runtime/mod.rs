@@ -183,7 +183,7 @@ impl Runtime {
     /// `memory` is the whole stack; parts of it that cannot be read, as guard pages, are left out. Every word of it that looks like an address of an old
     /// version keeps that, those included that calls which are over have left: so if the host keeps the stack pointer of what is
     /// suspended in a word of its own, as most switches of fibers do, `stack_pointer` says where, and only what is above it is read.
-    /// What a switch saves elsewhere (`ucontext_t` on AArch64, if the module itself makes the switch) is told of as another such memory. Reading
+    /// What a switch saves elsewhere (in a `ucontext_t`, that is where the fiber goes on) is told of as another such memory. Reading
     /// takes about a nanosecond for a word.
     ///
     /// A thread that is on such a stack is looked at like others; its own stack is read wholly then.
