@@ -16,6 +16,7 @@ mod outline_atomics;
 pub(crate) mod places;
 mod process_exits;
 pub(crate) mod shared_std;
+pub(crate) mod signals;
 mod tenant;
 mod thread;
 mod thread_exits;

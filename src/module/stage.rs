@@ -20,7 +20,7 @@ use crate::Error;
 use crate::arch::arithmetic;
 use crate::code::{Block, CodeMemory, Draft, Shape};
 use crate::debug::{Description, FileOnDisk, Observers};
-use crate::host::{self, Tenant, apple_abi, shared_std};
+use crate::host::{self, Tenant, apple_abi, shared_std, signals};
 use crate::os::library::{self, Library};
 use crate::os::thread_local;
 use crate::unwind;
@@ -389,6 +389,8 @@ impl Linked<'_, '_> {
                  (`collect_quiescent`, `runtime_gc_collect`) shows that none is inside"
             );
         }
+        let handles =
+            self.bound.lent.is_some() || image.imports().iter().any(|import| signals::installs(import.name));
         Ok(Version {
             hooks: Hooks::of(&exports, &block),
             declared: image.declared_version().map(Into::into),
@@ -403,6 +405,8 @@ impl Linked<'_, '_> {
             destructors: self.destructors,
             initialised: AtomicBool::new(false),
             stays,
+            handles,
+            handled: AtomicBool::new(false),
             lends: self.bound.lent.is_some(),
             origin: OnceLock::new(),
             registration,

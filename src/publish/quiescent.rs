@@ -68,6 +68,18 @@ impl Retirement {
         }
         Ok((free, report))
     }
+
+    /// Frees what only its handlers of signals kept, if those are gone and no thread is in one. Returns how many.
+    pub(super) fn end_handled(&mut self, caller: &Caller<'_>) -> io::Result<usize> {
+        let waiting: Vec<&Version> = self.lingering().filter(|version| version.waits_for_look()).collect();
+        let ranges: Vec<Range<usize>> = waiting.iter().map(|version| version.range()).collect();
+        if !ranges.is_empty() {
+            let scan = quiescence::scan(caller, &ranges, quiescence::LIMIT)?;
+            let clear = waiting.iter().enumerate().filter(|(range, _)| scan.is_clear(*range));
+            clear.for_each(|(_, version)| version.was_looked_at());
+        }
+        Ok(self.end_lingering())
+    }
 }
 
 fn reasons(scan: &Scan, range: usize) -> Vec<String> {

@@ -18,7 +18,7 @@ use crate::call::slots::SlotTable;
 use crate::call::trampolines::Trampolines;
 use crate::call::versions;
 use crate::code::{Backing, CodeMemory};
-use crate::host;
+use crate::host::{self, signals};
 use crate::module::{Origin, Phases, Version};
 use crate::os::{barrier, memory};
 use crate::quiescence::Caller;
@@ -398,6 +398,16 @@ impl State {
         }
     }
 
+    /// Modules that have handlers of signals installed are called outside of frames, with all that they call.
+    fn follow_handlers(&mut self) {
+        let all = || self.current().map(|version| &**version).chain(self.retirement.remaining());
+        if !all().any(Version::handles) {
+            return;
+        }
+        let of = |id| all().find(|version| version.is_tenant(id)).map(|version| version.name().clone());
+        self.follow(signals::handlers().filter_map(|(_, id)| of(id)).collect());
+    }
+
     /// Sees to it that so many more bytes of code memory may be used.
     pub(super) fn make_room(&mut self, more: usize, caller: &Caller<'_>) -> Result<(), Error> {
         let Some(limit) = self.max_memory else { return Ok(()) };
@@ -493,6 +503,10 @@ impl State {
     /// Frees the versions that no thread can be inside any more, and the retained ones if the caller vouches for those.
     pub(crate) fn collect(&mut self, with_retained: bool) -> Collected {
         self.follow_threads();
+        self.follow_handlers();
+        if with_retained {
+            self.retirement.vouch_for_handlers();
+        }
         let ended = self.retirement.end_lingering();
         let mut dying = self.retirement.collect(|table| self.tables.keep(table));
         if with_retained {
@@ -517,6 +531,9 @@ impl State {
         let (quiescent, mut report) = taken.map_err(|source| Error::Quiescence { source })?;
         // SAFETY: no thread is inside them: they were replaced and collected before the threads were looked at.
         let freed = before.freed + unsafe { self.bury(quiescent) };
+        // Destructors may have taken handlers of signals back, which may still run.
+        let freed =
+            freed + self.retirement.end_handled(caller).map_err(|source| Error::Quiescence { source })?;
         report.collected = self.retirement.report(freed);
         Ok(report)
     }
