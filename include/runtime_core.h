@@ -128,6 +128,19 @@ int runtime_frame_join(runtime_frame_t* frame, const runtime_frame_t* other);
  * RUNTIME_ERROR_WRONG_FRAME if it is not open, or not this thread's: then it stays as it is. */
 int runtime_frame_end(runtime_frame_t* frame);
 
+/* How many frames this thread has open. */
+uint32_t runtime_frame_depth(void);
+
+/* Ends the frames that this thread has opened since runtime_frame_depth() returned `depth`, without their runtime_frame_end(): for who has
+ * jumped out of them, and so cannot end them any more. Until then the thread stays in their generation.
+ *
+ *     uint32_t depth = runtime_frame_depth();
+ *     if (setjmp(recover)) runtime_frame_unwind(depth);
+ *
+ * They must not be ended afterwards. RUNTIME_ERROR_WRONG_FRAME if the thread has fewer open; RUNTIME_ERROR_BUSY if a function of this API was jumped
+ * out of, from a callback or a module's constructor, destructor or hook: no such jump can be put right. */
+int runtime_frame_unwind(uint32_t depth);
+
 /* Frees the replaced versions that no thread can be inside, those of modules included whose functions are called outside frames
  * (hot_reload_symbol()): each thread of the process is stopped by a signal for some microseconds, and looked at. Their
  * module_shutdown() and destructors run in this call. A version that a thread may be inside is kept, and the next call looks again; how much

@@ -61,6 +61,7 @@ pub use statistics::{Statistics, Times};
 /// What the [`module!`] macro expands to uses, and the C API. Not for direct use.
 #[doc(hidden)]
 pub mod private {
+    pub use crate::call::frame::{end_frames, open_frames};
     pub use crate::call::macros::{gives_static, is_static};
     pub use crate::call::slots::DECLARED;
     pub use crate::os::fork::is_child;

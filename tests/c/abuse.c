@@ -308,6 +308,18 @@ static int end_anothers(void) {
 }
 
 // In an order that nobody should.
+// Two frames that nobody ends, within one that is ended.
+static int begin_and_jump(void) {
+    runtime_frame_t outer, lost[2];
+    int begun = runtime_frame_begin(&outer);
+    if (begun) return begun;
+    uint32_t depth = runtime_frame_depth();
+    for (int i = 0; i < 2; i++) CHECK(runtime_frame_begin(&lost[i]) == 0);
+    CHECK(depth == 1 && runtime_frame_depth() == 3);
+    int unwound = runtime_frame_unwind(depth);
+    CHECK(runtime_frame_depth() == 1 && runtime_frame_end(&outer) == 0 && runtime_frame_depth() == 0);
+    return unwound;
+}
 static int end_crosswise(void) {
     runtime_frame_t first, second;
     if (runtime_frame_begin(&first) != 0) return RUNTIME_ERROR_NOT_INITIALIZED;
@@ -623,6 +635,10 @@ static void everything(void) {
     ROW_AS(runtime_frame_end, "crosswise", OK, end_crosswise());
     ROW_AS(runtime_frame_end, "5,000", OK, end_many());
     ROW_AS(runtime_frame_end, "an ended thread's", wrong_frame, end_of_an_ended_thread());
+    ROW_ANY(runtime_frame_depth, "none", OK, (int)runtime_frame_depth());
+    ROW_ANY(runtime_frame_unwind, "to where it is", OK, runtime_frame_unwind(0));
+    ROW_ANY(runtime_frame_unwind, "deeper", wrong_frame, runtime_frame_unwind(1));
+    ROW_AS(runtime_frame_unwind, "good", OK, begin_and_jump());
     ROW_AS(runtime_frame_join, "another generation's", wrong_frame, join_another_generation(good));
 
     if (!runs) {

@@ -39,6 +39,11 @@ pub(crate) fn running() -> Option<&'static Runtime> {
     }
 }
 
+/// Whether this thread is in a function of the API that has not returned.
+pub(crate) fn is_inside() -> bool {
+    DEPTH.get() != 0
+}
+
 pub(crate) fn is_stopped() -> bool {
     GATE.load(Ordering::Relaxed) & STATE == STOPPED
 }
