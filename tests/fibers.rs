@@ -196,6 +196,15 @@ fn a_fiber_that_is_suspended_in_a_version_keeps_it() {
 /// What a thread that is on a fiber says, and is told.
 static STATE: AtomicU32 = AtomicU32::new(0);
 
+/// Lets the thread go, also when the test fails: it would wait for ever for its end.
+struct Go;
+
+impl Drop for Go {
+    fn drop(&mut self) {
+        STATE.store(2, Ordering::SeqCst);
+    }
+}
+
 fn spin(_: &Fiber) {
     STATE.store(1, Ordering::SeqCst);
     while STATE.load(Ordering::SeqCst) != 2 {
@@ -235,6 +244,7 @@ fn a_thread_on_a_fiber_is_looked_at_with_its_own_stack() {
             while STATE.load(Ordering::SeqCst) != 1 {
                 thread::yield_now();
             }
+            let go = Go;
             load(rt, &fibered(&shop, 4));
             if within_module {
                 let looked = look(rt, |looked| because(looked, "has an address of it"));
@@ -242,7 +252,7 @@ fn a_thread_on_a_fiber_is_looked_at_with_its_own_stack() {
             } else if !is_emulated() {
                 look(rt, |looked| looked.collected.retained == 0);
             }
-            STATE.store(2, Ordering::SeqCst);
+            drop(go);
             tell.recv().unwrap();
             thread.join().unwrap();
         });

@@ -210,7 +210,7 @@ fn libraries_are_opened_once_however_often_modules_are_replaced() {
     let versions = [4, 5].map(|n| needing(&shop, "needing", n, &library, &source));
     let round = |n: usize| {
         load(rt, &versions[n % 2]);
-        if n % 3 == 0 {
+        if n.is_multiple_of(3) {
             rt.unload("needing").unwrap();
         }
         // SAFETY: no thread is inside.

@@ -168,13 +168,14 @@ pub(crate) fn scan(caller: &Caller<'_>, ranges: &[Range<usize>], limit: Duration
     static SILENT: Mutex<Option<HashSet<i32>>> = Mutex::new(None);
     let mut silent = SILENT.lock().unwrap_or_else(PoisonError::into_inner);
     let silent = silent.get_or_insert_default();
-    let until = Instant::now() + limit;
     let mut scan = Scan::default();
 
     let this = stop::gettid();
     let fibers = fibers::all();
     let search = Arc::new(Search::new(ranges, &[this], &fibers)?);
     scan.read(&fibers, &[], &search, caller)?;
+    // Reading the stacks of fibers takes as long as they are large.
+    let until = Instant::now() + limit;
     let mut left = Vec::new();
     search.look(0, &Stopped { in_handler: stop::is_in_handler(), ..caller.0.clone() });
     scan.note(&[this], &search, |_| Answer::Looked(Duration::ZERO), silent, &mut left);

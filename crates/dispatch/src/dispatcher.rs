@@ -357,8 +357,8 @@ impl<P> ThreadHandle<P> {
     ///
     /// The dispatcher is alive.
     pub unsafe fn depth(&self) -> usize {
-        // SAFETY: the dispatcher is alive, so its records are.
         let record = self.record();
+        // SAFETY: the dispatcher is alive, so its records are.
         let r = unsafe { record.as_ref() };
         // Relaxed: our own store.
         if r.hazard.load(Ordering::Relaxed).is_null() { 0 } else { r.extra.get() / NESTED + 1 }
