@@ -77,7 +77,13 @@ pub(super) unsafe extern "C" fn register_atfork(
     };
     let (place, handle) = {
         let mut ledger = ledger();
-        let Some(place) = ledger.fork_handlers.iter().position(Option::is_none) else { return libc::ENOMEM };
+        let Some(place) = ledger.fork_handlers.iter().position(Option::is_none) else {
+            drop(ledger);
+            tracing::warn!(
+                "modules have {PLACES} handlers of fork, and no more are taken (pthread_atfork: ENOMEM)"
+            );
+            return libc::ENOMEM;
+        };
         ledger.fork_handlers[place] = Some(Registered { version, handlers });
         let account = ledger.version(version);
         account.registers = true;

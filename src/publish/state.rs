@@ -404,8 +404,12 @@ impl State {
         if !all().any(Version::handles) {
             return;
         }
-        let of = |id| all().find(|version| version.is_tenant(id)).map(|version| version.name().clone());
-        self.follow(signals::handlers().filter_map(|(_, id)| of(id)).collect());
+        let version = |id| all().find(|version| version.is_tenant(id));
+        // What an old version calls may not be what the current one does.
+        let of = |version: &Version| -> Vec<Arc<str>> {
+            version.calls().map(|(called, _)| called.into()).chain([version.name().clone()]).collect()
+        };
+        self.follow(signals::handlers().filter_map(|(_, id)| version(id)).flat_map(of).collect());
     }
 
     /// Sees to it that so many more bytes of code memory may be used.

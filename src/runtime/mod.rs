@@ -230,7 +230,8 @@ impl Runtime {
     /// # Safety
     ///
     /// No thread is inside, or has a return address or any other pointer into, a replaced version of a module of which
-    /// [`symbol`](Self::symbol) was taken, or that is [retained](Self::retain), or of a module that such a one calls.
+    /// [`symbol`](Self::symbol) was taken, that is [retained](Self::retain), that needs a library which starts threads (the log
+    /// says so when it is loaded), or that has installed handlers of signals; or of a module that such a one calls.
     pub unsafe fn collect_escaped(&self) -> Result<Collected, Error> {
         Ok(self.lock()?.collect(true))
     }
