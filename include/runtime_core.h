@@ -145,6 +145,19 @@ int runtime_frame_join(runtime_frame_t* frame, const runtime_frame_t* other);
  * RUNTIME_ERROR_WRONG_FRAME if it is not open, or not this thread's: then it stays as it is. */
 int runtime_frame_end(runtime_frame_t* frame);
 
+/* How many frames this thread has open. */
+uint32_t runtime_frame_depth(void);
+
+/* Ends the frames that this thread has opened since runtime_frame_depth() returned `depth`, without their runtime_frame_end(): for who has
+ * jumped out of them, and so cannot end them any more. Until then the thread stays in their generation.
+ *
+ *     uint32_t depth = runtime_frame_depth();
+ *     if (setjmp(recover)) runtime_frame_unwind(depth);
+ *
+ * They must not be ended afterwards. RUNTIME_ERROR_WRONG_FRAME if the thread has fewer open; RUNTIME_ERROR_BUSY if a function of this API was jumped
+ * out of, from a callback or a module's constructor, destructor or hook: no such jump can be put right. */
+int runtime_frame_unwind(uint32_t depth);
+
 /* Frees the replaced versions that no thread can be inside, those of modules included whose functions are called outside frames
  * (hot_reload_symbol()): each thread of the process is stopped by a signal for some microseconds, and looked at. Their
  * module_shutdown() and destructors run in this call. A version that a thread may be inside is kept, and the next call looks again; how much
@@ -164,6 +177,21 @@ int runtime_report_stale_calls(bool report);
  *
  * May be called in signal handlers, in any state, and in a forked child. */
 bool runtime_explain_address(const void* address, char* text, size_t size);
+
+/* Has runtime_gc_collect() look at the stack of a fiber or coroutine too, until runtime_stack_remove(). What is suspended there is on no
+ * thread: without this an old version is freed although a fiber is suspended in it, and the process ends when that is resumed.
+ *
+ * memory, size: the whole stack; parts that cannot be read, as guard pages, are left out. stack_pointer: where the host keeps the stack pointer
+ * of what is suspended there, if it does so in a word of its own: then only what is above that is read. NULL: all of it is, and what calls that
+ * are over have left there keeps versions too. What a switch saves elsewhere (in a ucontext_t, that is where
+ * the fiber goes on) is added as another such memory.
+ *
+ * While runtime_gc_collect() is called, or a reload with enable_memory_optimization, no fiber that is inside an old version is both
+ * suspended and resumed: call it where fibers stand still. */
+int runtime_stack_add(const void* memory, size_t size, const void* const* stack_pointer);
+
+/* Takes that back, before the memory goes. Waits for a runtime_gc_collect() that is looking. */
+int runtime_stack_remove(const void* memory);
 
 /* A line of the log. `target` is the part of the runtime that wrote it. Both strings are valid during the call.
  *

@@ -58,12 +58,14 @@ pub use module::Source;
 pub use options::{LoadOptions, Progress};
 pub use process::ProcessUsage;
 pub use publish::{Collected, Compatibility, Holder, Kept, ModuleVersion, Phases, Publication, Quiescence};
+pub use quiescence::FiberStack;
 pub use runtime::{Runtime, print_outcome};
 pub use statistics::{Statistics, Times};
 
 /// What the [`module!`] macro expands to uses, and the C API. Not for direct use.
 #[doc(hidden)]
 pub mod private {
+    pub use crate::call::frame::{end_frames, open_frames};
     pub use crate::call::macros::{gives_static, is_static};
     pub use crate::call::slots::DECLARED;
     pub use crate::checks::{are_on as checks_are_on, longest_frame, report, this_thread};

@@ -611,3 +611,99 @@ fn exit_functions_run_with_what_their_version_calls_whatever_frame_is_open() {
     assert!(output.status.success(), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stdout).contains("saved\n"), "{output:?}");
 }
+
+/// `user`, whose handlers of fork say which version it is and which one of `used` they call.
+fn forking(shop: &Workshop, version: c_int) -> std::path::PathBuf {
+    let source = format!(
+        "#include <pthread.h>
+         int used_id(void);
+         int version(void) {{ return {version}; }}
+         static void at_fork(void) {{ ((void (*)(int, int)){}ul)({version}, used_id()); }}
+         __attribute__((constructor)) static void begin(void) {{ pthread_atfork(at_fork, at_fork, at_fork); }}",
+        word(say as *const ())
+    );
+    shop.module("user", version as u32, &source)
+}
+
+/// Forks in whatever frame the thread has open. What was said before and in the child, and before and in the parent.
+fn fork() -> [Vec<(c_int, c_int)>; 2] {
+    let mut pipe = [0; 2];
+    // SAFETY: a place for two descriptors.
+    assert_eq!(unsafe { libc::pipe(pipe.as_mut_ptr()) }, 0);
+    // SAFETY: the child tells what it has, and exits at once.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let said: Vec<u8> = said().into_iter().flat_map(|(who, called)| [who as u8, called as u8]).collect();
+        // SAFETY: the pipe made above; no destructors are run.
+        unsafe {
+            libc::write(pipe[1], said.as_ptr().cast(), said.len());
+            libc::_exit(0);
+        }
+    }
+    let (mut bytes, mut status) = ([0_u8; 64], -1);
+    // SAFETY: the pipe made above, and a buffer; the child made above.
+    let read = unsafe {
+        libc::close(pipe[1]);
+        libc::waitpid(child, &mut status, 0);
+        let read = libc::read(pipe[0], bytes.as_mut_ptr().cast(), bytes.len());
+        libc::close(pipe[0]);
+        read
+    };
+    assert_eq!(status, 0);
+    let childs = bytes[..read as usize].chunks(2).map(|pair| (pair[0].into(), pair[1].into())).collect();
+    [childs, said()]
+}
+
+#[test]
+fn handlers_of_fork_run_at_home_in_any_frame() {
+    let (rt, shop, _turn) = start("forking");
+    let pair = |version| [used(&shop, version, ""), forking(&shop, version)];
+    load(&rt, pair(1).each_ref(), false);
+    let old = rt.frame();
+    load(&rt, pair(2).each_ref(), false);
+    let both = vec![(1, 1), (1, 1), (2, 2), (2, 2)];
+    assert_eq!(fork(), [both.clone(), both.clone()], "in a frame of the old one");
+    let share = old.share();
+    drop(old);
+    let new = rt.frame();
+    assert_eq!(fork(), [both.clone(), both.clone()], "in a frame of the new one");
+    drop(new);
+    assert_eq!(fork(), [both.clone(), both], "outside frames");
+    drop(share);
+    rt.collect().unwrap();
+    let one = vec![(2, 2), (2, 2)];
+    assert_eq!(fork(), [one.clone(), one]);
+    rt.shutdown().unwrap();
+    assert_eq!(fork(), [vec![], vec![]]);
+}
+
+#[test]
+fn handlers_of_fork_are_registered_as_often_as_modules_are_loaded() {
+    let (rt, shop, _turn) = start("forking-often");
+    let pairs = [3, 4].map(|version| [used(&shop, version, ""), forking(&shop, version)]);
+    for round in 0..200 {
+        load(&rt, pairs[round % 2].each_ref(), false);
+    }
+    assert_eq!(fork()[1], [(4, 4), (4, 4)]);
+    rt.shutdown().unwrap();
+}
+
+#[test]
+fn more_handlers_of_fork_than_there_are_places_are_refused() {
+    let (rt, shop, _turn) = start("forking-more");
+    let source = "#include <pthread.h>
+        static int refused;
+        static void nothing(void) {}
+        int version(void) { return refused; }
+        int module_init(void) {
+            for (int i = 0; i < 70; i++) refused += pthread_atfork(nothing, nothing, nothing) != 0;
+            return refused == 6 ? 0 : 1;
+        }";
+    let module = shop.module("user", 9, source);
+    for _ in 0..2 {
+        // SAFETY: as declared.
+        unsafe { rt.load(&module) }.unwrap();
+        rt.unload("user").unwrap();
+        assert_eq!(rt.collect().unwrap().old_bytes, 0);
+    }
+}

@@ -25,6 +25,9 @@ midflight_with_caller midflight_pthread_create, x4, {pthread_create}
 midflight_with_caller midflight_thrd_create, x3, {thrd_create}
 midflight_with_caller midflight_pthread_key_create, x2, {pthread_key_create}
 midflight_with_caller midflight_tss_create, x2, {tss_create}
+midflight_with_caller midflight_timer_create, x3, {timer_create}
+midflight_with_caller midflight_mq_notify, x2, {mq_notify}
+midflight_with_caller midflight_getaddrinfo_a, x4, {getaddrinfo_a}
 
 // Where such a thread begins. It tells the runtime and goes on to the module's function, leaving no frame: pthread_exit
 // and cancellation unwind from there to the C library.
@@ -47,6 +50,7 @@ midflight_with_caller midflight_tss_create, x2, {tss_create}
     .endm
 midflight_entry midflight_thread_entry, {arrive}
 midflight_entry midflight_std_thread_entry, {arrive_std}
+midflight_entry midflight_notified_entry, {arrive_notified}
 
 // std::thread::_M_start_thread(this, state, depend): {wrap} replaces the state and returns the real function.
 midflight_begin midflight_std_start_thread

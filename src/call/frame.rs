@@ -134,6 +134,27 @@ impl fmt::Debug for SharedFrame {
     }
 }
 
+/// How many frames this thread has open.
+pub fn open_frames() -> usize {
+    // SAFETY: the block is this thread's own.
+    let record = unsafe { thread::block().as_ref() }.record.get();
+    // SAFETY: this thread's record of DISPATCH, which is static.
+    record.map_or(0, |record| unsafe { ThreadHandle::<Made>::from_raw(record).depth() })
+}
+
+/// Ends the frames that this thread has opened since it had `depth` of them open: what would have ended them was jumped over.
+///
+/// # Safety
+///
+/// Those frames are not used and not ended any more.
+pub unsafe fn end_frames(depth: usize) {
+    // SAFETY: the block is this thread's own.
+    if let Some(record) = unsafe { thread::block().as_ref() }.record.get() {
+        // SAFETY: this thread's record of DISPATCH, which is static; the caller's promise.
+        unsafe { ThreadHandle::<Made>::from_raw(record).end_pins(depth) };
+    }
+}
+
 #[inline]
 fn this_thread() -> ThreadHandle<Made> {
     // SAFETY: the block is this thread's own.

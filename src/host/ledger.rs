@@ -9,7 +9,10 @@ use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::blocks::Template;
+use super::fork_handlers;
 use super::keys::Key;
+#[cfg(target_os = "linux")]
+use super::notifications::Notification;
 use super::places::Id;
 use super::process_exits::QuickExit;
 use super::tenant::Evicted;
@@ -26,6 +29,13 @@ pub(super) struct Ledger {
     /// The keys that modules have made.
     pub(super) keys: BTreeMap<libc::pthread_key_t, Key>,
     pub(super) quick_exits: Vec<QuickExit>,
+    /// Their handlers of fork.
+    pub(super) fork_handlers: fork_handlers::List,
+    /// What modules have asked the C library to run on threads of its own, by number, and how many there were.
+    #[cfg(target_os = "linux")]
+    pub(super) notifications: BTreeMap<usize, Notification>,
+    #[cfg(target_os = "linux")]
+    pub(super) noted: usize,
     /// Versions whose first thread is new.
     pub(super) new_with_threads: Vec<Id>,
     /// The C library has been asked to run them.
@@ -69,6 +79,11 @@ static LEDGER: Mutex<Ledger> = Mutex::new(Ledger {
     count: 0,
     keys: BTreeMap::new(),
     quick_exits: Vec::new(),
+    fork_handlers: fork_handlers::NONE,
+    #[cfg(target_os = "linux")]
+    notifications: BTreeMap::new(),
+    #[cfg(target_os = "linux")]
+    noted: 0,
     new_with_threads: Vec::new(),
     runs_quick_exits: false,
 });

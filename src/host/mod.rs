@@ -6,13 +6,17 @@
 
 pub(crate) mod apple_abi;
 pub(crate) mod blocks;
+mod fork_handlers;
 pub(crate) mod keys;
 mod ledger;
+#[cfg(target_os = "linux")]
+pub(crate) mod notifications;
 #[cfg(all(target_arch = "aarch64", target_os = "linux"))]
 mod outline_atomics;
 pub(crate) mod places;
 mod process_exits;
 pub(crate) mod shared_std;
+pub(crate) mod signals;
 mod tenant;
 mod thread;
 mod thread_exits;
@@ -43,8 +47,16 @@ pub(crate) fn symbol(name: &str, process: impl FnOnce() -> Option<u64>) -> Optio
         "on_exit" => process_exits::on_exit as *const (),
         "__cxa_at_quick_exit" => process_exits::cxa_at_quick_exit as *const (),
         "at_quick_exit" => process_exits::at_quick_exit as *const (),
-        "__register_atfork" => process_exits::register_atfork as *const (),
-        "pthread_atfork" => process_exits::pthread_atfork as *const (),
+        "__register_atfork" => fork_handlers::register_atfork as *const (),
+        "pthread_atfork" => fork_handlers::pthread_atfork as *const (),
+        #[cfg(target_os = "linux")]
+        "timer_create" => spawn::midflight_timer_create as *const (),
+        #[cfg(target_os = "linux")]
+        "timer_delete" => notifications::timer_delete as *const (),
+        #[cfg(target_os = "linux")]
+        "mq_notify" => spawn::midflight_mq_notify as *const (),
+        #[cfg(target_os = "linux")]
+        "getaddrinfo_a" => notifications::getaddrinfo_a_is(process()?) as *const (),
         "pthread_create" => spawn::midflight_pthread_create as *const (),
         "thrd_create" => spawn::midflight_thrd_create as *const (),
         threads::STD_START_THREAD => threads::std_start_thread(process()?) as *const (),

@@ -1,16 +1,16 @@
-//! Exit functions of the process, and handlers of fork. The C library keeps them, in its order: so they still run when the
+//! Exit functions of the process. The C library keeps them, in its order: so they still run when the
 //! process exits. A version's are all registered with one handle, the address where it is, whatever the module gave; by that
 //! its retirement has them run or taken back.
 
 use std::ffi::{c_int, c_void};
 use std::ptr;
 
+use super::fork_handlers;
 use super::ledger::{Call, Opaque, ledger, run_at_home};
 use super::places::{self, Id};
 use crate::os::exit;
 
 type Function = unsafe extern "C" fn(*mut c_void);
-type Handler = Option<unsafe extern "C" fn()>;
 
 /// What the C library keeps for us.
 struct Registered {
@@ -27,7 +27,7 @@ pub(super) struct QuickExit {
 }
 
 /// The version to which a registration belongs.
-fn owner(dso: *const c_void, functions: &[usize]) -> Option<Id> {
+pub(super) fn owner(dso: *const c_void, functions: &[usize]) -> Option<Id> {
     places::find(dso.addr()).or_else(|| functions.iter().find_map(|function| places::find(*function)))
 }
 
@@ -99,11 +99,26 @@ pub(super) unsafe extern "C" fn cxa_atexit(
 }
 type ExitFunction = unsafe extern "C" fn(*mut c_void, c_int);
 
+/// Runs what a version has registered, the latest first, and takes back its handlers of fork.
+///
+/// # Safety
+///
+/// Those functions may be called now.
+pub(super) unsafe fn finalize(version: Id) {
+    let handle = ledger().version(version).handle();
+    // SAFETY: the caller's promise.
+    unsafe { exit::finalize(handle) };
+    fork_handlers::forget(version);
+}
+
 /// `__cxa_finalize`, which crt's destructor of a shared object calls.
 pub(super) unsafe extern "C" fn cxa_finalize(dso: *const c_void) {
-    let handle = places::find(dso.addr()).map_or(dso, |version| ledger().version(version).handle());
-    // SAFETY: as the caller asks.
-    unsafe { exit::finalize(handle) };
+    match places::find(dso.addr()) {
+        // SAFETY: as the caller asks.
+        Some(version) => unsafe { finalize(version) },
+        // SAFETY: as the caller asks.
+        None => unsafe { exit::finalize(dso) },
+    }
 }
 
 /// atexit(3). Shared objects bring their own (crt's), which calls `__cxa_atexit`; object files import it.
@@ -155,28 +170,4 @@ extern "C" fn run_quick_exits(_: *mut c_void) {
         run_at_home(version, || unsafe { call.run() });
         ledger().version(version).exits -= 1;
     }
-}
-
-/// `__register_atfork`.
-pub(super) unsafe extern "C" fn register_atfork(
-    prepare: Handler,
-    parent: Handler,
-    child: Handler,
-    dso: *const c_void,
-) -> c_int {
-    let functions: Vec<usize> = [prepare, parent, child].into_iter().flatten().map(|f| f as usize).collect();
-    let handle = owner(dso, &functions).map_or(dso, |version| {
-        let mut ledger = ledger();
-        let account = ledger.version(version);
-        account.registers = true;
-        account.handle()
-    });
-    // SAFETY: as the caller asks.
-    unsafe { exit::at_fork(prepare, parent, child, handle) }
-}
-
-/// pthread_atfork(3). As [`atexit`], only object files import it.
-pub(super) unsafe extern "C" fn pthread_atfork(prepare: Handler, parent: Handler, child: Handler) -> c_int {
-    // SAFETY: as the caller asks.
-    unsafe { register_atfork(prepare, parent, child, ptr::null()) }
 }

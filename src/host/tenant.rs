@@ -8,13 +8,15 @@ use midflight_image::{Host, ThreadLocals};
 
 use super::blocks::{Block, Template};
 use super::ledger::{Account, Call, Ledger, Opaque, ledger};
+#[cfg(target_os = "linux")]
+use super::notifications;
 use super::places::{self, Id};
+use super::process_exits;
 use super::thread::{self, ROUNDS, Thread};
 use super::thread_exits::Exit;
 use super::thread_locals;
 use crate::Error;
 use crate::call::home::Home;
-use crate::os::exit;
 
 /// A version's part in threads and in the process. Dropping it takes the rest of that away: when the version's code is
 /// over, and before its memory goes.
@@ -167,17 +169,21 @@ impl Tenant {
     ///
     /// As for [`Self::retire_threads`].
     pub(crate) unsafe fn run_exits(&self) {
-        let handle = {
-            let mut ledger = ledger();
-            let account = ledger.version(self.id);
-            account.registers.then(|| account.handle())
-        };
-        if let Some(handle) = handle {
+        if ledger().version(self.id).registers {
             // SAFETY: the caller's promise.
-            unsafe { exit::finalize(handle) };
+            unsafe { process_exits::finalize(self.id) };
         }
         // SAFETY: the caller's promise.
         unsafe { self.drain() };
+    }
+
+    /// Takes back what the version has asked the C library to run on threads of its own. Returns how many timers it had left.
+    pub(crate) fn give_up_timers(&self) -> usize {
+        #[cfg(target_os = "linux")]
+        return notifications::give_up(self.id);
+        // macOS knows no SIGEV_THREAD.
+        #[cfg(not(target_os = "linux"))]
+        0
     }
 
     /// Gives this thread another block of the version.
@@ -234,6 +240,8 @@ impl Tenant {
 
 impl Drop for Tenant {
     fn drop(&mut self) {
+        // What its threads have asked for since.
+        self.give_up_timers();
         let mut ledger = ledger();
         let Ledger { threads, keys, quick_exits, .. } = &mut *ledger;
         let blocks: Vec<Block> =

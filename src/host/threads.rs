@@ -20,6 +20,13 @@ pub(crate) struct Entry {
     argument: *mut c_void,
 }
 
+impl Entry {
+    #[cfg(target_os = "linux")]
+    pub(super) fn new(function: usize, argument: *mut c_void) -> Self {
+        Self { function, argument }
+    }
+}
+
 /// A thread that is about to begin.
 struct Start {
     version: Id,
@@ -28,7 +35,7 @@ struct Start {
 }
 
 /// Notes that the calling thread, which begins, was started by a version. Its end takes that back.
-fn begin(version: Id) {
+pub(super) fn begin(version: Id) {
     let thread = thread::current();
     let table = {
         let mut ledger = ledger();

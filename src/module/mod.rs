@@ -8,6 +8,7 @@ mod file;
 mod hooks;
 mod indirect;
 mod interfaces;
+mod lent;
 mod phases;
 mod sanitizers;
 mod stage;

@@ -15,12 +15,12 @@ use super::file::stem;
 use super::hooks::Hooks;
 use super::indirect::Resolvers;
 use super::sanitizers;
-use super::{Clock, ModuleFile, Phases, Version};
+use super::{Clock, ModuleFile, Phases, Version, lent};
 use crate::Error;
 use crate::arch::arithmetic;
 use crate::code::{Block, CodeMemory, Draft, Shape};
 use crate::debug::{Description, FileOnDisk, Observers};
-use crate::host::{self, Tenant, apple_abi, shared_std};
+use crate::host::{self, Tenant, apple_abi, shared_std, signals};
 use crate::os::library::{self, Library};
 use crate::os::thread_local;
 use crate::unwind;
@@ -79,6 +79,8 @@ pub(crate) struct Bound {
     /// The neighbours' functions among them: (module, symbol).
     calls: BTreeSet<(Arc<str>, Box<str>)>,
     libraries: Vec<Library>,
+    /// By what it lends its functions ([`lent`]). Unknown if only [`Libraries::Loaded`] are used.
+    lent: Option<Box<str>>,
     /// It can change what its pages are: see [`REMAPPING`].
     remaps: bool,
     /// Libraries that it needs and that are not in the process. Empty unless only [`Libraries::Loaded`] are used.
@@ -124,6 +126,7 @@ pub(crate) unsafe fn bind(
         bindings: Vec::new(),
         calls: BTreeSet::new(),
         libraries: Vec::new(),
+        lent: None,
         remaps: false,
         absent: Vec::new(),
     };
@@ -134,6 +137,7 @@ pub(crate) unsafe fn bind(
             return Err(Error::Convention { path: file.path().into(), symbol, reason });
         }
     }
+    let mut names = Vec::new();
     for (index, library) in needed {
         let Some(library) = here(library) else { continue };
         if libraries == Libraries::Loaded {
@@ -146,13 +150,20 @@ pub(crate) unsafe fn bind(
         }
         // SAFETY: the caller accepts the library's constructors.
         match unsafe { open(library, image.runpath(), file.path()) } {
-            Ok(opened) => bound.libraries.push(opened),
+            Ok(opened) => {
+                names.push(library);
+                bound.libraries.push(opened);
+            }
             // What it imports from there is weak.
             Err(_) if image.is_optional(index) => {}
             Err(reason) => {
                 return Err(Error::Library { path: file.path().into(), library: library.into(), reason });
             }
         }
+    }
+    if libraries == Libraries::Load {
+        let opened = names.iter().copied().zip(&bound.libraries);
+        bound.lent = lent::by(image.imports().iter().map(|import| import.name), opened).map(Into::into);
     }
 
     for import in image.imports() {
@@ -370,6 +381,16 @@ impl Linked<'_, '_> {
                  build it without `-C prefer-dynamic`"
             );
         }
+        if let Some(by) = &self.bound.lent {
+            tracing::info!(
+                module = &*self.name,
+                by,
+                "may be run by threads that nobody counts: what is replaced is kept until a look at all threads \
+                 (`collect_quiescent`, `runtime_gc_collect`) shows that none is inside"
+            );
+        }
+        let handles =
+            self.bound.lent.is_some() || image.imports().iter().any(|import| signals::installs(import.name));
         Ok(Version {
             hooks: Hooks::of(&exports, &block),
             declared: image.declared_version().map(Into::into),
@@ -384,18 +405,20 @@ impl Linked<'_, '_> {
             destructors: self.destructors,
             initialised: AtomicBool::new(false),
             stays,
+            handles,
+            handled: AtomicBool::new(false),
+            lends: self.bound.lent.is_some(),
             origin: OnceLock::new(),
             end: Mutex::default(),
             registration,
             tenant: self.tenant,
             block,
-            _libraries: self.bound.libraries,
         })
     }
 }
 
 /// Whether a library is one of Apple's own, by the folders that nobody else has libraries in. No hot module is meant by such a name.
-fn is_apples(library: &str) -> bool {
+pub(super) fn is_apples(library: &str) -> bool {
     library.ends_with(".dylib") && library.starts_with("/usr/lib/") || library.starts_with("/System/")
 }
 
@@ -428,9 +451,11 @@ fn means_apples(image: &Image<'_>, import: &Import<'_>) -> bool {
 ///
 /// The library's constructors run.
 unsafe fn open(library: &str, runpath: Option<&str>, module: &Path) -> Result<Library, String> {
-    if let Some(loaded) = Library::loaded(library) {
-        return Ok(loaded);
+    if Library::loaded(library).is_some() {
+        // SAFETY: the caller's promise.
+        return unsafe { Library::open(library) };
     }
+    tracing::info!(library, module = %module.display(), "opened for a module: it stays in the process");
     if !library.contains('/') {
         let origin = std::path::absolute(module).ok();
         let origin = origin.as_deref().and_then(Path::parent).and_then(Path::to_str).unwrap_or(".");

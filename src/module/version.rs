@@ -1,6 +1,7 @@
 //! A version: one loaded file of a module, and all that goes when it is freed.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ffi::c_int;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -20,15 +21,14 @@ use crate::debug::Registration;
 use crate::fault::past::{self, End, Names, Past};
 use crate::host::Tenant;
 use crate::host::places::Id;
-use crate::os::library::Library;
+use crate::host::signals;
 use crate::os::{Strings, arguments};
 use crate::unwind;
 
 /// The versions behind a generation, one per loaded module, by name.
 pub(crate) type Versions = Vec<Arc<Version>>;
 
-/// A linked module in code memory. When it is dropped its memory goes, then the libraries it needed are closed; its
-/// destructors must have run ([`Version::finalise`]).
+/// A linked module in code memory. When it is dropped its memory goes; its destructors must have run ([`Version::finalise`]).
 pub(crate) struct Version {
     pub(super) name: Arc<str>,
     pub(super) number: u64,
@@ -46,6 +46,12 @@ pub(crate) struct Version {
     /// Nobody can say when the threads that it starts are over (`host::shared_std`): once
     /// initialised it stays.
     pub(super) stays: bool,
+    /// Threads that nobody counts for it may run its functions (`lent`).
+    pub(super) lends: bool,
+    /// It may install handlers of signals, or have them installed.
+    pub(super) handles: bool,
+    /// There were some when it was ended: it is free when nobody is inside after they are gone.
+    pub(super) handled: AtomicBool,
     /// The version that it says it is, in its note.
     pub(super) declared: Option<Box<str>>,
     /// The modules that it says it needs.
@@ -58,7 +64,6 @@ pub(crate) struct Version {
     pub(super) registration: Registration,
     pub(super) tenant: Tenant,
     pub(super) block: Block,
-    pub(super) _libraries: Vec<Library>,
 }
 
 impl Version {
@@ -212,15 +217,44 @@ impl Version {
         self.tenant.evict()
     }
 
-    /// Whether threads that it started go on, or its exit functions run: it must not be dropped yet.
+    /// Whether threads that it started go on, its exit functions run, or its handlers of signals may: it must not be dropped yet.
     pub(crate) fn is_busy(&self) -> bool {
-        self.tenant.is_busy()
+        self.tenant.is_busy() || self.handled.load(Ordering::Relaxed)
+    }
+
+    /// Whether it may install handlers of signals.
+    pub(crate) fn handles(&self) -> bool {
+        self.handles
+    }
+
+    /// Whether all that keeps it are handlers of signals, which are gone: a look at all threads shows if one still runs.
+    pub(crate) fn waits_for_look(&self) -> bool {
+        // Relaxed, here and above: read and written behind the runtime's lock.
+        self.handled.load(Ordering::Relaxed) && !self.tenant.is_busy() && self.handler().is_none()
+    }
+
+    /// Nobody is inside, and its handlers are gone.
+    pub(crate) fn was_looked_at(&self) {
+        self.handled.store(false, Ordering::Relaxed);
+    }
+
+    /// A signal of which it has the handler.
+    fn handler(&self) -> Option<c_int> {
+        if !self.handles {
+            return None;
+        }
+        signals::handlers().find(|(_, id)| self.tenant.is(*id)).map(|(signal, _)| signal)
     }
 
     /// Whether threads that nobody knows of may be in it for as long as the process goes on: it
     /// must not be ended.
     pub(crate) fn stays(&self) -> bool {
         self.stays && self.initialised.load(Ordering::Relaxed)
+    }
+
+    /// Whether threads that nobody counts for it may run its functions: it is called outside frames.
+    pub(crate) fn lends(&self) -> bool {
+        self.lends
     }
 
     /// If the constructors ran, runs `module_shutdown` (if the version had not refused), then the destructors: of thread-local variables, its
@@ -231,8 +265,18 @@ impl Version {
     /// It was evicted, its calls to other modules have somewhere to go, and this is called once.
     pub(crate) unsafe fn finalise(&self) {
         if self.initialised.load(Ordering::Relaxed) {
+            // One may run until its handlers are gone, and after that.
+            self.handled.store(self.handler().is_some(), Ordering::Relaxed);
             // SAFETY: initialised, and the caller's promise.
             arithmetic::kept(|| unsafe { self.run_destructors() });
+            if let Some(signal) = self.handler() {
+                tracing::warn!(
+                    module = &*self.name,
+                    version = self.number,
+                    signal,
+                    "its handler of a signal is still installed, and so it stays in memory: take it back in `module_shutdown`"
+                );
+            }
         }
     }
 
@@ -254,6 +298,15 @@ impl Version {
         // SAFETY: as above. A shared object's own destructors have done this already (crt's __do_global_dtors_aux) for what is
         // registered with its handle.
         unsafe { self.tenant.run_exits() };
+        let timers = self.tenant.give_up_timers();
+        if timers > 0 {
+            tracing::warn!(
+                module = &*self.name,
+                version = self.number,
+                timers,
+                "timers that the module had left are deleted: delete them in `module_shutdown` or a destructor"
+            );
+        }
     }
 }
 
@@ -277,7 +330,7 @@ impl Drop for Version {
     }
 }
 
-type Constructor = extern "C-unwind" fn(std::ffi::c_int, Strings, Strings);
+type Constructor = extern "C-unwind" fn(c_int, Strings, Strings);
 
 unsafe extern "C" {
     /// environ(7).

@@ -68,13 +68,28 @@ impl Retirement {
         }
         Ok((free, report))
     }
+
+    /// Frees what only its handlers of signals kept, if those are gone and no thread is in one. Returns how many.
+    pub(super) fn end_handled(&mut self, caller: &Caller<'_>) -> io::Result<usize> {
+        let waiting: Vec<&Version> = self.lingering().filter(|version| version.waits_for_look()).collect();
+        let ranges: Vec<Range<usize>> = waiting.iter().map(|version| version.range()).collect();
+        if !ranges.is_empty() {
+            let scan = quiescence::scan(caller, &ranges, quiescence::LIMIT)?;
+            let clear = waiting.iter().enumerate().filter(|(range, _)| scan.is_clear(*range));
+            clear.for_each(|(_, version)| version.was_looked_at());
+        }
+        Ok(self.end_lingering())
+    }
 }
 
 fn reasons(scan: &Scan, range: usize) -> Vec<String> {
     let hits = scan.hits.iter().filter(|hit| hit.range == range);
     let hits = hits.map(|hit| format!("{} has an address of it", hit.thread));
+    let suspended = scan.suspended.iter().filter(|(_, found)| *found == range);
+    let suspended =
+        suspended.map(|(stack, _)| format!("the stack of a fiber at {stack:#x?} has an address of it"));
     let missed = scan.missed.iter().map(|(thread, why)| format!("{thread} {why}"));
     let incomplete =
         (!scan.complete).then(|| "threads came and went faster than they could be listed".into());
-    hits.chain(missed).chain(incomplete).collect()
+    hits.chain(suspended).chain(missed).chain(incomplete).collect()
 }

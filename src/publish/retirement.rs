@@ -34,7 +34,7 @@ pub struct Collected {
     /// Code memory of the retained versions, in bytes.
     pub retained_bytes: usize,
     /// Versions that no frame holds, but threads do: one that the version started goes on, or one is running the version's
-    /// exit functions. The next collection looks again. Also those of which nobody can say: Rust
+    /// exit functions; or a handler of a signal is in one. The next collection looks again. Also those of which nobody can say: Rust
     /// modules that start threads by way of a shared standard library.
     pub busy: usize,
     /// Code memory of all versions that were replaced and are not free, whoever keeps them, in bytes.
@@ -97,6 +97,10 @@ impl Retirement {
 
     pub(super) fn is_opaque(&self, module: &str) -> bool {
         self.opaque.contains(module)
+    }
+
+    pub(crate) fn any_escaped(&self) -> bool {
+        !self.escaped.is_empty()
     }
 
     pub(crate) fn has_escaped(&self, module: &str) -> bool {
@@ -216,6 +220,15 @@ impl Retirement {
         let (free, needed) = self.unneeded(over);
         self.lingering.extend(needed);
         free.len()
+    }
+
+    pub(super) fn lingering(&self) -> impl Iterator<Item = &Version> {
+        self.lingering.iter()
+    }
+
+    /// The caller says that no thread is in a handler that is gone.
+    pub(crate) fn vouch_for_handlers(&self) {
+        self.lingering().filter(|version| version.waits_for_look()).for_each(Version::was_looked_at);
     }
 
     /// Takes out the retained versions.

@@ -20,7 +20,7 @@ use crate::call::trampolines::Trampolines;
 use crate::call::versions;
 use crate::code::{Backing, CodeMemory};
 use crate::fault::past::End;
-use crate::host;
+use crate::host::{self, signals};
 use crate::module::{Origin, Phases, Version};
 use crate::os::{barrier, memory};
 use crate::quiescence::Caller;
@@ -374,6 +374,9 @@ impl State {
         self.held.replace(generation - 1, at);
         self.look_for_held_frames(checks::longest_frame());
         self.follow_threads();
+        let names = before.iter().map(|(name, _)| name);
+        let lends = |name: &&Arc<str>| self.loaded(name).is_ok_and(|version| version.lends());
+        self.follow(names.filter(lends).cloned().collect());
         Published { generation, at, publish, before }
     }
 
@@ -407,6 +410,20 @@ impl State {
                 self.follow(self.called_by(&name));
             }
         }
+    }
+
+    /// Modules that have handlers of signals installed are called outside of frames, with all that they call.
+    fn follow_handlers(&mut self) {
+        let all = || self.current().map(|version| &**version).chain(self.retirement.remaining());
+        if !all().any(Version::handles) {
+            return;
+        }
+        let version = |id| all().find(|version| version.is_tenant(id));
+        // What an old version calls may not be what the current one does.
+        let of = |version: &Version| -> Vec<Arc<str>> {
+            version.calls().map(|(called, _)| called.into()).chain([version.name().clone()]).collect()
+        };
+        self.follow(signals::handlers().filter_map(|(_, id)| version(id)).flat_map(of).collect());
     }
 
     /// Sees to it that so many more bytes of code memory may be used.
@@ -505,6 +522,10 @@ impl State {
     pub(crate) fn collect(&mut self, with_retained: bool) -> Collected {
         self.look_for_held_frames(checks::longest_frame());
         self.follow_threads();
+        self.follow_handlers();
+        if with_retained {
+            self.retirement.vouch_for_handlers();
+        }
         let ended = self.retirement.end_lingering();
         let mut dying = self.retirement.collect(|table| self.tables.keep(table));
         if with_retained {
@@ -529,6 +550,9 @@ impl State {
         let (quiescent, mut report) = taken.map_err(|source| Error::Quiescence { source })?;
         // SAFETY: no thread is inside them: they were replaced and collected before the threads were looked at.
         let freed = before.freed + unsafe { self.bury(quiescent) };
+        // Destructors may have taken handlers of signals back, which may still run.
+        let freed =
+            freed + self.retirement.end_handled(caller).map_err(|source| Error::Quiescence { source })?;
         report.collected = self.retirement.report(freed);
         Ok(report)
     }

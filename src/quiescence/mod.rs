@@ -31,8 +31,8 @@
 //!
 //! - Pointers in memory: on the heap, in statics, in thread-locals. A callback that the host keeps is there, and what a C++ exception
 //!   knows of its type and destructor. The contract forbids it; a module that does it must stay retained, or have it taken back first.
-//! - Suspended fibers and coroutines, whose stacks are memory like any other. A thread that is *on* one is [`Why::OtherStack`], so the
-//!   text is kept while it is; unless the fiber's stack is an array on the thread's own stack, whose newer frames are then not seen.
+//! - Suspended fibers and coroutines, whose stacks are memory like any other, unless the host has told of them ([`fibers`]). A thread that is
+//!   *on* one of which it has not is [`Why::OtherStack`], so the text is kept while it is; unless the fiber's stack is an array on the thread's own stack, whose newer frames are then not seen.
 //!   The same holds for a handler on an alternate stack that is such an array and was registered with SS_AUTODISARM.
 //! - Addresses that are not stored as aligned words: taken to pieces, or turned by the program (setjmp's buffers are).
 //! - What other processes know that share this one's memory, other than by vfork, whose parent does not answer.
@@ -47,6 +47,7 @@
 //! a signal. The caller waits for the slowest, at most `limit`, and as long again if one is kept in the midst of looking. Blocking calls that a signal interrupts
 //! whatever its flags fail with EINTR in the host's threads: see `os::stop`.
 
+mod fibers;
 mod stacks;
 mod text;
 
@@ -63,7 +64,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::arch::tags;
-use crate::os::stop::{self, Answer, Condition, Look, Stopped};
+use crate::os::stop::{self, Answer, Condition, Look, Memory, Stopped};
+pub use fibers::FiberStack;
+use fibers::Fibers;
+pub(crate) use fibers::add as add_stack;
 use stacks::Stacks;
 use text::Text;
 
@@ -107,6 +111,8 @@ pub(crate) struct Scan {
     pub(crate) longest_stop: Duration,
     /// Who may be inside which of the ranges.
     pub(crate) hits: Vec<Hit>,
+    /// Where a stack of a fiber is that has an address of which of the ranges.
+    pub(crate) suspended: Vec<(Range<usize>, usize)>,
     /// Of whom nothing is known.
     pub(crate) missed: Vec<(Thread, Why)>,
     /// Whether these were all threads. If not, they came and went faster than they could be listed.
@@ -122,9 +128,12 @@ pub(crate) struct Hit {
 }
 
 impl Scan {
-    /// Whether no thread can be inside a range: every thread was seen, and none has an address of it.
+    /// Whether no thread can be inside a range: every thread was seen, and none has an address of it, nor has a fiber's stack.
     pub(crate) fn is_clear(&self, range: usize) -> bool {
-        self.complete && self.missed.is_empty() && self.hits.iter().all(|hit| hit.range != range)
+        self.complete
+            && self.missed.is_empty()
+            && self.hits.iter().all(|hit| hit.range != range)
+            && self.suspended.iter().all(|(_, found)| *found != range)
     }
 }
 
@@ -159,13 +168,17 @@ pub(crate) fn scan(caller: &Caller<'_>, ranges: &[Range<usize>], limit: Duration
     static SILENT: Mutex<Option<HashSet<i32>>> = Mutex::new(None);
     let mut silent = SILENT.lock().unwrap_or_else(PoisonError::into_inner);
     let silent = silent.get_or_insert_default();
-    let until = Instant::now() + limit;
     let mut scan = Scan::default();
 
     let this = stop::gettid();
-    let search = Arc::new(Search::new(ranges, &[this])?);
+    let fibers = fibers::all();
+    let search = Arc::new(Search::new(ranges, &[this], &fibers)?);
+    scan.read(&fibers, &[], &search, caller)?;
+    // Reading the stacks of fibers takes as long as they are large.
+    let until = Instant::now() + limit;
+    let mut left = Vec::new();
     search.look(0, &Stopped { in_handler: stop::is_in_handler(), ..caller.0.clone() });
-    scan.note(&[this], &search, |_| Answer::Looked(Duration::ZERO), silent);
+    scan.note(&[this], &search, |_| Answer::Looked(Duration::ZERO), silent, &mut left);
     let mut done = HashSet::from([this]);
     loop {
         let listed = stop::threads()?;
@@ -173,6 +186,7 @@ pub(crate) fn scan(caller: &Caller<'_>, ranges: &[Range<usize>], limit: Duration
         if new.is_empty() && stop::are_all(&listed)? {
             scan.complete = true;
             silent.retain(|thread| listed.contains(thread));
+            scan.read(&fibers, &left, &search, caller)?;
             break;
         }
         // Late: what is in no list was not seen.
@@ -184,15 +198,48 @@ pub(crate) fn scan(caller: &Caller<'_>, ranges: &[Range<usize>], limit: Duration
         new.retain(|&thread| !silent.contains(&thread) || scan.can_answer(thread));
         if !new.is_empty() {
             // The mappings are read after the list, so the threads' stacks are among them.
-            let search = Arc::new(Search::new(ranges, &new)?);
+            let search = Arc::new(Search::new(ranges, &new, &fibers)?);
             let answers = stop::stop(&new, search.clone(), until)?;
-            scan.note(&new, &search, |index| answers[index], silent);
+            scan.note(&new, &search, |index| answers[index], silent, &mut left);
         }
     }
     Ok(scan)
 }
 
 impl Scan {
+    /// Reads the stacks of fibers, and those that threads have left for them.
+    fn read(
+        &mut self,
+        fibers: &Fibers,
+        left: &[(Thread, Range<usize>)],
+        search: &Search,
+        caller: &Caller<'_>,
+    ) -> io::Result<()> {
+        if fibers.is_empty() {
+            return Ok(());
+        }
+        let memory = Memory::open()?;
+        let find = |stack: &Range<usize>| {
+            let mut found = HashSet::new();
+            memory.words(stack.clone(), |word| found.extend(search.text.find(word)))?;
+            io::Result::Ok(found)
+        };
+        let word = |at: usize| {
+            let mut word = None;
+            memory.words(at..at + size_of::<usize>(), |read| word = Some(read)).ok()?;
+            word
+        };
+        for stack in fibers.in_use(caller.0.stack_pointer, word) {
+            let found = find(&stack)?.into_iter().map(|range| (stack.clone(), range));
+            let new: Vec<_> = found.filter(|found| !self.suspended.contains(found)).collect();
+            self.suspended.extend(new);
+        }
+        for (thread, stack) in left {
+            self.hits.extend(find(stack)?.into_iter().map(|range| Hit { thread: thread.clone(), range }));
+        }
+        Ok(())
+    }
+
     /// Whether a thread that was silent should be asked again. If not, it is noted as missed unless it runs no code.
     fn can_answer(&mut self, id: i32) -> bool {
         match why_silent(id) {
@@ -210,6 +257,7 @@ impl Scan {
         search: &Search,
         answer: impl Fn(usize) -> Answer,
         silent: &mut HashSet<i32>,
+        left: &mut Vec<(Thread, Range<usize>)>,
     ) {
         for (index, &id) in threads.iter().enumerate() {
             match answer(index) {
@@ -218,6 +266,11 @@ impl Scan {
                     self.threads += 1;
                     self.longest_stop = self.longest_stop.max(time);
                     silent.remove(&id);
+                    match search.left(index) {
+                        Some(Ok(stack)) => left.push((Thread::new(id), stack)),
+                        Some(Err(why)) => self.missed.push((Thread::new(id), why)),
+                        None => {}
+                    }
                     let found = search.found(index);
                     if found.is_ok_and(|mut found| found.next().is_none()) {
                         continue;
@@ -262,11 +315,15 @@ impl Thread {
 struct Search {
     text: Text,
     stacks: Stacks,
+    /// Stacks of fibers.
+    fibers: Box<[Range<usize>]>,
     /// Which of the threads is the first of the process.
     main: Option<usize>,
     /// For each thread whether it could look: 0, or a number of [`REASONS`]. Relaxed, as the next: the requester reads after the
     /// thread's answer.
     missed: Box<[AtomicU8]>,
+    /// For each thread its thread pointer, if it is on a fiber's stack, and 0 otherwise.
+    left: Box<[AtomicUsize]>,
     /// For each thread a bit for each range.
     found: Box<[AtomicU64]>,
 }
@@ -274,13 +331,15 @@ struct Search {
 const REASONS: [Why; 3] = [Why::InHandler, Why::OtherStack, Why::TooDeep];
 
 impl Search {
-    fn new(ranges: &[Range<usize>], threads: &[i32]) -> io::Result<Self> {
+    fn new(ranges: &[Range<usize>], threads: &[i32], fibers: &Fibers) -> io::Result<Self> {
         let stacks = Stacks::parse(&stop::mappings()?);
         let words = threads.len() * ranges.len().div_ceil(64);
         Ok(Self {
             text: Text::new(ranges, stacks.highest())?,
             stacks,
+            fibers: fibers.places(),
             main: threads.iter().position(|&thread| stop::is_main(thread)),
+            left: threads.iter().map(|_| AtomicUsize::new(0)).collect(),
             missed: threads.iter().map(|_| AtomicU8::new(0)).collect(),
             found: std::iter::repeat_with(|| AtomicU64::new(0)).take(words).collect(),
         })
@@ -298,6 +357,23 @@ impl Search {
         Ok((0..self.text.len()).filter(move |&range| bit(range) == 1))
     }
 
+    /// The stack that a thread uses: its own, or a fiber's.
+    fn stack_of(&self, index: usize, thread: &Stopped) -> Result<Range<usize>, Why> {
+        let at = thread.stack_pointer;
+        self.stacks.rest(thread, self.main == Some(index)).or_else(|why| {
+            let fiber = self.fibers.iter().find(|fiber| why == Why::OtherStack && fiber.contains(&at));
+            let fiber = fiber.ok_or(why)?;
+            self.left[index].store(thread.thread_pointer, Ordering::Relaxed);
+            Ok(at.saturating_sub(thread.red_zone).max(fiber.start)..fiber.end)
+        })
+    }
+
+    /// The thread's own stack, if it is on a fiber's.
+    fn left(&self, index: usize) -> Option<Result<Range<usize>, Why>> {
+        let thread_pointer = Some(self.left[index].load(Ordering::Relaxed)).filter(|at| *at != 0)?;
+        Some(self.stacks.own(thread_pointer, self.main == Some(index)))
+    }
+
     fn row(&self, index: usize) -> &[AtomicU64] {
         let words = self.text.len().div_ceil(64);
         &self.found[index * words..][..words]
@@ -306,7 +382,7 @@ impl Search {
 
 impl Look for Search {
     fn look(&self, index: usize, thread: &Stopped) {
-        match self.stacks.rest(thread, self.main == Some(index)) {
+        match self.stack_of(index, thread) {
             Err(why) => {
                 let reason = REASONS.iter().position(|&reason| reason == why).map_or(0, |at| at + 1);
                 self.missed[index].store(reason as u8, Ordering::Relaxed);
@@ -314,7 +390,8 @@ impl Look for Search {
             // A stack may have tags, and the addresses by which it is read here have none.
             Ok(stack) => tags::ignored(|| {
                 for part in [&thread.registers, &stack] {
-                    // SAFETY: the registers that the kernel has pushed, and a part of this thread's own stack that it uses.
+                    // SAFETY: the registers that the kernel has pushed, and a part of this thread's own stack that it uses, or of a
+                    // fiber's (the host's word that it stays).
                     unsafe { words(part) }.for_each(|word| {
                         for range in self.text.find(word) {
                             self.row(index)[range / 64].fetch_or(1 << (range % 64), Ordering::Relaxed);

@@ -40,6 +40,20 @@ impl Stacks {
         self.mappings.last().map_or(0, |mapping| mapping.end)
     }
 
+    /// The whole of its own stack, of a thread that is on another.
+    pub(super) fn own(&self, thread_pointer: usize, is_main: bool) -> Result<Range<usize>, Why> {
+        let own = if is_main {
+            self.mappings.iter().find(|mapping| mapping.is_main).map(|mapping| mapping.start..mapping.end)
+        } else {
+            let mapping = self.mappings.partition_point(|mapping| mapping.end < thread_pointer);
+            let mapping = self.mappings.get(mapping).filter(|mapping| mapping.start <= thread_pointer);
+            mapping.map(|mapping| mapping.start..thread_pointer)
+        };
+        let own = own.ok_or(Why::OtherStack)?;
+        // Much more than a stack is, where the system has put it into one mapping with something else.
+        if own.len() > MOST { Err(Why::TooDeep) } else { Ok(own) }
+    }
+
     /// The part of its own stack that a stopped thread uses, if that is where it is. Async-signal-safe.
     ///
     /// The first thread's stack ends with the kernel's mapping. Any other's lies below its thread pointer, in one mapping with it:

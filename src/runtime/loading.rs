@@ -1,6 +1,7 @@
 //! How modules come, are replaced, and go.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use parking_lot::MutexGuard;
@@ -121,6 +122,9 @@ impl Runtime {
                 for (file, module) in files.iter_mut().zip(&publication.modules) {
                     state.set_origin(&module.name, load.origin(file));
                 }
+            }
+            if state.retirement.any_escaped() {
+                self.shared.escaped.store(true, Ordering::Relaxed);
             }
             // What was replaced before may be free by now.
             state.tidy();

@@ -6,6 +6,7 @@ mod watching;
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,8 +21,8 @@ use crate::os::{barrier, fork};
 use crate::publish::State;
 use crate::statistics::Recorder;
 use crate::{
-    Checks, Collected, Config, Error, Holder, ModuleVersion, Quiescence, StaleCalls, Statistics, checks,
-    fault, quiescence,
+    Checks, Collected, Config, Error, FiberStack, Holder, ModuleVersion, Quiescence, StaleCalls, Statistics,
+    checks, fault, quiescence,
 };
 use watching::Watches;
 pub use watching::print_outcome;
@@ -181,6 +182,32 @@ impl Runtime {
         quiescence
     }
 
+    /// Has [`collect_quiescent`](Self::collect_quiescent) look at the stack of a fiber or coroutine too, as long as the result is there: what is suspended on
+    /// it is on no thread. Without this an old version goes although a fiber is suspended in it, and the fiber ends the process when it is
+    /// resumed; unless the module is [retained](Self::retain).
+    ///
+    /// `memory` is the whole stack; parts of it that cannot be read, as guard pages, are left out. Every word of it that looks like an address of an old
+    /// version keeps that, those included that calls which are over have left: so if the host keeps the stack pointer of what is
+    /// suspended in a word of its own, as most switches of fibers do, `stack_pointer` says where, and only what is above it is read.
+    /// What a switch saves elsewhere (in a `ucontext_t`, that is where the fiber goes on) is told of as another such memory. Reading
+    /// takes about a nanosecond for a word.
+    ///
+    /// A thread that is on such a stack is looked at like others; its own stack is read wholly then.
+    ///
+    /// # Safety
+    ///
+    /// Until the result is dropped the memory stays mapped as it is, where it can be read, and so does the word. While `collect_quiescent` is called, or a load that
+    /// looks for old versions, no fiber that is inside an old version is both suspended and resumed: call it where fibers
+    /// stand still, as between frames.
+    pub unsafe fn add_stack(
+        &self,
+        memory: Range<*const u8>,
+        stack_pointer: Option<NonNull<*const ()>>,
+    ) -> FiberStack {
+        // SAFETY: the caller's promise.
+        unsafe { quiescence::add_stack(memory, stack_pointer) }
+    }
+
     /// Has this thread's stack forget what addresses a call has put there, if addresses of modules are looked for at all.
     #[inline]
     fn forget_stack(&self) {
@@ -219,7 +246,8 @@ impl Runtime {
     /// # Safety
     ///
     /// No thread is inside, or has a return address or any other pointer into, a replaced version of a module of which
-    /// [`symbol`](Self::symbol) was taken, or that is [retained](Self::retain), or of a module that such a one calls.
+    /// [`symbol`](Self::symbol) was taken, that is [retained](Self::retain), that needs a library which starts threads (the log
+    /// says so when it is loaded), or that has installed handlers of signals; or of a module that such a one calls.
     pub unsafe fn collect_escaped(&self) -> Result<Collected, Error> {
         Ok(self.lock()?.collect(true))
     }

@@ -308,6 +308,18 @@ static int end_anothers(void) {
 }
 
 // In an order that nobody should.
+// Two frames that nobody ends, within one that is ended.
+static int begin_and_jump(void) {
+    runtime_frame_t outer, lost[2];
+    int begun = runtime_frame_begin(&outer);
+    if (begun) return begun;
+    uint32_t depth = runtime_frame_depth();
+    for (int i = 0; i < 2; i++) CHECK(runtime_frame_begin(&lost[i]) == 0);
+    CHECK(depth == 1 && runtime_frame_depth() == 3);
+    int unwound = runtime_frame_unwind(depth);
+    CHECK(runtime_frame_depth() == 1 && runtime_frame_end(&outer) == 0 && runtime_frame_depth() == 0);
+    return unwound;
+}
 static int end_crosswise(void) {
     runtime_frame_t first, second;
     if (runtime_frame_begin(&first) != 0) return RUNTIME_ERROR_NOT_INITIALIZED;
@@ -597,6 +609,20 @@ static void everything(void) {
     ROW_AS(hot_reload_get_statistics, "good", OK, statistics());
     ROW_AS(runtime_gc_collect, "good", OK, runtime_gc_collect());
     ROW_AS(runtime_gc_collect, "twice", OK, runtime_gc_collect());
+    static char stack[1 << 16];
+    const void* const* misaligned = ADDRESS((char*)stack + 4);
+    ROW(runtime_stack_add, "NULL", runtime_stack_add(NULL, 4096, NULL));
+    ROW(runtime_stack_add, "no bytes", runtime_stack_add(stack, 0, NULL));
+    ROW(runtime_stack_add, "too many", runtime_stack_add(stack, SIZE_MAX, NULL));
+    ROW(runtime_stack_add, "misaligned", runtime_stack_add(stack, sizeof stack, misaligned));
+    ROW_AS(runtime_stack_add, "no memory", OK, runtime_stack_add(ADDRESS(4096), 4096, ADDRESS(4096)));
+    ROW_AS(runtime_stack_add, "good", OK, runtime_stack_add(stack, sizeof stack, NULL));
+    ROW(runtime_stack_add, "twice", runtime_stack_add(stack, 1, NULL));
+    ROW_AS(runtime_gc_collect, "with stacks", OK, runtime_gc_collect());
+    ROW_ANY(runtime_stack_remove, "no memory", runs ? OK : INVALID, runtime_stack_remove(ADDRESS(4096)));
+    ROW_ANY(runtime_stack_remove, "good", runs ? OK : INVALID, runtime_stack_remove(stack));
+    ROW_ANY(runtime_stack_remove, "twice", INVALID, runtime_stack_remove(stack));
+    ROW_ANY(runtime_stack_remove, "NULL", INVALID, runtime_stack_remove(NULL));
     ROW_ANY(runtime_set_log_callback, "none", OK, runtime_set_log_callback(NULL, LOG_LEVEL_DEFAULT, ADDRESS(NOT_CANONICAL)));
 
     // Frames. Of those the headers check NULL; some nanoseconds have no room for more.
@@ -620,6 +646,10 @@ static void everything(void) {
     ROW_AS(runtime_frame_end, "crosswise", OK, end_crosswise());
     ROW_AS(runtime_frame_end, "5,000", OK, end_many());
     ROW_AS(runtime_frame_end, "an ended thread's", wrong_frame, end_of_an_ended_thread());
+    ROW_ANY(runtime_frame_depth, "none", OK, (int)runtime_frame_depth());
+    ROW_ANY(runtime_frame_unwind, "to where it is", OK, runtime_frame_unwind(0));
+    ROW_ANY(runtime_frame_unwind, "deeper", wrong_frame, runtime_frame_unwind(1));
+    ROW_AS(runtime_frame_unwind, "good", OK, begin_and_jump());
     ROW_AS(runtime_frame_join, "another generation's", wrong_frame, join_another_generation(good));
 
     if (!runs) {
@@ -647,6 +677,8 @@ static void in_a_child(void) {
         ROW_ANY(hot_reload_unload, "child", forked, hot_reload_unload("abuse"));
         ROW_ANY(hot_reload_rollback, "child", forked, hot_reload_rollback("abuse"));
         ROW_ANY(runtime_gc_collect, "child", forked, runtime_gc_collect());
+        ROW_ANY(runtime_stack_add, "child", forked, runtime_stack_add(&child, sizeof child, NULL));
+        ROW_ANY(runtime_stack_remove, "child", forked, runtime_stack_remove(&child));
         ROW_ANY(runtime_init, "child", forked, runtime_init(NULL));
         ROW_ANY(runtime_shutdown, "child", forked, runtime_shutdown());
         ROW_ANY(runtime_get_status, "child", forked | OK, status());

@@ -51,6 +51,11 @@ fn is_running(gate: usize) -> bool {
     matches!(gate & STATE, RUNNING | CHECKED)
 }
 
+/// Whether this thread is in a function of the API that has not returned.
+pub(crate) fn is_inside() -> bool {
+    DEPTH.get() != 0
+}
+
 pub(crate) fn is_stopped() -> bool {
     GATE.load(Ordering::Relaxed) & STATE == STOPPED
 }

@@ -9,6 +9,7 @@ use midflight::ErrorKind::{self, InvalidArgument, NotInitialized};
 use midflight_c::hot_reload::*;
 use midflight_c::runtime_core::*;
 use midflight_c::runtime_types::*;
+use midflight_c::stacks::*;
 use support::*;
 
 /// Addresses of strings that are none, and what is said of them.
@@ -182,6 +183,7 @@ fn nothing_runs_before_init_and_after_shutdown() {
                 hot_reload_get_statistics(&mut stats),
                 runtime_get_status(&mut status),
                 runtime_gc_collect(),
+                runtime_stack_add(path.cast(), 1, std::ptr::null()),
                 runtime_shutdown(),
             ] {
                 fails(code, NotInitialized, "runtime_init()");

@@ -116,6 +116,58 @@ __attribute__((constructor)) static void begin(int count, char **arguments) {
 const char *given(void) { return text; }
 "#;
 
+/// Jumps out of a module and of the frame in which it was called, and loads another version.
+const JUMPS: &str = r#"
+#include "runtime_api.h"
+#include <setjmp.h>
+#include <stdio.h>
+#include <string.h>
+
+static jmp_buf recover;
+static void jump(void) { longjmp(recover, 1); }
+static int (*run)(void (*)(void));
+
+static int turn(void (*call)(void)) {
+    runtime_frame_t frame;
+    if (runtime_frame_begin(&frame)) return -1;
+    int version = run(call);
+    return runtime_frame_end(&frame) ? -2 : version;
+}
+static void nothing(void) {}
+
+int main(int argc, char** argv) {
+    void* address;
+    if (argc != 3 || runtime_init(NULL) || hot_reload_module(argv[1], NULL)) return 2;
+    if (hot_reload_frame_symbol("jumping", "run", &address)) return 3;
+    memcpy(&run, &address, sizeof run);
+    uint32_t depth = runtime_frame_depth();
+    for (volatile int round = 0; round < 4; round++) {
+        if (!setjmp(recover)) turn(jump);
+        printf("%u open, ", (unsigned)runtime_frame_depth());
+        if (runtime_frame_unwind(depth)) return 4;
+        if (hot_reload_module(argv[1 + (round + 1) % 2], NULL)) return 5;
+        printf("version %d\n", turn(nothing));
+    }
+    hot_reload_stats_t stats;
+    if (hot_reload_get_statistics(&stats) || stats.retired_bytes) return 6;
+    return runtime_shutdown();
+}
+"#;
+
+#[test]
+fn frames_that_were_jumped_out_of_are_ended_where_the_jump_lands() {
+    let session = stopped("program-jumps");
+    let program = compile_of(JUMPS, &session, "jumps.c", &["-std=gnu11"], &[&library("a")]);
+    let module = |n: u32| {
+        let source = format!("int run(void (*call)(void)) {{ call(); return {n}; }}");
+        session.module("jumping", n, &source)
+    };
+    let output = command(&program).args([module(1), module(2)]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let expected: String = [2, 1, 2, 1].map(|n| format!("1 open, version {n}\n")).concat();
+    assert_eq!((&*said, output.status.code()), (&*expected, Some(0)));
+}
+
 fn compile(session: &Workshop, file: &str, arguments: &[&str], libraries: &[&Path]) -> PathBuf {
     compile_of(PROGRAM, session, file, arguments, libraries)
 }

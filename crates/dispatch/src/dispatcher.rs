@@ -353,6 +353,48 @@ impl<P> Drop for Pin<'_, P> {
     }
 }
 
+impl<P> ThreadHandle<P> {
+    /// How many pins the thread has open.
+    ///
+    /// # Safety
+    ///
+    /// The dispatcher is alive.
+    pub unsafe fn depth(&self) -> usize {
+        let record = self.record();
+        // SAFETY: the dispatcher is alive, so its records are.
+        let r = unsafe { record.as_ref() };
+        // Relaxed: our own store.
+        if r.hazard.load(Ordering::Relaxed).is_null() { 0 } else { r.extra.get() / NESTED + 1 }
+    }
+
+    /// Ends the pins that the thread has opened since it had `depth` of them open, if there are any.
+    ///
+    /// # Safety
+    ///
+    /// The dispatcher is alive. Those pins are not used and not dropped any more.
+    pub unsafe fn end_pins(&self, depth: usize) {
+        // SAFETY: the caller's promise.
+        if unsafe { self.depth() } <= depth {
+            return;
+        }
+        let record = self.record();
+        // SAFETY: as above.
+        let r = unsafe { record.as_ref() };
+        let owed = r.extra.get() & (NESTED - 1);
+        match depth {
+            0 if owed == 0 => {
+                r.extra.set(0);
+                leave(r);
+            }
+            0 => {
+                r.extra.set(owed);
+                leave_and_settle(r);
+            }
+            _ => r.extra.set(owed + (depth - 1) * NESTED),
+        }
+    }
+}
+
 /// A counted hold on a generation, with which another thread can [`Dispatcher::join`] it.
 pub struct Share<'d, P> {
     generation: NonNull<Generation<P>>,

@@ -354,6 +354,48 @@ fn a_forgotten_pin_holds_its_generation_for_ever_and_frees_nothing_too_early() {
 }
 
 #[test]
+fn forgotten_pins_are_ended_as_if_they_had_been_dropped() {
+    let alive = AtomicUsize::new(0);
+    let live = [0usize; 4];
+    let block = ThreadBlock { table: Cell::new(live.as_ptr()), record: Cell::new(None) };
+    let d = Dispatcher::new(SeqCstFences);
+    let mut p = Publisher::new();
+    publish(&d, &mut p, &alive, 0);
+    // SAFETY: the block outlives the handle; one thread; one publisher. The pins that are ended are not used.
+    unsafe {
+        let thread = d.register(NonNull::from(&block), 0);
+        assert_eq!(thread.depth(), 0);
+        thread.end_pins(0);
+        for joins in [false, true] {
+            let first = d.pin(&thread);
+            let share = first.share();
+            if joins {
+                drop(first);
+                std::mem::forget(d.join(&thread, &share).unwrap());
+            } else {
+                std::mem::forget(first);
+            }
+            let kept = d.pin(&thread);
+            (0..3).for_each(|_| std::mem::forget(d.pin(&thread)));
+            assert_eq!(thread.depth(), 5);
+            thread.end_pins(7);
+            thread.end_pins(2);
+            assert_eq!((thread.depth(), block.table.get()), (2, kept.table().as_ptr()));
+            drop(kept);
+            assert_eq!(thread.depth(), 1);
+            let number = publish(&d, &mut p, &alive, 1);
+            drop(share);
+            assert!(d.collect(&mut p).is_empty());
+            thread.end_pins(0);
+            assert_eq!((thread.depth(), block.table.get()), (0, live.as_ptr()));
+            assert_eq!(d.collect(&mut p).len(), 1);
+            assert_eq!(d.pin(&thread).number(), number);
+        }
+        thread.release();
+    }
+}
+
+#[test]
 fn readers_on_real_threads_never_see_a_freed_or_mixed_generation() {
     const PUBLICATIONS: usize = if cfg!(miri) { 20 } else { 20_000 };
     let alive = AtomicUsize::new(0);

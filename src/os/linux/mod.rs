@@ -6,6 +6,7 @@ pub(crate) mod changes;
 pub(crate) mod exit;
 pub(crate) mod fault;
 mod gaps;
+pub(crate) mod imports;
 pub(crate) mod lease;
 pub(crate) mod memory;
 pub(crate) mod spawn;

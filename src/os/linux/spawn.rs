@@ -2,7 +2,7 @@
 
 use std::ffi::c_void;
 
-use crate::host::{keys, threads};
+use crate::host::{keys, notifications, threads};
 
 #[cfg(target_arch = "aarch64")]
 std::arch::global_asm!(
@@ -11,8 +11,12 @@ std::arch::global_asm!(
     thrd_create = sym threads::thrd_create,
     pthread_key_create = sym keys::pthread_key_create,
     tss_create = sym keys::tss_create,
+    timer_create = sym notifications::timer_create,
+    mq_notify = sym notifications::mq_notify,
+    getaddrinfo_a = sym notifications::getaddrinfo_a,
     arrive = sym threads::arrive,
     arrive_std = sym threads::arrive_std,
+    arrive_notified = sym notifications::arrive_notified,
     wrap = sym threads::wrap
 );
 #[cfg(target_arch = "x86_64")]
@@ -22,8 +26,12 @@ std::arch::global_asm!(
     thrd_create = sym threads::thrd_create,
     pthread_key_create = sym keys::pthread_key_create,
     tss_create = sym keys::tss_create,
+    timer_create = sym notifications::timer_create,
+    mq_notify = sym notifications::mq_notify,
+    getaddrinfo_a = sym notifications::getaddrinfo_a,
     arrive = sym threads::arrive,
     arrive_std = sym threads::arrive_std,
+    arrive_notified = sym notifications::arrive_notified,
     wrap = sym threads::wrap,
     options(att_syntax)
 );
@@ -37,10 +45,18 @@ unsafe extern "C" {
     pub(crate) fn midflight_pthread_key_create();
     /// Passes on to [`keys::tss_create`], with its caller.
     pub(crate) fn midflight_tss_create();
+    /// Passes on to [`notifications::timer_create`], with its caller.
+    pub(crate) fn midflight_timer_create();
+    /// Passes on to [`notifications::mq_notify`], with its caller.
+    pub(crate) fn midflight_mq_notify();
+    /// Passes on to [`notifications::getaddrinfo_a`], with its caller.
+    pub(crate) fn midflight_getaddrinfo_a();
     /// `std::thread::_M_start_thread`.
     pub(crate) fn midflight_std_start_thread();
     /// Where a thread begins, given what [`threads::arrive`] takes.
     pub(crate) fn midflight_thread_entry(start: *mut c_void) -> *mut c_void;
+    /// Where a thread of the C library begins, given a number that [`notifications::arrive_notified`] takes.
+    pub(crate) fn midflight_notified_entry(number: *mut c_void);
     /// Where a `std::thread` begins, given what [`threads::arrive_std`] takes.
     pub(crate) fn midflight_std_thread_entry(state: *mut c_void);
 }

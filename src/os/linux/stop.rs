@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use midflight_dispatch::Part;
 
 use super::tasks::{self, condition_for, is_alive};
-pub(crate) use super::tasks::{are_all, gettid, is_main, mappings, name, threads};
+pub(crate) use super::tasks::{Memory, are_all, gettid, is_main, mappings, name, threads};
 pub(crate) use crate::os::posix::stop::{
     Answer, BATCH, Condition, Look, Stopped, is_in_handler, with_registers_saved,
 };

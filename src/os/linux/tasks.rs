@@ -3,7 +3,8 @@
 use std::ffi::c_int;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::ops::Range;
+use std::os::unix::fs::{FileExt, MetadataExt};
 
 use crate::os::posix::stop::Condition;
 
@@ -41,6 +42,38 @@ pub(super) fn is_alive(thread: i32) -> bool {
 /// The mappings of this process, as proc_pid_maps(5) has them.
 pub(crate) fn mappings() -> io::Result<String> {
     fs::read_to_string("/proc/self/maps")
+}
+
+/// The memory of this process, as the kernel reads it: proc_pid_mem(5). What cannot be read is an error and no signal, guard pages included that
+/// proc_pid_maps(5) does not show (MADV_GUARD_INSTALL).
+pub(crate) struct Memory(File);
+
+impl Memory {
+    pub(crate) fn open() -> io::Result<Self> {
+        File::open("/proc/self/mem").map(Self)
+    }
+
+    /// Reads a part, word by aligned word, but for pages that cannot be read.
+    pub(crate) fn words(&self, part: Range<usize>, mut see: impl FnMut(usize)) -> io::Result<()> {
+        /// The smallest page there is.
+        const PAGE: usize = 4096;
+        const WORD: usize = size_of::<usize>();
+        let mut buffer = vec![0; 16 * PAGE];
+        let mut at = part.start & !(WORD - 1);
+        while at < part.end {
+            let len = buffer.len().min(part.end - at).next_multiple_of(WORD);
+            let read = match self.0.read_at(&mut buffer[..len], at as u64) {
+                Ok(read) => read & !(WORD - 1),
+                Err(error) if matches!(error.raw_os_error(), Some(libc::EIO | libc::EFAULT)) => 0,
+                Err(error) => return Err(error),
+            };
+            for word in buffer[..read].chunks_exact(WORD) {
+                see(usize::from_ne_bytes(word.try_into().expect("as long as a word")));
+            }
+            at = if read > 0 { at + read } else { (at + 1).next_multiple_of(PAGE) };
+        }
+        Ok(())
+    }
 }
 
 /// The name of a thread; empty if it is over.
@@ -114,6 +147,34 @@ fn read(thread: i32, file: &str) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_is_read_but_for_what_cannot_be() {
+        let words: Vec<usize> = (0..5000).map(|n| n * 0x1_0001).collect();
+        let part = words.as_ptr().addr()..words.as_ptr_range().end.addr();
+        let memory = Memory::open().unwrap();
+        let mut seen = Vec::new();
+        memory.words(part.clone(), |word| seen.push(word)).unwrap();
+        assert_eq!(seen, words);
+        // SAFETY: a mapping of our own, whose second page is made a hole.
+        let (len, at) = unsafe {
+            let page = libc::sysconf(libc::_SC_PAGESIZE) as usize;
+            let (flags, access) =
+                (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, libc::PROT_READ | libc::PROT_WRITE);
+            let at = libc::mmap(std::ptr::null_mut(), 3 * page, access, flags, -1, 0);
+            at.cast::<usize>().write(7);
+            at.byte_add(2 * page).cast::<usize>().write(9);
+            assert_eq!(libc::munmap(at.byte_add(page), page), 0);
+            (page, at)
+        };
+        let mut seen = Vec::new();
+        memory
+            .words(at.addr()..at.addr() + 3 * len, |word| seen.extend((word != 0).then_some(word)))
+            .unwrap();
+        assert_eq!(seen, [7, 9]);
+        // SAFETY: mapped above.
+        unsafe { libc::munmap(at, 3 * len) };
+    }
 
     #[test]
     fn conditions() {

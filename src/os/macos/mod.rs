@@ -5,6 +5,7 @@ pub(crate) mod barrier;
 pub(crate) mod changes;
 pub(crate) mod exit;
 pub(crate) mod fault;
+pub(crate) mod imports;
 pub(crate) mod lease;
 pub(crate) mod memory;
 mod regions;

@@ -1,6 +1,8 @@
 //! The memory of this process, region by region: mach_vm_region (osfmk/mach/mach_vm.defs).
 
 use std::io;
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mach2::kern_return::{KERN_INVALID_ADDRESS, KERN_SUCCESS};
 use mach2::traps::mach_task_self;
@@ -22,6 +24,30 @@ struct Region {
 /// here. But the first thread's stack ends where the kernel says: what is above may go at any time.
 pub(crate) fn mappings() -> io::Result<String> {
     Ok(text(&regions()?, main_stack_end()?))
+}
+
+/// The memory of this process.
+pub(crate) struct Memory(Vec<Region>);
+
+impl Memory {
+    pub(crate) fn open() -> io::Result<Self> {
+        regions().map(Self)
+    }
+
+    /// Reads a part, word by aligned word, but for pages that cannot be read.
+    pub(crate) fn words(&self, part: Range<usize>, mut see: impl FnMut(usize)) -> io::Result<()> {
+        const WORD: usize = size_of::<usize>();
+        for region in self.0.iter().filter(|region| region.protection & VM_PROT_READ != 0) {
+            let start = part.start.max(region.start as usize) & !(WORD - 1);
+            for at in (start..part.end.min(region.end as usize)).step_by(WORD) {
+                let at: *const AtomicUsize = std::ptr::with_exposed_provenance(at);
+                // SAFETY: aligned, and readable: the caller has the host's word that it stays so. Others may write it: Relaxed, for a value
+                // that was there at some time.
+                see(unsafe { &*at }.load(Ordering::Relaxed));
+            }
+        }
+        Ok(())
+    }
 }
 
 fn regions() -> io::Result<Vec<Region>> {

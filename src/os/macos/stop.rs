@@ -20,7 +20,7 @@ use mach2::thread_status::{ARM_NEON_STATE64, ARM_THREAD_STATE64, thread_state_fl
 use mach2::traps::mach_task_self;
 use mach2::vm::mach_vm_deallocate;
 
-pub(crate) use super::regions::mappings;
+pub(crate) use super::regions::{Memory, mappings};
 pub(crate) use crate::os::posix::stop::{
     Answer, BATCH, Condition, Look, Stopped, is_in_handler, with_registers_saved,
 };

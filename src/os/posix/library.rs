@@ -5,9 +5,15 @@ use std::ptr::NonNull;
 
 use libc::{c_char, c_void};
 
+use crate::os::imports;
 use crate::os::symbol::lookup;
 
-/// A system library that a module needs, kept open as long as the module is loaded.
+/// A library of the system that a module needs.
+///
+/// Once it is opened for a module it stays in the process (RTLD_NODELETE): the system closes libraries without asking whether
+/// threads of theirs go on in them, and what they have left with others (keys' destructors, handlers of signals, callbacks)
+/// nobody can see. A library is opened once, however often modules that need it come and go: so what stays is bounded by how
+/// many there are.
 pub(crate) struct Library {
     handle: NonNull<c_void>,
 }
@@ -18,7 +24,7 @@ unsafe impl Send for Library {}
 unsafe impl Sync for Library {}
 
 impl Library {
-    /// Opens the library, or counts one more use of it if the process has it already. The error is ld.so's own text.
+    /// Opens the library, if the process has it not already. From now on it stays. The error is ld.so's own text.
     ///
     /// # Safety
     ///
@@ -26,11 +32,12 @@ impl Library {
     pub(crate) unsafe fn open(name: &str) -> Result<Self, String> {
         let name = CString::new(name).map_err(|_| "the name contains a NUL".to_owned())?;
         // SAFETY: the caller accepts the constructors; the name is a C string.
-        let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
+        let handle =
+            unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL | libc::RTLD_NODELETE) };
         NonNull::new(handle).map(|handle| Self { handle }).ok_or_else(last_error)
     }
 
-    /// The library, if the process has it already.
+    /// The library, if the process has it already. That keeps it no longer than this value is there.
     pub(crate) fn loaded(name: &str) -> Option<Self> {
         let name = CString::new(name).ok()?;
         // SAFETY: RTLD_NOLOAD runs no code; the name is a C string.
@@ -41,6 +48,12 @@ impl Library {
 
     pub(crate) fn symbol(&self, name: &CStr, version: Option<&CStr>) -> Option<u64> {
         lookup(self.handle.as_ptr(), name, version)
+    }
+
+    /// Whether it, or one that it needs, starts threads; but for those that are known.
+    pub(crate) fn starts_threads(&self, is_known: impl Fn(&str) -> bool) -> bool {
+        // SAFETY: opened, and it stays.
+        unsafe { imports::starts_threads(self.handle.as_ptr(), is_known) }
     }
 }
 

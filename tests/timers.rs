@@ -1,0 +1,244 @@
+//! Functions of modules that the C library runs on threads of its own: timers, messages, look-ups (SIGEV_THREAD).
+#![cfg(target_os = "linux")]
+
+mod support;
+
+use std::ffi::c_int;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use midflight::{LoadOptions, Runtime};
+use support::*;
+
+midflight::module! {
+    unsafe mod ticking { safe fn begin(state: &'static State) -> c_int; safe fn end() -> c_int; }
+    unsafe mod messages { safe fn watch(queue: c_int, count: &'static AtomicU64) -> c_int; }
+    unsafe mod asking { safe fn ask(count: &'static AtomicU64) -> c_int; }
+}
+
+/// What a timer's function and its test tell each other.
+#[repr(C)]
+struct State {
+    begun: AtomicU64,
+    go_on: AtomicU64,
+    /// Which version of the other module it called, and how often.
+    called: AtomicI32,
+    over: AtomicU64,
+}
+
+impl State {
+    const fn new() -> Self {
+        Self {
+            begun: AtomicU64::new(0),
+            go_on: AtomicU64::new(0),
+            called: AtomicI32::new(0),
+            over: AtomicU64::new(0),
+        }
+    }
+}
+
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !is_so() {
+        assert!(begin.elapsed() < Duration::from_secs(20), "{what}");
+        thread::yield_now();
+    }
+}
+
+/// Frees all that is over. What the modules' threads call is retained, and nobody else calls that.
+fn nothing_is_left(rt: Runtime) -> bool {
+    // SAFETY: no thread is inside what no thread of a version keeps.
+    unsafe { rt.collect_escaped() }.unwrap().old_bytes == 0
+}
+
+/// Loads files as one publication.
+fn load<const N: usize>(rt: Runtime, files: [&PathBuf; N]) {
+    // SAFETY: the functions are as declared.
+    unsafe { rt.load_with(files, &LoadOptions::default()) }.unwrap();
+}
+
+/// `ticking`, whose timer runs out each millisecond, and what it calls.
+fn versions(shop: &Workshop, version: u32, keeps: bool) -> [PathBuf; 2] {
+    let source = format!(
+        "#include <signal.h>
+         #include <time.h>
+         #include <sched.h>
+         struct state {{ _Atomic unsigned long begun, go_on; _Atomic int called; _Atomic unsigned long over; }};
+         int used_id(void);
+         static timer_t timer;
+         static _Atomic int armed;
+         static void tick(union sigval value) {{
+             struct state *state = value.sival_ptr;
+             state->begun++;
+             while (!state->go_on) sched_yield();
+             state->called = used_id();
+             state->over++;
+         }}
+         int end(void) {{ return armed && !(armed = 0) ? timer_delete(timer) : 0; }}
+         int begin(struct state *state) {{
+             struct sigevent event = {{ .sigev_notify = SIGEV_THREAD, .sigev_notify_function = tick }};
+             event.sigev_value.sival_ptr = state;
+             struct itimerspec each = {{ {{ 0, 1000000 }}, {{ 0, 1000000 }} }};
+             armed = 1;
+             return timer_create(CLOCK_MONOTONIC, &event, &timer) || timer_settime(timer, 0, &each, 0);
+         }}
+         void module_shutdown(void) {{ if (!{}) end(); }}",
+        u32::from(keeps)
+    );
+    let used = shop.module("used", version, &format!("int used_id(void) {{ return {version}; }}"));
+    [used, shop.module("ticking", version, &source)]
+}
+
+#[test]
+fn a_timers_function_keeps_its_version_and_calls_what_that_was_made_for() {
+    static STATE: State = State::new();
+    let (rt, shop, _turn) = start("timer");
+    if is_macho() {
+        return;
+    }
+    rt.shutdown().unwrap();
+    load(rt, versions(&shop, 1, false).each_ref());
+    assert_eq!(ticking::begin(&rt.frame(), &STATE), 0);
+    wait_until("the timer runs out", || STATE.begun.load(Ordering::SeqCst) > 0);
+    load(rt, versions(&shop, 2, false).each_ref());
+    let left = rt.collect().unwrap();
+    assert_eq!((left.freed, left.busy), (0, 1), "its thread is inside, and `used` is what it calls");
+    let begun = STATE.begun.load(Ordering::SeqCst);
+    STATE.go_on.store(1, Ordering::SeqCst);
+    wait_until("it goes on", || STATE.over.load(Ordering::SeqCst) == begun);
+    assert_eq!(STATE.called.load(Ordering::SeqCst), 1);
+    wait_until("its threads end", || nothing_is_left(rt));
+    assert_eq!(STATE.over.load(Ordering::SeqCst), begun, "none begins any more");
+    rt.shutdown().unwrap();
+}
+
+#[test]
+fn a_timer_that_a_module_leaves_does_not_run_it_any_more() {
+    static STATE: State = State::new();
+    let (rt, shop, _turn) = start("timer-left");
+    if is_macho() {
+        return;
+    }
+    rt.shutdown().unwrap();
+    STATE.go_on.store(1, Ordering::SeqCst);
+    load(rt, versions(&shop, 3, true).each_ref());
+    assert_eq!(ticking::begin(&rt.frame(), &STATE), 0);
+    wait_until("the timer runs out", || STATE.over.load(Ordering::SeqCst) > 5);
+    rt.unload_all(["ticking", "used"]).unwrap();
+    wait_until("nothing keeps it", || nothing_is_left(rt));
+    let over = STATE.over.load(Ordering::SeqCst);
+    // Another's timer runs out several times meanwhile.
+    load(rt, versions(&shop, 4, false).each_ref());
+    static OTHER: State = State::new();
+    OTHER.go_on.store(1, Ordering::SeqCst);
+    assert_eq!(ticking::begin(&rt.frame(), &OTHER), 0);
+    wait_until("time passes", || OTHER.over.load(Ordering::SeqCst) > 20);
+    assert_eq!(STATE.over.load(Ordering::SeqCst), over);
+    assert_eq!(ticking::end(&rt.frame()), 0);
+    rt.shutdown().unwrap();
+}
+
+#[test]
+fn timers_come_and_go_while_versions_are_replaced() {
+    static STATE: State = State::new();
+    let (rt, shop, _turn) = start("timers");
+    if is_macho() {
+        return;
+    }
+    rt.shutdown().unwrap();
+    STATE.go_on.store(1, Ordering::SeqCst);
+    let pairs = [(5, false), (6, true)].map(|(version, keeps)| versions(&shop, version, keeps));
+    for round in 0..40 {
+        load(rt, pairs[round % 2].each_ref());
+        let over = STATE.over.load(Ordering::SeqCst);
+        assert_eq!(ticking::begin(&rt.frame(), &STATE), 0);
+        wait_until("the timer runs out", || STATE.over.load(Ordering::SeqCst) > over);
+    }
+    rt.shutdown().unwrap();
+    wait_until("all are over", || nothing_is_left(rt));
+    assert!((5..=6).contains(&STATE.called.load(Ordering::SeqCst)));
+}
+
+#[test]
+fn a_message_that_comes_late_finds_nothing_to_run() {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let (rt, shop, _turn) = start("messages");
+    // QEMU cannot do the notification.
+    if is_macho() || std::env::var_os("MIDFLIGHT_TEST_RUNNER").is_some() {
+        return;
+    }
+    let source = "
+        #include <mqueue.h>
+        #include <signal.h>
+        static void come(union sigval value) { ++*(_Atomic unsigned long *)value.sival_ptr; }
+        int watch(int queue, unsigned long *count) {
+            struct sigevent event = { .sigev_notify = SIGEV_THREAD, .sigev_notify_function = come };
+            event.sigev_value.sival_ptr = count;
+            return mq_notify(queue, &event);
+        }";
+    let name = std::ffi::CString::new(format!("/midflight-{}", std::process::id())).unwrap();
+    let flags = libc::O_RDWR | libc::O_CREAT | libc::O_NONBLOCK;
+    // SAFETY: a name, and no attributes; unlinked here.
+    let queue = unsafe {
+        let queue = libc::mq_open(name.as_ptr(), flags, 0o600, std::ptr::null_mut::<libc::mq_attr>());
+        libc::mq_unlink(name.as_ptr());
+        queue
+    };
+    assert!(queue >= 0, "{}", std::io::Error::last_os_error());
+    let mut drained = vec![0_u8; 1 << 16];
+    let mut send = || {
+        // SAFETY: one byte, and a buffer that is larger than a message.
+        unsafe {
+            assert_eq!(libc::mq_send(queue, c"m".as_ptr(), 1, 0), 0);
+            assert_eq!(
+                libc::mq_receive(queue, drained.as_mut_ptr().cast(), drained.len(), std::ptr::null_mut()),
+                1
+            );
+        }
+    };
+    load(rt, [&shop.module("messages", 1, source)]);
+    assert_eq!(messages::watch(&rt.frame(), queue, &COUNT), 0);
+    send();
+    wait_until("it is told", || COUNT.load(Ordering::SeqCst) == 1);
+    assert_eq!(messages::watch(&rt.frame(), queue, &COUNT), 0);
+    load(rt, [&shop.module("messages", 2, source)]);
+    wait_until("nothing keeps the old version", || nothing_is_left(rt));
+    send();
+    // The queue takes another's wish only when the one before has been told.
+    wait_until("the queue is free again", || messages::watch(&rt.frame(), queue, &COUNT) == 0);
+    send();
+    wait_until("the new version is told", || COUNT.load(Ordering::SeqCst) == 2);
+    rt.unload("messages").unwrap();
+    wait_until("nothing keeps it", || nothing_is_left(rt));
+    // SAFETY: opened above.
+    unsafe { libc::mq_close(queue) };
+}
+
+#[test]
+fn the_end_of_a_look_up_is_told_on_a_thread_that_is_the_versions() {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let (rt, shop, _turn) = start("look-up");
+    if is_macho() {
+        return;
+    }
+    let source = "
+        #define _GNU_SOURCE
+        #include <netdb.h>
+        #include <signal.h>
+        static void come(union sigval value) { ++*(_Atomic unsigned long *)value.sival_ptr; }
+        int ask(unsigned long *count) {
+            static struct addrinfo hints = { .ai_flags = AI_NUMERICHOST };
+            static struct gaicb one = { .ar_name = \"127.0.0.1\", .ar_request = &hints };
+            struct gaicb *list[] = { &one };
+            struct sigevent event = { .sigev_notify = SIGEV_THREAD, .sigev_notify_function = come };
+            event.sigev_value.sival_ptr = count;
+            return getaddrinfo_a(GAI_NOWAIT, list, 1, &event);
+        }";
+    load(rt, [&shop.module("asking", 1, source)]);
+    assert_eq!(asking::ask(&rt.frame(), &COUNT), 0);
+    wait_until("it is told", || COUNT.load(Ordering::SeqCst) == 1);
+    rt.unload("asking").unwrap();
+    wait_until("its thread ends", || nothing_is_left(rt));
+}
