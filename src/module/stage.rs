@@ -29,7 +29,7 @@ use crate::unwind;
 pub(crate) trait Neighbours {
     /// Whether a module of this name is in the next generation.
     fn is_module(&self, name: &str) -> bool;
-    /// The modules of the next generation, `from` apart, that export a symbol.
+    /// The modules of the next generation, `from` apart, that export a symbol, which may be `name@version`.
     fn exporters(&mut self, symbol: &str, from: &str) -> Vec<Found>;
     /// The trampoline of a neighbour's function.
     fn trampoline(&mut self, module: &str, symbol: &str) -> Result<usize, Error>;
@@ -170,9 +170,11 @@ pub(crate) unsafe fn bind(
         let place = |found: &Found| first.iter().position(|needed| *needed == &*found.module);
         let in_one_module =
             import.from != Lookup::Anywhere && first.iter().any(|name| modules.contains(name));
+        // Only in its version, as ld.so has it.
+        let symbol = &*import.symbol();
         let mut exporters = Vec::new();
         if !modules.is_empty() && !first.is_empty() {
-            exporters = neighbours.exporters(import.name, name);
+            exporters = neighbours.exporters(symbol, name);
             exporters.retain(|found| place(found).is_some());
             exporters.sort_by_key(place);
             exporters.truncate(1);
@@ -186,10 +188,9 @@ pub(crate) unsafe fn bind(
                 continue;
             }
             if import.from == Lookup::Anywhere {
-                exporters = neighbours.exporters(import.name, name);
+                exporters = neighbours.exporters(symbol, name);
             }
         }
-        let symbol = import.name;
         match &exporters[..] {
             // `link` lists all that are missing, and leaves weak ones null.
             [] => bound.bindings.push(None),

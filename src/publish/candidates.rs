@@ -81,8 +81,15 @@ impl<'f> Deref for Candidates<'f> {
 /// Which candidates export a symbol.
 pub(super) struct NewExporters<'n, 'f> {
     candidates: &'n Candidates<'f>,
-    /// By symbol; of candidates that are [`MANY`].
-    gathered: OnceCell<HashMap<&'n str, Vec<usize>>>,
+    /// By name; of candidates that are [`MANY`].
+    gathered: OnceCell<Gathered<'n>>,
+}
+
+#[derive(Default)]
+struct Gathered<'n> {
+    names: HashMap<&'n str, Vec<usize>>,
+    /// Those that define versions of symbols: a name is not all that they are found by.
+    versioned: Vec<usize>,
 }
 
 impl<'n, 'f> NewExporters<'n, 'f> {
@@ -100,19 +107,30 @@ impl<'n, 'f> NewExporters<'n, 'f> {
         if all.len() < MANY {
             return all.iter().filter_map(|candidate| candidate.exports(symbol)).collect();
         }
-        let places = self.gathered.get_or_init(|| self.gather()).get(symbol);
-        places.into_iter().flatten().filter_map(|at| all[*at].exports(symbol)).collect()
+        let Gathered { names, versioned } = self.gathered.get_or_init(|| self.gather());
+        let (name, versioned) = match symbol.split_once('@') {
+            Some((name, _)) => (name, &versioned[..]),
+            None => (symbol, &[][..]),
+        };
+        let mut places: Vec<usize> =
+            names.get(name).into_iter().flatten().chain(versioned).copied().collect();
+        places.sort_unstable();
+        places.dedup();
+        places.into_iter().filter_map(|at| all[at].exports(symbol)).collect()
     }
 
-    fn gather(&self) -> HashMap<&'n str, Vec<usize>> {
-        let mut gathered = HashMap::<_, Vec<usize>>::new();
+    fn gather(&self) -> Gathered<'n> {
+        let mut gathered = Gathered::default();
         for (at, candidate) in self.candidates.all.iter().enumerate() {
             for export in candidate.image.exports() {
-                let places = gathered.entry(export.name).or_default();
-                // Of one name there may be several versions.
+                let places = gathered.names.entry(export.name).or_default();
+                // Of one name there may be several definitions in a damaged file.
                 if places.last() != Some(&at) {
                     places.push(at);
                 }
+            }
+            if candidate.image.defines_versions() {
+                gathered.versioned.push(at);
             }
         }
         gathered

@@ -1,7 +1,6 @@
 //! The image: what every kind of file becomes.
 
 use alloc::boxed::Box;
-use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::debug::{DebugInfo, SymbolContents, SymbolFile, Symbols};
@@ -44,6 +43,9 @@ pub(crate) trait Source<'data> {
     fn imports(&self) -> &[Import<'data>];
     fn exports(&self) -> Vec<Export<'_>>;
     fn export(&self, name: &str) -> Option<Export<'_>>;
+    fn defines_versions(&self) -> bool {
+        false
+    }
     fn export_tables(&self) -> Option<ExportTables> {
         None
     }
@@ -263,9 +265,15 @@ impl<'data> Image<'data> {
         self.source.exports()
     }
 
-    /// The export of this name, in its default version.
+    /// The export of this name, in its default version; or in another: `name@version`, as tools write it, is that version of an ELF
+    /// symbol, or one that has none.
     pub fn export(&self, name: &str) -> Option<Export<'_>> {
         self.source.export(name)
+    }
+
+    /// Whether its exports may have other versions than the default, for [`export`](Self::export).
+    pub fn defines_versions(&self) -> bool {
+        self.source.defines_versions()
     }
 
     /// How to find exports in the linked image, without its files. None if the image has not what that needs: then
@@ -426,9 +434,10 @@ impl<'data> Image<'data> {
                 return Err(Error::UnusableBinding { symbol: label(import.name), problem });
             }
             if binding.is_none() && !import.weak {
-                length += import.name.len() + size_of::<String>();
+                let name = import.symbol();
+                length += name.len() + size_of::<alloc::string::String>();
                 if length <= LIMIT {
-                    names.push(String::from(import.name));
+                    names.push(name.into_owned());
                 } else {
                     length = LIMIT;
                     omitted += 1;

@@ -1,5 +1,7 @@
 //! The parts of an image, in words that no file format owns.
 
+use alloc::borrow::Cow;
+
 /// What the pages of a region may be used for once the image is finished.
 ///
 /// There is no writable and executable one: a segment that asks for it is refused.
@@ -46,6 +48,16 @@ pub struct Import<'a> {
     pub kind: ImportKind,
     /// Where the module was linked to find it.
     pub from: Lookup,
+}
+
+impl<'a> Import<'a> {
+    /// How tools write it: `name@version` where it has a version.
+    pub fn symbol(&self) -> Cow<'a, str> {
+        match self.version {
+            None => Cow::Borrowed(self.name),
+            Some(version) => Cow::Owned(alloc::format!("{}@{version}", self.name)),
+        }
+    }
 }
 
 /// Where an import is looked for. What the module itself defines for such a look-up is no import: it is bound to that.

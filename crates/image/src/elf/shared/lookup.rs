@@ -5,8 +5,10 @@
 
 use super::hash::GnuHash;
 use super::symbols::{Symbol, kind_of};
+use super::versions::{Defined, Wanted};
 use super::{Half, Shared, table_of};
 use crate::{ExportKind, Protection};
+use alloc::boxed::Box;
 use core::ops::Range;
 use object::LittleEndian as LE;
 use object::elf;
@@ -19,6 +21,8 @@ pub struct ExportTables {
     symbols: Range<usize>,
     strings: Range<usize>,
     versions: Option<Range<usize>>,
+    /// The versions that the module defines.
+    defined: Box<[Defined]>,
     hash: Range<usize>,
     /// The address that offset 0 of the image has in the file's numbering.
     low: u64,
@@ -54,6 +58,7 @@ impl ExportTables {
             symbols: within(place(elf::DT_SYMTAB)?, count * size_of::<Symbol>())?,
             strings: within(place(elf::DT_STRTAB)?, usize::try_from(dynamic.get(elf::DT_STRSZ)?).ok()?)?,
             versions,
+            defined: image.tables.symbols.versions.defined.as_slice().into(),
             hash: within(hash, image.tables.symbols.gnu_hash_bytes()?)?,
             low: layout.low(),
             region,
@@ -65,12 +70,12 @@ impl ExportTables {
         self.region.clone()
     }
 
-    /// What the export of this name is, and where from the start of the image. `tables` is the [`region`](Self::region) of the linked image,
+    /// What the export of this name (or `name@version`) is, and where from the start of the image. `tables` is the [`region`](Self::region) of the linked image,
     /// and `is_code` says whether an offset in the image is executable.
     pub fn find(
         &self,
         tables: &[u8],
-        name: &str,
+        symbol: &str,
         is_code: impl Fn(u64) -> bool,
     ) -> Option<(ExportKind, u64)> {
         let symbols = tables.get(self.symbols.clone())?;
@@ -79,27 +84,36 @@ impl ExportTables {
         let versions = self.versions.clone().and_then(|place| tables.get(place));
         let hash = tables.get(self.hash.clone())?;
         let hash = GnuHash::reopen(table_of::<Half>(hash, hash.len() / 4))?;
-        let mut found = None;
-        hash.find(name, |index| {
-            let index = index as usize;
-            let Some(symbol) = symbols.get(index) else { return false };
-            let hidden = versions
-                .is_some_and(|versions| versions.get(2 * index + 1).is_none_or(|high| high & 0x80 != 0));
-            let offset = || symbol.st_value(LE).wrapping_sub(self.low);
-            let kind =
-                kind_of(symbol, || is_code(offset())).filter(|_| !hidden && named(strings, symbol, name));
-            // As where they are listed: what has no code is no function to call.
-            let callable = |kind: &ExportKind| *kind != ExportKind::Function || is_code(offset());
-            found = kind.filter(callable).map(|kind| {
-                (kind, if kind == ExportKind::ThreadLocal { symbol.st_value(LE) } else { offset() })
+        let find = |name: &str, wanted: Wanted| {
+            let mut found = None;
+            hash.find(name, |index| {
+                let index = index as usize;
+                let Some(symbol) = symbols.get(index) else { return false };
+                let is_wanted = versions.is_none_or(|versions| {
+                    let entry = versions.get(2 * index..).and_then(|rest| rest.first_chunk());
+                    entry.is_some_and(|entry| wanted.is(u16::from_le_bytes(*entry)))
+                });
+                let offset = || symbol.st_value(LE).wrapping_sub(self.low);
+                let kind = kind_of(symbol, || is_code(offset()))
+                    .filter(|_| is_wanted && named(strings, symbol.st_name(LE), name));
+                // As where they are listed: what has no code is no function to call.
+                let callable = |kind: &ExportKind| *kind != ExportKind::Function || is_code(offset());
+                found = kind.filter(callable).map(|kind| {
+                    (kind, if kind == ExportKind::ThreadLocal { symbol.st_value(LE) } else { offset() })
+                });
+                found.is_some()
             });
-            found.is_some()
-        });
-        found.filter(|_| !name.is_empty())
+            found.filter(|_| !name.is_empty())
+        };
+        find(symbol, Wanted::Default).or_else(|| {
+            let (name, wanted) =
+                Wanted::of(symbol, &self.defined, |at, version| named(strings, at, version))?;
+            find(name, wanted)
+        })
     }
 }
 
-fn named(strings: &[u8], symbol: &Symbol, name: &str) -> bool {
-    let rest = strings.get(symbol.st_name(LE) as usize..).and_then(|rest| rest.strip_prefix(name.as_bytes()));
+fn named(strings: &[u8], at: u32, name: &str) -> bool {
+    let rest = strings.get(at as usize..).and_then(|rest| rest.strip_prefix(name.as_bytes()));
     rest.is_some_and(|rest| rest.first() == Some(&0))
 }

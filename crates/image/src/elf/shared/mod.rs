@@ -203,6 +203,10 @@ impl<'data> Source<'data> for Shared<'data> {
         self.tables.export(name)
     }
 
+    fn defines_versions(&self) -> bool {
+        !self.tables.symbols.versions.defined.is_empty()
+    }
+
     fn export_tables(&self) -> Option<ExportTables> {
         ExportTables::of(self)
     }

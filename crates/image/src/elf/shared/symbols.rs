@@ -6,7 +6,7 @@
 use super::dynamic::Dynamic;
 use super::hash::{GnuHash, SysvHash};
 use super::segments::{Layout, Nearby};
-use super::versions::Versions;
+use super::versions::{Versions, Wanted};
 use super::{Tables, malformed, table_of};
 use crate::error::label;
 use crate::{Error, Export, ExportKind, Protection};
@@ -190,10 +190,11 @@ impl<'data> Tables<'data> {
         &self,
         index: u32,
         symbol: &Symbol,
+        wanted: Wanted,
         nearby: &mut Nearby<'_, 'data>,
     ) -> Result<Option<(ExportKind, u64)>, Error> {
         let in_code = || nearby.is(Protection::ReadExecute, symbol.st_value(LE), 1);
-        let Some(kind) = kind_of(symbol, in_code).filter(|_| !self.symbols.versions.hidden(index)) else {
+        let Some(kind) = kind_of(symbol, in_code).filter(|_| self.symbols.versions.are(wanted, index)) else {
             return Ok(None);
         };
         let (offset, end) = match self.definition(symbol)? {
@@ -244,37 +245,50 @@ impl<'data> Tables<'data> {
             if ordinary {
                 continue;
             }
-            let export = self.visible(index, symbol, &mut nearby)?;
+            let export = self.visible(index, symbol, Wanted::Default, &mut nearby)?;
             indirect |= matches!(export, Some((ExportKind::Indirect, _)));
         }
         Ok(Exported { first, functions, indirect })
     }
 
-    /// In the order of the symbol table.
+    /// In the order of the symbol table, and of each name the default version.
     pub(super) fn exports(&self) -> Vec<Export<'data>> {
         let mut nearby = self.layout.nearby();
         let mut exports = Vec::with_capacity(self.symbols.listed.len());
         for index in self.symbols.listed.clone() {
-            exports.extend(self.listed_export(index, &mut nearby));
+            exports.extend(self.listed_export(index, Wanted::Default, &mut nearby));
         }
         exports
     }
 
-    fn listed_export(&self, index: u32, nearby: &mut Nearby<'_, 'data>) -> Option<Export<'data>> {
+    fn listed_export(
+        &self,
+        index: u32,
+        wanted: Wanted,
+        nearby: &mut Nearby<'_, 'data>,
+    ) -> Option<Export<'data>> {
         // `check_exports` has found no error.
         let symbol = self.symbols.get(index).ok()?;
-        let (kind, offset) = self.visible(index, symbol, nearby).ok()??;
+        let (kind, offset) = self.visible(index, symbol, wanted, nearby).ok()??;
         // What is no text nobody can ask for.
         let name = core::str::from_utf8(self.name(symbol).ok()?).ok()?;
         Some(Export { name, offset, size: symbol.st_size(LE), kind })
     }
 
-    /// The export of this name, found as ld.so finds it: by the GNU table if there is one, else by the other.
-    pub(super) fn export(&self, name: &str) -> Option<Export<'data>> {
+    /// The export of this name, or `name@version`, found as ld.so finds it: by the GNU table if there is one, else by the other.
+    pub(super) fn export(&self, symbol: &str) -> Option<Export<'data>> {
+        let is = |at, version: &str| self.dynamic.strings.get(at) == Ok(version.as_bytes());
+        self.find(symbol, Wanted::Default).or_else(|| {
+            let (name, wanted) = Wanted::of(symbol, &self.symbols.versions.defined, is)?;
+            self.find(name, wanted)
+        })
+    }
+
+    fn find(&self, name: &str, wanted: Wanted) -> Option<Export<'data>> {
         let mut nearby = self.layout.nearby();
         let mut found = None;
         let is_it = |index| {
-            found = self.listed_export(index, &mut nearby).filter(|export| export.name == name);
+            found = self.listed_export(index, wanted, &mut nearby).filter(|export| export.name == name);
             found.is_some()
         };
         match (&self.symbols.gnu, &self.symbols.sysv) {
