@@ -22,7 +22,7 @@ use crate::code::{Block, CodeMemory, Draft, Shape};
 use crate::debug::{Description, FileOnDisk, Observers};
 use crate::host::{self, Tenant, apple_abi, shared_std};
 use crate::os::library::{self, Library};
-use crate::os::thread_local;
+use crate::os::{symbol, thread_local};
 use crate::unwind;
 
 /// What other modules offer to the one that is being staged.
@@ -81,6 +81,8 @@ pub(crate) struct Bound {
     libraries: Vec<Library>,
     /// It can change what its pages are: see [`REMAPPING`].
     remaps: bool,
+    /// Variables that it has for itself, and that another module has for itself too: (symbol, module).
+    twins: Vec<(Box<str>, Arc<str>)>,
     /// Libraries that it needs and that are not in the process. Empty unless only [`Libraries::Loaded`] are used.
     pub(crate) absent: Vec<String>,
 }
@@ -92,6 +94,19 @@ impl Bound {
         unbound.map(|(_, import)| import).filter(|import| !import.weak)
     }
 
+    /// Says what of it ld.so would have done in another way (docs/modules.md).
+    pub(crate) fn report(&self, module: &str) {
+        if let Some((symbol, other)) = self.twins.first() {
+            tracing::warn!(
+                module,
+                other = &**other,
+                count = self.twins.len(),
+                "has a variable of its own, `{symbol}`, which the other module has for itself as well: what several modules are to share, \
+                 the host or a library must export (docs/modules.md)"
+            );
+        }
+    }
+
     /// The neighbours' functions that it calls: (module, symbol).
     pub(crate) fn calls(&self) -> impl Iterator<Item = (&str, &str)> {
         self.calls.iter().map(|(module, symbol)| (&**module, &**symbol))
@@ -100,7 +115,8 @@ impl Bound {
 
 /// Finds what the module's imports stand for.
 ///
-/// They bind, in this order: to a module that it names in DT_NEEDED, in that order; to the process and the system libraries
+/// What the module defines and a process has once is the process's or that of a library that it needs, if they have it. The others
+/// bind, in this order: to a module that it names in DT_NEEDED, in that order; to the process and the system libraries
 /// that it needs; to the one other module that exports the symbol. A Mach-O import that says in which library it is (two-level
 /// names) is looked for there: in that module, or in the process and the system's libraries. A function of a module is always bound through its
 /// trampoline, so that replacing that module never relinks this one.
@@ -125,6 +141,7 @@ pub(crate) unsafe fn bind(
         calls: BTreeSet::new(),
         libraries: Vec::new(),
         remaps: false,
+        twins: Vec::new(),
         absent: Vec::new(),
     };
     if image.format() == Format::Elf {
@@ -156,6 +173,17 @@ pub(crate) unsafe fn bind(
     }
 
     for import in image.imports() {
+        if let Some(size) = import.own {
+            let shared = shared_definition(import, size, &bound.libraries).map_err(|reason| {
+                Error::Convention { path: file.path().into(), symbol: import.name.into(), reason }
+            })?;
+            if shared.is_none() && import.kind != ImportKind::Function {
+                let others = neighbours.exporters(import.name, name);
+                bound.twins.extend(others.first().map(|other| (import.name.into(), other.module.clone())));
+            }
+            bound.bindings.push(shared);
+            continue;
+        }
         bound.remaps |= REMAPPING.contains(&import.name);
         let one;
         let first: &[&str] = match import.from {
@@ -446,6 +474,25 @@ unsafe fn open(library: &str, runpath: Option<&str>, module: &Path) -> Result<Li
     }
     // SAFETY: the caller's promise.
     arithmetic::kept(|| unsafe { Library::open(library) })
+}
+
+/// What the process or a library has for a definition of the module, of which a process has one. An error is why it cannot serve.
+fn shared_definition(
+    import: &Import<'_>,
+    size: u64,
+    libraries: &[Library],
+) -> Result<Option<Binding>, &'static str> {
+    let found = process_symbol(false, import, libraries)?;
+    if let Some(Binding::Address(address)) = found
+        && import.kind == ImportKind::Data
+        && symbol::size(address, import.name).is_some_and(|there| there != size)
+    {
+        return Err(
+            "has another size in the process, which it is shared with, than in the module: it is a variable of a header that \
+                    both include, so build both from the same one",
+        );
+    }
+    Ok(found)
 }
 
 /// What the process has for an import, or the host in its place. An error is why a module cannot use what the process has.

@@ -180,6 +180,9 @@ impl State {
             let bound = unsafe { bind(file, image, name, Libraries::Load, &mut staging) }?;
             clock.lap(&mut phases.bind);
             let number = self.modules.get(name).map_or(0, Module::versions) + 1;
+            if number == 1 {
+                bound.report(name);
+            }
             let draft = place(file, image, bound, &mut self.memory, compare)?;
             clock.lap(&mut phases.link);
             placed.push((name, number, Mutex::new(Some(draft))));

@@ -35,7 +35,7 @@ pub struct Verbatim<'a> {
     pub bytes: &'a [u8],
 }
 
-/// A symbol that the module uses and does not define.
+/// A symbol that the module uses and does not define; or which it defines, but which a process has once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub struct Import<'a> {
     /// The symbol, as the linker wrote it (mangled); of Mach-O without its first underscore, as C has it.
@@ -48,6 +48,8 @@ pub struct Import<'a> {
     pub kind: ImportKind,
     /// Where the module was linked to find it.
     pub from: Lookup,
+    /// Of what the module defines itself, and uses where the process has no other: how many bytes it has.
+    pub own: Option<u64>,
 }
 
 impl<'a> Import<'a> {

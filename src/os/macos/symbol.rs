@@ -10,3 +10,8 @@ pub(crate) fn lookup(handle: *mut c_void, name: &CStr, _version: Option<&CStr>) 
     let address = unsafe { libc::dlsym(handle, name.as_ptr()) };
     (!address.is_null()).then_some(address as u64)
 }
+
+/// The size of a variable: Mach-O says none.
+pub(crate) fn size(_address: u64, _name: &str) -> Option<u64> {
+    None
+}

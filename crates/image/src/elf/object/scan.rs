@@ -92,7 +92,9 @@ impl<'data> Scan<'_, 'data> {
             .ok_or_else(|| malformed(TABLE, "it names a symbol that is not there", from.r_sym.into()))?;
         let symbol = &mut self.symbols.all[number as usize];
         let limited = howto.encoding.range().is_some();
+        // What the process has once and the module defines is elsewhere only for who cannot reach the other.
         let elsewhere = symbol.definition == Definition::Elsewhere;
+        let nowhere = elsewhere && !self.symbols.shared.contains_key(&number);
         match symbol.definition {
             Definition::Gone { discarded: true } if from.may_dangle() => return Ok(()),
             Definition::Gone { discarded: true } => return Err(from.bad(DISCARDED)),
@@ -142,7 +144,7 @@ impl<'data> Scan<'_, 'data> {
                 if slot == Slot::Local && elsewhere {
                     return Err(from.bad(NOT_HERE));
                 }
-                if slot == Slot::Initial && !elsewhere {
+                if slot == Slot::Initial && !nowhere {
                     return Err(from.refused(self.machine, Refusal::InitialExec));
                 }
                 if symbol.indirect {
@@ -153,7 +155,7 @@ impl<'data> Scan<'_, 'data> {
                 }
             }
             What::BlockOffset if elsewhere => return Err(from.bad(NOT_HERE)),
-            What::Size if elsewhere => return Err(from.bad(NO_SIZE)),
+            What::Size if nowhere => return Err(from.bad(NO_SIZE)),
             What::BlockOffset | What::Size | What::Table => {}
         }
         Ok(())
@@ -303,6 +305,7 @@ fn check_place(section: &Section<'_>, place: u64, howto: Howto) -> Result<(), Er
 /// Numbers the imports, and gives those a stub whose address code may have to take for the symbol's.
 pub(super) fn imports<'data>(
     name: impl Fn(u32) -> &'data [u8],
+    size: impl Fn(u32) -> u64,
     globals: &[Global],
     symbols: &mut Symbols,
     table: &mut Table,
@@ -311,7 +314,14 @@ pub(super) fn imports<'data>(
 ) -> Result<Vec<Import<'data>>, Error> {
     let mut imports = Vec::new();
     for ((number, global), symbol) in (0..).zip(globals).zip(&mut symbols.all) {
-        if symbol.definition != Definition::Elsewhere || symbol.used == Used::No {
+        if symbol.definition != Definition::Elsewhere {
+            continue;
+        }
+        let shared = symbols.shared.get(&number);
+        if symbol.used == Used::No {
+            if let Some(&own) = shared {
+                symbol.definition = own;
+            }
             continue;
         }
         symbol.definition = Definition::Import(imports.len() as u32);
@@ -328,7 +338,9 @@ pub(super) fn imports<'data>(
             elf::STT_OBJECT | elf::STT_COMMON => ImportKind::Data,
             _ => ImportKind::Unknown,
         };
-        imports.push(Import { name, version, weak: !global.required, kind, from: Lookup::Anywhere });
+        let weak = !global.required || shared.is_some();
+        let own = shared.map(|_| size(number));
+        imports.push(Import { name, version, weak, kind, from: Lookup::Anywhere, own });
     }
     for direct in direct {
         let symbol = &mut symbols.all[direct.symbol as usize];

@@ -9,6 +9,7 @@ use super::segments::{Layout, Nearby};
 use super::versions::{Versions, Wanted};
 use super::{Tables, malformed, table_of};
 use crate::error::label;
+use crate::shared_definitions::{ALLOCATORS, is_of_class, is_repeatable};
 use crate::{Error, Export, ExportKind, Protection};
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -127,6 +128,8 @@ pub(super) struct Exported {
     functions: Vec<u64>,
     /// The address of one is chosen by code.
     pub(super) indirect: bool,
+    /// Those that allocate.
+    allocators: Vec<u32>,
 }
 
 impl Exported {
@@ -138,6 +141,13 @@ impl Exported {
     pub(super) fn function(&self, symbol: u32) -> Option<u64> {
         let index = symbol.wrapping_sub(self.first) as usize;
         self.functions.get(index).copied().filter(|address| *address != Self::OTHER)
+    }
+
+    fn set_allocator(&mut self, symbol: u32) {
+        if let Some(function) = self.functions.get_mut(symbol.wrapping_sub(self.first) as usize) {
+            *function = Self::OTHER;
+            self.allocators.push(symbol);
+        }
     }
 }
 
@@ -248,7 +258,39 @@ impl<'data> Tables<'data> {
             let export = self.visible(index, symbol, Wanted::Default, &mut nearby)?;
             indirect |= matches!(export, Some((ExportKind::Indirect, _)));
         }
-        Ok(Exported { first, functions, indirect })
+        let mut exported = Exported { first, functions, indirect, allocators: Vec::new() };
+        for name in ALLOCATORS {
+            self.find(name, |index| {
+                let is_it = self.defines_function(index, name);
+                if is_it {
+                    exported.set_allocator(index);
+                }
+                is_it
+            });
+        }
+        Ok(exported)
+    }
+
+    /// Whether a symbol is a function of the module of this name.
+    fn defines_function(&self, index: u32, name: &str) -> bool {
+        let Ok(symbol) = self.symbols.get(index) else { return false };
+        let defined = !matches!(symbol.st_shndx(LE), elf::SHN_UNDEF | elf::SHN_LORESERVE..);
+        let function = defined && symbol.st_type() == elf::STT_FUNC;
+        let others_see = symbol.st_visibility() == elf::STV_DEFAULT;
+        function && others_see && self.name(symbol) == Ok(name.as_bytes())
+    }
+
+    /// Whether a definition of the module is that of the process, if it has one (`shared_definitions.rs`).
+    pub(super) fn is_shared(&self, exported: &Exported, index: u32, symbol: &Symbol) -> bool {
+        let variable = || match symbol.st_type() {
+            elf::STT_OBJECT => self.layout.is_variable(symbol.st_value(LE)),
+            elf::STT_TLS => true,
+            _ => false,
+        };
+        let defined = !matches!(symbol.st_shndx(LE), elf::SHN_UNDEF | elf::SHN_LORESERVE..);
+        let of_class = || self.name(symbol).is_ok_and(is_of_class);
+        let repeated = is_repeatable(symbol.st_bind(), symbol.st_visibility());
+        defined && repeated && variable() && !of_class() || exported.allocators.contains(&index)
     }
 
     /// In the order of the symbol table, and of each name the default version.
@@ -278,24 +320,29 @@ impl<'data> Tables<'data> {
     /// The export of this name, or `name@version`, found as ld.so finds it: by the GNU table if there is one, else by the other.
     pub(super) fn export(&self, symbol: &str) -> Option<Export<'data>> {
         let is = |at, version: &str| self.dynamic.strings.get(at) == Ok(version.as_bytes());
-        self.find(symbol, Wanted::Default).or_else(|| {
+        self.version(symbol, Wanted::Default).or_else(|| {
             let (name, wanted) = Wanted::of(symbol, &self.symbols.versions.defined, is)?;
-            self.find(name, wanted)
+            self.version(name, wanted)
         })
     }
 
-    fn find(&self, name: &str, wanted: Wanted) -> Option<Export<'data>> {
+    fn version(&self, name: &str, wanted: Wanted) -> Option<Export<'data>> {
         let mut nearby = self.layout.nearby();
         let mut found = None;
         let is_it = |index| {
             found = self.listed_export(index, wanted, &mut nearby).filter(|export| export.name == name);
             found.is_some()
         };
+        self.find(name, is_it);
+        found
+    }
+
+    /// Has `is_it` look at the symbols that may have this name.
+    fn find(&self, name: &str, is_it: impl FnMut(u32) -> bool) {
         match (&self.symbols.gnu, &self.symbols.sysv) {
             (Some(gnu), _) => gnu.find(name, is_it),
             (None, Some(sysv)) => sysv.find(name, is_it),
             (None, None) => None,
         };
-        found
     }
 }
