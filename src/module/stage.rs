@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::ffi::CString;
-use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
@@ -11,13 +10,12 @@ use midflight_image::{Binding, ExportKind, Format, Image, Import, ImportKind, Lo
 use parking_lot::Mutex;
 
 use super::exports::Exports;
-use super::file::stem;
 use super::hooks::Hooks;
 use super::indirect::Resolvers;
+use super::needed::{self, is_apples};
 use super::sanitizers;
-use super::{Clock, ModuleFile, Phases, Version};
+use super::{Clock, ModuleFile, Phases, Remark, Version};
 use crate::Error;
-use crate::arch::arithmetic;
 use crate::code::{Block, CodeMemory, Draft, Shape};
 use crate::debug::{Description, FileOnDisk, Observers};
 use crate::host::{self, Tenant, apple_abi, shared_std};
@@ -27,12 +25,21 @@ use crate::unwind;
 
 /// What other modules offer to the one that is being staged.
 pub(crate) trait Neighbours {
-    /// Whether a module of this name is in the next generation.
-    fn is_module(&self, name: &str) -> bool;
+    /// The module of the next generation that is meant by the name of a library, as that name alone tells.
+    fn module_of(&self, library: &str) -> Option<Meant>;
     /// The modules of the next generation, `from` apart, that export a symbol, which may be `name@version`.
     fn exporters(&mut self, symbol: &str, from: &str) -> Vec<Found>;
     /// The trampoline of a neighbour's function.
     fn trampoline(&mut self, module: &str, symbol: &str) -> Result<usize, Error>;
+}
+
+/// A module that may be meant by a library's name.
+pub(crate) struct Meant {
+    pub(crate) module: Arc<str>,
+    /// Its library has that name; else the module has.
+    pub(crate) by_library: bool,
+    /// What its library is called.
+    pub(crate) library: Option<Box<str>>,
 }
 
 /// A neighbour's export.
@@ -81,8 +88,8 @@ pub(crate) struct Bound {
     libraries: Vec<Library>,
     /// It can change what its pages are: see [`REMAPPING`].
     remaps: bool,
-    /// Variables that it has for itself, and that another module has for itself too: (symbol, module).
-    twins: Vec<(Box<str>, Arc<str>)>,
+    /// What ld.so would have done in another way.
+    remarks: Vec<Remark>,
     /// Libraries that it needs and that are not in the process. Empty unless only [`Libraries::Loaded`] are used.
     pub(crate) absent: Vec<String>,
 }
@@ -94,17 +101,12 @@ impl Bound {
         unbound.map(|(_, import)| import).filter(|import| !import.weak)
     }
 
-    /// Says what of it ld.so would have done in another way (docs/modules.md).
-    pub(crate) fn report(&self, module: &str) {
-        if let Some((symbol, other)) = self.twins.first() {
-            tracing::warn!(
-                module,
-                other = &**other,
-                count = self.twins.len(),
-                "has a variable of its own, `{symbol}`, which the other module has for itself as well: what several modules are to share, \
-                 the host or a library must export (docs/modules.md)"
-            );
+    /// Says what ld.so would have done in another way; of a module that is reloaded only what is new.
+    pub(crate) fn say(&mut self, file: &ModuleFile, image: &Image<'_>, name: &Arc<str>, reloaded: bool) {
+        if !reloaded && let Some(library) = file.library(image) {
+            needed::copy_of(library, name, &mut self.remarks);
         }
+        Remark::say(&self.remarks, name, reloaded);
     }
 
     /// The neighbours' functions that it calls: (module, symbol).
@@ -131,45 +133,28 @@ pub(crate) unsafe fn bind(
     libraries: Libraries,
     neighbours: &mut impl Neighbours,
 ) -> Result<Bound, Error> {
-    let (modules, needed): (Vec<_>, Vec<_>) = file
-        .needed(image)
-        .enumerate()
-        .partition(|(_, library)| !is_apples(library) && neighbours.is_module(stem(library)));
-    let modules: Vec<&str> = modules.into_iter().map(|(_, library)| stem(library)).collect();
     let mut bound = Bound {
         bindings: Vec::new(),
         calls: BTreeSet::new(),
         libraries: Vec::new(),
         remaps: false,
-        twins: Vec::new(),
+        remarks: Vec::new(),
         absent: Vec::new(),
     };
+    let meant = needed::modules(file, image, name, neighbours, &mut bound.remarks);
+    let modules: Vec<&str> = meant.iter().flatten().map(|module| &**module).collect();
     if image.format() == Format::Elf {
-        let names =
-            image.imports().iter().map(|import| import.name).chain(needed.iter().map(|(_, name)| *name));
+        let needed = file.needed(image).zip(&meant).filter(|(_, module)| module.is_none());
+        let names = image.imports().iter().map(|import| import.name).chain(needed.map(|(name, _)| name));
         if let Some((symbol, reason)) = sanitizers::missing(names) {
             return Err(Error::Convention { path: file.path().into(), symbol, reason });
         }
     }
-    for (index, library) in needed {
-        let Some(library) = here(library) else { continue };
-        if libraries == Libraries::Loaded {
-            match Library::loaded(library) {
-                Some(loaded) => bound.libraries.push(loaded),
-                None if image.is_optional(index) => {}
-                None => bound.absent.push(library.to_owned()),
-            }
-            continue;
-        }
-        // SAFETY: the caller accepts the library's constructors.
-        match unsafe { open(library, image.runpath(), file.path()) } {
-            Ok(opened) => bound.libraries.push(opened),
-            // What it imports from there is weak.
-            Err(_) if image.is_optional(index) => {}
-            Err(reason) => {
-                return Err(Error::Library { path: file.path().into(), library: library.into(), reason });
-            }
-        }
+    // SAFETY: the caller accepts the libraries' constructors.
+    let (opened, new) = unsafe { needed::libraries(file, image, &meant, libraries, &mut bound.absent) }?;
+    bound.libraries = opened;
+    if new {
+        needed::copies(neighbours, &mut bound.remarks);
     }
 
     for import in image.imports() {
@@ -179,7 +164,9 @@ pub(crate) unsafe fn bind(
             })?;
             if shared.is_none() && import.kind != ImportKind::Function {
                 let others = neighbours.exporters(import.name, name);
-                bound.twins.extend(others.first().map(|other| (import.name.into(), other.module.clone())));
+                let twin =
+                    |other: &Found| Remark::Twin { symbol: import.name.into(), module: other.module.clone() };
+                bound.remarks.extend(others.first().map(twin));
             }
             bound.bindings.push(shared);
             continue;
@@ -190,8 +177,7 @@ pub(crate) unsafe fn bind(
             Lookup::Anywhere => &modules,
             Lookup::Program => &[],
             Lookup::Library(index) => {
-                let named = image.needed().get(index).filter(|library| !is_apples(library));
-                one = named.map(|library| stem(library));
+                one = meant.get(index).and_then(|module| module.as_deref());
                 one.as_slice()
             }
         };
@@ -407,6 +393,7 @@ impl Linked<'_, '_> {
             name: self.name,
             number: self.number,
             path: file.path().into(),
+            library: file.library(image).map(Into::into),
             debug_omitted,
             calls: self.bound.calls,
             constructors: self.constructors,
@@ -422,23 +409,6 @@ impl Linked<'_, '_> {
     }
 }
 
-/// Whether a library is one of Apple's own, by the folders that nobody else has libraries in. No hot module is meant by such a name.
-fn is_apples(library: &str) -> bool {
-    library.ends_with(".dylib") && library.starts_with("/usr/lib/") || library.starts_with("/System/")
-}
-
-/// What this system calls a library that a module needs; None: every process has what is to be had of it. It has to do with the names
-/// that Apple's libraries have, in Mach-O modules on Linux. What C++ needs of its run-time library is in libstdc++, which is in the process or is
-/// named by the source; of libc++ itself nothing could be used (`apple_abi`).
-fn here(library: &str) -> Option<&str> {
-    match library.strip_prefix("/usr/lib/").filter(|_| cfg!(target_os = "linux")) {
-        Some("libSystem.B.dylib" | "libSystem.dylib" | "libc.dylib" | "libm.dylib") => None,
-        Some("libc++.1.dylib" | "libc++abi.dylib") => None,
-        Some("libz.1.dylib") => Some("libz.so.1"),
-        _ => Some(library),
-    }
-}
-
 /// Whether an import may be meant for Apple's C library, and not for the program or another library.
 fn means_apples(image: &Image<'_>, import: &Import<'_>) -> bool {
     image.format() == Format::MachO
@@ -447,33 +417,6 @@ fn means_apples(image: &Image<'_>, import: &Import<'_>) -> bool {
             Lookup::Program => false,
             Lookup::Library(index) => image.needed().get(index).is_some_and(|library| is_apples(library)),
         }
-}
-
-/// Opens a library as ld.so would for the module: what the process has already, then what is in the module's own search
-/// path, then what the system finds.
-///
-/// # Safety
-///
-/// The library's constructors run.
-unsafe fn open(library: &str, runpath: Option<&str>, module: &Path) -> Result<Library, String> {
-    if let Some(loaded) = Library::loaded(library) {
-        return Ok(loaded);
-    }
-    if !library.contains('/') {
-        let origin = std::path::absolute(module).ok();
-        let origin = origin.as_deref().and_then(Path::parent).and_then(Path::to_str).unwrap_or(".");
-        for folder in runpath.into_iter().flat_map(|path| path.split(':')).filter(|folder| !folder.is_empty())
-        {
-            let folder = folder.replace("${ORIGIN}", origin).replace("$ORIGIN", origin);
-            let path = format!("{folder}/{library}");
-            if Path::new(&path).exists() {
-                // SAFETY: the caller's promise.
-                return arithmetic::kept(|| unsafe { Library::open(&path) });
-            }
-        }
-    }
-    // SAFETY: the caller's promise.
-    arithmetic::kept(|| unsafe { Library::open(library) })
 }
 
 /// What the process or a library has for a definition of the module, of which a process has one. An error is why it cannot serve.

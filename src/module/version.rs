@@ -30,6 +30,8 @@ pub(crate) struct Version {
     pub(super) name: Arc<str>,
     pub(super) number: u64,
     pub(super) path: PathBuf,
+    /// What who is linked with it calls it.
+    pub(super) library: Option<Box<str>>,
     pub(super) debug_omitted: Option<&'static str>,
     /// Addresses of what it exports.
     pub(super) exports: Exports,
@@ -71,6 +73,11 @@ impl Version {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What who is linked with it calls it.
+    pub(crate) fn library(&self) -> Option<&str> {
+        self.library.as_deref()
     }
 
     pub(crate) fn exports(&self, symbol: &str) -> Option<Exported> {

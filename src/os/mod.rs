@@ -11,16 +11,16 @@ pub(crate) use posix::{fork, held, library};
 mod linux;
 #[cfg(target_os = "linux")]
 pub(crate) use linux::{
-    arguments, barrier, changes, exit, lease, memory, spawn, stop, symbol, thread, thread_local, unwind,
-    usage, witness,
+    arguments, barrier, changes, exit, lease, memory, scope, spawn, stop, symbol, thread, thread_local,
+    unwind, usage, witness,
 };
 
 #[cfg(target_os = "macos")]
 mod macos;
 #[cfg(target_os = "macos")]
 pub(crate) use macos::{
-    arguments, barrier, changes, exit, lease, memory, spawn, stop, symbol, thread, thread_local, unwind,
-    usage, witness,
+    arguments, barrier, changes, exit, lease, memory, scope, spawn, stop, symbol, thread, thread_local,
+    unwind, usage, witness,
 };
 
 /// Texts and a null pointer, as C has arguments and the environment.

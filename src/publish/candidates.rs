@@ -43,6 +43,8 @@ fn is_function(kind: ExportKind) -> bool {
 pub(crate) struct Candidates<'f> {
     all: Vec<Candidate<'f>>,
     names: BTreeMap<Arc<str>, usize>,
+    /// By the names of their libraries.
+    libraries: HashMap<Box<str>, usize>,
 }
 
 /// Of so many candidates, what they export is gathered once; fewer are asked each time. Asking costs a look at the file's hash table, and
@@ -54,14 +56,26 @@ impl<'f> Candidates<'f> {
     ///
     /// If two are of one module.
     pub(crate) fn new(all: Vec<Candidate<'f>>) -> Result<Self, Error> {
-        let mut names = BTreeMap::new();
+        let (mut names, mut libraries) = (BTreeMap::new(), HashMap::new());
         for (at, candidate) in all.iter().enumerate() {
             if let Some(first) = names.insert(candidate.name.clone(), at) {
                 let paths = [all[first].file.path().into(), candidate.file.path().into()];
                 return Err(Error::DuplicateModule { module: candidate.name.to_string(), paths });
             }
+            let library = candidate.file.library(&candidate.image);
+            libraries.extend(library.map(|library| (library.into(), at)));
         }
-        Ok(Self { all, names })
+        Ok(Self { all, names, libraries })
+    }
+
+    /// The one whose library has this name.
+    pub(super) fn of_library(&self, library: &str) -> Option<&Candidate<'f>> {
+        self.libraries.get(library).map(|at| &self.all[*at])
+    }
+
+    /// The one of this module.
+    pub(super) fn get(&self, module: &str) -> Option<&Candidate<'f>> {
+        self.names.get(module).map(|at| &self.all[*at])
     }
 
     /// Whether one of them is of this module.

@@ -6,6 +6,7 @@ mod candidates;
 mod compatibility;
 mod exporters;
 mod history;
+mod libraries;
 mod publication;
 mod quiescent;
 mod retirement;

@@ -13,8 +13,8 @@ use crate::Error;
 use crate::call::home::with_table;
 use crate::load::Load;
 use crate::module::{
-    Clock, Code, Found, Libraries, Linked, Neighbours, Phases, Placed, Version, Versions, bind,
-    dependencies_first, place,
+    Clock, Code, Found, Libraries, Linked, Meant, Neighbours, Phases, Placed, Version, Versions, bind,
+    dependencies_first, file_name, place, stem,
 };
 use crate::quiescence::Caller;
 
@@ -177,12 +177,10 @@ impl State {
             let Candidate { file, image, name } = candidate;
             let mut staging = Staging { new: &new, state: self, dry: false };
             // SAFETY: the caller accepts the constructors of needed libraries.
-            let bound = unsafe { bind(file, image, name, Libraries::Load, &mut staging) }?;
+            let mut bound = unsafe { bind(file, image, name, Libraries::Load, &mut staging) }?;
             clock.lap(&mut phases.bind);
             let number = self.modules.get(name).map_or(0, Module::versions) + 1;
-            if number == 1 {
-                bound.report(name);
-            }
+            bound.say(file, image, name, number > 1);
             let draft = place(file, image, bound, &mut self.memory, compare)?;
             clock.lap(&mut phases.link);
             placed.push((name, number, Mutex::new(Some(draft))));
@@ -291,8 +289,25 @@ pub(super) struct Staging<'s, 'n, 'f> {
 }
 
 impl Neighbours for Staging<'_, '_, '_> {
-    fn is_module(&self, name: &str) -> bool {
-        self.new.candidates().has(name) || self.state.loaded(name).is_ok()
+    fn module_of(&self, library: &str) -> Option<Meant> {
+        let (candidates, file) = (self.new.candidates(), file_name(library));
+        let meant = |module: &Arc<str>, library: Option<&str>, by_library| {
+            Some(Meant { module: module.clone(), by_library, library: library.map(Into::into) })
+        };
+        if let Some(Candidate { name, .. }) = candidates.of_library(file) {
+            return meant(name, Some(file), true);
+        }
+        let staying = self.state.libraries.module(file).filter(|module| !candidates.has(module));
+        if let Some(module) = staying {
+            return meant(module, Some(file), true);
+        }
+        match candidates.get(stem(library)) {
+            Some(Candidate { file, image, name }) => meant(name, file.library(image), false),
+            None => {
+                let version = self.state.loaded(stem(library)).ok()?;
+                meant(version.name(), version.library(), false)
+            }
+        }
     }
 
     fn exporters(&mut self, symbol: &str, from: &str) -> Vec<Found> {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::exporters::Exporters;
 use super::history::History;
+use super::libraries::Libraries;
 use super::publication::{ModuleVersion, Publication};
 use super::quiescent::Quiescence;
 use super::retirement::{Collected, Retirement};
@@ -34,6 +35,7 @@ pub(crate) struct State {
     /// Of code memory that the current versions have.
     bytes: usize,
     pub(super) exporters: Exporters,
+    pub(super) libraries: Libraries,
     /// The current one.
     generation: u64,
     /// Cover whole pages of slot code.
@@ -103,6 +105,7 @@ impl State {
             modules: BTreeMap::new(),
             bytes: 0,
             exporters: Exporters::default(),
+            libraries: Libraries::default(),
             generation: 0,
             tables: Tables::default(),
             history: History::new(config.history),
@@ -346,6 +349,7 @@ impl State {
 
         debug_assert_eq!(self.generation, generation);
         self.exporters.changed(&next);
+        self.libraries.changed(&next);
         let mut before = Vec::with_capacity(next.len());
         for (name, version) in next {
             let module = self.modules.entry(name.clone()).or_default();

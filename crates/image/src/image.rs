@@ -30,6 +30,9 @@ pub(crate) trait Source<'data> {
     fn runpath(&self) -> Option<&str> {
         None
     }
+    fn is_runpath_inherited(&self) -> bool {
+        false
+    }
     fn declared(&self) -> &Declared<'data>;
     fn properties(&self) -> Properties {
         Properties::default()
@@ -187,6 +190,11 @@ impl<'data> Image<'data> {
     /// by colons, in which `$ORIGIN` is the module's own.
     pub fn runpath(&self) -> Option<&str> {
         self.source.runpath()
+    }
+
+    /// Whether it is where the needs of those libraries are looked for as well (DT_RPATH).
+    pub fn is_runpath_inherited(&self) -> bool {
+        self.source.is_runpath_inherited()
     }
 
     /// The name that the module gives itself in a note (`include/runtime_module.h`); never empty.

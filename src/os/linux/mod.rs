@@ -7,6 +7,7 @@ pub(crate) mod exit;
 mod gaps;
 pub(crate) mod lease;
 pub(crate) mod memory;
+pub(crate) mod scope;
 pub(crate) mod spawn;
 pub(crate) mod stop;
 pub(crate) mod symbol;

@@ -45,3 +45,26 @@ pub(crate) fn size(address: u64, name: &str) -> Option<u64> {
     // Of several names of one place it tells any.
     (known.to_bytes() == name.as_bytes()).then_some(size).filter(|size| *size != 0)
 }
+
+/// The paths of the objects that the process has loaded.
+pub(crate) fn each_object(mut see: impl FnMut(&str)) {
+    unsafe extern "C" fn visit<S: FnMut(&str)>(
+        info: *mut libc::dl_phdr_info,
+        _size: usize,
+        see: *mut c_void,
+    ) -> libc::c_int {
+        // SAFETY: dl_iterate_phdr passes its own record, with a C string, and what `see` below gave it.
+        let (name, see) = unsafe { (CStr::from_ptr((*info).dlpi_name), &mut *see.cast::<S>()) };
+        if let Ok(name) = name.to_str() {
+            see(name);
+        }
+        0
+    }
+    fn visitor<S: FnMut(&str)>(
+        _: &S,
+    ) -> unsafe extern "C" fn(*mut libc::dl_phdr_info, usize, *mut c_void) -> libc::c_int {
+        visit::<S>
+    }
+    // SAFETY: the function has the type, and is given what it takes.
+    unsafe { libc::dl_iterate_phdr(Some(visitor(&see)), (&raw mut see).cast()) };
+}

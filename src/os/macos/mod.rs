@@ -7,6 +7,7 @@ pub(crate) mod exit;
 pub(crate) mod lease;
 pub(crate) mod memory;
 mod regions;
+pub(crate) mod scope;
 pub(crate) mod spawn;
 pub(crate) mod stop;
 pub(crate) mod symbol;

@@ -27,6 +27,7 @@ use debug::Sections;
 use dynamic::{Calls, Dynamic};
 pub use lookup::ExportTables;
 use object::LittleEndian as LE;
+use object::elf;
 use relocate::Linking;
 use segments::Layout;
 pub(crate) use segments::loaded_length;
@@ -153,6 +154,10 @@ impl<'data> Source<'data> for Shared<'data> {
 
     fn runpath(&self) -> Option<&str> {
         self.tables.dynamic.runpath
+    }
+
+    fn is_runpath_inherited(&self) -> bool {
+        self.tables.dynamic.get(elf::DT_RUNPATH).is_none()
     }
 
     fn declared(&self) -> &Declared<'data> {
