@@ -512,3 +512,37 @@ fn a_library_that_brings_a_copy_of_a_module_is_named() {
     load(&rt, &[&top]).unwrap();
     assert_eq!((call(&rt, "top", "answer"), warned(&["\"top\"", "libbottom.so", "`bottom`"])), (0, 1));
 }
+
+#[test]
+fn what_chooses_a_function_may_call_other_modules() {
+    let (rt, shop, _turn) = start("choosers");
+    let choice = "int choice(void) { return 1; }";
+    // It goes on to a third one.
+    let through = "int choice(void); int asked(void) { return choice(); }";
+    let chooser = r#"
+        int asked(void);
+        static int one(void) { return 42; }
+        static int other(void) { return 7; }
+        static void *choose(void) { return asked() ? (void *)one : (void *)other; }
+        int work(void) __attribute__((ifunc("choose")));
+        static int (*pointer)(void) = work;
+        int answer(void) { return work() == pointer() ? work() : -1; }
+    "#;
+    let [first, second, third] = [("choice", choice), ("through", through), ("chooser", chooser)]
+        .map(|(name, source)| shop.module(name, 1, source));
+    let answers = || ["answer", "work"].map(|function| call(&rt, "chooser", function));
+    // One after the other.
+    for module in [&first, &second, &third] {
+        load(&rt, &[module]).unwrap();
+    }
+    assert_eq!(answers(), [42, 42]);
+    // What is new answers, not what it replaces.
+    let changed = shop.module("choice", 2, "int choice(void) { return 0; }");
+    load(&rt, &[&third, &second, &changed]).unwrap();
+    assert_eq!(answers(), [7, 7]);
+    // At once, in any order, and as an object file.
+    rt.shutdown().unwrap();
+    let object = shop.object("chooser.c", chooser, &["-fPIC", "-O2"]);
+    load(&rt, &[&object, &second, &first]).unwrap();
+    assert_eq!(answers(), [42, 42]);
+}

@@ -23,4 +23,4 @@ pub(crate) use phases::Clock;
 pub use phases::Phases;
 use remarks::Remark;
 pub(crate) use stage::{Code, Found, Libraries, Linked, Meant, Neighbours, Placed, bind, place};
-pub(crate) use version::{Version, Versions, callers_first, dependencies_first};
+pub(crate) use version::{Version, Versions, callers_first, dependencies_first, in_order};

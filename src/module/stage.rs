@@ -358,11 +358,27 @@ fn code(image: &Image<'_>, bytes: &[u8]) -> Code {
 }
 
 impl Linked<'_, '_> {
+    /// Whether code of it that [`finish`](Self::finish) runs may call other modules.
+    pub(crate) fn calls_to_choose(&self) -> bool {
+        self.image.chooses() && !self.bound.calls.is_empty()
+    }
+
+    /// The neighbours' functions that it calls: (module, symbol).
+    pub(crate) fn calls(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.bound.calls()
+    }
+
+    /// Its module.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Registers it with who must know of it.
     ///
     /// # Safety
     ///
-    /// Of the module's code, only what chooses its indirect functions runs; the caller vouches for it.
+    /// Of the module's code, only what chooses its indirect functions runs; the caller vouches for it, and sees to it that what
+    /// [it calls](Self::calls_to_choose) can be called.
     pub(crate) unsafe fn finish(self) -> Result<Version, Error> {
         let Self { file, image, block, .. } = self;
         let base = block.base() as u64;

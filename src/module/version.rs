@@ -285,7 +285,10 @@ pub(crate) fn callers_first(versions: Vec<Version>) -> Vec<Version> {
 
 /// Numbers below `count` in an order in which each comes after its dependencies; in a cycle, as they are. Takes as long as there are
 /// numbers and dependencies, and a thread's stack does not bound how long a chain of them may be.
-fn in_order<D: Iterator<Item = usize>>(count: usize, dependencies: impl Fn(usize) -> D) -> Vec<usize> {
+pub(crate) fn in_order<D: Iterator<Item = usize>>(
+    count: usize,
+    dependencies: impl Fn(usize) -> D,
+) -> Vec<usize> {
     let (mut order, mut seen) = (Vec::with_capacity(count), vec![false; count]);
     for start in 0..count {
         if std::mem::replace(&mut seen[start], true) {

@@ -263,6 +263,11 @@ impl State {
         self.slots.insert(module, symbol, promised)
     }
 
+    /// The index of a slot, if it has one.
+    pub(super) fn slot_of(&self, module: &str, symbol: &str) -> Option<u32> {
+        self.slots.get(module, symbol).map(|entry| entry.index)
+    }
+
     /// What is behind the slots of a generation in which `staged` replace what they replace: their own, and those of the modules they
     /// call, some of which may be new.
     pub(super) fn next_bindings(&self, staged: &[Arc<Version>]) -> Vec<Change> {

@@ -61,6 +61,9 @@ pub(crate) trait Source<'data> {
     fn indirect(&self) -> &[Indirect] {
         &[]
     }
+    fn chooses(&self) -> bool {
+        !self.indirect().is_empty()
+    }
     fn bias(&self, _base: u64) -> Option<u64> {
         None
     }
@@ -304,6 +307,12 @@ impl<'data> Image<'data> {
     /// [`ReadWrite`](crate::Protection::ReadWrite) or, being read-only after relocation, [`Read`](crate::Protection::Read).
     pub fn indirect(&self) -> &[Indirect] {
         self.source.indirect()
+    }
+
+    /// Whether code of the image chooses an address, be it one of [`indirect`](Self::indirect) or that of an export
+    /// ([`ExportKind::Indirect`](crate::ExportKind::Indirect)).
+    pub fn chooses(&self) -> bool {
+        self.source.chooses()
     }
 
     /// What must be added to the addresses in its file when it is at `base`; None if no file has them.

@@ -430,6 +430,10 @@ impl<'data> Source<'data> for Objects<'data> {
         &self.indirect
     }
 
+    fn chooses(&self) -> bool {
+        self.symbols.all.iter().any(|symbol| symbol.indirect)
+    }
+
     fn symbols(&self) -> crate::debug::Symbols<'data> {
         self.names_of_all()
     }

@@ -228,6 +228,10 @@ impl<'data> Source<'data> for Shared<'data> {
         &self.uses.indirect
     }
 
+    fn chooses(&self) -> bool {
+        self.exports_indirect || !self.uses.indirect.is_empty()
+    }
+
     fn link(
         &self,
         base: u64,
