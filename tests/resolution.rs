@@ -546,3 +546,93 @@ fn what_chooses_a_function_may_call_other_modules() {
     load(&rt, &[&object, &second, &first]).unwrap();
     assert_eq!(answers(), [42, 42]);
 }
+
+/// What a module finds by names of its own.
+const ASKS: &str = r#"
+    #define _GNU_SOURCE
+    #include <dlfcn.h>
+    #include <pthread.h>
+    #include <string.h>
+    #include <stdlib.h>
+    int of_library(void);
+    int of_module(void) { return 5; }
+    static int hidden(void) { return 6; }
+    /* The real function behind a wrapper. */
+    int next(void) {
+        size_t (*real)(const char *) = dlsym(RTLD_NEXT, "strlen");
+        int (*library)(void) = dlsym(RTLD_NEXT, "of_library");
+        if (!real || !library) return -1;
+        return real("four") + 10 * library();
+    }
+    int everywhere(void) {
+        int (*own)(void) = dlsym(RTLD_DEFAULT, "of_module");
+        int (*library)(void) = dlsym(RTLD_DEFAULT, "of_library");
+        return own && library && dlsym(RTLD_DEFAULT, "strlen") ? own() + 10 * library() : -1;
+    }
+    int nowhere(void) {
+        dlerror();
+        if (dlsym(RTLD_NEXT, "of_nobody")) return 0;
+        const char *error = dlerror();
+        if (!error || !strstr(error, "of_nobody")) return 0;
+        if (dlsym(RTLD_DEFAULT, "of_nobody")) return 0;
+        return dlerror() != NULL;
+    }
+    /* Its threads are known as if it had named the function. */
+    int replaced(void) {
+        void *named = (void *)pthread_create;
+        void *handle = dlopen("libc.so.6", RTLD_NOW);
+        return dlsym(RTLD_DEFAULT, "pthread_create") == named && dlsym(RTLD_NEXT, "pthread_create") == named
+            && dlsym(handle, "pthread_create") == named && dlsym(handle, "dlsym") == (void *)dlsym;
+    }
+    int opened(void) {
+        void *by_name = dlopen("libbeside.so.1", RTLD_NOW);
+        void *by_path = dlopen("$ORIGIN/beside/libbeside.so.1", RTLD_NOW);
+        if (!by_name || by_name != by_path || dlopen("libnever.so.1", RTLD_NOW)) return -1;
+        int (*beside)(void) = dlsym(by_name, "beside");
+        return beside ? beside() : -2;
+    }
+    int address(void) {
+        Dl_info own, local, library;
+        if (!dladdr((void *)of_module, &own) || !dladdr((char *)hidden, &local)) return -1;
+        if (!dladdr((void *)of_library, &library)) return -2;
+        if (!strstr(own.dli_fname, "libasks.so") || own.dli_fbase != local.dli_fbase) return -3;
+        if (!own.dli_sname || strcmp(own.dli_sname, "of_module") || own.dli_saddr != (void *)of_module) return -4;
+        if (local.dli_sname && !strcmp(local.dli_sname, "of_module")) return -5;
+        return strstr(library.dli_fname, "libasked.so.1") ? 1 : -6;
+    }
+"#;
+
+#[test]
+fn a_module_finds_symbols_and_libraries_by_name() {
+    let (rt, shop, _turn) = start("asks");
+    let asked = library(&shop, "asked", ".1", "int of_library(void) { return 7; }", &[]);
+    let mut arguments = with(&[&asked]);
+    arguments.extend(["-Wl,-rpath,$ORIGIN/beside".into(), "-ldl".into()]);
+    let asks = module(&shop, "asks", 1, ASKS, &arguments);
+    let beside = library(&shop, "beside", ".1", "int beside(void) { return 9; }", &[]);
+    let folder = asks.with_file_name("beside");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::rename(beside, folder.join("libbeside.so.1")).unwrap();
+    load(&rt, &[&asks]).unwrap();
+    for (function, answer) in
+        [("next", 74), ("everywhere", 75), ("nowhere", 1), ("replaced", 1), ("opened", 9), ("address", 1)]
+    {
+        assert_eq!(call(&rt, "asks", function), answer, "{function}");
+    }
+}
+
+#[test]
+fn a_module_of_object_files_finds_symbols_by_name() {
+    let (rt, shop, _turn) = start("asks-objects");
+    let source = r#"
+        #define _GNU_SOURCE
+        #include <dlfcn.h>
+        int answer(void) {
+            unsigned long (*real)(const char *) = dlsym(RTLD_NEXT, "strlen");
+            Dl_info own;
+            return real && dladdr((void *)answer, &own) && own.dli_fbase ? real("four") : -1;
+        }
+    "#;
+    load(&rt, &[&shop.object("asks.c", source, &["-fPIC"])]).unwrap();
+    assert_eq!(call(&rt, "asks", "answer"), 4);
+}

@@ -25,6 +25,10 @@ midflight_with_caller midflight_pthread_create, %r8, {pthread_create}
 midflight_with_caller midflight_thrd_create, %rcx, {thrd_create}
 midflight_with_caller midflight_pthread_key_create, %rdx, {pthread_key_create}
 midflight_with_caller midflight_tss_create, %rdx, {tss_create}
+midflight_with_caller midflight_dlsym, %rdx, {dlsym}
+midflight_with_caller midflight_dlvsym, %rcx, {dlvsym}
+midflight_with_caller midflight_dlopen, %rdx, {dlopen}
+midflight_with_caller midflight_dladdr, %rdx, {dladdr}
 
 # Where such a thread begins. It tells the runtime and goes on to the module's function, leaving no frame: pthread_exit
 # and cancellation unwind from there to the C library.

@@ -7,19 +7,21 @@ mod gdb;
 #[cfg(target_os = "linux")]
 pub(crate) mod iterate;
 mod jitdump;
-#[cfg_attr(target_os = "macos", allow(dead_code, reason = "nobody asks on macOS yet"))]
-mod loaded;
+#[cfg_attr(target_os = "macos", allow(dead_code, reason = "nobody walks over all of them on macOS yet"))]
+pub(crate) mod loaded;
 mod perf_map;
 
 use std::ffi::c_void;
 use std::io;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 pub(crate) use loaded::{FileOnDisk, Identity};
 use loaded::{FrameHeader, Object};
 use midflight_image::Image;
 use midflight_image::debug::SymbolFile;
 
+use crate::host::dynamic::Scope;
 use crate::os::unwind::Frames;
 use crate::{Config, Error, Gdb, buffers};
 
@@ -64,6 +66,7 @@ impl Observers {
         memory: &[u8],
         watched: bool,
         frames: Option<usize>,
+        scope: Option<Scope>,
     ) -> Result<Description, Error> {
         if let Some(map) = &mut self.perf_map {
             map.add(&image.symbols(), base)?;
@@ -78,6 +81,8 @@ impl Observers {
             regions: image.regions().into(),
             frames: frames.map(FrameHeader::new),
             file,
+            exports: image.export_tables(),
+            scope: scope.map(Arc::new),
         };
         let for_gdb =
             (watched && self.tells_gdb()).then(|| image.symbol_file(base, memory, buffers::take_vector()));

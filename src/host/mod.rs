@@ -6,6 +6,7 @@
 
 pub(crate) mod apple_abi;
 pub(crate) mod blocks;
+pub(crate) mod dynamic;
 pub(crate) mod keys;
 mod ledger;
 #[cfg(all(target_arch = "aarch64", target_os = "linux"))]

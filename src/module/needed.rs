@@ -16,7 +16,8 @@ use super::{ModuleFile, Remark};
 use crate::Error;
 use crate::arch::arithmetic;
 use crate::os::library::Library;
-use crate::os::scope::{self, Search};
+use crate::os::library::Search;
+use crate::os::scope;
 use crate::os::symbol;
 
 /// For each name that the module needs, the module that it means.
@@ -114,8 +115,9 @@ pub(super) unsafe fn libraries(
 pub(super) fn search_of(module: &Path, image: &Image<'_>) -> Search {
     let origin = std::path::absolute(module).ok();
     let origin = origin.as_deref().and_then(Path::parent).and_then(Path::to_str).unwrap_or(".");
-    let path = image.runpath().map(|path| path.replace("${ORIGIN}", origin).replace("$ORIGIN", origin));
-    Search { path: path.filter(|path| !path.is_empty()), inherited: image.is_runpath_inherited() }
+    let mut search = Search { origin: origin.into(), path: None, inherited: image.is_runpath_inherited() };
+    search.path = image.runpath().filter(|path| !path.is_empty()).map(|path| search.expand(path));
+    search
 }
 
 /// The libraries of the process that are modules as well: what was bound to them stays with them.

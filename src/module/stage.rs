@@ -18,6 +18,7 @@ use super::{Clock, ModuleFile, Phases, Remark, Version};
 use crate::Error;
 use crate::code::{Block, CodeMemory, Draft, Shape};
 use crate::debug::{Description, FileOnDisk, Observers};
+use crate::host::dynamic::Scope;
 use crate::host::{self, Tenant, apple_abi, shared_std};
 use crate::os::library::{self, Library};
 use crate::os::{symbol, thread_local};
@@ -88,6 +89,8 @@ pub(crate) struct Bound {
     libraries: Vec<Library>,
     /// It can change what its pages are: see [`REMAPPING`].
     remaps: bool,
+    /// It asks for symbols or libraries by name.
+    asks: bool,
     /// What ld.so would have done in another way.
     remarks: Vec<Remark>,
     /// Libraries that it needs and that are not in the process. Empty unless only [`Libraries::Loaded`] are used.
@@ -138,6 +141,7 @@ pub(crate) unsafe fn bind(
         calls: BTreeSet::new(),
         libraries: Vec::new(),
         remaps: false,
+        asks: false,
         remarks: Vec::new(),
         absent: Vec::new(),
     };
@@ -172,6 +176,7 @@ pub(crate) unsafe fn bind(
             continue;
         }
         bound.remaps |= REMAPPING.contains(&import.name);
+        bound.asks |= Scope::is_asked_by(import.name);
         let one;
         let first: &[&str] = match import.from {
             Lookup::Anywhere => &modules,
@@ -323,7 +328,9 @@ impl<'i, 'f> Placed<'i, 'f> {
             name.clone(),
             number,
         );
-        let description = observers.lock().describe(image, on_disk, base, memory, file.observed(), frames)?;
+        let scope = bound.asks.then(|| Scope::new(&bound.libraries, needed::search_of(file.path(), image)));
+        let description =
+            observers.lock().describe(image, on_disk, base, memory, file.observed(), frames, scope)?;
         clock.lap(&mut phases.link);
         let mut block = draft.seal().map_err(|source| no_memory(file, source))?;
         if bound.remaps {
@@ -470,6 +477,9 @@ fn process_symbol(
     }
     let process = || system_symbol(import, libraries);
     if let Some(address) = host::symbol(import.name, process) {
+        return Ok(Some(Binding::Address(address)));
+    }
+    if !apples && let Some(address) = host::dynamic::symbol(import.name) {
         return Ok(Some(Binding::Address(address)));
     }
     if apples {

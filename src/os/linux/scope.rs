@@ -14,15 +14,7 @@ use object::LittleEndian as LE;
 use object::elf;
 use object::pod::bytes_of;
 
-use crate::os::library::Library;
-
-/// Where libraries are looked for.
-pub(crate) struct Search {
-    /// Folders, separated by colons.
-    pub(crate) path: Option<String>,
-    /// What those need is looked for there as well (DT_RPATH).
-    pub(crate) inherited: bool,
-}
+use crate::os::library::{Library, Search};
 
 /// Opens libraries, in the order in which they are asked for symbols: those that are not in the process where the search path and
 /// the system have them. The error is ld.so's own text.

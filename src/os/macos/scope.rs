@@ -2,15 +2,7 @@
 
 use std::path::Path;
 
-use crate::os::library::Library;
-
-/// Where libraries are looked for.
-pub(crate) struct Search {
-    /// Folders, separated by colons.
-    pub(crate) path: Option<String>,
-    /// What those need is looked for there as well.
-    pub(crate) inherited: bool,
-}
+use crate::os::library::{Library, Search};
 
 /// Opens libraries: what the process has already, then what is in the search path, then what the system finds.
 ///
@@ -19,7 +11,7 @@ pub(crate) struct Search {
 /// The libraries' constructors run.
 pub(crate) unsafe fn open(libraries: &[&str], search: &Search) -> Result<Vec<Library>, String> {
     // dyld finds what they need by their own load commands.
-    let Search { path, inherited: _ } = search;
+    let Search { path, .. } = search;
     let find = |library: &&str| {
         if let Some(loaded) = Library::loaded(library) {
             return Ok(loaded);

@@ -39,6 +39,11 @@ impl Library {
         NonNull::new(handle).map(|handle| Self { handle })
     }
 
+    /// What dlsym(3) knows it by.
+    pub(crate) fn handle(&self) -> usize {
+        self.handle.as_ptr().expose_provenance()
+    }
+
     pub(crate) fn symbol(&self, name: &CStr, version: Option<&CStr>) -> Option<u64> {
         lookup(self.handle.as_ptr(), name, version)
     }
@@ -48,6 +53,23 @@ impl Drop for Library {
     fn drop(&mut self) {
         // SAFETY: the handle came from dlopen and is closed once. A failure would leave the library loaded, which harms no one.
         unsafe { libc::dlclose(self.handle.as_ptr()) };
+    }
+}
+
+/// Where a module's libraries are looked for.
+pub(crate) struct Search {
+    /// The module's own folder.
+    pub(crate) origin: String,
+    /// Folders, separated by colons.
+    pub(crate) path: Option<String>,
+    /// What the libraries need is looked for there as well (DT_RPATH).
+    pub(crate) inherited: bool,
+}
+
+impl Search {
+    /// A path with the module's folder in it, where it says so.
+    pub(crate) fn expand(&self, path: &str) -> String {
+        path.replace("${ORIGIN}", &self.origin).replace("$ORIGIN", &self.origin)
     }
 }
 

@@ -9,6 +9,7 @@ use super::versions::{Defined, Wanted};
 use super::{Half, Shared, table_of};
 use crate::{ExportKind, Protection};
 use alloc::boxed::Box;
+use core::ffi::CStr;
 use core::ops::Range;
 use object::LittleEndian as LE;
 use object::elf;
@@ -110,6 +111,27 @@ impl ExportTables {
                 Wanted::of(symbol, &self.defined, |at, version| named(strings, at, version))?;
             find(name, wanted)
         })
+    }
+}
+
+impl ExportTables {
+    /// The name of the symbol that an offset in the image belongs to, and where that begins: as dladdr(3) tells of shared objects.
+    /// `tables` as for [`find`](Self::find).
+    pub fn nearest<'t>(&self, tables: &'t [u8], offset: u64) -> Option<(&'t CStr, u64)> {
+        let symbols = tables.get(self.symbols.clone())?;
+        let symbols: &[Symbol] = table_of(symbols, symbols.len() / size_of::<Symbol>());
+        let strings = tables.get(self.strings.clone())?;
+        let address = offset.wrapping_add(self.low);
+        let holds = |symbol: &&Symbol| {
+            let (start, size) = (symbol.st_value(LE), symbol.st_size(LE));
+            let defined = !matches!(symbol.st_shndx(LE), elf::SHN_UNDEF | elf::SHN_ABS);
+            // One without a size is for what follows it.
+            let within = start == address || (start < address && (size == 0 || address - start < size));
+            defined && within && symbol.st_type() <= elf::STT_FUNC && symbol.st_name(LE) != 0
+        };
+        let symbol = symbols.iter().filter(holds).max_by_key(|symbol| symbol.st_value(LE))?;
+        let name = CStr::from_bytes_until_nul(strings.get(symbol.st_name(LE) as usize..)?).ok()?;
+        Some((name, symbol.st_value(LE).wrapping_sub(self.low)))
     }
 }
 
