@@ -97,8 +97,12 @@ fn module(shop: &Workshop, name: &str, version: u32, source: &str, arguments: &[
 
 /// The module `api`, whose function of this name has these versions, oldest first: each returns its number.
 fn api(shop: &Workshop, versions: &[u32]) -> PathBuf {
+    api_with(shop, versions, "", &[])
+}
+
+fn api_with(shop: &Workshop, versions: &[u32], more: &str, arguments: &[&str]) -> PathBuf {
     let number = versions.iter().fold(0, |number, version| 10 * number + version);
-    let (mut source, mut script, mut before) = (String::new(), String::new(), String::new());
+    let (mut source, mut script, mut before) = (more.to_owned(), String::new(), String::new());
     for (at, version) in versions.iter().enumerate() {
         let sign = if at + 1 == versions.len() { "@@" } else { "@" };
         source += &format!(
@@ -110,7 +114,9 @@ fn api(shop: &Workshop, versions: &[u32]) -> PathBuf {
     }
     script += "HIDDEN { local: api?; };\n";
     let script = shop.file(&format!("api-{number}.map"), script.as_bytes());
-    module(shop, "api", number, &source, &[format!("-Wl,--version-script={}", script.display())])
+    let script = format!("-Wl,--version-script={}", script.display());
+    let arguments: Vec<_> = arguments.iter().map(|&argument| argument.into()).chain([script]).collect();
+    module(shop, "api", number, &source, &arguments)
 }
 
 fn client(shop: &Workshop, name: &str, api: &Path) -> PathBuf {
@@ -153,6 +159,21 @@ fn a_module_without_versions_serves_who_was_linked_with_one() {
     assert_eq!(call(&rt, "first", "answer"), 7);
     load(&rt, &[&api(&shop, &[1, 2])]).unwrap();
     assert_eq!(call(&rt, "first", "answer"), 1);
+}
+
+#[test]
+fn versions_are_found_whatever_tables_a_module_has() {
+    let (rt, shop, _turn) = start("tables");
+    let first = client(&shop, "first", &api(&shop, &[1]));
+    // The address of this one only code says.
+    let chosen = "static int seven(void) { return 7; } static void *choose(void) { return (void *)seven; }
+                  int chosen(void) __attribute__((ifunc(\"choose\")));";
+    for (more, argument) in [("", "-Wl,--hash-style=sysv"), (chosen, "-Wl,--hash-style=gnu")] {
+        load(&rt, &[&api_with(&shop, &[1, 2], more, &[argument]), &first]).unwrap();
+        assert_eq!(call(&rt, "first", "answer"), 1, "{argument}");
+        assert_eq!(["api", "api@API_1", "api@API_2"].map(|name| call(&rt, "api", name)), [2, 1, 2]);
+        assert!(rt.frame_symbol("api", "api@API_3").is_err());
+    }
 }
 
 /// A header that the host and modules include: `VERSION` is who includes it. The functions' names say whose they are, since the tests of
@@ -635,4 +656,96 @@ fn a_module_of_object_files_finds_symbols_by_name() {
     "#;
     load(&rt, &[&shop.object("asks.c", source, &["-fPIC"])]).unwrap();
     assert_eq!(call(&rt, "asks", "answer"), 4);
+}
+
+/// Registers that a trampoline may change; the calling conventions of the platform leave them to linkers.
+const TRAMPOLINES_OWN: &[&str] = if cfg!(target_arch = "x86_64") { &["r11"] } else { &["x16", "x17"] };
+
+#[test]
+fn a_call_between_modules_keeps_every_register_but_those_of_linkers() {
+    let (rt, shop, _turn) = start("registers");
+    let names: Vec<String> = if cfg!(target_arch = "x86_64") {
+        ["rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp"]
+            .map(String::from)
+            .into_iter()
+            .chain((8..16).map(|n| format!("r{n}")))
+            .collect()
+    } else {
+        (0..30).map(|n| format!("x{n}")).collect()
+    };
+    let (mut set, mut note) = (String::new(), String::new());
+    for (at, name) in names.iter().enumerate() {
+        let value = 1000 + at;
+        if cfg!(target_arch = "x86_64") {
+            set += &format!("mov ${value}, %{name}\n");
+            note += &format!("mov %{name}, seen+{}(%rip)\n", 8 * at);
+        } else {
+            set += &format!("mov {name}, #{value}\n");
+            // The stack is nobody's below.
+            note += &format!("str {name}, [sp, #-{}]\n", 8 * (at + 1));
+        }
+    }
+    let (vectors, scalars) = if cfg!(target_arch = "x86_64") {
+        let vectors: String = (0..16).map(|n| format!("movq %rax, %xmm{n}\n")).collect();
+        let noted: String = (0..16).map(|n| format!("movq %xmm{n}, vectors+{}(%rip)\n", 8 * n)).collect();
+        (format!("mov $77, %eax\n{vectors}"), noted)
+    } else {
+        let vectors: String = (0..32).map(|n| format!("fmov d{n}, x0\n")).collect();
+        let noted: String = (0..32).map(|n| format!("str d{n}, [x1, #{}]\n", 8 * n)).collect();
+        (format!("mov x0, #77\n{vectors}"), noted)
+    };
+    let probe = if cfg!(target_arch = "x86_64") {
+        format!("{note}{scalars} ret")
+    } else {
+        let copy: String = (0..30)
+            .map(|at| format!("ldr x2, [sp, #-{}]\nstr x2, [x1, #{}]\n", 8 * (at + 1), 8 * at))
+            .collect();
+        format!(
+            "{note} adrp x1, seen\n add x1, x1, :lo12:seen\n {copy}
+             adrp x1, vectors\n add x1, x1, :lo12:vectors\n {scalars} ret"
+        )
+    };
+    let lines = |text: &str| text.lines().map(|line| format!("\"{}\\n\"\n", line.trim())).collect::<String>();
+    let callee = format!(
+        "__attribute__((visibility(\"hidden\"))) long seen[32], vectors[32];
+         __asm__(\".text\\n.globl probe\\n.type probe, %function\\nprobe:\\n\" {} \".size probe, . - probe\\n\");
+         int wrong(int at) {{ return seen[at] != 1000 + at; }}
+         int wrong_vector(int at) {{ return vectors[at] != 77; }}",
+        lines(&probe)
+    );
+    let (save, restore) = if cfg!(target_arch = "x86_64") {
+        let kept = ["rbx", "rbp", "r12", "r13", "r14", "r15"];
+        let save: String = kept.iter().map(|name| format!("push %{name}\n")).collect();
+        let restore: String = kept.iter().rev().map(|name| format!("pop %{name}\n")).collect();
+        (format!("{save} sub $8, %rsp\n"), format!("call probe@PLT\n add $8, %rsp\n {restore} ret"))
+    } else {
+        let pairs = [(19, 20), (21, 22), (23, 24), (25, 26), (27, 28), (29, 30)];
+        let save: String = pairs.iter().map(|(a, b)| format!("stp x{a}, x{b}, [sp, #-16]!\n")).collect();
+        let restore: String =
+            pairs.iter().rev().map(|(a, b)| format!("ldp x{a}, x{b}, [sp], #16\n")).collect();
+        let vectors = "stp d8, d9, [sp, #-16]!\nstp d10, d11, [sp, #-16]!\nstp d12, d13, [sp, #-16]!\n\
+                       stp d14, d15, [sp, #-16]!\n";
+        let back = "ldp d14, d15, [sp], #16\nldp d12, d13, [sp], #16\nldp d10, d11, [sp], #16\nldp d8, d9, [sp], #16\n";
+        (format!("{save}{vectors}"), format!("bl probe\n {back}{restore} ret"))
+    };
+    let caller = format!(
+        "__asm__(\".text\\n.globl run\\n.type run, %function\\nrun:\\n\" {} \".size run, . - run\\n\");",
+        lines(&format!("{save}{vectors}{set}{restore}"))
+    );
+    load(&rt, &[&shop.module("callee", 1, &callee), &shop.module("caller", 1, &caller)]).unwrap();
+    call(&rt, "caller", "run");
+    let wrong = |function: &str, at: usize| {
+        let address = rt.frame_symbol("callee", function).unwrap();
+        // SAFETY: as declared, in a frame.
+        let function: extern "C" fn(c_int) -> c_int = unsafe { std::mem::transmute(address.as_ptr()) };
+        let frame = rt.frame();
+        let answer = function(at as c_int);
+        drop(frame);
+        answer != 0
+    };
+    let changed: Vec<&str> =
+        (0..names.len()).filter(|at| wrong("wrong", *at)).map(|at| names[at].as_str()).collect();
+    assert!(changed.iter().all(|name| TRAMPOLINES_OWN.contains(name)), "{changed:?}");
+    let vectors = if cfg!(target_arch = "x86_64") { 16 } else { 32 };
+    assert!((0..vectors).all(|at| !wrong("wrong_vector", at)));
 }

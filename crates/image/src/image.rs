@@ -46,6 +46,9 @@ pub(crate) trait Source<'data> {
     fn imports(&self) -> &[Import<'data>];
     fn exports(&self) -> Vec<Export<'_>>;
     fn export(&self, name: &str) -> Option<Export<'_>>;
+    fn versions(&self) -> Vec<(Export<'_>, &str)> {
+        Vec::new()
+    }
     fn defines_versions(&self) -> bool {
         false
     }
@@ -280,6 +283,11 @@ impl<'data> Image<'data> {
     /// symbol, or one that has none.
     pub fn export(&self, name: &str) -> Option<Export<'_>> {
         self.source.export(name)
+    }
+
+    /// What it exports in a version, default or not, each with that. The others serve for all.
+    pub fn versions(&self) -> Vec<(Export<'_>, &str)> {
+        self.source.versions()
     }
 
     /// Whether its exports may have other versions than the default, for [`export`](Self::export).

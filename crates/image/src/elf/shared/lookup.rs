@@ -15,7 +15,7 @@ use object::LittleEndian as LE;
 use object::elf;
 use object::read::elf::Sym;
 
-/// Where the tables are: all in one read-only region, so that they stay what was checked.
+/// Where the tables are: all in one region that nobody writes to, so that they stay what was checked.
 #[derive(Clone, Debug)]
 pub struct ExportTables {
     region: Range<usize>,
@@ -39,7 +39,8 @@ impl ExportTables {
         let place = |tag| layout.offset(dynamic.get(tag)?);
         let hash = place(elf::DT_GNU_HASH)?;
         let holds = |r: &&crate::Region| {
-            r.protection == Protection::Read && (r.offset..r.offset + r.len).contains(&hash)
+            // Many linkers for AArch64 put code and tables into one segment.
+            r.protection != Protection::ReadWrite && (r.offset..r.offset + r.len).contains(&hash)
         };
         let region = layout.regions().iter().find(holds)?;
         let region =

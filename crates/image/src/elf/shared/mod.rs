@@ -208,6 +208,10 @@ impl<'data> Source<'data> for Shared<'data> {
         self.tables.export(name)
     }
 
+    fn versions(&self) -> Vec<(Export<'_>, &str)> {
+        self.tables.versions()
+    }
+
     fn defines_versions(&self) -> bool {
         !self.tables.symbols.versions.defined.is_empty()
     }

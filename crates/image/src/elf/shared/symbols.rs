@@ -303,6 +303,16 @@ impl<'data> Tables<'data> {
         exports
     }
 
+    /// Those that have a version, each with that, in the order of the symbol table.
+    pub(super) fn versions(&self) -> Vec<(Export<'data>, &'data str)> {
+        let mut nearby = self.layout.nearby();
+        let version = |index| {
+            let (wanted, version) = self.symbols.versions.of_definition(index)?;
+            Some((self.listed_export(index, wanted, &mut nearby)?, version))
+        };
+        self.symbols.listed.clone().filter_map(version).collect()
+    }
+
     fn listed_export(
         &self,
         index: u32,

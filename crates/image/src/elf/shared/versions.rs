@@ -119,6 +119,14 @@ impl<'data> Versions<'data> {
         }
     }
 
+    /// The version that a definition has; None: it has none, and serves for all.
+    pub(super) fn of_definition(&self, symbol: u32) -> Option<(Wanted, &'data str)> {
+        let number = self.numbers?.get(symbol as usize)?.get(LE) & elf::VERSYM_VERSION;
+        self.defined.iter().find(|defined| defined.number == number)?;
+        let at = self.names.binary_search_by_key(&number, |(number, _)| *number).ok()?;
+        Some((Wanted::Version(Some(number)), self.names[at].1))
+    }
+
     /// Whether a definition is the one that is asked for.
     pub(super) fn are(&self, wanted: Wanted, symbol: u32) -> bool {
         let entry = self.numbers.and_then(|numbers| numbers.get(symbol as usize));
