@@ -11,14 +11,14 @@ use support::Workshop;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-/// The warnings so far, a line each.
-static WARNINGS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+/// What the log has so far, a line each.
+static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 struct Log;
 
 impl Subscriber for Log {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= Level::WARN
+        *metadata.level() <= Level::INFO
     }
     fn new_span(&self, _: &Attributes<'_>) -> Id {
         Id::from_u64(1)
@@ -30,20 +30,25 @@ impl Subscriber for Log {
         event.record(&mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
             line += &format!("{}={value:?} ", field.name());
         });
-        warnings().push(line);
+        lines().push(format!("{} {line}", event.metadata().level()));
     }
     fn enter(&self, _: &Id) {}
     fn exit(&self, _: &Id) {}
 }
 
-fn warnings() -> MutexGuard<'static, Vec<String>> {
-    WARNINGS.lock().unwrap_or_else(PoisonError::into_inner)
+fn lines() -> MutexGuard<'static, Vec<String>> {
+    LINES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The warnings since this was asked last that have all these words.
+/// How many warnings there were, since this was asked last, that have all these words.
 fn warned(words: &[&str]) -> usize {
-    let said = std::mem::take(&mut *warnings());
-    said.iter().filter(|line| words.iter().all(|word| line.contains(word))).count()
+    said("WARN", words)
+}
+
+fn said(level: &str, words: &[&str]) -> usize {
+    let said = std::mem::take(&mut *lines());
+    let said = said.iter().filter(|line| line.starts_with(level));
+    said.filter(|line| words.iter().all(|word| line.contains(word))).count()
 }
 
 /// The runtime with nothing loaded, and the log listened to.
@@ -52,7 +57,7 @@ fn start(name: &str) -> (Runtime, Workshop, MutexGuard<'static, ()>) {
     LISTEN.call_once(|| tracing::subscriber::set_global_default(Log).unwrap());
     let (rt, shop, turn) = support::start(name);
     rt.shutdown().unwrap();
-    warnings().clear();
+    lines().clear();
     (rt, shop, turn)
 }
 
@@ -748,4 +753,25 @@ fn a_call_between_modules_keeps_every_register_but_those_of_linkers() {
     assert!(changed.iter().all(|name| TRAMPOLINES_OWN.contains(name)), "{changed:?}");
     let vectors = if cfg!(target_arch = "x86_64") { 16 } else { 32 };
     assert!((0..vectors).all(|at| !wrong("wrong_vector", at)));
+}
+
+#[test]
+fn that_a_functions_address_is_another_in_its_own_module_is_said() {
+    let (rt, shop, _turn) = start("addresses");
+    let signals = "void on_tick(void) {} int is_it(void (*f)(void)) { return f == on_tick; }";
+    let user = "void on_tick(void); int is_it(void (*)(void)); int answer(void) { return is_it(on_tick); }";
+    let calls = "void on_tick(void); int calls(void) { on_tick(); return 1; }";
+    // The calls of some compilers look alike.
+    let plt = ["-fplt".to_owned()];
+    let calls = module(&shop, "calls", 1, calls, if cfg!(target_arch = "x86_64") { &plt } else { &[] });
+    load(&rt, &[&shop.module("signals", 1, signals), &calls]).unwrap();
+    assert_eq!(said("INFO", &["`on_tick`"]), 0);
+    for (name, path) in
+        [("user", shop.module("user", 1, user)), ("other", shop.object("other.c", user, &["-fPIC"]))]
+    {
+        load(&rt, &[&path]).unwrap();
+        assert_eq!(call(&rt, name, "answer"), 0);
+        assert_eq!(said("INFO", &["`on_tick`", "\"signals\"", &format!("{name:?}")]), 1);
+        rt.unload(name).unwrap();
+    }
 }

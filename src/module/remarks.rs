@@ -8,17 +8,26 @@ pub(super) enum Remark {
     Twin { symbol: Box<str>, module: Arc<str> },
     /// A module is taken for a library of another name.
     AnotherName { library: Box<str>, module: Arc<str> },
+    /// A function of another module whose address is used: that of its trampoline.
+    Address { symbol: Box<str>, module: Arc<str> },
     /// A module that the process has as a library, too.
     Copy { library: Box<str>, module: Arc<str> },
 }
 
 impl Remark {
+    /// Notes the first of such addresses: there may be many.
+    pub(super) fn add_address(remarks: &mut Vec<Self>, symbol: &str, module: &Arc<str>) {
+        if !remarks.iter().any(|remark| matches!(remark, Self::Address { .. })) {
+            remarks.push(Self::Address { symbol: symbol.into(), module: module.clone() });
+        }
+    }
+
     /// Says them, of a module; of one that is reloaded not what has been said before.
     pub(super) fn say(remarks: &[Self], of: &str, reloaded: bool) {
         let mut twins = 0;
         for remark in remarks {
             match remark {
-                Self::Twin { .. } | Self::AnotherName { .. } if reloaded => {}
+                Self::Twin { .. } | Self::AnotherName { .. } | Self::Address { .. } if reloaded => {}
                 // Of a header that two modules include there may be many.
                 Self::Twin { symbol, module } => {
                     twins += 1;
@@ -31,6 +40,13 @@ impl Remark {
                         );
                     }
                 }
+                // Code that calls by addresses (-fno-plt, as Rust's) does so as well.
+                Self::Address { symbol, module } => tracing::info!(
+                    module = of,
+                    other = &**module,
+                    "uses the address of a function of the other module, `{symbol}`: that of a trampoline, which follows each version, and \
+                     so is not the one that the other module has of it itself"
+                ),
                 Self::AnotherName { library, module } => tracing::warn!(
                     module = of,
                     "needs the library {library}, for which module `{module}` is taken, whose file says another name: link both \

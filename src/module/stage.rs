@@ -215,6 +215,9 @@ pub(crate) unsafe fn bind(
             [] => bound.bindings.push(None),
             [Found { module, function: true }] => {
                 let trampoline = neighbours.trampoline(module, symbol)?;
+                if import.addressed {
+                    Remark::add_address(&mut bound.remarks, symbol, module);
+                }
                 bound.bindings.push(Some(Binding::Address(trampoline as u64)));
                 bound.calls.insert((module.clone(), symbol.into()));
             }

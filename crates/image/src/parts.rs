@@ -46,6 +46,8 @@ pub struct Import<'a> {
     pub weak: bool,
     /// What it is known to be.
     pub kind: ImportKind,
+    /// Its address is used, and not only to call it, as far as the file tells.
+    pub addressed: bool,
     /// Where the module was linked to find it.
     pub from: Lookup,
     /// Of what the module defines itself, and uses where the process has no other: how many bytes it has.

@@ -257,7 +257,15 @@ impl<'a, 'data> Builder<'a, 'data> {
         let weak = weak || self.is_optional(ordinal);
         let import = self.fixups.imports.len() as u32;
         let (name, kind) = (c_name(name).unwrap_or(name), ImportKind::Unknown);
-        self.fixups.imports.push(Import { name, version: None, weak, kind, from, own: None });
+        self.fixups.imports.push(Import {
+            name,
+            version: None,
+            weak,
+            kind,
+            addressed: false,
+            from,
+            own: None,
+        });
         Ok(Target::Import(import))
     }
 

@@ -126,6 +126,8 @@ impl<'data> Scan<'_, 'data> {
                 // The one function that call frame information names is that which a frame's exceptions go to.
                 if branch || section.part() == Some(Part::Frames) {
                     symbol.used = symbol.used.max(Used::AsFunction);
+                } else {
+                    symbol.addressed = true;
                 }
                 let fixed = !matches!(symbol.definition, Definition::Section { .. });
                 if symbol.indirect || (fixed && branch && limited) {
@@ -137,6 +139,7 @@ impl<'data> Scan<'_, 'data> {
                 }
             }
             What::Entry(slot) => {
+                symbol.addressed = true;
                 // So that one entry is enough for each symbol; the ABI has ruled out anything else.
                 if matches!(howto.encoding, Encoding::Field(_)) && addend != 0 {
                     return Err(from.refused(self.machine, Refusal::Addend));
@@ -339,8 +342,8 @@ pub(super) fn imports<'data>(
             _ => ImportKind::Unknown,
         };
         let weak = !global.required || shared.is_some();
-        let own = shared.map(|_| size(number));
-        imports.push(Import { name, version, weak, kind, from: Lookup::Anywhere, own });
+        let (own, addressed) = (shared.map(|_| size(number)), symbol.addressed);
+        imports.push(Import { name, version, weak, kind, addressed, from: Lookup::Anywhere, own });
     }
     for direct in direct {
         let symbol = &mut symbols.all[direct.symbol as usize];

@@ -38,6 +38,8 @@ pub(super) struct Symbol {
     pub(super) thread_local: bool,
     /// Of an import: how it is used.
     pub(super) used: Used,
+    /// Its address is used, and not only to call it.
+    pub(super) addressed: bool,
     /// Which slots it has in the global offset table, by index in a list of such.
     pub(super) slots: u32,
 }
@@ -59,7 +61,8 @@ impl Symbol {
     }
 
     fn new(definition: Definition, indirect: bool) -> Self {
-        Symbol { definition, indirect, thread_local: false, used: Used::No, slots: NONE }
+        let (thread_local, used, addressed) = (false, Used::No, false);
+        Symbol { definition, indirect, thread_local, used, addressed, slots: NONE }
     }
 }
 

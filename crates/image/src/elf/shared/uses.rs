@@ -84,6 +84,8 @@ struct Use {
     thread_local: bool,
     /// Through the procedure linkage table.
     called: bool,
+    /// In another way.
+    addressed: bool,
 }
 
 impl Use {
@@ -211,6 +213,7 @@ impl<'data> Check<'_, 'data> {
                 let used = &mut self.used[index as usize];
                 used.ordinary = true;
                 used.called |= kind == Kind::JumpSlot;
+                used.addressed |= kind != Kind::JumpSlot;
                 Ok(())
             }
             Definition::Elsewhere | Definition::ThreadLocal(_) => {
@@ -296,6 +299,7 @@ fn import_of_symbol<'data>(
             elf::STT_OBJECT | elf::STT_COMMON => ImportKind::Data,
             _ => ImportKind::Unknown,
         },
+        addressed: used.addressed,
         from: Lookup::Anywhere,
         own,
     })

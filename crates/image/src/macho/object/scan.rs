@@ -236,7 +236,15 @@ pub(super) fn imports<'data>(
         })?;
         let kind = if symbol.used == Used::AsFunction { ImportKind::Function } else { ImportKind::Unknown };
         let from = Lookup::Anywhere;
-        imports.push(Import { name, version: None, weak: !global.required, kind, from, own: None });
+        imports.push(Import {
+            name,
+            version: None,
+            weak: !global.required,
+            kind,
+            addressed: false,
+            from,
+            own: None,
+        });
     }
     Ok(imports)
 }
