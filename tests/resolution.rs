@@ -269,8 +269,11 @@ fn an_inline_variable_that_has_grown_is_refused_by_name() {
         )
     };
     host(&shop.cpp("grown_host", 1, &source(4), &[]));
-    let error = load(&rt, &[&shop.cpp("plugin", 1, &source(5), &[])]).unwrap_err();
-    assert!(matches!(&error, Error::Convention { symbol, .. } if symbol == "grown"), "{error}");
+    let object = shop.object("plugin.cpp", &source(5), &["-fPIC"]);
+    for module in [&shop.cpp("plugin", 1, &source(5), &[]), &object] {
+        let error = load(&rt, &[module]).unwrap_err();
+        assert!(matches!(&error, Error::Convention { symbol, .. } if symbol == "grown"), "{error}");
+    }
     load(&rt, &[&shop.cpp("plugin", 2, &source(4), &[])]).unwrap();
 }
 

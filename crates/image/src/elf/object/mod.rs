@@ -123,11 +123,11 @@ impl<'data> Objects<'data> {
         }
         let Scan { mut table, direct, .. } = scan;
         let name = |number| names.get(number);
-        let size = |number: u32| {
+        let definition = |number: u32| {
             let Global { file, symbol, .. } = globals[number as usize];
-            files[file as usize].file.symbols[symbol as usize].st_size(LE)
+            &files[file as usize].file.symbols[symbol as usize]
         };
-        let imports = scan::imports(name, size, &globals, &mut symbols, &mut table, &direct, machine)?;
+        let imports = scan::imports(name, definition, &globals, &mut symbols, &mut table, &direct, machine)?;
 
         let stubs = (table.stubs.len() * stub_size(machine)) as u64;
         sections[own::STUBS as usize].append(stubs, 16);

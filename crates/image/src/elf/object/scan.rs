@@ -16,7 +16,7 @@ use crate::{Error, Import, ImportKind, Lookup, Machine};
 use alloc::vec::Vec;
 use object::LittleEndian as LE;
 use object::elf;
-use object::read::elf::Rela as _;
+use object::read::elf::{Rela as _, Sym as _};
 
 const TABLE: &str = "relocation table";
 
@@ -308,7 +308,7 @@ fn check_place(section: &Section<'_>, place: u64, howto: Howto) -> Result<(), Er
 /// Numbers the imports, and gives those a stub whose address code may have to take for the symbol's.
 pub(super) fn imports<'data>(
     name: impl Fn(u32) -> &'data [u8],
-    size: impl Fn(u32) -> u64,
+    definition: impl Fn(u32) -> &'data elf::Sym64<LE>,
     globals: &[Global],
     symbols: &mut Symbols,
     table: &mut Table,
@@ -333,7 +333,8 @@ pub(super) fn imports<'data>(
         let (name, version) = unversioned(whole);
         let name = core::str::from_utf8(name).map_err(refused)?;
         let version = version.map(core::str::from_utf8).transpose().map_err(refused)?;
-        let kind = match global.kind {
+        let own = shared.map(|_| definition(number));
+        let kind = match own.map_or(global.kind, |own| own.st_type()) {
             elf::STT_TLS => ImportKind::ThreadLocal,
             _ if symbol.used == Used::AsThreadLocal => ImportKind::ThreadLocal,
             elf::STT_FUNC | elf::STT_GNU_IFUNC => ImportKind::Function,
@@ -342,7 +343,7 @@ pub(super) fn imports<'data>(
             _ => ImportKind::Unknown,
         };
         let weak = !global.required || shared.is_some();
-        let (own, addressed) = (shared.map(|_| size(number)), symbol.addressed);
+        let (own, addressed) = (own.map(|own| own.st_size(LE)), symbol.addressed);
         imports.push(Import { name, version, weak, kind, addressed, from: Lookup::Anywhere, own });
     }
     for direct in direct {

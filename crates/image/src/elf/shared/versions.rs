@@ -21,7 +21,7 @@ pub(super) struct Versions<'data> {
     numbers: Option<&'data [Number]>,
     /// Sorted by number.
     names: Vec<(u16, &'data str)>,
-    /// Those that the module defines.
+    /// Those that the module defines. Sorted by number.
     pub(super) defined: Vec<Defined>,
 }
 
@@ -91,7 +91,8 @@ impl<'data> Versions<'data> {
         if let Some((address, count)) = list(elf::DT_VERDEF, elf::DT_VERDEFNUM)? {
             reader.defined(address, count)?;
         }
-        let Reader { mut names, defined, .. } = reader;
+        let Reader { mut names, mut defined, .. } = reader;
+        defined.sort_unstable_by_key(|defined| defined.number);
         names.sort_unstable_by_key(|(number, _)| *number);
         match names.windows(2).find(|pair| pair[0].0 == pair[1].0) {
             Some(pair) => Err(malformed(TABLE, "two versions have one number", pair[0].0.into())),
@@ -122,7 +123,7 @@ impl<'data> Versions<'data> {
     /// The version that a definition has; None: it has none, and serves for all.
     pub(super) fn of_definition(&self, symbol: u32) -> Option<(Wanted, &'data str)> {
         let number = self.numbers?.get(symbol as usize)?.get(LE) & elf::VERSYM_VERSION;
-        self.defined.iter().find(|defined| defined.number == number)?;
+        self.defined.binary_search_by_key(&number, |defined| defined.number).ok()?;
         let at = self.names.binary_search_by_key(&number, |(number, _)| *number).ok()?;
         Some((Wanted::Version(Some(number)), self.names[at].1))
     }
