@@ -1,4 +1,6 @@
-//! What modules' symbols stand for: as ld.so has it, and where not, said in the log. Of ELF.
+//! What modules' symbols stand for: as ld.so has it, and where not, said in the log (docs/modules.md). Of ELF.
+
+#![cfg(target_os = "linux")]
 
 mod support;
 
@@ -343,7 +345,7 @@ fn an_allocator_that_nobody_else_has_is_the_modules() {
         void *cfree(void *p) { calls++; return p; }
         int answer(void) { void *(*volatile f)(void *) = cfree; f(0); return calls; }
     "#;
-    load(&rt, &[&shop.module("own", 1, &source)]).unwrap();
+    load(&rt, &[&shop.module("own", 1, source)]).unwrap();
     assert_eq!(call(&rt, "own", "answer"), 1);
 }
 

@@ -66,7 +66,6 @@ impl Observers {
         memory: &[u8],
         watched: bool,
         frames: Option<usize>,
-        scope: Option<Scope>,
     ) -> Result<Description, Error> {
         if let Some(map) = &mut self.perf_map {
             map.add(&image.symbols(), base)?;
@@ -82,7 +81,7 @@ impl Observers {
             frames: frames.map(FrameHeader::new),
             file,
             exports: image.export_tables(),
-            scope: scope.map(Arc::new),
+            scope: None,
         };
         let for_gdb =
             (watched && self.tells_gdb()).then(|| image.symbol_file(base, memory, buffers::take_vector()));
@@ -99,6 +98,12 @@ pub(crate) struct Description {
 }
 
 impl Description {
+    /// Of a version that asks for symbols and libraries by name: what it reaches.
+    pub(crate) fn reaching(mut self, scope: Scope) -> Self {
+        self.object.scope = Some(Arc::new(scope));
+        self
+    }
+
     /// Why gdb is not told of the module's debug information, although it has some.
     pub(crate) fn omitted(&self) -> Option<&'static str> {
         self.for_gdb.as_ref()?.omitted

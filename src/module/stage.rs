@@ -331,9 +331,12 @@ impl<'i, 'f> Placed<'i, 'f> {
             name.clone(),
             number,
         );
-        let scope = bound.asks.then(|| Scope::new(&bound.libraries, needed::search_of(file.path(), image)));
-        let description =
-            observers.lock().describe(image, on_disk, base, memory, file.observed(), frames, scope)?;
+        let mut description =
+            observers.lock().describe(image, on_disk, base, memory, file.observed(), frames)?;
+        if bound.asks {
+            let search = needed::search_of(file.path(), image);
+            description = description.reaching(Scope::new(&bound.libraries, search));
+        }
         clock.lap(&mut phases.link);
         let mut block = draft.seal().map_err(|source| no_memory(file, source))?;
         if bound.remaps {

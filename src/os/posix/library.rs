@@ -63,6 +63,7 @@ pub(crate) struct Search {
     /// Folders, separated by colons.
     pub(crate) path: Option<String>,
     /// What the libraries need is looked for there as well (DT_RPATH).
+    #[cfg_attr(target_os = "macos", allow(dead_code, reason = "dyld's libraries say it themselves"))]
     pub(crate) inherited: bool,
 }
 
