@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use midflight::{Error, ImageError, Runtime};
-use support::Workshop;
+use support::{DONE, Workshop, is_child};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
@@ -450,6 +450,29 @@ fn needed_libraries_are_found_together() {
     std::fs::remove_file(gone).unwrap();
     let error = load(&rt, &[&user]).unwrap_err();
     assert!(matches!(&error, Error::Library { library, .. } if library == "libgone.so.1"), "{error}");
+}
+
+/// ld.so is asked by a file in memory, of which the limit on files is the limit as well.
+#[test]
+fn needed_libraries_are_found_where_files_may_not_grow() {
+    if !is_child("needed_libraries_are_found_where_files_may_not_grow") {
+        return;
+    }
+    let (rt, shop, _turn) = start("no-files");
+    let needed = library(&shop, "needed", ".1", "int needed(void) { return 6; }", &[]);
+    let user = module(
+        &shop,
+        "user",
+        1,
+        "int needed(void); int answer(void) { return needed(); }",
+        &with(&[&needed]),
+    );
+    let limit = libc::rlimit { rlim_cur: 0, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: a limit.
+    unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) };
+    load(&rt, &[&user]).unwrap();
+    assert_eq!(call(&rt, "user", "answer"), 6);
+    println!("{DONE}");
 }
 
 #[test]

@@ -3,7 +3,6 @@
 //! dlsym and dlopen answer by who calls. For a caller that is not in a module, as where a module jumps to them, they are the C library's.
 
 use std::ffi::{CStr, CString};
-use std::path::Path;
 use std::sync::Arc;
 
 use libc::{Dl_info, c_char, c_int, c_void};
@@ -155,9 +154,7 @@ fn place(scope: &Arc<Scope>, name: &CStr) -> Option<CString> {
     if Library::loaded(name).is_some() {
         return None;
     }
-    let folders = scope.search.path.iter().flat_map(|path| path.split(':'));
-    let mut paths = folders.filter(|folder| !folder.is_empty()).map(|folder| format!("{folder}/{name}"));
-    paths.find(|path| Path::new(path).exists()).and_then(|path| CString::new(path).ok())
+    scope.search.find(name).and_then(|path| CString::new(path).ok())
 }
 
 /// dladdr(3), called from `caller`. Lock-free and async-signal-safe for addresses in modules. A module is told names of its own

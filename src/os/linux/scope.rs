@@ -5,16 +5,19 @@
 //! elf/dl-load.c of glibc has how it reads that, elf/dl-deps.c in which order it looks for symbols then.
 
 use std::fs::File;
-use std::io::Write;
+use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use object::LittleEndian as LE;
 use object::elf;
 use object::pod::bytes_of;
 
+use crate::os::held::Held;
 use crate::os::library::{Library, Search};
+use crate::os::memory;
 
 /// Opens libraries, in the order in which they are asked for symbols: those that are not in the process where the search path and
 /// the system have them. The error is ld.so's own text.
@@ -23,13 +26,21 @@ use crate::os::library::{Library, Search};
 ///
 /// The libraries' constructors run.
 pub(crate) unsafe fn open(libraries: &[&str], search: &Search) -> Result<Vec<Library>, String> {
-    let failed = |what: &str, error: &dyn std::fmt::Display| format!("{what}: {error}");
-    let file = memfd_create(c"midflight: needed libraries", MFdFlags::MFD_CLOEXEC);
-    let mut file = File::from(file.map_err(|error| failed("memfd_create", &error))?);
-    file.write_all(&object(libraries, search)).map_err(|error| failed("writing to memory", &error))?;
-    // SAFETY: the caller's promise; the object itself has no code.
-    let opened = unsafe { Library::open(&path(file.as_raw_fd())) };
-    opened.map(|opened| vec![opened])
+    let file = file(&object(libraries, search));
+    let path = file.as_ref().ok().and_then(|file| Some(path(file.get().ok()?.as_raw_fd())));
+    // A process may have no such files (RLIMIT_FSIZE, RLIMIT_NOFILE) or paths.
+    match path.filter(|path| Path::new(path).exists()) {
+        // SAFETY: the caller's promise; the object itself has no code.
+        Some(path) => unsafe { Library::open(&path) }.map(|opened| vec![opened]),
+        // SAFETY: the caller's promise.
+        None => unsafe { search.open_each(libraries) },
+    }
+}
+
+fn file(bytes: &[u8]) -> io::Result<Held<File>> {
+    let file = Held::new(memory::shared_memory(bytes.len(), "midflight: needed libraries")?)?;
+    file.get()?.write_all_at(bytes, 0)?;
+    Ok(file)
 }
 
 /// The file of a descriptor by a path that nothing was loaded by: ld.so takes what it has by the same.

@@ -1,6 +1,7 @@
 //! The process's own symbols and the system's libraries, by dlopen(3) and dlsym(3).
 
 use std::ffi::{CStr, CString};
+use std::path::Path;
 use std::ptr::NonNull;
 
 use libc::{c_char, c_void};
@@ -71,6 +72,28 @@ impl Search {
     /// A path with the module's folder in it, where it says so.
     pub(crate) fn expand(&self, path: &str) -> String {
         path.replace("${ORIGIN}", &self.origin).replace("$ORIGIN", &self.origin)
+    }
+
+    /// The path of a library, if it is in one of the folders.
+    pub(crate) fn find(&self, library: &str) -> Option<String> {
+        let folders = self.path.iter().flat_map(|path| path.split(':')).filter(|folder| !folder.is_empty());
+        let mut paths = folders.map(|folder| format!("{folder}/{library}"));
+        paths.find(|path| !library.contains('/') && Path::new(path).exists())
+    }
+
+    /// Opens libraries one after the other: what the process has already, then what is in the search path, then what the system
+    /// finds.
+    ///
+    /// # Safety
+    ///
+    /// The libraries' constructors run.
+    pub(crate) unsafe fn open_each(&self, libraries: &[&str]) -> Result<Vec<Library>, String> {
+        let open = |library: &&str| match Library::loaded(library) {
+            Some(loaded) => Ok(loaded),
+            // SAFETY: the caller's promise.
+            None => unsafe { Library::open(self.find(library).as_deref().unwrap_or(library)) },
+        };
+        libraries.iter().map(open).collect()
     }
 }
 
