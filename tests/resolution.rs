@@ -4,103 +4,12 @@
 
 mod support;
 
-use std::ffi::{CString, c_int};
+use std::ffi::c_int;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use midflight::{Error, ImageError, Runtime};
-use support::{DONE, Workshop, is_child};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Metadata, Subscriber};
-
-/// What the log has so far, a line each.
-static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
-
-struct Log;
-
-impl Subscriber for Log {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= Level::INFO
-    }
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn event(&self, event: &Event<'_>) {
-        let mut line = String::new();
-        event.record(&mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
-            line += &format!("{}={value:?} ", field.name());
-        });
-        lines().push(format!("{} {line}", event.metadata().level()));
-    }
-    fn enter(&self, _: &Id) {}
-    fn exit(&self, _: &Id) {}
-}
-
-fn lines() -> MutexGuard<'static, Vec<String>> {
-    LINES.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// How many warnings there were, since this was asked last, that have all these words.
-fn warned(words: &[&str]) -> usize {
-    said("WARN", words)
-}
-
-fn said(level: &str, words: &[&str]) -> usize {
-    let said = std::mem::take(&mut *lines());
-    let said = said.iter().filter(|line| line.starts_with(level));
-    said.filter(|line| words.iter().all(|word| line.contains(word))).count()
-}
-
-/// The runtime with nothing loaded, and the log listened to.
-fn start(name: &str) -> (Runtime, Workshop, MutexGuard<'static, ()>) {
-    static LISTEN: Once = Once::new();
-    LISTEN.call_once(|| tracing::subscriber::set_global_default(Log).unwrap());
-    let (rt, shop, turn) = support::start(name);
-    rt.shutdown().unwrap();
-    lines().clear();
-    (rt, shop, turn)
-}
-
-fn load(rt: &Runtime, paths: &[&PathBuf]) -> Result<(), Error> {
-    // SAFETY: the functions of the tests' modules are as they are called.
-    unsafe { rt.load_all(paths) }.map(drop)
-}
-
-/// Loads a library for all to see, as the host's own symbols are.
-fn host(library: &Path) {
-    let path = CString::new(library.to_str().unwrap()).unwrap();
-    // SAFETY: the test's own library.
-    assert!(!unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) }.is_null());
-}
-
-/// Calls a function of a module without arguments.
-fn call(rt: &Runtime, module: &str, function: &str) -> c_int {
-    let address = rt.frame_symbol(module, function).unwrap();
-    let frame = rt.frame();
-    // SAFETY: as declared, in a frame.
-    let function: extern "C" fn() -> c_int = unsafe { std::mem::transmute(address.as_ptr()) };
-    let answer = function();
-    drop(frame);
-    answer
-}
-
-/// The linker's arguments for who is linked with these libraries, and finds them where they are.
-fn with(libraries: &[&Path]) -> Vec<String> {
-    let mut arguments = vec!["-Wl,--no-as-needed".to_owned()];
-    for library in libraries {
-        let folder = library.parent().unwrap().display();
-        arguments.extend([library.display().to_string(), format!("-Wl,-rpath,{folder}")]);
-    }
-    arguments
-}
-
-/// A module in C, with more arguments.
-fn module(shop: &Workshop, name: &str, version: u32, source: &str, arguments: &[String]) -> PathBuf {
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    shop.module_for(std::env::consts::ARCH, name, version, source, &arguments)
-}
+use support::Workshop;
+use support::linked::*;
 
 /// The module `api`, whose function of this name has these versions, oldest first: each returns its number.
 fn api(shop: &Workshop, versions: &[u32]) -> PathBuf {
@@ -132,7 +41,7 @@ fn client(shop: &Workshop, name: &str, api: &Path) -> PathBuf {
 
 #[test]
 fn who_was_linked_with_a_version_of_a_function_gets_that_one() {
-    let (rt, shop, _turn) = start("versions");
+    let (rt, shop, _turn) = start_logged("versions");
     let [one, two, three] = [&[1][..], &[1, 2], &[1, 2, 3]].map(|versions| api(&shop, versions));
     let [first, second, third] =
         [("first", &one), ("second", &two), ("third", &three)].map(|(name, api)| client(&shop, name, api));
@@ -160,7 +69,7 @@ fn who_was_linked_with_a_version_of_a_function_gets_that_one() {
 
 #[test]
 fn a_module_without_versions_serves_who_was_linked_with_one() {
-    let (rt, shop, _turn) = start("no-versions");
+    let (rt, shop, _turn) = start_logged("no-versions");
     let first = client(&shop, "first", &api(&shop, &[1]));
     load(&rt, &[&shop.module("api", 1, "int api(void) { return 7; }"), &first]).unwrap();
     assert_eq!(call(&rt, "first", "answer"), 7);
@@ -170,7 +79,7 @@ fn a_module_without_versions_serves_who_was_linked_with_one() {
 
 #[test]
 fn versions_are_found_whatever_tables_a_module_has() {
-    let (rt, shop, _turn) = start("tables");
+    let (rt, shop, _turn) = start_logged("tables");
     let first = client(&shop, "first", &api(&shop, &[1]));
     // The address of this one only code says.
     let chosen = "static int seven(void) { return 7; } static void *choose(void) { return (void *)seven; }
@@ -229,7 +138,7 @@ fn check_plugin(rt: &Runtime, test: &str, version: c_int, before: c_int) {
 
 #[test]
 fn inline_variables_of_the_host_are_the_modules_too_and_code_is_not() {
-    let (rt, shop, _turn) = start("inline");
+    let (rt, shop, _turn) = start_logged("inline");
     let fills =
         r#"__attribute__((constructor)) static void fill() { inlined::world().entities = {1, 2, 3}; }"#;
     host(&shop.cpp("inline_host", 1, &format!("{}{fills}", world("inlined")), &["-DVERSION=1"]));
@@ -251,7 +160,7 @@ fn inline_variables_of_the_host_are_the_modules_too_and_code_is_not() {
 
 #[test]
 fn inline_variables_of_a_needed_library_are_the_modules_too() {
-    let (rt, shop, _turn) = start("inline-library");
+    let (rt, shop, _turn) = start_logged("inline-library");
     let fills = r#"extern "C" void library_fill() { needed::world().entities = {1, 2, 3}; }"#;
     let library = shop.cpp("inline_library", 1, &format!("{}{fills}", world("needed")), &["-DVERSION=1"]);
     let uses = r#"extern "C" void library_fill(); __attribute__((constructor)) static void fill() { library_fill(); }"#;
@@ -264,7 +173,7 @@ fn inline_variables_of_a_needed_library_are_the_modules_too() {
 
 #[test]
 fn an_inline_variable_that_has_grown_is_refused_by_name() {
-    let (rt, shop, _turn) = start("grown");
+    let (rt, shop, _turn) = start_logged("grown");
     let source = |size: u32| {
         format!(
             "struct Grown {{ int a[{size}]; }}; inline Grown grown; extern \"C\" int *f() {{ return grown.a; }}"
@@ -281,7 +190,7 @@ fn an_inline_variable_that_has_grown_is_refused_by_name() {
 
 #[test]
 fn that_two_modules_have_each_an_inline_variable_of_their_own_is_said() {
-    let (rt, shop, _turn) = start("twins");
+    let (rt, shop, _turn) = start_logged("twins");
     let modules = ["one", "two"].map(|name| {
         shop.cpp(name, 1, &format!("inline int twin; extern \"C\" int {name}_f() {{ return ++twin; }}"), &[])
     });
@@ -327,7 +236,7 @@ const ALLOCATING: &str = r#"
 
 #[test]
 fn what_a_module_allocates_comes_from_the_process_if_a_library_does_so_too() {
-    let (rt, shop, _turn) = start("allocators");
+    let (rt, shop, _turn) = start_logged("allocators");
     load(&rt, &[&shop.cpp("allocating", 1, ALLOCATING, &[])]).unwrap();
     assert_eq!(call(&rt, "allocating", "answer"), 0);
     let object = shop.object("allocating.cpp", ALLOCATING, &["-fPIC", "-O2"]);
@@ -339,7 +248,7 @@ fn what_a_module_allocates_comes_from_the_process_if_a_library_does_so_too() {
 
 #[test]
 fn an_allocator_that_nobody_else_has_is_the_modules() {
-    let (rt, shop, _turn) = start("own-allocator");
+    let (rt, shop, _turn) = start_logged("own-allocator");
     let source = r#"
         static int calls;
         void *cfree(void *p) { calls++; return p; }
@@ -349,227 +258,9 @@ fn an_allocator_that_nobody_else_has_is_the_modules() {
     assert_eq!(call(&rt, "own", "answer"), 1);
 }
 
-/// A library that is no module: its name is `lib{name}.so` and what `version` adds.
-fn library(shop: &Workshop, name: &str, version: &str, source: &str, arguments: &[String]) -> PathBuf {
-    let file = format!("lib{name}.so{version}");
-    let mut arguments = arguments.to_vec();
-    arguments.push(format!("-Wl,-soname,{file}"));
-    let built = module(shop, &format!("library_{name}"), 1, source, &arguments);
-    let path = built.with_file_name(file);
-    std::fs::rename(built, &path).unwrap();
-    path
-}
-
-#[test]
-fn a_modules_name_is_not_taken_for_its_librarys() {
-    let (rt, shop, _turn) = start("named-like");
-    let thing = library(&shop, "thing", ".1", "int thing(void) { return 7; }", &[]);
-    let source = "int thing(void); int answer(void) { return thing(); }";
-    // Without a SONAME, as bindings are.
-    let binding = module(&shop, "thing", 1, source, &with(&[&thing]));
-    let mut unnamed = with(&[&thing]);
-    unnamed.push("-Wl,-soname,thing.so".into());
-    let short = module(&shop, "thing", 2, source, &unnamed);
-    for binding in [&binding, &short] {
-        load(&rt, &[binding]).unwrap();
-        assert_eq!(call(&rt, "thing", "answer"), 7);
-    }
-    rt.shutdown().unwrap();
-    // Nor is another module that is called like it.
-    let unrelated =
-        shop.module("thing", 3, "int unrelated(void) { return 1; } int answer(void) { return 1; }");
-    let other = module(&shop, "other", 1, source, &with(&[&thing]));
-    load(&rt, &[&unrelated]).unwrap();
-    load(&rt, &[&other]).unwrap();
-    assert_eq!((call(&rt, "other", "answer"), warned(&[])), (7, 0));
-    rt.shutdown().unwrap();
-    load(&rt, &[&other, &unrelated]).unwrap();
-    assert_eq!((call(&rt, "other", "answer"), warned(&[])), (7, 0));
-}
-
-#[test]
-fn a_module_is_taken_for_a_library_of_another_name_with_a_word() {
-    let (rt, shop, _turn) = start("renamed");
-    let old = library(&shop, "renamed", ".1", "int renamed(void) { return 1; }", &[]);
-    let user =
-        module(&shop, "user", 1, "int renamed(void); int answer(void) { return renamed(); }", &with(&[&old]));
-    load(&rt, &[&shop.module("renamed", 2, "int renamed(void) { return 2; }")]).unwrap();
-    load(&rt, &[&user]).unwrap();
-    assert_eq!(call(&rt, "user", "answer"), 2);
-    assert_eq!(warned(&["\"user\"", "librenamed.so.1", "`renamed`"]), 1);
-    // Of object files the name is all there is.
-    rt.shutdown().unwrap();
-    load(&rt, &[&shop.object("renamed.c", "int renamed(void) { return 3; }", &["-fPIC"]), &user]).unwrap();
-    assert_eq!((call(&rt, "user", "answer"), warned(&[])), (3, 0));
-}
-
-#[test]
-fn a_module_is_found_by_its_librarys_name_whatever_it_is_called() {
-    let (rt, shop, _turn) = start("by-soname");
-    let named = shop.module("phys", 3, "int gravity(void) { return 10; }");
-    let user = module(
-        &shop,
-        "user",
-        1,
-        "int gravity(void); int answer(void) { return gravity(); }",
-        &with(&[&named]),
-    );
-    // SAFETY: as they are called.
-    unsafe { rt.load(midflight::Source::linked("physics", [&named])) }.unwrap();
-    load(&rt, &[&user]).unwrap();
-    let newer = shop.module("phys", 4, "int gravity(void) { return 9; }");
-    // SAFETY: as above.
-    unsafe { rt.load(midflight::Source::linked("physics", [&newer])) }.unwrap();
-    assert_eq!((call(&rt, "user", "answer"), warned(&[])), (9, 0));
-}
-
-#[test]
-fn needed_libraries_are_found_together() {
-    let (rt, shop, _turn) = start("underlinked");
-    let low = library(&shop, "low", ".1", "int low(void) { return 7; }", &[]);
-    // It does not name the other, which comes behind it.
-    let high = library(
-        &shop,
-        "high",
-        ".1",
-        "int low(void); int high(void) { return low(); }",
-        &["-Wl,-z,now".into()],
-    );
-    let source = "int high(void), low(void); int answer(void) { return high() + low() - 7; }";
-    let user = module(&shop, "user", 1, source, &with(&[&high, &low]));
-    load(&rt, &[&user]).unwrap();
-    assert_eq!(call(&rt, "user", "answer"), 7);
-    let gone = library(&shop, "gone", ".1", "int gone(void) { return 1; }", &[]);
-    let user = module(
-        &shop,
-        "lost",
-        1,
-        "int gone(void); int answer(void) { return gone(); }",
-        &with(&[&low, &gone]),
-    );
-    std::fs::remove_file(gone).unwrap();
-    let error = load(&rt, &[&user]).unwrap_err();
-    assert!(matches!(&error, Error::Library { library, .. } if library == "libgone.so.1"), "{error}");
-}
-
-/// ld.so is asked by a file in memory, of which the limit on files is the limit as well.
-#[test]
-fn needed_libraries_are_found_where_files_may_not_grow() {
-    if !is_child("needed_libraries_are_found_where_files_may_not_grow") {
-        return;
-    }
-    let (rt, shop, _turn) = start("no-files");
-    let needed = library(&shop, "needed", ".1", "int needed(void) { return 6; }", &[]);
-    let user = module(
-        &shop,
-        "user",
-        1,
-        "int needed(void); int answer(void) { return needed(); }",
-        &with(&[&needed]),
-    );
-    let limit = libc::rlimit { rlim_cur: 0, rlim_max: libc::RLIM_INFINITY };
-    // SAFETY: a limit.
-    unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) };
-    load(&rt, &[&user]).unwrap();
-    assert_eq!(call(&rt, "user", "answer"), 6);
-    println!("{DONE}");
-}
-
-#[test]
-fn libraries_are_looked_for_where_the_module_is_and_theirs_if_it_says_so() {
-    let (rt, shop, _turn) = start("search");
-    let deep = library(&shop, "deep", ".1", "int deep(void) { return 8; }", &[]);
-    let mut unsearched = with(&[&deep]);
-    unsearched.retain(|argument| !argument.contains("rpath"));
-    let outer =
-        library(&shop, "outer", ".1", "int deep(void); int outer(void) { return deep(); }", &unsearched);
-    let source = "int outer(void); int answer(void) { return outer(); }";
-    let folders = "-Wl,-rpath,$ORIGIN/../x:${ORIGIN}/libraries";
-    for (version, tags, works) in [(1, "-Wl,--enable-new-dtags", false), (2, "-Wl,--disable-new-dtags", true)]
-    {
-        let link = ["-Wl,--no-as-needed".into(), outer.display().to_string(), folders.into(), tags.into()];
-        let mut link = link.to_vec();
-        link.push(format!("-Wl,-rpath-link,{}", deep.parent().unwrap().display()));
-        let user = module(&shop, "user", version, source, &link);
-        let libraries = user.with_file_name("libraries");
-        std::fs::create_dir_all(&libraries).unwrap();
-        for library in [&outer, &deep] {
-            std::fs::copy(library, libraries.join(library.file_name().unwrap())).unwrap();
-        }
-        let loaded = load(&rt, &[&user]);
-        assert_eq!(loaded.is_ok(), works, "{loaded:?}");
-    }
-    assert_eq!(call(&rt, "user", "answer"), 8);
-}
-
-#[test]
-fn who_was_loaded_after_a_module_has_its_newest_version() {
-    let (rt, shop, _turn) = start("in-order");
-    let [one, two] = [1, 2].map(|version| {
-        shop.module(
-            "base",
-            version,
-            &format!("int value = {version}; int base_get(void) {{ return 10 * value; }}"),
-        )
-    });
-    let user = module(
-        &shop,
-        "user",
-        1,
-        "int base_get(void); int answer(void) { return base_get(); }",
-        &with(&[&one]),
-    );
-    load(&rt, &[&one]).unwrap();
-    load(&rt, &[&user]).unwrap();
-    load(&rt, &[&two]).unwrap();
-    assert_eq!((call(&rt, "user", "answer"), warned(&[])), (20, 0));
-}
-
-#[test]
-fn a_module_that_comes_after_who_needs_it_is_named() {
-    let (rt, shop, _turn) = start("late");
-    let [one, two] = [1, 2]
-        .map(|version| shop.module("late", version, &format!("int late_get(void) {{ return {version}0; }}")));
-    let user = module(
-        &shop,
-        "user",
-        1,
-        "int late_get(void); int answer(void) { return late_get(); }",
-        &with(&[&one]),
-    );
-    load(&rt, &[&user]).unwrap();
-    load(&rt, &[&two]).unwrap();
-    assert_eq!((call(&rt, "user", "answer"), warned(&["`late`", "liblate.so"])), (10, 1));
-}
-
-#[test]
-fn a_library_that_brings_a_copy_of_a_module_is_named() {
-    let (rt, shop, _turn) = start("brings");
-    let base =
-        "static int value; void bottom_set(int to) { value = to; } int bottom_get(void) { return value; }";
-    let base = shop.module("bottom", 1, base);
-    let mid = shop.module_for(
-        std::env::consts::ARCH,
-        "middle",
-        1,
-        "int bottom_get(void); int mid_get(void) { return bottom_get(); }",
-        &with(&[&base]).iter().map(String::as_str).collect::<Vec<_>>(),
-    );
-    let source =
-        "void bottom_set(int); int mid_get(void); int answer(void) { bottom_set(42); return mid_get(); }";
-    let top = module(&shop, "top", 1, source, &with(&[&mid, &base]));
-    load(&rt, &[&base, &mid]).unwrap();
-    load(&rt, &[&top]).unwrap();
-    assert_eq!((call(&rt, "top", "answer"), warned(&[])), (42, 0));
-    rt.shutdown().unwrap();
-    load(&rt, &[&base]).unwrap();
-    load(&rt, &[&top]).unwrap();
-    assert_eq!((call(&rt, "top", "answer"), warned(&["\"top\"", "libbottom.so", "`bottom`"])), (0, 1));
-}
-
 #[test]
 fn what_chooses_a_function_may_call_other_modules() {
-    let (rt, shop, _turn) = start("choosers");
+    let (rt, shop, _turn) = start_logged("choosers");
     let choice = "int choice(void) { return 1; }";
     // It goes on to a third one.
     let through = "int choice(void); int asked(void) { return choice(); }";
@@ -601,102 +292,12 @@ fn what_chooses_a_function_may_call_other_modules() {
     assert_eq!(answers(), [42, 42]);
 }
 
-/// What a module finds by names of its own.
-const ASKS: &str = r#"
-    #define _GNU_SOURCE
-    #include <dlfcn.h>
-    #include <pthread.h>
-    #include <string.h>
-    #include <stdlib.h>
-    int of_library(void);
-    int of_module(void) { return 5; }
-    static int hidden(void) { return 6; }
-    /* The real function behind a wrapper. */
-    int next(void) {
-        size_t (*real)(const char *) = dlsym(RTLD_NEXT, "strlen");
-        int (*library)(void) = dlsym(RTLD_NEXT, "of_library");
-        if (!real || !library) return -1;
-        return real("four") + 10 * library();
-    }
-    int everywhere(void) {
-        int (*own)(void) = dlsym(RTLD_DEFAULT, "of_module");
-        int (*library)(void) = dlsym(RTLD_DEFAULT, "of_library");
-        return own && library && dlsym(RTLD_DEFAULT, "strlen") ? own() + 10 * library() : -1;
-    }
-    int nowhere(void) {
-        dlerror();
-        if (dlsym(RTLD_NEXT, "of_nobody")) return 0;
-        const char *error = dlerror();
-        if (!error || !strstr(error, "of_nobody")) return 0;
-        if (dlsym(RTLD_DEFAULT, "of_nobody")) return 0;
-        return dlerror() != NULL;
-    }
-    /* Its threads are known as if it had named the function. */
-    int replaced(void) {
-        void *named = (void *)pthread_create;
-        void *handle = dlopen("libc.so.6", RTLD_NOW);
-        return dlsym(RTLD_DEFAULT, "pthread_create") == named && dlsym(RTLD_NEXT, "pthread_create") == named
-            && dlsym(handle, "pthread_create") == named && dlsym(handle, "dlsym") == (void *)dlsym;
-    }
-    int opened(void) {
-        void *by_name = dlopen("libbeside.so.1", RTLD_NOW);
-        void *by_path = dlopen("$ORIGIN/beside/libbeside.so.1", RTLD_NOW);
-        if (!by_name || by_name != by_path || dlopen("libnever.so.1", RTLD_NOW)) return -1;
-        int (*beside)(void) = dlsym(by_name, "beside");
-        return beside ? beside() : -2;
-    }
-    int address(void) {
-        Dl_info own, local, library;
-        if (!dladdr((void *)of_module, &own) || !dladdr((char *)hidden, &local)) return -1;
-        if (!dladdr((void *)of_library, &library)) return -2;
-        if (!strstr(own.dli_fname, "libasks.so") || own.dli_fbase != local.dli_fbase) return -3;
-        if (!own.dli_sname || strcmp(own.dli_sname, "of_module") || own.dli_saddr != (void *)of_module) return -4;
-        if (local.dli_sname && !strcmp(local.dli_sname, "of_module")) return -5;
-        return strstr(library.dli_fname, "libasked.so.1") ? 1 : -6;
-    }
-"#;
-
-#[test]
-fn a_module_finds_symbols_and_libraries_by_name() {
-    let (rt, shop, _turn) = start("asks");
-    let asked = library(&shop, "asked", ".1", "int of_library(void) { return 7; }", &[]);
-    let mut arguments = with(&[&asked]);
-    arguments.extend(["-Wl,-rpath,$ORIGIN/beside".into(), "-ldl".into()]);
-    let asks = module(&shop, "asks", 1, ASKS, &arguments);
-    let beside = library(&shop, "beside", ".1", "int beside(void) { return 9; }", &[]);
-    let folder = asks.with_file_name("beside");
-    std::fs::create_dir(&folder).unwrap();
-    std::fs::rename(beside, folder.join("libbeside.so.1")).unwrap();
-    load(&rt, &[&asks]).unwrap();
-    for (function, answer) in
-        [("next", 74), ("everywhere", 75), ("nowhere", 1), ("replaced", 1), ("opened", 9), ("address", 1)]
-    {
-        assert_eq!(call(&rt, "asks", function), answer, "{function}");
-    }
-}
-
-#[test]
-fn a_module_of_object_files_finds_symbols_by_name() {
-    let (rt, shop, _turn) = start("asks-objects");
-    let source = r#"
-        #define _GNU_SOURCE
-        #include <dlfcn.h>
-        int answer(void) {
-            unsigned long (*real)(const char *) = dlsym(RTLD_NEXT, "strlen");
-            Dl_info own;
-            return real && dladdr((void *)answer, &own) && own.dli_fbase ? real("four") : -1;
-        }
-    "#;
-    load(&rt, &[&shop.object("asks.c", source, &["-fPIC"])]).unwrap();
-    assert_eq!(call(&rt, "asks", "answer"), 4);
-}
-
 /// Registers that a trampoline may change; the calling conventions of the platform leave them to linkers.
 const TRAMPOLINES_OWN: &[&str] = if cfg!(target_arch = "x86_64") { &["r11"] } else { &["x16", "x17"] };
 
 #[test]
 fn a_call_between_modules_keeps_every_register_but_those_of_linkers() {
-    let (rt, shop, _turn) = start("registers");
+    let (rt, shop, _turn) = start_logged("registers");
     let names: Vec<String> = if cfg!(target_arch = "x86_64") {
         ["rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp"]
             .map(String::from)
@@ -785,7 +386,7 @@ fn a_call_between_modules_keeps_every_register_but_those_of_linkers() {
 
 #[test]
 fn that_a_functions_address_is_another_in_its_own_module_is_said() {
-    let (rt, shop, _turn) = start("addresses");
+    let (rt, shop, _turn) = start_logged("addresses");
     let signals = "void on_tick(void) {} int is_it(void (*f)(void)) { return f == on_tick; }";
     let user = "void on_tick(void); int is_it(void (*)(void)); int answer(void) { return is_it(on_tick); }";
     let calls = "void on_tick(void); int calls(void) { on_tick(); return 1; }";

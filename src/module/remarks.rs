@@ -1,5 +1,6 @@
 //! What is otherwise than ld.so would have it, and is said when a module is loaded (docs/modules.md).
 
+use std::mem::discriminant;
 use std::sync::Arc;
 
 /// Where a module is bound in another way than in a program without midflight.
@@ -15,31 +16,24 @@ pub(super) enum Remark {
 }
 
 impl Remark {
-    /// Notes the first of such addresses: there may be many.
-    pub(super) fn add_address(remarks: &mut Vec<Self>, symbol: &str, module: &Arc<str>) {
-        if !remarks.iter().any(|remark| matches!(remark, Self::Address { .. })) {
-            remarks.push(Self::Address { symbol: symbol.into(), module: module.clone() });
+    /// Notes the first of its kind: of variables and functions there may be many.
+    pub(super) fn add_first(self, remarks: &mut Vec<Self>) {
+        if !remarks.iter().any(|other| discriminant(other) == discriminant(&self)) {
+            remarks.push(self);
         }
     }
 
     /// Says them, of a module; of one that is reloaded not what has been said before.
     pub(super) fn say(remarks: &[Self], of: &str, reloaded: bool) {
-        let mut twins = 0;
         for remark in remarks {
             match remark {
                 Self::Twin { .. } | Self::AnotherName { .. } | Self::Address { .. } if reloaded => {}
-                // Of a header that two modules include there may be many.
-                Self::Twin { symbol, module } => {
-                    twins += 1;
-                    if twins == 1 {
-                        tracing::warn!(
-                            module = of,
-                            other = &**module,
-                            "has variables of its own, such as `{symbol}`, which the other module has for itself as well: what modules \
-                             are to share, the host or a library that they need must export"
-                        );
-                    }
-                }
+                Self::Twin { symbol, module } => tracing::warn!(
+                    module = of,
+                    other = &**module,
+                    "has variables of its own, such as `{symbol}`, which the other module has for itself as well: what modules are to \
+                     share, the host or a library that they need must export"
+                ),
                 // Code that calls by addresses (-fno-plt, as Rust's) does so as well.
                 Self::Address { symbol, module } => tracing::info!(
                     module = of,

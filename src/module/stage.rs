@@ -80,6 +80,10 @@ const REMAPPING: &[&str] = &[
     "dlvsym",
 ];
 
+/// Of so many variables that are a module's own for want of others it is asked which modules have them as well: a module with the same
+/// header has most of them.
+const LOOKED_AT: usize = 64;
+
 /// What a module's imports were bound to.
 pub(crate) struct Bound {
     /// In the order of the image's imports. Missing are those that nobody defines.
@@ -161,16 +165,18 @@ pub(crate) unsafe fn bind(
         needed::copies(neighbours, &mut bound.remarks);
     }
 
+    let mut own_variables = 0;
     for import in image.imports() {
         if let Some(size) = import.own {
             let shared = shared_definition(import, size, &bound.libraries).map_err(|reason| {
                 Error::Convention { path: file.path().into(), symbol: import.name.into(), reason }
             })?;
-            if shared.is_none() && import.kind != ImportKind::Function {
-                let others = neighbours.exporters(import.name, name);
-                let twin =
-                    |other: &Found| Remark::Twin { symbol: import.name.into(), module: other.module.clone() };
-                bound.remarks.extend(others.first().map(twin));
+            if shared.is_none() && import.kind != ImportKind::Function && own_variables < LOOKED_AT {
+                own_variables += 1;
+                if let Some(other) = neighbours.exporters(import.name, name).first() {
+                    let (symbol, module) = (import.name.into(), other.module.clone());
+                    Remark::Twin { symbol, module }.add_first(&mut bound.remarks);
+                }
             }
             bound.bindings.push(shared);
             continue;
@@ -216,7 +222,8 @@ pub(crate) unsafe fn bind(
             [Found { module, function: true }] => {
                 let trampoline = neighbours.trampoline(module, symbol)?;
                 if import.addressed {
-                    Remark::add_address(&mut bound.remarks, symbol, module);
+                    let (symbol, module) = (symbol.into(), module.clone());
+                    Remark::Address { symbol, module }.add_first(&mut bound.remarks);
                 }
                 bound.bindings.push(Some(Binding::Address(trampoline as u64)));
                 bound.calls.insert((module.clone(), symbol.into()));
