@@ -28,6 +28,10 @@ midflight_with_caller midflight_tss_create, x2, {tss_create}
 midflight_with_caller midflight_timer_create, x3, {timer_create}
 midflight_with_caller midflight_mq_notify, x2, {mq_notify}
 midflight_with_caller midflight_getaddrinfo_a, x4, {getaddrinfo_a}
+midflight_with_caller midflight_dlsym, x2, {dlsym}
+midflight_with_caller midflight_dlvsym, x3, {dlvsym}
+midflight_with_caller midflight_dlopen, x2, {dlopen}
+midflight_with_caller midflight_dladdr, x2, {dladdr}
 
 // Where such a thread begins. It tells the runtime and goes on to the module's function, leaving no frame: pthread_exit
 // and cancellation unwind from there to the C library.

@@ -22,6 +22,10 @@ midflight_with_caller midflight_pthread_create, x4, {pthread_create}
 midflight_with_caller midflight_thrd_create, x3, {thrd_create}
 midflight_with_caller midflight_pthread_key_create, x2, {pthread_key_create}
 midflight_with_caller midflight_tss_create, x2, {tss_create}
+midflight_with_caller midflight_dlsym, x2, {dlsym}
+midflight_with_caller midflight_dlvsym, x3, {dlvsym}
+midflight_with_caller midflight_dlopen, x2, {dlopen}
+midflight_with_caller midflight_dladdr, x2, {dladdr}
 
 // Where such a thread begins. It tells the runtime and goes on to the module's function, leaving no frame: pthread_exit
 // and cancellation unwind from there to the C library.

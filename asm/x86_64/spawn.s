@@ -28,6 +28,10 @@ midflight_with_caller midflight_tss_create, %rdx, {tss_create}
 midflight_with_caller midflight_timer_create, %rcx, {timer_create}
 midflight_with_caller midflight_mq_notify, %rdx, {mq_notify}
 midflight_with_caller midflight_getaddrinfo_a, %r8, {getaddrinfo_a}
+midflight_with_caller midflight_dlsym, %rdx, {dlsym}
+midflight_with_caller midflight_dlvsym, %rcx, {dlvsym}
+midflight_with_caller midflight_dlopen, %rdx, {dlopen}
+midflight_with_caller midflight_dladdr, %rdx, {dladdr}
 
 # Where such a thread begins. It tells the runtime and goes on to the module's function, leaving no frame: pthread_exit
 # and cancellation unwind from there to the C library.

@@ -640,12 +640,12 @@ impl Block {
         self.region(offset).map(|region| region.protection)
     }
 
-    /// What a part of the block holds that is only read.
+    /// What a part of the block holds that is not written to.
     pub(crate) fn read_only(&self, part: std::ops::Range<usize>) -> Option<&[u8]> {
         let region = self.region(part.start as u64)?;
         let within = part.end as u64 <= region.offset + region.len;
         // SAFETY: mapped readable as long as the block is there. Nothing writes to it but `amend`, before anybody reads.
-        (within && region.protection == Protection::Read).then(|| unsafe {
+        (within && region.protection != Protection::ReadWrite).then(|| unsafe {
             std::slice::from_raw_parts(self.place.address().add(part.start).as_ptr(), part.len())
         })
     }

@@ -1,14 +1,16 @@
 //! The versions there are, for code in modules that looks for code by address.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr, c_char};
 use std::fs::Metadata;
 use std::ops::Range;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use midflight_image::{Protection, Region};
+use midflight_image::{ExportTables, Protection, Region};
+
+use crate::host::dynamic::Scope;
 
 use crate::lockless::Lockless;
 
@@ -77,6 +79,10 @@ pub(crate) struct Object {
     pub(crate) regions: Box<[Region]>,
     pub(crate) frames: Option<FrameHeader>,
     pub(crate) file: FileOnDisk,
+    /// How what it exports is found in its memory.
+    pub(crate) exports: Option<ExportTables>,
+    /// What its code reaches by names, if it asks.
+    pub(crate) scope: Option<Arc<Scope>>,
 }
 
 impl Object {
@@ -111,7 +117,7 @@ impl FrameHeader {
 
 /// The file of a version, and which one it was when it was read.
 pub(crate) struct FileOnDisk {
-    path: PathBuf,
+    path: CString,
     /// None if no single file has the image's addresses.
     identity: Option<Identity>,
     module: Arc<str>,
@@ -150,26 +156,40 @@ impl From<&Metadata> for Identity {
 
 impl FileOnDisk {
     pub(crate) fn new(path: &Path, identity: Option<Identity>, module: Arc<str>, version: u64) -> Self {
-        Self { path: std::path::absolute(path).unwrap_or_else(|_| path.into()), identity, module, version }
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.into());
+        // No file has a name with a NUL.
+        let path = CString::new(path.into_os_string().into_vec()).unwrap_or_default();
+        Self { path, identity, module, version }
+    }
+
+    /// The path, as long as this is there.
+    pub(crate) fn path(&self) -> *const c_char {
+        self.path.as_ptr()
     }
 
     /// The path, if the file is still the one that was loaded: another file's names would be wrong ones. Otherwise what
     /// is no path, and not empty, which would stand for the executable.
     pub(super) fn name(&self) -> CString {
         let is_there = || {
-            std::fs::metadata(&self.path).is_ok_and(|now| {
+            std::fs::metadata(OsStr::from_bytes(self.path.to_bytes())).is_ok_and(|now| {
                 Some(Identity::from(&now).as_written()) == self.identity.map(Identity::as_written)
             })
         };
-        let path = self.identity.and_then(|_| CString::new(self.path.as_os_str().as_bytes()).ok());
+        let path = self.identity.map(|_| self.path.clone());
         let otherwise = || CString::new(format!("midflight: {} {}", self.module, self.version));
         path.filter(|_| is_there()).or_else(|| otherwise().ok()).unwrap_or_else(|| c"midflight".into())
     }
 }
 
 impl Object {
+    /// Whether an offset from its base is in code.
+    pub(crate) fn is_code(&self, offset: u64) -> bool {
+        let code = |region: &&Region| region.protection == Protection::ReadExecute;
+        self.regions.iter().filter(code).any(|region| offset.wrapping_sub(region.offset) < region.len)
+    }
+
     /// Whether an address is in one of its regions.
-    pub(super) fn contains(&self, address: u64) -> bool {
+    pub(crate) fn contains(&self, address: u64) -> bool {
         let offset = address.wrapping_sub(self.base);
         self.regions.iter().any(|region| offset.wrapping_sub(region.offset) < region.len)
     }
@@ -224,6 +244,8 @@ mod tests {
             regions: [Region { offset: 0, len: 0x1000, protection: Protection::ReadExecute }].into(),
             frames: None,
             file: FileOnDisk::new(Path::new("object"), None, "object".into(), base),
+            exports: None,
+            scope: None,
         }
     }
 

@@ -7,19 +7,21 @@ mod gdb;
 #[cfg(target_os = "linux")]
 pub(crate) mod iterate;
 mod jitdump;
-#[cfg_attr(target_os = "macos", allow(dead_code, reason = "nobody asks on macOS yet"))]
+#[cfg_attr(target_os = "macos", allow(dead_code, reason = "nobody walks over all of them on macOS yet"))]
 pub(crate) mod loaded;
 mod perf_map;
 
 use std::ffi::c_void;
 use std::io;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 pub(crate) use loaded::{FileOnDisk, Identity};
 use loaded::{FrameHeader, Object};
 use midflight_image::Image;
 use midflight_image::debug::SymbolFile;
 
+use crate::host::dynamic::Scope;
 use crate::os::unwind::Frames;
 use crate::{Config, Error, Gdb, buffers};
 
@@ -78,6 +80,8 @@ impl Observers {
             regions: image.regions().into(),
             frames: frames.map(FrameHeader::new),
             file,
+            exports: image.export_tables(),
+            scope: None,
         };
         let for_gdb =
             (watched && self.tells_gdb()).then(|| image.symbol_file(base, memory, buffers::take_vector()));
@@ -94,6 +98,12 @@ pub(crate) struct Description {
 }
 
 impl Description {
+    /// Of a version that asks for symbols and libraries by name: what it reaches.
+    pub(crate) fn reaching(mut self, scope: Scope) -> Self {
+        self.object.scope = Some(Arc::new(scope));
+        self
+    }
+
     /// Why gdb is not told of the module's debug information, although it has some.
     pub(crate) fn omitted(&self) -> Option<&'static str> {
         self.for_gdb.as_ref()?.omitted

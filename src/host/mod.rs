@@ -6,6 +6,7 @@
 
 pub(crate) mod apple_abi;
 pub(crate) mod blocks;
+pub(crate) mod dynamic;
 mod fork_handlers;
 pub(crate) mod keys;
 mod ledger;

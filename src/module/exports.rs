@@ -1,5 +1,7 @@
 //! What a version exports, by name.
 
+use std::collections::HashMap;
+
 use midflight_image::{Export, ExportKind, ExportTables, Image, Protection};
 
 use crate::code::Block;
@@ -31,7 +33,7 @@ impl Exports {
     pub(crate) fn new(image: &Image<'_>, address: impl FnMut(&Export<'_>) -> u64) -> Self {
         match image.export_tables() {
             Some(tables) => Self::InPlace(tables),
-            None => Self::Listed(List::new(image.exports(), address)),
+            None => Self::Listed(List::new(image.exports(), image.versions(), address)),
         }
     }
 
@@ -94,6 +96,8 @@ pub(crate) struct List {
     entries: Vec<Entry>,
     /// For each bucket of hashes, the first entry of its chain; their number is a power of two.
     buckets: Vec<u32>,
+    /// By name, what has versions, each with that.
+    versions: HashMap<Box<str>, Vec<(Box<str>, Exported)>>,
 }
 
 struct Entry {
@@ -110,8 +114,17 @@ struct Entry {
 const NONE: u32 = u32::MAX;
 
 impl List {
-    /// `address` says where an export is.
-    fn new(exports: Vec<Export<'_>>, mut address: impl FnMut(&Export<'_>) -> u64) -> Self {
+    /// `versions` are those that have one. `address` says where an export is.
+    fn new(
+        exports: Vec<Export<'_>>,
+        versions: Vec<(Export<'_>, &str)>,
+        mut address: impl FnMut(&Export<'_>) -> u64,
+    ) -> Self {
+        let mut of_name = HashMap::<Box<str>, Vec<_>>::new();
+        for (export, version) in versions {
+            let exported = Exported::new(export.kind, address(&export) as usize);
+            of_name.entry(export.name.into()).or_default().push((version.into(), exported));
+        }
         let mut names = String::with_capacity(exports.iter().map(|export| export.name.len()).sum());
         let mut buckets = vec![NONE; exports.len().next_power_of_two()];
         let mask = buckets.len() - 1;
@@ -126,10 +139,23 @@ impl List {
         // every 4 KiB then (50 of 220 us for 2,000 exports).
         let mut entries: Vec<_> = exports.into_iter().zip(0..).map(entry).collect();
         entries.shrink_to(2 * entries.len());
-        Self { names, entries, buckets }
+        Self { names, entries, buckets, versions: of_name }
     }
 
-    fn get(&self, name: &str) -> Option<Exported> {
+    fn get(&self, symbol: &str) -> Option<Exported> {
+        self.find(symbol).or_else(|| {
+            let (name, wanted) = symbol.split_once('@')?;
+            match self.versions.get(name) {
+                Some(all) => {
+                    all.iter().find(|(version, _)| **version == *wanted).map(|(_, exported)| *exported)
+                }
+                // One that has no version serves for all.
+                None => self.find(name),
+            }
+        })
+    }
+
+    fn find(&self, name: &str) -> Option<Exported> {
         let mut at = self.buckets[hash(name) & (self.buckets.len() - 1)];
         while at != NONE {
             let entry = &self.entries[at as usize];
@@ -197,13 +223,14 @@ mod tests {
             kind: if offset % 2 == 0 { ExportKind::Function } else { ExportKind::Data },
         };
         let exports: Vec<_> = names.iter().map(String::as_str).enumerate().map(export).collect();
-        let made = List::new(exports, |export| 0x1000 + export.offset);
+        let made = List::new(exports, Vec::new(), |export| 0x1000 + export.offset);
         for (index, name) in names.iter().enumerate() {
             let expected = Exported { address: 0x1000 + index, function: index % 2 == 0 };
             assert_eq!(made.get(name), Some(expected), "{name}");
         }
         assert_eq!((made.get("f1000"), made.get("")), (None, None));
-        assert_eq!(List::new(Vec::new(), |_| 0).get("f"), None);
+        assert_eq!((made.get("f1@V1"), made.get("f1000@V1")), (made.get("f1"), None));
+        assert_eq!(List::new(Vec::new(), Vec::new(), |_| 0).get("f"), None);
     }
 
     #[test]

@@ -185,6 +185,15 @@ impl ModuleFile {
         image.needed().iter().copied().chain(self.source.libraries.iter().map(String::as_str))
     }
 
+    /// What who is linked with it calls it: its SONAME, else its file's name. None: nobody is linked with it.
+    pub(crate) fn library<'a>(&'a self, image: &'a Image<'_>) -> Option<&'a str> {
+        let soname = image.soname().filter(|soname| !soname.is_empty());
+        let file = || {
+            self.path().file_name()?.to_str().filter(|name| !name.ends_with(".o") && !name.ends_with(".a"))
+        };
+        soname.map(file_name).or_else(file)
+    }
+
     pub(crate) fn parse(&self, page_size: usize) -> Result<Image<'_>, Error> {
         let host = Machine::HOST.ok_or_else(|| Error::Unsupported {
             what: "midflight loads modules on x86-64 and AArch64".into(),
@@ -248,13 +257,18 @@ pub(super) fn read(path: &Path, whole: bool) -> std::io::Result<(Buffer, Identit
 const START: usize = 16 << 10;
 
 /// `libNAME.so`, `libNAME.so.1.2`, `NAME.so`, `libNAME.dylib`, `NAME.bundle`, `libNAME.a` and `NAME.o` to `NAME`.
-pub(super) fn stem(file: &str) -> &str {
-    let file = file.rsplit('/').next().unwrap_or(file);
+pub(crate) fn stem(file: &str) -> &str {
+    let file = file_name(file);
     let ends = [".so", ".o", ".a", ".dylib", ".bundle"];
     let suffix = |name: &str| ends.iter().find_map(|end| name.strip_suffix(end)).map(str::len);
     let end = file.find(".so.").or_else(|| suffix(file)).unwrap_or(file.len());
     let name = &file[..end];
     name.strip_prefix("lib").filter(|rest| !rest.is_empty()).unwrap_or(name)
+}
+
+/// A path without its folders.
+pub(crate) fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ pub(super) fn by<'n>(
 
 fn is_known(library: &str) -> bool {
     let file = library.rsplit('/').next().unwrap_or(library);
-    KNOWN.iter().any(|known| file.starts_with(known)) || super::stage::is_apples(library)
+    KNOWN.iter().any(|known| file.starts_with(known)) || super::needed::is_apples(library)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Modules: from a file to a version that can be called.
 //!
-//! `file` reads and names it, `stage` binds its imports and links it into code memory, `version` is what stands behind a generation. `interfaces`
+//! `file` reads and names it, `needed` finds the modules and libraries that it names, `stage` binds its imports and links it into code memory, `version` is what stands behind a generation. `interfaces`
 //! has what files say of themselves.
 
 mod exports;
@@ -9,15 +9,19 @@ mod hooks;
 mod indirect;
 mod interfaces;
 mod lent;
+mod needed;
 mod phases;
+mod remarks;
 mod sanitizers;
 mod stage;
 mod version;
 
 pub use file::Source;
 pub(crate) use file::{Extent, ModuleFile};
+pub(crate) use file::{file_name, stem};
 pub(crate) use interfaces::{Interfaces, Origin, Unread};
 pub(crate) use phases::Clock;
 pub use phases::Phases;
-pub(crate) use stage::{Code, Found, Libraries, Linked, Neighbours, Placed, bind, place};
-pub(crate) use version::{Version, Versions, callers_first, dependencies_first};
+use remarks::Remark;
+pub(crate) use stage::{Code, Found, Libraries, Linked, Meant, Neighbours, Placed, bind, place};
+pub(crate) use version::{Version, Versions, callers_first, dependencies_first, in_order};

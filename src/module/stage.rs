@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::ffi::CString;
-use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
@@ -11,28 +10,37 @@ use midflight_image::{Binding, ExportKind, Format, Image, Import, ImportKind, Lo
 use parking_lot::Mutex;
 
 use super::exports::Exports;
-use super::file::stem;
 use super::hooks::Hooks;
 use super::indirect::Resolvers;
+use super::needed::{self, is_apples};
 use super::sanitizers;
-use super::{Clock, ModuleFile, Phases, Version, lent};
+use super::{Clock, ModuleFile, Phases, Remark, Version, lent};
 use crate::Error;
-use crate::arch::arithmetic;
 use crate::code::{Block, CodeMemory, Draft, Shape};
 use crate::debug::{Description, FileOnDisk, Observers};
+use crate::host::dynamic::Scope;
 use crate::host::{self, Tenant, apple_abi, shared_std, signals};
 use crate::os::library::{self, Library};
-use crate::os::thread_local;
+use crate::os::{symbol, thread_local};
 use crate::unwind;
 
 /// What other modules offer to the one that is being staged.
 pub(crate) trait Neighbours {
-    /// Whether a module of this name is in the next generation.
-    fn is_module(&self, name: &str) -> bool;
-    /// The modules of the next generation, `from` apart, that export a symbol.
+    /// The module of the next generation that is meant by the name of a library, as that name alone tells.
+    fn module_of(&self, library: &str) -> Option<Meant>;
+    /// The modules of the next generation, `from` apart, that export a symbol, which may be `name@version`.
     fn exporters(&mut self, symbol: &str, from: &str) -> Vec<Found>;
     /// The trampoline of a neighbour's function.
     fn trampoline(&mut self, module: &str, symbol: &str) -> Result<usize, Error>;
+}
+
+/// A module that may be meant by a library's name.
+pub(crate) struct Meant {
+    pub(crate) module: Arc<str>,
+    /// Its library has that name; else the module has.
+    pub(crate) by_library: bool,
+    /// What its library is called.
+    pub(crate) library: Option<Box<str>>,
 }
 
 /// A neighbour's export.
@@ -72,6 +80,10 @@ const REMAPPING: &[&str] = &[
     "dlvsym",
 ];
 
+/// Of so many variables that are a module's own for want of others it is asked which modules have them as well: a module with the same
+/// header has most of them.
+const LOOKED_AT: usize = 64;
+
 /// What a module's imports were bound to.
 pub(crate) struct Bound {
     /// In the order of the image's imports. Missing are those that nobody defines.
@@ -83,6 +95,10 @@ pub(crate) struct Bound {
     lent: Option<Box<str>>,
     /// It can change what its pages are: see [`REMAPPING`].
     remaps: bool,
+    /// It asks for symbols or libraries by name.
+    asks: bool,
+    /// What ld.so would have done in another way.
+    remarks: Vec<Remark>,
     /// Libraries that it needs and that are not in the process. Empty unless only [`Libraries::Loaded`] are used.
     pub(crate) absent: Vec<String>,
 }
@@ -94,6 +110,14 @@ impl Bound {
         unbound.map(|(_, import)| import).filter(|import| !import.weak)
     }
 
+    /// Says what ld.so would have done in another way; of a module that is reloaded only what is new.
+    pub(crate) fn say(&mut self, file: &ModuleFile, image: &Image<'_>, name: &Arc<str>, reloaded: bool) {
+        if !reloaded && let Some(library) = file.library(image) {
+            needed::copy_of(library, name, &mut self.remarks);
+        }
+        Remark::say(&self.remarks, name, reloaded);
+    }
+
     /// The neighbours' functions that it calls: (module, symbol).
     pub(crate) fn calls(&self) -> impl Iterator<Item = (&str, &str)> {
         self.calls.iter().map(|(module, symbol)| (&**module, &**symbol))
@@ -102,7 +126,8 @@ impl Bound {
 
 /// Finds what the module's imports stand for.
 ///
-/// They bind, in this order: to a module that it names in DT_NEEDED, in that order; to the process and the system libraries
+/// What the module defines and a process has once is the process's or that of a library that it needs, if they have it. The others
+/// bind, in this order: to a module that it names in DT_NEEDED, in that order; to the process and the system libraries
 /// that it needs; to the one other module that exports the symbol. A Mach-O import that says in which library it is (two-level
 /// names) is looked for there: in that module, or in the process and the system's libraries. A function of a module is always bound through its
 /// trampoline, so that replacing that module never relinks this one.
@@ -117,73 +142,72 @@ pub(crate) unsafe fn bind(
     libraries: Libraries,
     neighbours: &mut impl Neighbours,
 ) -> Result<Bound, Error> {
-    let (modules, needed): (Vec<_>, Vec<_>) = file
-        .needed(image)
-        .enumerate()
-        .partition(|(_, library)| !is_apples(library) && neighbours.is_module(stem(library)));
-    let modules: Vec<&str> = modules.into_iter().map(|(_, library)| stem(library)).collect();
     let mut bound = Bound {
         bindings: Vec::new(),
         calls: BTreeSet::new(),
         libraries: Vec::new(),
         lent: None,
         remaps: false,
+        asks: false,
+        remarks: Vec::new(),
         absent: Vec::new(),
     };
+    let meant = needed::modules(file, image, name, neighbours, &mut bound.remarks);
+    let modules: Vec<&str> = meant.iter().flatten().map(|module| &**module).collect();
     if image.format() == Format::Elf {
-        let names =
-            image.imports().iter().map(|import| import.name).chain(needed.iter().map(|(_, name)| *name));
+        let needed = file.needed(image).zip(&meant).filter(|(_, module)| module.is_none());
+        let names = image.imports().iter().map(|import| import.name).chain(needed.map(|(name, _)| name));
         if let Some((symbol, reason)) = sanitizers::missing(names) {
             return Err(Error::Convention { path: file.path().into(), symbol, reason });
         }
     }
-    let mut names = Vec::new();
-    for (index, library) in needed {
-        let Some(library) = here(library) else { continue };
-        if libraries == Libraries::Loaded {
-            match Library::loaded(library) {
-                Some(loaded) => bound.libraries.push(loaded),
-                None if image.is_optional(index) => {}
-                None => bound.absent.push(library.to_owned()),
-            }
-            continue;
-        }
-        // SAFETY: the caller accepts the library's constructors.
-        match unsafe { open(library, image.runpath(), file.path()) } {
-            Ok(opened) => {
-                names.push(library);
-                bound.libraries.push(opened);
-            }
-            // What it imports from there is weak.
-            Err(_) if image.is_optional(index) => {}
-            Err(reason) => {
-                return Err(Error::Library { path: file.path().into(), library: library.into(), reason });
-            }
-        }
+    // SAFETY: the caller accepts the libraries' constructors.
+    let (opened, new) = unsafe { needed::libraries(file, image, &meant, libraries, &mut bound.absent) }?;
+    bound.libraries = opened;
+    if new {
+        needed::copies(neighbours, &mut bound.remarks);
     }
     if libraries == Libraries::Load {
-        let opened = names.iter().copied().zip(&bound.libraries);
+        let opened = needed::opened(file, image, &meant);
+        let opened = opened.iter().map(|(name, library)| (*name, library));
         bound.lent = lent::by(image.imports().iter().map(|import| import.name), opened).map(Into::into);
     }
 
+    let mut own_variables = 0;
     for import in image.imports() {
+        if let Some(size) = import.own {
+            let shared = shared_definition(import, size, &bound.libraries).map_err(|reason| {
+                Error::Convention { path: file.path().into(), symbol: import.name.into(), reason }
+            })?;
+            if shared.is_none() && import.kind != ImportKind::Function && own_variables < LOOKED_AT {
+                own_variables += 1;
+                if let Some(other) = neighbours.exporters(import.name, name).first() {
+                    let (symbol, module) = (import.name.into(), other.module.clone());
+                    Remark::Twin { symbol, module }.add_first(&mut bound.remarks);
+                }
+            }
+            bound.bindings.push(shared);
+            continue;
+        }
         bound.remaps |= REMAPPING.contains(&import.name);
+        bound.asks |= Scope::is_asked_by(import.name);
         let one;
         let first: &[&str] = match import.from {
             Lookup::Anywhere => &modules,
             Lookup::Program => &[],
             Lookup::Library(index) => {
-                let named = image.needed().get(index).filter(|library| !is_apples(library));
-                one = named.map(|library| stem(library));
+                one = meant.get(index).and_then(|module| module.as_deref());
                 one.as_slice()
             }
         };
         let place = |found: &Found| first.iter().position(|needed| *needed == &*found.module);
         let in_one_module =
             import.from != Lookup::Anywhere && first.iter().any(|name| modules.contains(name));
+        // Only in its version, as ld.so has it.
+        let symbol = &*import.symbol();
         let mut exporters = Vec::new();
         if !modules.is_empty() && !first.is_empty() {
-            exporters = neighbours.exporters(import.name, name);
+            exporters = neighbours.exporters(symbol, name);
             exporters.retain(|found| place(found).is_some());
             exporters.sort_by_key(place);
             exporters.truncate(1);
@@ -197,15 +221,18 @@ pub(crate) unsafe fn bind(
                 continue;
             }
             if import.from == Lookup::Anywhere {
-                exporters = neighbours.exporters(import.name, name);
+                exporters = neighbours.exporters(symbol, name);
             }
         }
-        let symbol = import.name;
         match &exporters[..] {
             // `link` lists all that are missing, and leaves weak ones null.
             [] => bound.bindings.push(None),
             [Found { module, function: true }] => {
                 let trampoline = neighbours.trampoline(module, symbol)?;
+                if import.addressed {
+                    let (symbol, module) = (symbol.into(), module.clone());
+                    Remark::Address { symbol, module }.add_first(&mut bound.remarks);
+                }
                 bound.bindings.push(Some(Binding::Address(trampoline as u64)));
                 bound.calls.insert((module.clone(), symbol.into()));
             }
@@ -319,7 +346,12 @@ impl<'i, 'f> Placed<'i, 'f> {
             name.clone(),
             number,
         );
-        let description = observers.lock().describe(image, on_disk, base, memory, file.observed(), frames)?;
+        let mut description =
+            observers.lock().describe(image, on_disk, base, memory, file.observed(), frames)?;
+        if bound.asks {
+            let search = needed::search_of(file.path(), image);
+            description = description.reaching(Scope::new(&bound.libraries, search));
+        }
         clock.lap(&mut phases.link);
         let mut block = draft.seal().map_err(|source| no_memory(file, source))?;
         if bound.remaps {
@@ -354,11 +386,27 @@ fn code(image: &Image<'_>, bytes: &[u8]) -> Code {
 }
 
 impl Linked<'_, '_> {
+    /// Whether code of it that [`finish`](Self::finish) runs may call other modules.
+    pub(crate) fn calls_to_choose(&self) -> bool {
+        self.image.chooses() && !self.bound.calls.is_empty()
+    }
+
+    /// The neighbours' functions that it calls: (module, symbol).
+    pub(crate) fn calls(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.bound.calls()
+    }
+
+    /// Its module.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Registers it with who must know of it.
     ///
     /// # Safety
     ///
-    /// Of the module's code, only what chooses its indirect functions runs; the caller vouches for it.
+    /// Of the module's code, only what chooses its indirect functions runs; the caller vouches for it, and sees to it that what
+    /// [it calls](Self::calls_to_choose) can be called.
     pub(crate) unsafe fn finish(self) -> Result<Version, Error> {
         let Self { file, image, block, .. } = self;
         let base = block.base() as u64;
@@ -399,6 +447,7 @@ impl Linked<'_, '_> {
             name: self.name,
             number: self.number,
             path: file.path().into(),
+            library: file.library(image).map(Into::into),
             debug_omitted,
             calls: self.bound.calls,
             constructors: self.constructors,
@@ -417,23 +466,6 @@ impl Linked<'_, '_> {
     }
 }
 
-/// Whether a library is one of Apple's own, by the folders that nobody else has libraries in. No hot module is meant by such a name.
-pub(super) fn is_apples(library: &str) -> bool {
-    library.ends_with(".dylib") && library.starts_with("/usr/lib/") || library.starts_with("/System/")
-}
-
-/// What this system calls a library that a module needs; None: every process has what is to be had of it. It has to do with the names
-/// that Apple's libraries have, in Mach-O modules on Linux. What C++ needs of its run-time library is in libstdc++, which is in the process or is
-/// named by the source; of libc++ itself nothing could be used (`apple_abi`).
-fn here(library: &str) -> Option<&str> {
-    match library.strip_prefix("/usr/lib/").filter(|_| cfg!(target_os = "linux")) {
-        Some("libSystem.B.dylib" | "libSystem.dylib" | "libc.dylib" | "libm.dylib") => None,
-        Some("libc++.1.dylib" | "libc++abi.dylib") => None,
-        Some("libz.1.dylib") => Some("libz.so.1"),
-        _ => Some(library),
-    }
-}
-
 /// Whether an import may be meant for Apple's C library, and not for the program or another library.
 fn means_apples(image: &Image<'_>, import: &Import<'_>) -> bool {
     image.format() == Format::MachO
@@ -444,33 +476,23 @@ fn means_apples(image: &Image<'_>, import: &Import<'_>) -> bool {
         }
 }
 
-/// Opens a library as ld.so would for the module: what the process has already, then what is in the module's own search
-/// path, then what the system finds.
-///
-/// # Safety
-///
-/// The library's constructors run.
-unsafe fn open(library: &str, runpath: Option<&str>, module: &Path) -> Result<Library, String> {
-    if Library::loaded(library).is_some() {
-        // SAFETY: the caller's promise.
-        return unsafe { Library::open(library) };
+/// What the process or a library has for a definition of the module, of which a process has one. An error is why it cannot serve.
+fn shared_definition(
+    import: &Import<'_>,
+    size: u64,
+    libraries: &[Library],
+) -> Result<Option<Binding>, &'static str> {
+    let found = process_symbol(false, import, libraries)?;
+    if let Some(Binding::Address(address)) = found
+        && import.kind == ImportKind::Data
+        && symbol::size(address, import.name).is_some_and(|there| there != size)
+    {
+        return Err(
+            "has another size in the process, which it is shared with, than in the module: it is a variable of a header that \
+                    both include, so build both from the same one",
+        );
     }
-    tracing::info!(library, module = %module.display(), "opened for a module: it stays in the process");
-    if !library.contains('/') {
-        let origin = std::path::absolute(module).ok();
-        let origin = origin.as_deref().and_then(Path::parent).and_then(Path::to_str).unwrap_or(".");
-        for folder in runpath.into_iter().flat_map(|path| path.split(':')).filter(|folder| !folder.is_empty())
-        {
-            let folder = folder.replace("${ORIGIN}", origin).replace("$ORIGIN", origin);
-            let path = format!("{folder}/{library}");
-            if Path::new(&path).exists() {
-                // SAFETY: the caller's promise.
-                return arithmetic::kept(|| unsafe { Library::open(&path) });
-            }
-        }
-    }
-    // SAFETY: the caller's promise.
-    arithmetic::kept(|| unsafe { Library::open(library) })
+    Ok(found)
 }
 
 /// What the process has for an import, or the host in its place. An error is why a module cannot use what the process has.
@@ -489,6 +511,9 @@ fn process_symbol(
     }
     let process = || system_symbol(import, libraries);
     if let Some(address) = host::symbol(import.name, process) {
+        return Ok(Some(Binding::Address(address)));
+    }
+    if !apples && let Some(address) = host::dynamic::symbol(import.name) {
         return Ok(Some(Binding::Address(address)));
     }
     if apples {

@@ -33,6 +33,8 @@ pub(crate) struct Version {
     pub(super) name: Arc<str>,
     pub(super) number: u64,
     pub(super) path: PathBuf,
+    /// What who is linked with it calls it.
+    pub(super) library: Option<Box<str>>,
     pub(super) debug_omitted: Option<&'static str>,
     /// Addresses of what it exports.
     pub(super) exports: Exports,
@@ -81,6 +83,11 @@ impl Version {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What who is linked with it calls it.
+    pub(crate) fn library(&self) -> Option<&str> {
+        self.library.as_deref()
     }
 
     pub(crate) fn exports(&self, symbol: &str) -> Option<Exported> {
@@ -364,7 +371,10 @@ fn by_homes(versions: &[&Version]) -> Vec<usize> {
 
 /// Numbers below `count` in an order in which each comes after its dependencies; in a cycle, as they are. Takes as long as there are
 /// numbers and dependencies, and a thread's stack does not bound how long a chain of them may be.
-fn in_order<D: Iterator<Item = usize>>(count: usize, dependencies: impl Fn(usize) -> D) -> Vec<usize> {
+pub(crate) fn in_order<D: Iterator<Item = usize>>(
+    count: usize,
+    dependencies: impl Fn(usize) -> D,
+) -> Vec<usize> {
     let (mut order, mut seen) = (Vec::with_capacity(count), vec![false; count]);
     for start in 0..count {
         if std::mem::replace(&mut seen[start], true) {

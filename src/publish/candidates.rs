@@ -43,6 +43,8 @@ fn is_function(kind: ExportKind) -> bool {
 pub(crate) struct Candidates<'f> {
     all: Vec<Candidate<'f>>,
     names: BTreeMap<Arc<str>, usize>,
+    /// By the names of their libraries.
+    libraries: HashMap<Box<str>, usize>,
 }
 
 /// Of so many candidates, what they export is gathered once; fewer are asked each time. Asking costs a look at the file's hash table, and
@@ -54,14 +56,26 @@ impl<'f> Candidates<'f> {
     ///
     /// If two are of one module.
     pub(crate) fn new(all: Vec<Candidate<'f>>) -> Result<Self, Error> {
-        let mut names = BTreeMap::new();
+        let (mut names, mut libraries) = (BTreeMap::new(), HashMap::new());
         for (at, candidate) in all.iter().enumerate() {
             if let Some(first) = names.insert(candidate.name.clone(), at) {
                 let paths = [all[first].file.path().into(), candidate.file.path().into()];
                 return Err(Error::DuplicateModule { module: candidate.name.to_string(), paths });
             }
+            let library = candidate.file.library(&candidate.image);
+            libraries.extend(library.map(|library| (library.into(), at)));
         }
-        Ok(Self { all, names })
+        Ok(Self { all, names, libraries })
+    }
+
+    /// The one whose library has this name.
+    pub(super) fn of_library(&self, library: &str) -> Option<&Candidate<'f>> {
+        self.libraries.get(library).map(|at| &self.all[*at])
+    }
+
+    /// The one of this module.
+    pub(super) fn get(&self, module: &str) -> Option<&Candidate<'f>> {
+        self.names.get(module).map(|at| &self.all[*at])
     }
 
     /// Whether one of them is of this module.
@@ -81,8 +95,15 @@ impl<'f> Deref for Candidates<'f> {
 /// Which candidates export a symbol.
 pub(super) struct NewExporters<'n, 'f> {
     candidates: &'n Candidates<'f>,
-    /// By symbol; of candidates that are [`MANY`].
-    gathered: OnceCell<HashMap<&'n str, Vec<usize>>>,
+    /// By name; of candidates that are [`MANY`].
+    gathered: OnceCell<Gathered<'n>>,
+}
+
+#[derive(Default)]
+struct Gathered<'n> {
+    names: HashMap<&'n str, Vec<usize>>,
+    /// Those that define versions of symbols: a name is not all that they are found by.
+    versioned: Vec<usize>,
 }
 
 impl<'n, 'f> NewExporters<'n, 'f> {
@@ -100,19 +121,30 @@ impl<'n, 'f> NewExporters<'n, 'f> {
         if all.len() < MANY {
             return all.iter().filter_map(|candidate| candidate.exports(symbol)).collect();
         }
-        let places = self.gathered.get_or_init(|| self.gather()).get(symbol);
-        places.into_iter().flatten().filter_map(|at| all[*at].exports(symbol)).collect()
+        let Gathered { names, versioned } = self.gathered.get_or_init(|| self.gather());
+        let (name, versioned) = match symbol.split_once('@') {
+            Some((name, _)) => (name, &versioned[..]),
+            None => (symbol, &[][..]),
+        };
+        let mut places: Vec<usize> =
+            names.get(name).into_iter().flatten().chain(versioned).copied().collect();
+        places.sort_unstable();
+        places.dedup();
+        places.into_iter().filter_map(|at| all[at].exports(symbol)).collect()
     }
 
-    fn gather(&self) -> HashMap<&'n str, Vec<usize>> {
-        let mut gathered = HashMap::<_, Vec<usize>>::new();
+    fn gather(&self) -> Gathered<'n> {
+        let mut gathered = Gathered::default();
         for (at, candidate) in self.candidates.all.iter().enumerate() {
             for export in candidate.image.exports() {
-                let places = gathered.entry(export.name).or_default();
-                // Of one name there may be several versions.
+                let places = gathered.names.entry(export.name).or_default();
+                // Of one name there may be several definitions in a damaged file.
                 if places.last() != Some(&at) {
                     places.push(at);
                 }
+            }
+            if candidate.image.defines_versions() {
+                gathered.versioned.push(at);
             }
         }
         gathered

@@ -7,6 +7,7 @@ mod compatibility;
 mod exporters;
 mod held;
 mod history;
+mod libraries;
 mod publication;
 mod quiescent;
 mod retirement;

@@ -13,8 +13,8 @@ use crate::Error;
 use crate::call::home::with_table;
 use crate::load::Load;
 use crate::module::{
-    Clock, Code, Found, Libraries, Linked, Neighbours, Phases, Placed, Version, Versions, bind,
-    dependencies_first, place,
+    Clock, Code, Found, Libraries, Linked, Meant, Neighbours, Phases, Placed, Version, Versions, bind,
+    dependencies_first, file_name, in_order, place, stem,
 };
 use crate::quiescence::Caller;
 
@@ -177,9 +177,10 @@ impl State {
             let Candidate { file, image, name } = candidate;
             let mut staging = Staging { new: &new, state: self, dry: false };
             // SAFETY: the caller accepts the constructors of needed libraries.
-            let bound = unsafe { bind(file, image, name, Libraries::Load, &mut staging) }?;
+            let mut bound = unsafe { bind(file, image, name, Libraries::Load, &mut staging) }?;
             clock.lap(&mut phases.bind);
             let number = self.modules.get(name).map_or(0, Module::versions) + 1;
+            bound.say(file, image, name, number > 1);
             let draft = place(file, image, bound, &mut self.memory, compare)?;
             clock.lap(&mut phases.link);
             placed.push((name, number, Mutex::new(Some(draft))));
@@ -188,18 +189,76 @@ impl State {
         let linked =
             load.each(&placed, |(name, number, placed)| link(placed, (*name).clone(), *number, load))?;
         clock.skip();
-        let (mut versions, mut codes) = (Versions::with_capacity(linked.len()), Vec::new());
-        for mut linked in linked {
+        let mut codes = Vec::new();
+        for linked in &linked {
             phases.link += linked.phases.link;
             phases.seal += linked.phases.seal;
-            codes.push(std::mem::take(&mut linked.code));
-            // SAFETY: the caller vouches for the code.
-            versions.push(Arc::new(unsafe { linked.finish() }?));
-            clock.lap(&mut phases.register);
         }
+        let linked = linked.into_iter().map(|mut linked| {
+            codes.push(std::mem::take(&mut linked.code));
+            linked
+        });
+        // SAFETY: the caller vouches for the code.
+        let versions = unsafe { self.finish(linked.collect()) }?;
+        clock.lap(&mut phases.register);
         let next = versions.iter().map(|version| (version.name().clone(), Some(version.clone()))).collect();
         versions.iter().try_for_each(|version| self.check_version(version, &next))?;
         Ok((versions, codes))
+    }
+
+    /// Makes versions of what was linked: those first whose functions others call to choose theirs.
+    ///
+    /// # Safety
+    ///
+    /// The code is sound.
+    unsafe fn finish(&self, linked: Vec<Linked<'_, '_>>) -> Result<Versions, Error> {
+        let mut order: Vec<usize> = (0..linked.len()).collect();
+        if linked.iter().any(Linked::calls_to_choose) {
+            let places: HashMap<&str, usize> =
+                linked.iter().enumerate().map(|(at, linked)| (linked.name(), at)).collect();
+            let called = |at: usize| linked[at].calls().filter_map(|(module, _)| places.get(module).copied());
+            order = in_order(linked.len(), called);
+        }
+        let mut linked: Vec<_> = linked.into_iter().map(Some).collect();
+        let mut finished: Vec<Option<Arc<Version>>> = vec![None; linked.len()];
+        for at in order {
+            let linked = linked[at].take().expect("each is finished once");
+            let table = self.table_of_chooser(&linked, &finished);
+            let mut version = None;
+            // SAFETY: the caller's promise.
+            let finish = || version = Some(unsafe { linked.finish() });
+            match table {
+                Some(table) => with_table(&table, finish),
+                None => finish(),
+            }
+            finished[at] = Some(Arc::new(version.expect("it was finished")?));
+        }
+        Ok(finished.into_iter().flatten().collect())
+    }
+
+    /// What code calls that chooses functions of a module: what is current, but for what is new. None: it calls nothing.
+    fn table_of_chooser(
+        &self,
+        linked: &Linked<'_, '_>,
+        finished: &[Option<Arc<Version>>],
+    ) -> Option<Vec<usize>> {
+        if !linked.calls_to_choose() {
+            return None;
+        }
+        let mut table = self.tables.current().to_vec();
+        let new: Vec<_> = finished.iter().flatten().cloned().collect();
+        let find = |module: &str| {
+            let new = new.iter().find(|version| &**version.name() == module);
+            new.or_else(|| self.loaded(module).ok())
+        };
+        let called = linked.calls().filter_map(|(module, symbol)| {
+            let slot = self.slot_of(module, symbol)?;
+            Some((slot, find(module)?.function(symbol)?))
+        });
+        for (slot, target) in self.next_bindings(&new).into_iter().chain(called) {
+            table[slot as usize] = target;
+        }
+        Some(table)
     }
 
     /// Ends what was initialised and is not published.
@@ -288,8 +347,25 @@ pub(super) struct Staging<'s, 'n, 'f> {
 }
 
 impl Neighbours for Staging<'_, '_, '_> {
-    fn is_module(&self, name: &str) -> bool {
-        self.new.candidates().has(name) || self.state.loaded(name).is_ok()
+    fn module_of(&self, library: &str) -> Option<Meant> {
+        let (candidates, file) = (self.new.candidates(), file_name(library));
+        let meant = |module: &Arc<str>, library: Option<&str>, by_library| {
+            Some(Meant { module: module.clone(), by_library, library: library.map(Into::into) })
+        };
+        if let Some(Candidate { name, .. }) = candidates.of_library(file) {
+            return meant(name, Some(file), true);
+        }
+        let staying = self.state.libraries.module(file).filter(|module| !candidates.has(module));
+        if let Some(module) = staying {
+            return meant(module, Some(file), true);
+        }
+        match candidates.get(stem(library)) {
+            Some(Candidate { file, image, name }) => meant(name, file.library(image), false),
+            None => {
+                let version = self.state.loaded(stem(library)).ok()?;
+                meant(version.name(), version.library(), false)
+            }
+        }
     }
 
     fn exporters(&mut self, symbol: &str, from: &str) -> Vec<Found> {

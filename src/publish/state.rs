@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::exporters::Exporters;
 use super::held::Held;
 use super::history::History;
+use super::libraries::Libraries;
 use super::publication::{ModuleVersion, Publication};
 use super::quiescent::Quiescence;
 use super::retirement::{Collected, Retirement};
@@ -36,6 +37,7 @@ pub(crate) struct State {
     /// Of code memory that the current versions have.
     bytes: usize,
     pub(super) exporters: Exporters,
+    pub(super) libraries: Libraries,
     /// The current one.
     generation: u64,
     /// Cover whole pages of slot code.
@@ -106,6 +108,7 @@ impl State {
             modules: BTreeMap::new(),
             bytes: 0,
             exporters: Exporters::default(),
+            libraries: Libraries::default(),
             generation: 0,
             tables: Tables::default(),
             history: History::new(config.history),
@@ -264,6 +267,11 @@ impl State {
         self.slots.insert(module, symbol, promised)
     }
 
+    /// The index of a slot, if it has one.
+    pub(super) fn slot_of(&self, module: &str, symbol: &str) -> Option<u32> {
+        self.slots.get(module, symbol).map(|entry| entry.index)
+    }
+
     /// What is behind the slots of a generation in which `staged` replace what they replace: their own, and those of the modules they
     /// call, some of which may be new.
     pub(super) fn next_bindings(&self, staged: &[Arc<Version>]) -> Vec<Change> {
@@ -350,6 +358,7 @@ impl State {
 
         debug_assert_eq!(self.generation, generation);
         self.exporters.changed(&next);
+        self.libraries.changed(&next);
         let mut before = Vec::with_capacity(next.len());
         for (name, version) in next {
             let module = self.modules.entry(name.clone()).or_default();

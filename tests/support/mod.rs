@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 mod kept;
+#[cfg(target_os = "linux")]
+pub(crate) mod linked;
 mod workshop;
 
 use std::process::Command;

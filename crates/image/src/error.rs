@@ -220,7 +220,7 @@ pub enum Error {
     },
     /// Nothing defines what the module needs.
     UnresolvedImport {
-        /// Every symbol that is missing.
+        /// Every symbol that is missing, with its version if it has one.
         names: Vec<String>,
         /// How many more there are; 0 unless the names alone would take more than a mebibyte.
         omitted: usize,

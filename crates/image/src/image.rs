@@ -1,7 +1,6 @@
 //! The image: what every kind of file becomes.
 
 use alloc::boxed::Box;
-use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::debug::{DebugInfo, SymbolContents, SymbolFile, Symbols};
@@ -31,6 +30,9 @@ pub(crate) trait Source<'data> {
     fn runpath(&self) -> Option<&str> {
         None
     }
+    fn is_runpath_inherited(&self) -> bool {
+        false
+    }
     fn declared(&self) -> &Declared<'data>;
     fn properties(&self) -> Properties {
         Properties::default()
@@ -44,6 +46,12 @@ pub(crate) trait Source<'data> {
     fn imports(&self) -> &[Import<'data>];
     fn exports(&self) -> Vec<Export<'_>>;
     fn export(&self, name: &str) -> Option<Export<'_>>;
+    fn versions(&self) -> Vec<(Export<'_>, &str)> {
+        Vec::new()
+    }
+    fn defines_versions(&self) -> bool {
+        false
+    }
     fn export_tables(&self) -> Option<ExportTables> {
         None
     }
@@ -55,6 +63,9 @@ pub(crate) trait Source<'data> {
     }
     fn indirect(&self) -> &[Indirect] {
         &[]
+    }
+    fn chooses(&self) -> bool {
+        !self.indirect().is_empty()
     }
     fn bias(&self, _base: u64) -> Option<u64> {
         None
@@ -187,6 +198,11 @@ impl<'data> Image<'data> {
         self.source.runpath()
     }
 
+    /// Whether it is where the needs of those libraries are looked for as well (DT_RPATH).
+    pub fn is_runpath_inherited(&self) -> bool {
+        self.source.is_runpath_inherited()
+    }
+
     /// The name that the module gives itself in a note (`include/runtime_module.h`); never empty.
     pub fn declared_name(&self) -> Option<&'data str> {
         self.source.declared().name
@@ -263,9 +279,20 @@ impl<'data> Image<'data> {
         self.source.exports()
     }
 
-    /// The export of this name, in its default version.
+    /// The export of this name, in its default version; or in another: `name@version`, as tools write it, is that version of an ELF
+    /// symbol, or one that has none.
     pub fn export(&self, name: &str) -> Option<Export<'_>> {
         self.source.export(name)
+    }
+
+    /// What it exports in a version, default or not, each with that. The others serve for all.
+    pub fn versions(&self) -> Vec<(Export<'_>, &str)> {
+        self.source.versions()
+    }
+
+    /// Whether its exports may have other versions than the default, for [`export`](Self::export).
+    pub fn defines_versions(&self) -> bool {
+        self.source.defines_versions()
     }
 
     /// How to find exports in the linked image, without its files. None if the image has not what that needs: then
@@ -288,6 +315,12 @@ impl<'data> Image<'data> {
     /// [`ReadWrite`](crate::Protection::ReadWrite) or, being read-only after relocation, [`Read`](crate::Protection::Read).
     pub fn indirect(&self) -> &[Indirect] {
         self.source.indirect()
+    }
+
+    /// Whether code of the image chooses an address, be it one of [`indirect`](Self::indirect) or that of an export
+    /// ([`ExportKind::Indirect`](crate::ExportKind::Indirect)).
+    pub fn chooses(&self) -> bool {
+        self.source.chooses()
     }
 
     /// What must be added to the addresses in its file when it is at `base`; None if no file has them.
@@ -426,9 +459,10 @@ impl<'data> Image<'data> {
                 return Err(Error::UnusableBinding { symbol: label(import.name), problem });
             }
             if binding.is_none() && !import.weak {
-                length += import.name.len() + size_of::<String>();
+                let name = import.symbol();
+                length += name.len() + size_of::<alloc::string::String>();
                 if length <= LIMIT {
-                    names.push(String::from(import.name));
+                    names.push(name.into_owned());
                 } else {
                     length = LIMIT;
                     omitted += 1;

@@ -42,6 +42,7 @@ mod linking;
 mod machine;
 mod macho;
 mod parts;
+mod shared_definitions;
 pub mod unwind;
 
 pub use elf::shared::ExportTables;

@@ -1,5 +1,7 @@
 //! The parts of an image, in words that no file format owns.
 
+use alloc::borrow::Cow;
+
 /// What the pages of a region may be used for once the image is finished.
 ///
 /// There is no writable and executable one: a segment that asks for it is refused.
@@ -33,7 +35,7 @@ pub struct Verbatim<'a> {
     pub bytes: &'a [u8],
 }
 
-/// A symbol that the module uses and does not define.
+/// A symbol that the module uses and does not define; or which it defines, but which a process has once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub struct Import<'a> {
     /// The symbol, as the linker wrote it (mangled); of Mach-O without its first underscore, as C has it.
@@ -44,8 +46,22 @@ pub struct Import<'a> {
     pub weak: bool,
     /// What it is known to be.
     pub kind: ImportKind,
+    /// Its address is used, and not only to call it, as far as the file tells.
+    pub addressed: bool,
     /// Where the module was linked to find it.
     pub from: Lookup,
+    /// Of what the module defines itself, and uses where the process has no other: how many bytes it has.
+    pub own: Option<u64>,
+}
+
+impl<'a> Import<'a> {
+    /// How tools write it: `name@version` where it has a version.
+    pub fn symbol(&self) -> Cow<'a, str> {
+        match self.version {
+            None => Cow::Borrowed(self.name),
+            Some(version) => Cow::Owned(alloc::format!("{}@{version}", self.name)),
+        }
+    }
 }
 
 /// Where an import is looked for. What the module itself defines for such a look-up is no import: it is bound to that.

@@ -43,7 +43,6 @@ fn where_the_code_ends() {
             // Whether there is a byte of code at that place depends on the linker; both ways of asking agree.
             let code = image.regions().iter().filter(|region| region.protection == Protection::ReadExecute);
             let code: Vec<_> = code.map(|region| region.offset..region.offset + region.len).collect();
-            // None where they are in a segment of code.
             let Some(tables) = image.export_tables() else { continue };
             let is_code = |offset| code.iter().any(|run| run.contains(&offset));
             for name in ["f", "p", "last", "nothing"] {

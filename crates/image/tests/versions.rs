@@ -25,6 +25,24 @@ fn only_the_default_version_of_an_export_is_found() {
             assert!(all[0].size >= text("f"), "the new one");
             // The version names themselves are absolute symbols, and no part of the image.
             assert!(image.export("V1").is_none());
+            // Each by its version.
+            let old = image.export("f@V1").unwrap();
+            assert_eq!(
+                (old.name, image.export("f@V2"), image.export("f@V3")),
+                ("f", image.export("f"), None)
+            );
+            assert!(old.offset != all[0].offset && image.export("f@").is_none());
+            let versions: Vec<_> =
+                image.versions().into_iter().filter(|(export, _)| export.name == "f").collect();
+            assert_eq!(versions.len(), 2);
+            assert!(versions.contains(&(old, "V1")) && versions.contains(&(all[0], "V2")));
+            let Some(tables) = image.export_tables() else { continue };
+            let mut memory = vec![0; image.span() as usize];
+            link(&image, image.align(), &mut memory, |_| None).unwrap();
+            for name in ["f", "f@V1", "f@V2", "f@V3"] {
+                let found = tables.find(&memory[tables.region()], name, |_| true);
+                assert_eq!(found.map(|(_, offset)| offset), image.export(name).map(|export| export.offset));
+            }
         }
     }
 }

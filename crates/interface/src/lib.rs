@@ -213,7 +213,7 @@ impl Interface {
         Self {
             machine: image.machine(),
             exports: exports.iter().zip(described).map(export).collect(),
-            imports: image.imports().iter().map(import).collect(),
+            imports: image.imports().iter().filter(|import| import.own.is_none()).map(import).collect(),
             needed: image.needed().iter().map(|name| (*name).into()).collect(),
             known,
         }

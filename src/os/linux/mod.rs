@@ -9,6 +9,7 @@ mod gaps;
 pub(crate) mod imports;
 pub(crate) mod lease;
 pub(crate) mod memory;
+pub(crate) mod scope;
 pub(crate) mod spawn;
 pub(crate) mod stop;
 pub(crate) mod symbol;

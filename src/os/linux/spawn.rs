@@ -1,8 +1,8 @@
-//! The functions of asm/*/spawn.s: how modules start threads.
+//! The functions of asm/*/spawn.s: what modules' calls go to that depends on who calls.
 
 use std::ffi::c_void;
 
-use crate::host::{keys, notifications, threads};
+use crate::host::{dynamic, keys, notifications, threads};
 
 #[cfg(target_arch = "aarch64")]
 std::arch::global_asm!(
@@ -14,6 +14,10 @@ std::arch::global_asm!(
     timer_create = sym notifications::timer_create,
     mq_notify = sym notifications::mq_notify,
     getaddrinfo_a = sym notifications::getaddrinfo_a,
+    dlsym = sym dynamic::dlsym,
+    dlvsym = sym dynamic::dlvsym,
+    dlopen = sym dynamic::dlopen,
+    dladdr = sym dynamic::dladdr,
     arrive = sym threads::arrive,
     arrive_std = sym threads::arrive_std,
     arrive_notified = sym notifications::arrive_notified,
@@ -29,6 +33,10 @@ std::arch::global_asm!(
     timer_create = sym notifications::timer_create,
     mq_notify = sym notifications::mq_notify,
     getaddrinfo_a = sym notifications::getaddrinfo_a,
+    dlsym = sym dynamic::dlsym,
+    dlvsym = sym dynamic::dlvsym,
+    dlopen = sym dynamic::dlopen,
+    dladdr = sym dynamic::dladdr,
     arrive = sym threads::arrive,
     arrive_std = sym threads::arrive_std,
     arrive_notified = sym notifications::arrive_notified,
@@ -51,6 +59,14 @@ unsafe extern "C" {
     pub(crate) fn midflight_mq_notify();
     /// Passes on to [`notifications::getaddrinfo_a`], with its caller.
     pub(crate) fn midflight_getaddrinfo_a();
+    /// Passes on to [`dynamic::dlsym`], with its caller.
+    pub(crate) fn midflight_dlsym();
+    /// Passes on to [`dynamic::dlvsym`], with its caller.
+    pub(crate) fn midflight_dlvsym();
+    /// Passes on to [`dynamic::dlopen`], with its caller.
+    pub(crate) fn midflight_dlopen();
+    /// Passes on to [`dynamic::dladdr`], with its caller.
+    pub(crate) fn midflight_dladdr();
     /// `std::thread::_M_start_thread`.
     pub(crate) fn midflight_std_start_thread();
     /// Where a thread begins, given what [`threads::arrive`] takes.

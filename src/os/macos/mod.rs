@@ -9,6 +9,7 @@ pub(crate) mod imports;
 pub(crate) mod lease;
 pub(crate) mod memory;
 mod regions;
+pub(crate) mod scope;
 pub(crate) mod spawn;
 pub(crate) mod stop;
 pub(crate) mod symbol;

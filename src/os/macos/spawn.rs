@@ -3,7 +3,7 @@
 
 use std::ffi::c_void;
 
-use crate::host::{keys, threads};
+use crate::host::{dynamic, keys, threads};
 
 std::arch::global_asm!(
     include_str!("../../../asm/aarch64/spawn_macos.s"),
@@ -11,6 +11,10 @@ std::arch::global_asm!(
     thrd_create = sym threads::thrd_create,
     pthread_key_create = sym keys::pthread_key_create,
     tss_create = sym keys::tss_create,
+    dlsym = sym dynamic::dlsym,
+    dlvsym = sym dynamic::dlvsym,
+    dlopen = sym dynamic::dlopen,
+    dladdr = sym dynamic::dladdr,
     arrive = sym threads::arrive,
     arrive_std = sym threads::arrive_std,
     wrap = sym threads::wrap
@@ -24,6 +28,14 @@ unsafe extern "C" {
     pub(crate) fn midflight_pthread_key_create();
     /// Passes on to [`keys::tss_create`], with its caller.
     pub(crate) fn midflight_tss_create();
+    /// Passes on to [`dynamic::dlsym`], with its caller.
+    pub(crate) fn midflight_dlsym();
+    /// Passes on to [`dynamic::dlvsym`], with its caller.
+    pub(crate) fn midflight_dlvsym();
+    /// Passes on to [`dynamic::dlopen`], with its caller.
+    pub(crate) fn midflight_dlopen();
+    /// Passes on to [`dynamic::dladdr`], with its caller.
+    pub(crate) fn midflight_dladdr();
     /// `std::thread::_M_start_thread`.
     pub(crate) fn midflight_std_start_thread();
     /// Where a thread begins, given what [`threads::arrive`] takes.

@@ -1,6 +1,7 @@
 //! The process's own symbols and the system's libraries, by dlopen(3) and dlsym(3).
 
 use std::ffi::{CStr, CString};
+use std::path::Path;
 use std::ptr::NonNull;
 
 use libc::{c_char, c_void};
@@ -46,6 +47,11 @@ impl Library {
         NonNull::new(handle).map(|handle| Self { handle })
     }
 
+    /// What dlsym(3) knows it by.
+    pub(crate) fn handle(&self) -> usize {
+        self.handle.as_ptr().expose_provenance()
+    }
+
     pub(crate) fn symbol(&self, name: &CStr, version: Option<&CStr>) -> Option<u64> {
         lookup(self.handle.as_ptr(), name, version)
     }
@@ -61,6 +67,46 @@ impl Drop for Library {
     fn drop(&mut self) {
         // SAFETY: the handle came from dlopen and is closed once. A failure would leave the library loaded, which harms no one.
         unsafe { libc::dlclose(self.handle.as_ptr()) };
+    }
+}
+
+/// Where a module's libraries are looked for.
+pub(crate) struct Search {
+    /// The module's own folder.
+    pub(crate) origin: String,
+    /// Folders, separated by colons.
+    pub(crate) path: Option<String>,
+    /// What the libraries need is looked for there as well (DT_RPATH).
+    #[cfg_attr(target_os = "macos", allow(dead_code, reason = "dyld's libraries say it themselves"))]
+    pub(crate) inherited: bool,
+}
+
+impl Search {
+    /// A path with the module's folder in it, where it says so.
+    pub(crate) fn expand(&self, path: &str) -> String {
+        path.replace("${ORIGIN}", &self.origin).replace("$ORIGIN", &self.origin)
+    }
+
+    /// The path of a library, if it is in one of the folders.
+    pub(crate) fn find(&self, library: &str) -> Option<String> {
+        let folders = self.path.iter().flat_map(|path| path.split(':')).filter(|folder| !folder.is_empty());
+        let mut paths = folders.map(|folder| format!("{folder}/{library}"));
+        paths.find(|path| !library.contains('/') && Path::new(path).exists())
+    }
+
+    /// Opens libraries one after the other: what the process has already, then what is in the search path, then what the system
+    /// finds.
+    ///
+    /// # Safety
+    ///
+    /// The libraries' constructors run.
+    pub(crate) unsafe fn open_each(&self, libraries: &[&str]) -> Result<Vec<Library>, String> {
+        let open = |library: &&str| match Library::loaded(library) {
+            Some(loaded) => Ok(loaded),
+            // SAFETY: the caller's promise.
+            None => unsafe { Library::open(self.find(library).as_deref().unwrap_or(library)) },
+        };
+        libraries.iter().map(open).collect()
     }
 }
 

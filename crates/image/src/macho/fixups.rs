@@ -7,7 +7,8 @@ use super::sections::holds;
 use super::segments::Layout;
 use super::tls::{BOOTSTRAP, Variables};
 use crate::error::label;
-use crate::{Binding, Error, Import, ImportKind, Lookup};
+use crate::shared_definitions::{ALLOCATORS, is_of_class};
+use crate::{Binding, Error, Import, ImportKind, Lookup, Protection};
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -54,6 +55,8 @@ enum Target {
     Absolute(u64),
     /// An import, by its index.
     Import(u32),
+    /// An import, by its index, or else an address of the file: what a process has once (`shared_definitions.rs`).
+    Shared(u32, u64),
     /// The thunk of a thread-local descriptor.
     Bootstrap,
 }
@@ -85,10 +88,14 @@ impl Fixups<'_> {
             let address = match self.targets[*symbol as usize] {
                 Target::Here(address) => address.wrapping_add(bias),
                 Target::Absolute(value) => value,
+                // `Image::link` lets no thread-local variable through to where an address is wanted.
                 Target::Import(import) => match bindings[import as usize] {
                     Some(Binding::Address(address)) => address,
-                    // `Image::link` lets no thread-local variable through to where an address is wanted.
                     Some(Binding::ThreadLocal(_)) | None => 0,
+                },
+                Target::Shared(import, own) => match bindings[import as usize] {
+                    Some(Binding::Address(address)) => address,
+                    Some(Binding::ThreadLocal(_)) | None => own.wrapping_add(bias),
                 },
                 Target::Bootstrap => continue,
             };
@@ -200,8 +207,9 @@ impl<'a, 'data> Builder<'a, 'data> {
 
     /// The number of a symbol that is looked for in the library of an ordinal, or in one of the ways that negative ones stand for.
     pub(super) fn symbol(&mut self, name: &'data str, ordinal: i32, weak: bool) -> Result<u32, Error> {
-        // Weak definitions are looked for in everything that is loaded, here as everything else is.
-        let ordinal = if ordinal == WEAK { FLAT } else { ordinal };
+        // Weak definitions are looked for in everything that is loaded, here as everything else is, but for what a process has once.
+        let shared = if ordinal == WEAK { self.shared(name) } else { None };
+        let ordinal = if ordinal == WEAK && shared.is_none() { FLAT } else { ordinal };
         if let Some(number) = self.symbols.get(&(name, ordinal)) {
             let number = *number;
             if let Target::Import(import) = self.fixups.targets[number as usize] {
@@ -210,11 +218,41 @@ impl<'a, 'data> Builder<'a, 'data> {
             }
             return Ok(number);
         }
-        let target = self.target(name, ordinal, weak)?;
+        let target = match shared {
+            Some(own) => {
+                let import = self.fixups.imports.len() as u32;
+                self.fixups.imports.push(Import {
+                    name: c_name(name).unwrap_or(name),
+                    version: None,
+                    weak: true,
+                    kind: ImportKind::Unknown,
+                    addressed: false,
+                    from: Lookup::Anywhere,
+                    // Mach-O says of no symbol how large it is.
+                    own: Some(0),
+                });
+                Target::Shared(import, own)
+            }
+            None => self.target(name, ordinal, weak)?,
+        };
         let number = self.fixups.targets.len() as u32;
         self.fixups.targets.push(target);
         self.symbols.insert((name, ordinal), number);
         Ok(number)
+    }
+
+    /// Where the module has what a process has once.
+    fn shared(&self, name: &str) -> Option<u64> {
+        let Definition::Here(address) = self.exports.definition(name)? else { return None };
+        let plain = c_name(name)?;
+        let offset = self.layout.offset(address)?;
+        let region = self.layout.regions.iter().find(|r| (r.offset..r.offset + r.len).contains(&offset))?;
+        let is_shared = match region.protection {
+            Protection::ReadWrite => !is_of_class(plain.as_bytes()),
+            Protection::ReadExecute => ALLOCATORS.contains(&plain),
+            Protection::Read => false,
+        };
+        is_shared.then_some(address)
     }
 
     fn is_optional(&self, ordinal: i32) -> bool {
@@ -257,7 +295,15 @@ impl<'a, 'data> Builder<'a, 'data> {
         let weak = weak || self.is_optional(ordinal);
         let import = self.fixups.imports.len() as u32;
         let (name, kind) = (c_name(name).unwrap_or(name), ImportKind::Unknown);
-        self.fixups.imports.push(Import { name, version: None, weak, kind, from });
+        self.fixups.imports.push(Import {
+            name,
+            version: None,
+            weak,
+            kind,
+            addressed: false,
+            from,
+            own: None,
+        });
         Ok(Target::Import(import))
     }
 

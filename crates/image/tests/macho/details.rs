@@ -124,6 +124,32 @@ fn weak_definitions_are_the_modules_own() {
 }
 
 #[test]
+fn weak_variables_and_allocators_are_the_processs_if_it_has_them() {
+    let source = "__attribute__((weak)) int variable = 1; __attribute__((weak)) const int constant = 2;
+        __attribute__((weak)) void *_ZTV1C[2]; __attribute__((weak)) void *_Znwm(unsigned long size) { return 0; }
+        void *p[] = {&variable, (void *)&constant, _ZTV1C, _Znwm}; int f(void) { return variable; }";
+    for form in [&["-fixup_chains"][..], &["-no_fixup_chains"]] {
+        let bytes = dylib("shared.c", source, form);
+        let image = parse(&bytes);
+        let mut names: Vec<_> = image.imports().iter().map(|import| (import.name, import.own)).collect();
+        names.sort();
+        assert_eq!(names, [("_Znwm", Some(0)), ("variable", Some(0))], "{form:?}");
+        let p = image.export("p").unwrap().offset as usize;
+        let own = ["variable", "constant", "_ZTV1C", "_Znwm"]
+            .map(|name| 0x10000 + image.export(name).unwrap().offset);
+        for there in [false, true] {
+            let mut memory = vec![0; image.span() as usize];
+            let resolve = |import: &midflight_image::Import<'_>| {
+                there.then_some(if import.name == "variable" { 0x7000 } else { 0x8000 })
+            };
+            crate::common::link(&image, 0x10000, &mut memory, resolve).unwrap();
+            let expected = if there { [0x7000, own[1], own[2], 0x8000] } else { own };
+            assert_eq!([0, 8, 16, 24].map(|at| u64_at(&memory, p + at)), expected, "{form:?}");
+        }
+    }
+}
+
+#[test]
 fn missing_weak_imports_are_null() {
     let source = "extern int maybe[9] __attribute__((weak_import)); int *p = maybe, *q = &maybe[2]; int f(void) { return 1; }";
     for form in ["-fixup_chains", "-no_fixup_chains"] {

@@ -131,7 +131,7 @@ impl<'data> Objects<'data> {
             ".debug_ranges" | ".debug_loc" => 1,
             _ => 0,
         };
-        let what = match self.symbols.all[symbol as usize].definition {
+        let what = match self.symbols.own(symbol) {
             Definition::Section { section, value } => {
                 let start = match howto.what {
                     What::BlockOffset => self.sections[own::TEMPLATE as usize].offset,

@@ -114,6 +114,7 @@ impl<'data> Objects<'data> {
                 symbol.definition = Definition::Absolute(0);
             }
         }
+        symbols.share(|number| names.get(number), &globals, &files, &sections);
         let (table, direct) = (Table::new(), Vec::new());
         let mut scan =
             Scan { machine, globals: &globals, sections: &sections, symbols: &mut symbols, table, direct };
@@ -121,8 +122,12 @@ impl<'data> Objects<'data> {
             scan.file(number, linked).map_err(|error| linked.label().blame(error))?;
         }
         let Scan { mut table, direct, .. } = scan;
-        let imports =
-            scan::imports(|number| names.get(number), &globals, &mut symbols, &mut table, &direct, machine)?;
+        let name = |number| names.get(number);
+        let definition = |number: u32| {
+            let Global { file, symbol, .. } = globals[number as usize];
+            &files[file as usize].file.symbols[symbol as usize]
+        };
+        let imports = scan::imports(name, definition, &globals, &mut symbols, &mut table, &direct, machine)?;
 
         let stubs = (table.stubs.len() * stub_size(machine)) as u64;
         sections[own::STUBS as usize].append(stubs, 16);
@@ -200,7 +205,7 @@ impl<'data> Objects<'data> {
     fn visible(&self, number: u32) -> Option<(ExportKind, &Section<'data>, u64)> {
         let global = &self.globals[number as usize];
         let linked = self.files.get(global.file as usize).filter(|_| !global.hidden())?;
-        let Definition::Section { section, value } = self.symbols.all[number as usize].definition else {
+        let Definition::Section { section, value } = self.symbols.own(number) else {
             return None;
         };
         if linked.file.versioned && resolve::unversioned(self.names.get(number)).1.is_some() {
@@ -423,6 +428,10 @@ impl<'data> Source<'data> for Objects<'data> {
 
     fn indirect(&self) -> &[Indirect] {
         &self.indirect
+    }
+
+    fn chooses(&self) -> bool {
+        self.symbols.all.iter().any(|symbol| symbol.indirect)
     }
 
     fn symbols(&self) -> crate::debug::Symbols<'data> {

@@ -231,7 +231,7 @@ impl<'a, 'data> Linking<'a, 'data> {
             },
             What::Size => value(self.size(linked, r_sym, number)),
             What::Table => value(self.table),
-            What::BlockOffset => value(self.block_offset(symbol)),
+            What::BlockOffset => value(self.block_offset(symbol.definition)),
             What::Entry(slot) => match scan::relaxed(section, offset, r_type, addend, symbol.definition) {
                 Some(load) => {
                     let code = at(memory, section.offset, section.bytes.len())?;
@@ -252,19 +252,21 @@ impl<'a, 'data> Linking<'a, 'data> {
         self.bindings.get(import as usize).copied().flatten()
     }
 
-    /// What an import stands for.
-    fn bound(&self, import: u32) -> u64 {
+    /// What a symbol that is an import stands for.
+    fn bound(&self, number: u32, import: u32) -> u64 {
         match self.binding(import) {
             Some(Binding::Address(address)) => address,
             // `Image::link` lets no thread-local variable through to where an address is wanted.
-            Some(Binding::ThreadLocal(_)) | None => 0,
+            Some(Binding::ThreadLocal(_)) | None => {
+                self.in_section(self.objects.symbols.own(number)).unwrap_or(0)
+            }
         }
     }
 
     /// The symbol itself.
     fn target(&self, number: u32) -> u64 {
         match self.symbol(number).definition {
-            Definition::Import(import) => self.bound(import),
+            Definition::Import(import) => self.bound(number, import),
             _ => self.address(number),
         }
     }
@@ -272,13 +274,14 @@ impl<'a, 'data> Linking<'a, 'data> {
     /// The address of what is in the image and no stub stands for.
     #[inline]
     fn inside(&self, symbol: &Symbol) -> Option<u64> {
-        match symbol.definition {
-            Definition::Section { section, value } if !symbol.indirect => {
-                let section = &self.objects.sections[section as usize];
-                Some(self.base.wrapping_add(section.offset).wrapping_add(value))
-            }
-            _ => None,
-        }
+        if symbol.indirect { None } else { self.in_section(symbol.definition) }
+    }
+
+    #[inline]
+    fn in_section(&self, definition: Definition) -> Option<u64> {
+        let Definition::Section { section, value } = definition else { return None };
+        let section = &self.objects.sections[section as usize];
+        Some(self.base.wrapping_add(section.offset).wrapping_add(value))
     }
 
     /// What code of the module takes for the symbol's address.
@@ -290,7 +293,7 @@ impl<'a, 'data> Linking<'a, 'data> {
         match symbol.definition {
             Definition::Section { .. } => self.stub(symbol),
             Definition::Import(import) if self.by_stub[import as usize] => self.stub(symbol),
-            Definition::Import(import) => self.bound(import),
+            Definition::Import(import) => self.bound(number, import),
             Definition::Absolute(value) => value,
             Definition::Elsewhere | Definition::Gone { .. } => 0,
         }
@@ -307,9 +310,9 @@ impl<'a, 'data> Linking<'a, 'data> {
         self.table.wrapping_add(8 * u64::from(self.objects.table.word(slot, symbol)))
     }
 
-    fn block_offset(&self, symbol: &Symbol) -> u64 {
+    fn block_offset(&self, definition: Definition) -> u64 {
         let start = self.objects.sections[own::TEMPLATE as usize].offset;
-        match symbol.definition {
+        match definition {
             Definition::Section { section, value } => {
                 self.objects.sections[section as usize].offset.wrapping_sub(start).wrapping_add(value)
             }
@@ -351,14 +354,16 @@ impl<'a, 'data> Linking<'a, 'data> {
 
     /// The thread-local variable that a symbol stands for; `None` if it is weak and nobody defines it.
     fn variable(&self, number: u32) -> Option<ThreadLocal> {
-        let symbol = self.symbol(number);
-        match symbol.definition {
-            Definition::Import(import) => match self.binding(import) {
-                Some(Binding::ThreadLocal(variable)) => Some(variable),
-                Some(Binding::Address(_)) | None => None,
-            },
-            _ => {
-                let offset = self.block_offset(symbol);
+        let definition = self.objects.symbols.own(number);
+        let bound = match self.symbol(number).definition {
+            Definition::Import(import) => self.binding(import),
+            _ => None,
+        };
+        match (bound, definition) {
+            (Some(Binding::ThreadLocal(variable)), _) => Some(variable),
+            (Some(Binding::Address(_)), _) | (None, Definition::Import(_)) => None,
+            (None, _) => {
+                let offset = self.block_offset(definition);
                 Some(ThreadLocal { module: self.host.tls_module, offset, from_thread_pointer: None })
             }
         }

@@ -16,7 +16,7 @@ use crate::{Error, Import, ImportKind, Lookup, Machine};
 use alloc::vec::Vec;
 use object::LittleEndian as LE;
 use object::elf;
-use object::read::elf::Rela as _;
+use object::read::elf::{Rela as _, Sym as _};
 
 const TABLE: &str = "relocation table";
 
@@ -92,7 +92,9 @@ impl<'data> Scan<'_, 'data> {
             .ok_or_else(|| malformed(TABLE, "it names a symbol that is not there", from.r_sym.into()))?;
         let symbol = &mut self.symbols.all[number as usize];
         let limited = howto.encoding.range().is_some();
+        // What the process has once and the module defines is elsewhere only for who cannot reach the other.
         let elsewhere = symbol.definition == Definition::Elsewhere;
+        let nowhere = elsewhere && !self.symbols.shared.contains_key(&number);
         match symbol.definition {
             Definition::Gone { discarded: true } if from.may_dangle() => return Ok(()),
             Definition::Gone { discarded: true } => return Err(from.bad(DISCARDED)),
@@ -124,6 +126,8 @@ impl<'data> Scan<'_, 'data> {
                 // The one function that call frame information names is that which a frame's exceptions go to.
                 if branch || section.part() == Some(Part::Frames) {
                     symbol.used = symbol.used.max(Used::AsFunction);
+                } else {
+                    symbol.addressed = true;
                 }
                 let fixed = !matches!(symbol.definition, Definition::Section { .. });
                 if symbol.indirect || (fixed && branch && limited) {
@@ -135,6 +139,7 @@ impl<'data> Scan<'_, 'data> {
                 }
             }
             What::Entry(slot) => {
+                symbol.addressed = true;
                 // So that one entry is enough for each symbol; the ABI has ruled out anything else.
                 if matches!(howto.encoding, Encoding::Field(_)) && addend != 0 {
                     return Err(from.refused(self.machine, Refusal::Addend));
@@ -142,7 +147,7 @@ impl<'data> Scan<'_, 'data> {
                 if slot == Slot::Local && elsewhere {
                     return Err(from.bad(NOT_HERE));
                 }
-                if slot == Slot::Initial && !elsewhere {
+                if slot == Slot::Initial && !nowhere {
                     return Err(from.refused(self.machine, Refusal::InitialExec));
                 }
                 if symbol.indirect {
@@ -153,7 +158,7 @@ impl<'data> Scan<'_, 'data> {
                 }
             }
             What::BlockOffset if elsewhere => return Err(from.bad(NOT_HERE)),
-            What::Size if elsewhere => return Err(from.bad(NO_SIZE)),
+            What::Size if nowhere => return Err(from.bad(NO_SIZE)),
             What::BlockOffset | What::Size | What::Table => {}
         }
         Ok(())
@@ -303,6 +308,7 @@ fn check_place(section: &Section<'_>, place: u64, howto: Howto) -> Result<(), Er
 /// Numbers the imports, and gives those a stub whose address code may have to take for the symbol's.
 pub(super) fn imports<'data>(
     name: impl Fn(u32) -> &'data [u8],
+    definition: impl Fn(u32) -> &'data elf::Sym64<LE>,
     globals: &[Global],
     symbols: &mut Symbols,
     table: &mut Table,
@@ -311,7 +317,14 @@ pub(super) fn imports<'data>(
 ) -> Result<Vec<Import<'data>>, Error> {
     let mut imports = Vec::new();
     for ((number, global), symbol) in (0..).zip(globals).zip(&mut symbols.all) {
-        if symbol.definition != Definition::Elsewhere || symbol.used == Used::No {
+        if symbol.definition != Definition::Elsewhere {
+            continue;
+        }
+        let shared = symbols.shared.get(&number);
+        if symbol.used == Used::No {
+            if let Some(&own) = shared {
+                symbol.definition = own;
+            }
             continue;
         }
         symbol.definition = Definition::Import(imports.len() as u32);
@@ -320,7 +333,8 @@ pub(super) fn imports<'data>(
         let (name, version) = unversioned(whole);
         let name = core::str::from_utf8(name).map_err(refused)?;
         let version = version.map(core::str::from_utf8).transpose().map_err(refused)?;
-        let kind = match global.kind {
+        let own = shared.map(|_| definition(number));
+        let kind = match own.map_or(global.kind, |own| own.st_type()) {
             elf::STT_TLS => ImportKind::ThreadLocal,
             _ if symbol.used == Used::AsThreadLocal => ImportKind::ThreadLocal,
             elf::STT_FUNC | elf::STT_GNU_IFUNC => ImportKind::Function,
@@ -328,7 +342,9 @@ pub(super) fn imports<'data>(
             elf::STT_OBJECT | elf::STT_COMMON => ImportKind::Data,
             _ => ImportKind::Unknown,
         };
-        imports.push(Import { name, version, weak: !global.required, kind, from: Lookup::Anywhere });
+        let weak = !global.required || shared.is_some();
+        let (own, addressed) = (own.map(|own| own.st_size(LE)), symbol.addressed);
+        imports.push(Import { name, version, weak, kind, addressed, from: Lookup::Anywhere, own });
     }
     for direct in direct {
         let symbol = &mut symbols.all[direct.symbol as usize];

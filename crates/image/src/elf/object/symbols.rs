@@ -3,7 +3,8 @@
 use super::file::Home;
 use super::resolve::{Common, Global, Linked, Rank};
 use crate::Error;
-use crate::linking::section::{Section, State};
+use crate::linking::section::{Part, Section, State};
+use crate::shared_definitions::{ALLOCATORS, is_of_class, is_repeatable};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use object::LittleEndian as LE;
@@ -37,6 +38,8 @@ pub(super) struct Symbol {
     pub(super) thread_local: bool,
     /// Of an import: how it is used.
     pub(super) used: Used,
+    /// Its address is used, and not only to call it.
+    pub(super) addressed: bool,
     /// Which slots it has in the global offset table, by index in a list of such.
     pub(super) slots: u32,
 }
@@ -58,7 +61,8 @@ impl Symbol {
     }
 
     fn new(definition: Definition, indirect: bool) -> Self {
-        Symbol { definition, indirect, thread_local: false, used: Used::No, slots: NONE }
+        let (thread_local, used, addressed) = (false, Used::No, false);
+        Symbol { definition, indirect, thread_local, used, addressed, slots: NONE }
     }
 }
 
@@ -109,6 +113,8 @@ pub(super) struct Symbols {
     pub(super) all: Vec<Symbol>,
     /// For each file, the number of its symbol 0, were it in the list.
     first: Vec<u32>,
+    /// Where the module has what is an import because the process has it once, by the number of the name.
+    pub(super) shared: BTreeMap<u32, Definition>,
 }
 
 impl Symbols {
@@ -147,7 +153,46 @@ impl Symbols {
                 all.push(symbol(linked, index, sections).map_err(|error| linked.label().blame(error))?);
             }
         }
-        Ok(Symbols { all, first })
+        Ok(Symbols { all, first, shared: BTreeMap::new() })
+    }
+
+    /// Makes an import of what the process has once, if it has it (`shared_definitions.rs`).
+    pub(super) fn share<'data>(
+        &mut self,
+        name: impl Fn(u32) -> &'data [u8],
+        globals: &[Global],
+        files: &[Linked<'_>],
+        sections: &[Section<'_>],
+    ) {
+        for ((number, global), symbol) in (0..).zip(globals).zip(&mut self.all) {
+            let Definition::Section { section, .. } = symbol.definition else { continue };
+            let Some(linked) = files.get(global.file as usize) else { continue };
+            let entry = &linked.file.symbols[global.symbol as usize];
+            let is_shared = match (entry.st_type(), sections[section as usize].part()) {
+                (elf::STT_OBJECT, Some(Part::Variables | Part::Zero))
+                | (elf::STT_TLS, Some(Part::Template | Part::TemplateZero)) => {
+                    is_repeatable(entry.st_bind(), global.visibility) && !is_of_class(name(number))
+                }
+                (elf::STT_FUNC, Some(Part::Code)) => {
+                    global.visibility == elf::STV_DEFAULT
+                        && ALLOCATORS.iter().any(|allocator| allocator.as_bytes() == name(number))
+                }
+                _ => false,
+            };
+            if is_shared {
+                self.shared.insert(number, symbol.definition);
+                symbol.definition = Definition::Elsewhere;
+            }
+        }
+    }
+
+    /// Where the module has it, whoever else does.
+    pub(super) fn own(&self, number: u32) -> Definition {
+        let definition = self.all[number as usize].definition;
+        match definition {
+            Definition::Import(_) => self.shared.get(&number).copied().unwrap_or(definition),
+            _ => definition,
+        }
     }
 
     /// The number of a file's symbol.

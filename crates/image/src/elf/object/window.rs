@@ -58,7 +58,12 @@ impl Objects<'_> {
                         _ => Named::There((*address).into()),
                     }
                 }
-                _ => Named::There(0),
+                _ => match self.symbols.own(direct.symbol) {
+                    Definition::Section { section, value } => {
+                        Named::Here(i128::from(self.sections[section as usize].offset) + i128::from(value))
+                    }
+                    _ => Named::There(0),
+                },
             },
             Definition::Elsewhere | Definition::Gone { .. } => Named::There(0),
         }

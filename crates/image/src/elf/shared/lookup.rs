@@ -5,20 +5,25 @@
 
 use super::hash::GnuHash;
 use super::symbols::{Symbol, kind_of};
+use super::versions::{Defined, Wanted};
 use super::{Half, Shared, table_of};
 use crate::{ExportKind, Protection};
+use alloc::boxed::Box;
+use core::ffi::CStr;
 use core::ops::Range;
 use object::LittleEndian as LE;
 use object::elf;
 use object::read::elf::Sym;
 
-/// Where the tables are: all in one read-only region, so that they stay what was checked.
+/// Where the tables are: all in one region that nobody writes to, so that they stay what was checked.
 #[derive(Clone, Debug)]
 pub struct ExportTables {
     region: Range<usize>,
     symbols: Range<usize>,
     strings: Range<usize>,
     versions: Option<Range<usize>>,
+    /// The versions that the module defines.
+    defined: Box<[Defined]>,
     hash: Range<usize>,
     /// The address that offset 0 of the image has in the file's numbering.
     low: u64,
@@ -34,7 +39,8 @@ impl ExportTables {
         let place = |tag| layout.offset(dynamic.get(tag)?);
         let hash = place(elf::DT_GNU_HASH)?;
         let holds = |r: &&crate::Region| {
-            r.protection == Protection::Read && (r.offset..r.offset + r.len).contains(&hash)
+            // Many linkers for AArch64 put code and tables into one segment.
+            r.protection != Protection::ReadWrite && (r.offset..r.offset + r.len).contains(&hash)
         };
         let region = layout.regions().iter().find(holds)?;
         let region =
@@ -54,6 +60,7 @@ impl ExportTables {
             symbols: within(place(elf::DT_SYMTAB)?, count * size_of::<Symbol>())?,
             strings: within(place(elf::DT_STRTAB)?, usize::try_from(dynamic.get(elf::DT_STRSZ)?).ok()?)?,
             versions,
+            defined: image.tables.symbols.versions.defined.as_slice().into(),
             hash: within(hash, image.tables.symbols.gnu_hash_bytes()?)?,
             low: layout.low(),
             region,
@@ -65,12 +72,12 @@ impl ExportTables {
         self.region.clone()
     }
 
-    /// What the export of this name is, and where from the start of the image. `tables` is the [`region`](Self::region) of the linked image,
+    /// What the export of this name (or `name@version`) is, and where from the start of the image. `tables` is the [`region`](Self::region) of the linked image,
     /// and `is_code` says whether an offset in the image is executable.
     pub fn find(
         &self,
         tables: &[u8],
-        name: &str,
+        symbol: &str,
         is_code: impl Fn(u64) -> bool,
     ) -> Option<(ExportKind, u64)> {
         let symbols = tables.get(self.symbols.clone())?;
@@ -79,23 +86,32 @@ impl ExportTables {
         let versions = self.versions.clone().and_then(|place| tables.get(place));
         let hash = tables.get(self.hash.clone())?;
         let hash = GnuHash::reopen(table_of::<Half>(hash, hash.len() / 4))?;
-        let mut found = None;
-        hash.find(name, |index| {
-            let index = index as usize;
-            let Some(symbol) = symbols.get(index) else { return false };
-            let hidden = versions
-                .is_some_and(|versions| versions.get(2 * index + 1).is_none_or(|high| high & 0x80 != 0));
-            let offset = || symbol.st_value(LE).wrapping_sub(self.low);
-            let kind =
-                kind_of(symbol, || is_code(offset())).filter(|_| !hidden && named(strings, symbol, name));
-            // As where they are listed: what has no code is no function to call.
-            let callable = |kind: &ExportKind| *kind != ExportKind::Function || is_code(offset());
-            found = kind.filter(callable).map(|kind| {
-                (kind, if kind == ExportKind::ThreadLocal { symbol.st_value(LE) } else { offset() })
+        let find = |name: &str, wanted: Wanted| {
+            let mut found = None;
+            hash.find(name, |index| {
+                let index = index as usize;
+                let Some(symbol) = symbols.get(index) else { return false };
+                let is_wanted = versions.is_none_or(|versions| {
+                    let entry = versions.get(2 * index..).and_then(|rest| rest.first_chunk());
+                    entry.is_some_and(|entry| wanted.is(u16::from_le_bytes(*entry)))
+                });
+                let offset = || symbol.st_value(LE).wrapping_sub(self.low);
+                let kind = kind_of(symbol, || is_code(offset()))
+                    .filter(|_| is_wanted && named(strings, symbol.st_name(LE), name));
+                // As where they are listed: what has no code is no function to call.
+                let callable = |kind: &ExportKind| *kind != ExportKind::Function || is_code(offset());
+                found = kind.filter(callable).map(|kind| {
+                    (kind, if kind == ExportKind::ThreadLocal { symbol.st_value(LE) } else { offset() })
+                });
+                found.is_some()
             });
-            found.is_some()
-        });
-        found.filter(|_| !name.is_empty())
+            found.filter(|_| !name.is_empty())
+        };
+        find(symbol, Wanted::Default).or_else(|| {
+            let (name, wanted) =
+                Wanted::of(symbol, &self.defined, |at, version| named(strings, at, version))?;
+            find(name, wanted)
+        })
     }
 
     /// The bytes of the [`region`](Self::region), from its start, that [`at`](Self::at) reads.
@@ -131,7 +147,28 @@ impl ExportTables {
     }
 }
 
-fn named(strings: &[u8], symbol: &Symbol, name: &str) -> bool {
-    let rest = strings.get(symbol.st_name(LE) as usize..).and_then(|rest| rest.strip_prefix(name.as_bytes()));
+impl ExportTables {
+    /// The name of the symbol that an offset in the image belongs to, and where that begins: as dladdr(3) tells of shared objects.
+    /// `tables` as for [`find`](Self::find).
+    pub fn nearest<'t>(&self, tables: &'t [u8], offset: u64) -> Option<(&'t CStr, u64)> {
+        let symbols = tables.get(self.symbols.clone())?;
+        let symbols: &[Symbol] = table_of(symbols, symbols.len() / size_of::<Symbol>());
+        let strings = tables.get(self.strings.clone())?;
+        let address = offset.wrapping_add(self.low);
+        let holds = |symbol: &&Symbol| {
+            let (start, size) = (symbol.st_value(LE), symbol.st_size(LE));
+            let defined = !matches!(symbol.st_shndx(LE), elf::SHN_UNDEF | elf::SHN_ABS);
+            // One without a size is for what follows it.
+            let within = start == address || (start < address && (size == 0 || address - start < size));
+            defined && within && symbol.st_type() <= elf::STT_FUNC && symbol.st_name(LE) != 0
+        };
+        let symbol = symbols.iter().filter(holds).max_by_key(|symbol| symbol.st_value(LE))?;
+        let name = CStr::from_bytes_until_nul(strings.get(symbol.st_name(LE) as usize..)?).ok()?;
+        Some((name, symbol.st_value(LE).wrapping_sub(self.low)))
+    }
+}
+
+fn named(strings: &[u8], at: u32, name: &str) -> bool {
+    let rest = strings.get(at as usize..).and_then(|rest| rest.strip_prefix(name.as_bytes()));
     rest.is_some_and(|rest| rest.first() == Some(&0))
 }

@@ -27,6 +27,7 @@ use debug::Sections;
 use dynamic::{Calls, Dynamic};
 pub use lookup::ExportTables;
 use object::LittleEndian as LE;
+use object::elf;
 use relocate::Linking;
 use segments::Layout;
 pub(crate) use segments::loaded_length;
@@ -155,6 +156,10 @@ impl<'data> Source<'data> for Shared<'data> {
         self.tables.dynamic.runpath
     }
 
+    fn is_runpath_inherited(&self) -> bool {
+        self.tables.dynamic.get(elf::DT_RUNPATH).is_none()
+    }
+
     fn declared(&self) -> &Declared<'data> {
         &self.declared
     }
@@ -203,6 +208,14 @@ impl<'data> Source<'data> for Shared<'data> {
         self.tables.export(name)
     }
 
+    fn versions(&self) -> Vec<(Export<'_>, &str)> {
+        self.tables.versions()
+    }
+
+    fn defines_versions(&self) -> bool {
+        !self.tables.symbols.versions.defined.is_empty()
+    }
+
     fn export_tables(&self) -> Option<ExportTables> {
         ExportTables::of(self)
     }
@@ -217,6 +230,10 @@ impl<'data> Source<'data> for Shared<'data> {
 
     fn indirect(&self) -> &[Indirect] {
         &self.uses.indirect
+    }
+
+    fn chooses(&self) -> bool {
+        self.exports_indirect || !self.uses.indirect.is_empty()
     }
 
     fn link(

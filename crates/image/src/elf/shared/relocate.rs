@@ -5,7 +5,8 @@
 //!
 //! A symbol that the module defines itself is bound to that definition, as with `-Bsymbolic`, and never to one of
 //! the same name in the process: a function of a module belongs to its version, and a new version whose
-//! calls ended in the host's or in the old version's function would be a mix of two.
+//! calls ended in the host's or in the old version's function would be a mix of two. What a process has once is the
+//! exception (`shared_definitions.rs`).
 
 use super::symbols::Definition;
 use super::uses::{Own, Uses};
@@ -109,7 +110,10 @@ impl Linking<'_, '_> {
             return Ok(Some(0));
         }
         Ok(match self.tables.definition(self.tables.symbols.get(index)?)? {
-            Definition::Here(value) => Some(self.bias.wrapping_add(value)),
+            Definition::Here(value) => match self.uses.binding(index, self.bindings) {
+                Some(Binding::Address(address)) => Some(address),
+                Some(Binding::ThreadLocal(_)) | None => Some(self.bias.wrapping_add(value)),
+            },
             Definition::Absolute(value) => Some(value),
             Definition::Elsewhere => match self.uses.binding(index, self.bindings) {
                 Some(Binding::Address(address)) => Some(address),
@@ -126,12 +130,13 @@ impl Linking<'_, '_> {
         if index == 0 {
             return Ok(Some(own(0)));
         }
+        let bound = match self.uses.binding(index, self.bindings) {
+            Some(Binding::ThreadLocal(variable)) => Some(variable),
+            Some(Binding::Address(_)) | None => None,
+        };
         Ok(match self.tables.definition(self.tables.symbols.get(index)?)? {
-            Definition::ThreadLocal(offset) => Some(own(offset)),
-            _ => match self.uses.binding(index, self.bindings) {
-                Some(Binding::ThreadLocal(variable)) => Some(variable),
-                Some(Binding::Address(_)) | None => None,
-            },
+            Definition::ThreadLocal(offset) => bound.or(Some(own(offset))),
+            _ => bound,
         })
     }
 

@@ -7,6 +7,7 @@
 use super::{Header, malformed};
 use crate::{Error, Protection, Region, Verbatim};
 use alloc::vec::Vec;
+use core::ops::Range;
 use object::LittleEndian as LE;
 use object::elf;
 use object::read::elf::{FileHeader, ProgramHeader};
@@ -56,6 +57,8 @@ pub(super) struct Layout<'data> {
     pub(super) eh_frame_header: Option<(u64, u64)>,
     /// PT_TLS.
     pub(super) thread_locals: Option<elf::ProgramHeader64<LE>>,
+    /// PT_GNU_RELRO: addresses, as they are in the file.
+    relro: Range<u64>,
 }
 
 impl<'data> Layout<'data> {
@@ -135,6 +138,7 @@ impl<'data> Layout<'data> {
             dynamic,
             eh_frame_header,
             thread_locals,
+            relro: relro.map_or(0..0, |(start, size)| start..start.saturating_add(size)),
         })
     }
 
@@ -183,6 +187,11 @@ impl<'data> Layout<'data> {
     /// Whether all of it lies in one segment with this protection.
     pub(super) fn is(&self, protection: Protection, address: u64, len: u64) -> bool {
         self.segment(address, len).is_some_and(|segment| segment.protection == Some(protection))
+    }
+
+    /// Whether a variable is there: what can be written, also after relocation.
+    pub(super) fn is_variable(&self, address: u64) -> bool {
+        self.is(Protection::ReadWrite, address, 1) && !self.relro.contains(&address)
     }
 
     /// Whether all of it lies in one segment that may be read.

@@ -6,9 +6,10 @@
 use super::dynamic::Dynamic;
 use super::hash::{GnuHash, SysvHash};
 use super::segments::{Layout, Nearby};
-use super::versions::Versions;
+use super::versions::{Versions, Wanted};
 use super::{Tables, malformed, table_of};
 use crate::error::label;
+use crate::shared_definitions::{ALLOCATORS, is_of_class, is_repeatable};
 use crate::{Error, Export, ExportKind, Protection};
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -127,6 +128,8 @@ pub(super) struct Exported {
     functions: Vec<u64>,
     /// The address of one is chosen by code.
     pub(super) indirect: bool,
+    /// Those that allocate.
+    allocators: Vec<u32>,
 }
 
 impl Exported {
@@ -138,6 +141,13 @@ impl Exported {
     pub(super) fn function(&self, symbol: u32) -> Option<u64> {
         let index = symbol.wrapping_sub(self.first) as usize;
         self.functions.get(index).copied().filter(|address| *address != Self::OTHER)
+    }
+
+    fn set_allocator(&mut self, symbol: u32) {
+        if let Some(function) = self.functions.get_mut(symbol.wrapping_sub(self.first) as usize) {
+            *function = Self::OTHER;
+            self.allocators.push(symbol);
+        }
     }
 }
 
@@ -190,10 +200,11 @@ impl<'data> Tables<'data> {
         &self,
         index: u32,
         symbol: &Symbol,
+        wanted: Wanted,
         nearby: &mut Nearby<'_, 'data>,
     ) -> Result<Option<(ExportKind, u64)>, Error> {
         let in_code = || nearby.is(Protection::ReadExecute, symbol.st_value(LE), 1);
-        let Some(kind) = kind_of(symbol, in_code).filter(|_| !self.symbols.versions.hidden(index)) else {
+        let Some(kind) = kind_of(symbol, in_code).filter(|_| self.symbols.versions.are(wanted, index)) else {
             return Ok(None);
         };
         let (offset, end) = match self.definition(symbol)? {
@@ -244,44 +255,104 @@ impl<'data> Tables<'data> {
             if ordinary {
                 continue;
             }
-            let export = self.visible(index, symbol, &mut nearby)?;
+            let export = self.visible(index, symbol, Wanted::Default, &mut nearby)?;
             indirect |= matches!(export, Some((ExportKind::Indirect, _)));
         }
-        Ok(Exported { first, functions, indirect })
+        let mut exported = Exported { first, functions, indirect, allocators: Vec::new() };
+        for name in ALLOCATORS {
+            self.find(name, |index| {
+                let is_it = self.defines_function(index, name);
+                if is_it {
+                    exported.set_allocator(index);
+                }
+                is_it
+            });
+        }
+        Ok(exported)
     }
 
-    /// In the order of the symbol table.
+    /// Whether a symbol is a function of the module of this name.
+    fn defines_function(&self, index: u32, name: &str) -> bool {
+        let Ok(symbol) = self.symbols.get(index) else { return false };
+        let defined = !matches!(symbol.st_shndx(LE), elf::SHN_UNDEF | elf::SHN_LORESERVE..);
+        let function = defined && symbol.st_type() == elf::STT_FUNC;
+        let others_see = symbol.st_visibility() == elf::STV_DEFAULT;
+        function && others_see && self.name(symbol) == Ok(name.as_bytes())
+    }
+
+    /// Whether a definition of the module is that of the process, if it has one (`shared_definitions.rs`).
+    pub(super) fn is_shared(&self, exported: &Exported, index: u32, symbol: &Symbol) -> bool {
+        let variable = || match symbol.st_type() {
+            elf::STT_OBJECT => self.layout.is_variable(symbol.st_value(LE)),
+            elf::STT_TLS => true,
+            _ => false,
+        };
+        let defined = !matches!(symbol.st_shndx(LE), elf::SHN_UNDEF | elf::SHN_LORESERVE..);
+        let of_class = || self.name(symbol).is_ok_and(is_of_class);
+        let repeated = is_repeatable(symbol.st_bind(), symbol.st_visibility());
+        defined && repeated && variable() && !of_class() || exported.allocators.contains(&index)
+    }
+
+    /// In the order of the symbol table, and of each name the default version.
     pub(super) fn exports(&self) -> Vec<Export<'data>> {
         let mut nearby = self.layout.nearby();
         let mut exports = Vec::with_capacity(self.symbols.listed.len());
         for index in self.symbols.listed.clone() {
-            exports.extend(self.listed_export(index, &mut nearby));
+            exports.extend(self.listed_export(index, Wanted::Default, &mut nearby));
         }
         exports
     }
 
-    fn listed_export(&self, index: u32, nearby: &mut Nearby<'_, 'data>) -> Option<Export<'data>> {
+    /// Those that have a version, each with that, in the order of the symbol table.
+    pub(super) fn versions(&self) -> Vec<(Export<'data>, &'data str)> {
+        let mut nearby = self.layout.nearby();
+        let version = |index| {
+            let (wanted, version) = self.symbols.versions.of_definition(index)?;
+            Some((self.listed_export(index, wanted, &mut nearby)?, version))
+        };
+        self.symbols.listed.clone().filter_map(version).collect()
+    }
+
+    fn listed_export(
+        &self,
+        index: u32,
+        wanted: Wanted,
+        nearby: &mut Nearby<'_, 'data>,
+    ) -> Option<Export<'data>> {
         // `check_exports` has found no error.
         let symbol = self.symbols.get(index).ok()?;
-        let (kind, offset) = self.visible(index, symbol, nearby).ok()??;
+        let (kind, offset) = self.visible(index, symbol, wanted, nearby).ok()??;
         // What is no text nobody can ask for.
         let name = core::str::from_utf8(self.name(symbol).ok()?).ok()?;
         Some(Export { name, offset, size: symbol.st_size(LE), kind })
     }
 
-    /// The export of this name, found as ld.so finds it: by the GNU table if there is one, else by the other.
-    pub(super) fn export(&self, name: &str) -> Option<Export<'data>> {
+    /// The export of this name, or `name@version`, found as ld.so finds it: by the GNU table if there is one, else by the other.
+    pub(super) fn export(&self, symbol: &str) -> Option<Export<'data>> {
+        let is = |at, version: &str| self.dynamic.strings.get(at) == Ok(version.as_bytes());
+        self.version(symbol, Wanted::Default).or_else(|| {
+            let (name, wanted) = Wanted::of(symbol, &self.symbols.versions.defined, is)?;
+            self.version(name, wanted)
+        })
+    }
+
+    fn version(&self, name: &str, wanted: Wanted) -> Option<Export<'data>> {
         let mut nearby = self.layout.nearby();
         let mut found = None;
         let is_it = |index| {
-            found = self.listed_export(index, &mut nearby).filter(|export| export.name == name);
+            found = self.listed_export(index, wanted, &mut nearby).filter(|export| export.name == name);
             found.is_some()
         };
+        self.find(name, is_it);
+        found
+    }
+
+    /// Has `is_it` look at the symbols that may have this name.
+    fn find(&self, name: &str, is_it: impl FnMut(u32) -> bool) {
         match (&self.symbols.gnu, &self.symbols.sysv) {
             (Some(gnu), _) => gnu.find(name, is_it),
             (None, Some(sysv)) => sysv.find(name, is_it),
             (None, None) => None,
         };
-        found
     }
 }

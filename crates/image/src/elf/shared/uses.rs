@@ -21,12 +21,14 @@ pub(super) struct Uses<'data> {
     pub(super) rest: Vec<&'data Relocation>,
     /// In the order of the symbol table.
     pub(super) imports: Vec<Import<'data>>,
-    /// For each symbol up to the last import, where in `imports` it is.
+    /// For each symbol up to the last import, where in `imports` it is, or [`NONE`].
     import_of: Vec<u32>,
     pub(super) indirect: Vec<Indirect>,
     /// Some are about thread-local variables.
     pub(super) thread_locals: bool,
 }
+
+const NONE: u32 = u32::MAX;
 
 /// A pointer into the module itself.
 #[derive(Clone, Copy)]
@@ -56,31 +58,34 @@ impl<'data> Uses<'data> {
         each_relr(tables.dynamic.relr, |place| check.place(place, Kind::SIZE, 1, 0))?;
 
         let last = check.used.iter().rposition(Use::is_one);
-        let mut import_of = alloc::vec![0; last.map_or(0, |last| last + 1)];
+        let mut import_of = alloc::vec![NONE; last.map_or(0, |last| last + 1)];
         let mut imports = Vec::new();
         for ((index, import), used) in (0..).zip(&mut import_of).zip(&check.used) {
             if used.is_one() {
                 *import = imports.len() as u32;
-                imports.push(import_of_symbol(tables, index, *used)?);
+                imports.push(import_of_symbol(tables, exported, index, *used)?);
             }
         }
         let Check { own, rest, indirect, thread_locals, .. } = check;
         Ok(Uses { own, rest, imports, import_of, indirect, thread_locals })
     }
 
-    /// What an undefined symbol that is used stands for.
+    /// What a symbol stands for that is an import.
     pub(super) fn binding(&self, symbol: u32, bindings: &[Option<Binding>]) -> Option<Binding> {
-        bindings[self.import_of[symbol as usize] as usize]
+        let import = self.import_of.get(symbol as usize).filter(|import| **import != NONE)?;
+        bindings[*import as usize]
     }
 }
 
-/// How an undefined symbol is used.
+/// How a symbol is used that is an import.
 #[derive(Clone, Copy, Default)]
 struct Use {
     ordinary: bool,
     thread_local: bool,
     /// Through the procedure linkage table.
     called: bool,
+    /// In another way.
+    addressed: bool,
 }
 
 impl Use {
@@ -161,7 +166,11 @@ impl<'data> Check<'_, 'data> {
             (false, _) => Ok(Some(0)),
             (true, 0) => Ok(None),
             (true, _) => match self.exported.function(index) {
-                None => Ok(self.tables.ordinary(self.tables.symbols.get(index)?)),
+                None => {
+                    let symbol = self.tables.symbols.get(index)?;
+                    let ordinary = self.tables.ordinary(symbol);
+                    Ok(ordinary.filter(|_| !self.tables.is_shared(self.exported, index, symbol)))
+                }
                 found => Ok(found),
             },
         }
@@ -189,6 +198,10 @@ impl<'data> Check<'_, 'data> {
         let index = relocation.r_sym(LE, false);
         let symbol = self.tables.symbols.get(index)?;
         match self.tables.definition(symbol)? {
+            Definition::Here(_) if self.tables.is_shared(self.exported, index, symbol) => {
+                self.used[index as usize].ordinary = true;
+                Ok(())
+            }
             Definition::Here(_) | Definition::Absolute(_) => Ok(()),
             Definition::Indirect(resolver) => {
                 // What the sum has besides the symbol.
@@ -200,6 +213,7 @@ impl<'data> Check<'_, 'data> {
                 let used = &mut self.used[index as usize];
                 used.ordinary = true;
                 used.called |= kind == Kind::JumpSlot;
+                used.addressed |= kind != Kind::JumpSlot;
                 Ok(())
             }
             Definition::Elsewhere | Definition::ThreadLocal(_) => {
@@ -228,7 +242,11 @@ impl<'data> Check<'_, 'data> {
         if index != 0 {
             let symbol = self.tables.symbols.get(index)?;
             offset = match self.tables.definition(symbol)? {
-                Definition::ThreadLocal(offset) => offset,
+                Definition::ThreadLocal(offset) => {
+                    self.used[index as usize].thread_local |=
+                        self.tables.is_shared(self.exported, index, symbol);
+                    offset
+                }
                 Definition::Elsewhere => {
                     self.used[index as usize].thread_local = true;
                     return Ok(());
@@ -254,8 +272,14 @@ impl<'data> Check<'_, 'data> {
     }
 }
 
-fn import_of_symbol<'data>(tables: &Tables<'data>, index: u32, used: Use) -> Result<Import<'data>, Error> {
+fn import_of_symbol<'data>(
+    tables: &Tables<'data>,
+    exported: &Exported,
+    index: u32,
+    used: Use,
+) -> Result<Import<'data>, Error> {
     let symbol = tables.symbols.get(index)?;
+    let own = tables.is_shared(exported, index, symbol).then(|| symbol.st_size.get(LE));
     let name = tables.name(symbol)?;
     if name.is_empty() {
         return Err(malformed("symbol table", "an undefined symbol has no name", index.into()));
@@ -267,7 +291,7 @@ fn import_of_symbol<'data>(tables: &Tables<'data>, index: u32, used: Use) -> Res
     Ok(Import {
         name: text.map_err(|_| Error::UnsupportedSymbol { symbol: label(name), problem: NOT_TEXT })?,
         version: tables.symbols.versions.of_import(index)?,
-        weak: symbol.st_bind() == elf::STB_WEAK,
+        weak: symbol.st_bind() == elf::STB_WEAK || own.is_some(),
         kind: match symbol.st_type() {
             _ if used.thread_local => ImportKind::ThreadLocal,
             elf::STT_FUNC | elf::STT_GNU_IFUNC => ImportKind::Function,
@@ -275,6 +299,8 @@ fn import_of_symbol<'data>(tables: &Tables<'data>, index: u32, used: Use) -> Res
             elf::STT_OBJECT | elf::STT_COMMON => ImportKind::Data,
             _ => ImportKind::Unknown,
         },
+        addressed: used.addressed,
         from: Lookup::Anywhere,
+        own,
     })
 }

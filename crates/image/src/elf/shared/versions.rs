@@ -2,7 +2,7 @@
 //!
 //! Linux Standard Base, Core, chapter "Symbol Versioning"; glibc writes and reads the same. DT_VERSYM has a
 //! number for each symbol; DT_VERNEED (of imports) and DT_VERDEF (of what the module defines) say what the numbers mean.
-//! The module's own definitions are found by their plain names, which stand for the default versions.
+//! The module's own definitions are found by their plain names, which stand for the default versions, and as `name@version`.
 
 use super::dynamic::Dynamic;
 use super::segments::Layout;
@@ -21,6 +21,49 @@ pub(super) struct Versions<'data> {
     numbers: Option<&'data [Number]>,
     /// Sorted by number.
     names: Vec<(u16, &'data str)>,
+    /// Those that the module defines. Sorted by number.
+    pub(super) defined: Vec<Defined>,
+}
+
+/// A version that the module defines.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Defined {
+    number: u16,
+    /// Where the name is in the string table.
+    name: u32,
+}
+
+/// Which definition of a name is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Wanted {
+    /// What a plain name finds: not one that is kept for old users only.
+    Default,
+    /// The one of this number; None: of a version that the module does not define.
+    Version(Option<u16>),
+}
+
+impl Wanted {
+    /// What `name@version` asks for, and the name. `is` compares a version's name.
+    pub(super) fn of<'s>(
+        symbol: &'s str,
+        defined: &[Defined],
+        is: impl Fn(u32, &str) -> bool,
+    ) -> Option<(&'s str, Self)> {
+        let (name, version) = symbol.split_once('@').filter(|(name, _)| !name.is_empty())?;
+        let found = defined.iter().find(|defined| is(defined.name, version));
+        Some((name, Self::Version(found.map(|defined| defined.number))))
+    }
+
+    /// Whether that is a definition with this entry of the version table, as ld.so decides (elf/dl-lookup.c, `check_match`): one
+    /// that has no version serves for all.
+    pub(super) fn is(self, entry: u16) -> bool {
+        let (number, hidden) = (entry & elf::VERSYM_VERSION, entry & elf::VERSYM_HIDDEN != 0);
+        match self {
+            Self::Version(Some(wanted)) if number == wanted => true,
+            Self::Version(_) => !hidden && number <= elf::VER_NDX_GLOBAL,
+            Self::Default => !hidden,
+        }
+    }
 }
 
 impl<'data> Versions<'data> {
@@ -33,7 +76,7 @@ impl<'data> Versions<'data> {
                 Some(table_of(bytes, bytes.len() / 2))
             }
         };
-        let mut reader = Reader { layout, dynamic, names: Vec::new() };
+        let mut reader = Reader { layout, dynamic, names: Vec::new(), defined: Vec::new() };
         let list = |address, count| match (dynamic.get(address), dynamic.get(count).unwrap_or(0)) {
             (None, 0) => Ok(None),
             (None, count) => Err(malformed(TABLE, "a list of versions has a length and no address", count)),
@@ -48,11 +91,12 @@ impl<'data> Versions<'data> {
         if let Some((address, count)) = list(elf::DT_VERDEF, elf::DT_VERDEFNUM)? {
             reader.defined(address, count)?;
         }
-        let mut names = reader.names;
+        let Reader { mut names, mut defined, .. } = reader;
+        defined.sort_unstable_by_key(|defined| defined.number);
         names.sort_unstable_by_key(|(number, _)| *number);
         match names.windows(2).find(|pair| pair[0].0 == pair[1].0) {
             Some(pair) => Err(malformed(TABLE, "two versions have one number", pair[0].0.into())),
-            None => Ok(Versions { numbers, names }),
+            None => Ok(Versions { numbers, names, defined }),
         }
     }
 
@@ -76,10 +120,18 @@ impl<'data> Versions<'data> {
         }
     }
 
-    /// Whether a definition is an old version that is kept for old users: a plain name does not find it.
-    pub(super) fn hidden(&self, symbol: u32) -> bool {
-        let number = self.numbers.and_then(|numbers| numbers.get(symbol as usize));
-        number.is_some_and(|number| number.get(LE) & elf::VERSYM_HIDDEN != 0)
+    /// The version that a definition has; None: it has none, and serves for all.
+    pub(super) fn of_definition(&self, symbol: u32) -> Option<(Wanted, &'data str)> {
+        let number = self.numbers?.get(symbol as usize)?.get(LE) & elf::VERSYM_VERSION;
+        self.defined.binary_search_by_key(&number, |defined| defined.number).ok()?;
+        let at = self.names.binary_search_by_key(&number, |(number, _)| *number).ok()?;
+        Some((Wanted::Version(Some(number)), self.names[at].1))
+    }
+
+    /// Whether a definition is the one that is asked for.
+    pub(super) fn are(&self, wanted: Wanted, symbol: u32) -> bool {
+        let entry = self.numbers.and_then(|numbers| numbers.get(symbol as usize));
+        entry.is_none_or(|entry| wanted.is(entry.get(LE)))
     }
 }
 
@@ -87,6 +139,7 @@ struct Reader<'a, 'data> {
     layout: &'a Layout<'data>,
     dynamic: &'a Dynamic<'data>,
     names: Vec<(u16, &'data str)>,
+    defined: Vec<Defined>,
 }
 
 impl<'data> Reader<'_, 'data> {
@@ -122,7 +175,12 @@ impl<'data> Reader<'_, 'data> {
                 return Err(malformed(TABLE, "a version without a name", address));
             }
             let name: &elf::Verdaux<LE> = self.at(advance(address, version.vd_aux.get(LE))?)?;
-            self.push(version.vd_ndx.get(LE), name.vda_name.get(LE))?;
+            let (number, name) = (version.vd_ndx.get(LE), name.vda_name.get(LE));
+            self.push(number, name)?;
+            // The first is the name of the file, and that of symbols without a version.
+            if version.vd_flags.get(LE) & elf::VER_FLG_BASE == 0 {
+                self.defined.push(Defined { number: number & elf::VERSYM_VERSION, name });
+            }
             if left > 0 {
                 address = advance(address, version.vd_next.get(LE))?;
             }

@@ -235,7 +235,16 @@ pub(super) fn imports<'data>(
                       underscore here: define it, or declare it as C does",
         })?;
         let kind = if symbol.used == Used::AsFunction { ImportKind::Function } else { ImportKind::Unknown };
-        imports.push(Import { name, version: None, weak: !global.required, kind, from: Lookup::Anywhere });
+        let from = Lookup::Anywhere;
+        imports.push(Import {
+            name,
+            version: None,
+            weak: !global.required,
+            kind,
+            addressed: false,
+            from,
+            own: None,
+        });
     }
     Ok(imports)
 }
