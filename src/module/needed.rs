@@ -79,9 +79,10 @@ pub(super) unsafe fn libraries(
     let search = OnceCell::new();
     let search = || search.get_or_init(|| search_of(file.path(), image));
     let (mut opened, mut missing, mut all, mut new) = (Vec::new(), Vec::new(), Vec::new(), false);
+    let there = if libraries == Libraries::Load { Library::kept } else { Library::loaded };
     for (library, optional) in needed {
-        match Library::loaded(library) {
-            Some(loaded) => opened.push(loaded),
+        match there(library) {
+            Some(library) => opened.push(library),
             // What it imports from there is weak.
             None if optional && libraries == Libraries::Loaded => continue,
             // SAFETY: the caller accepts the library's constructors.

@@ -40,10 +40,19 @@ impl Library {
 
     /// The library, if the process has it already. That keeps it no longer than this value is there.
     pub(crate) fn loaded(name: &str) -> Option<Self> {
+        Self::there(name, 0)
+    }
+
+    /// As [`Self::loaded`], for a module: from now on it stays.
+    pub(crate) fn kept(name: &str) -> Option<Self> {
+        Self::there(name, libc::RTLD_NODELETE)
+    }
+
+    fn there(name: &str, flags: libc::c_int) -> Option<Self> {
         let name = CString::new(name).ok()?;
+        let flags = flags | libc::RTLD_NOLOAD | libc::RTLD_NOW | libc::RTLD_LOCAL;
         // SAFETY: RTLD_NOLOAD runs no code; the name is a C string.
-        let handle =
-            unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOLOAD | libc::RTLD_NOW | libc::RTLD_LOCAL) };
+        let handle = unsafe { libc::dlopen(name.as_ptr(), flags) };
         NonNull::new(handle).map(|handle| Self { handle })
     }
 
@@ -101,8 +110,8 @@ impl Search {
     ///
     /// The libraries' constructors run.
     pub(crate) unsafe fn open_each(&self, libraries: &[&str]) -> Result<Vec<Library>, String> {
-        let open = |library: &&str| match Library::loaded(library) {
-            Some(loaded) => Ok(loaded),
+        let open = |library: &&str| match Library::kept(library) {
+            Some(kept) => Ok(kept),
             // SAFETY: the caller's promise.
             None => unsafe { Library::open(self.find(library).as_deref().unwrap_or(library)) },
         };
