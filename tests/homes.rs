@@ -353,6 +353,55 @@ fn a_thread_exits_with_what_its_version_called() {
     }
 }
 
+/// It was at another home when that began.
+#[test]
+fn an_exit_function_that_runs_keeps_what_it_calls_when_its_version_comes_back() {
+    let (rt, shop, _turn) = start("comes-back");
+    let cached = |version: u32| {
+        let source = format!(
+            r#"extern "C" int used_id();
+            struct Cache {{
+                int n = 0;
+                ~Cache() {{
+                    ((void (*)(void)){}ul)();
+                    ((void (*)(int, int)){}ul)({version}, used_id());
+                }}
+            }};
+            thread_local Cache cache;
+            extern "C" int step() {{ return ++cache.n; }}"#,
+            word(wait_inside as *const ()),
+            word(say as *const ())
+        );
+        shop.cpp("cached", version, &source, &[])
+    };
+    load(&rt, [&used(&shop, 1, ""), &cached(1)], false);
+    INSIDE.store(0, Ordering::SeqCst);
+    let touched = Barrier::new(2);
+    std::thread::scope(|scope| {
+        let worker = scope.spawn(|| {
+            assert_eq!(cached::step(&rt.frame()), 1);
+            touched.wait();
+            touched.wait();
+        });
+        touched.wait();
+        let options = LoadOptions { keep_previous: true, ..LoadOptions::default() };
+        // SAFETY: as declared.
+        unsafe { rt.load_with([&cached(2)], &options) }.unwrap();
+        // SAFETY: as declared.
+        unsafe { rt.load(used(&shop, 2, "")) }.unwrap();
+        touched.wait();
+        while INSIDE.load(Ordering::SeqCst) == 0 {
+            std::thread::yield_now();
+        }
+        rt.rollback_module("cached").unwrap();
+        assert_eq!(rt.collect().unwrap().freed, 0);
+        INSIDE.store(2, Ordering::SeqCst);
+        worker.join().unwrap();
+    });
+    assert_eq!(said(), [(1, 1)]);
+    rt.shutdown().unwrap();
+}
+
 static STARTED: OnceLock<(Runtime, std::path::PathBuf)> = OnceLock::new();
 
 /// What the host does when a module asks to be replaced. The version after, or a negative number.

@@ -5,6 +5,7 @@
 //! home outlive it. docs/dispatch.md has the argument (theorem 3).
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -76,6 +77,11 @@ impl World {
 }
 
 impl Home {
+    /// Whether it is of the same version, in the same world.
+    pub(crate) fn is(&self, other: &Home) -> bool {
+        Arc::ptr_eq(&self.world, &other.world) && self.at == other.at
+    }
+
     /// What is behind the version's own slots.
     pub(crate) fn own(&self) -> &[Change] {
         &self.world.places[self.at].own
@@ -145,28 +151,38 @@ fn by_world(homes: impl IntoIterator<Item = Home>) -> impl Iterator<Item = (Arc<
 /// Runs code of a version at its home, on any thread, whatever frame that has open: in the current generation, which is held
 /// meanwhile, but for what the home has otherwise.
 ///
-/// `home` is asked once the generation is held: a version that goes on in it may still have a home, which is as good; one that does
-/// not has one already.
-pub(crate) fn at_home(home: impl FnOnce() -> Option<Home>, run: impl FnOnce()) {
-    in_current_generation(|generation| match home() {
-        None => with_table(generation.table(), run),
-        Some(home) => {
-            let mut table = generation.table().to_vec();
-            let bindings = home.bindings();
-            // Of a version that is not published yet some slots may be newer than the generation.
-            let len = bindings.iter().map(|&(slot, _)| slot as usize + 1).max().unwrap_or(0);
-            table.extend((table.len()..len).map(|slot| LIVE.get(slot)));
-            for (slot, target) in bindings {
-                table[slot as usize] = target;
+/// `home` is asked once the generation is held: a version that goes on in it may still have a home, which is as good, and is kept
+/// as long as what was given for it is there; one that does not has one already. It is asked before, too: a version that loses its
+/// home meanwhile has become current in a generation that may be later than the one that is held, and then that one is.
+pub(crate) fn at_home<H: Deref<Target = Home>>(home: impl Fn() -> Option<H>, run: impl FnOnce()) {
+    let mut rest = Some(run);
+    while let Some(run) = rest.take() {
+        let before = home();
+        rest = in_current_generation(|generation| match home() {
+            None if before.is_some() => Some(run),
+            None => {
+                with_table(generation.table(), run);
+                None
             }
-            with_table(&table, run);
-        }
-    });
+            Some(home) => {
+                let mut table = generation.table().to_vec();
+                let bindings = home.bindings();
+                // Of a version that is not published yet some slots may be newer than the generation.
+                let len = bindings.iter().map(|&(slot, _)| slot as usize + 1).max().unwrap_or(0);
+                table.extend((table.len()..len).map(|slot| LIVE.get(slot)));
+                for (slot, target) in bindings {
+                    table[slot as usize] = target;
+                }
+                with_table(&table, run);
+                None
+            }
+        });
+    }
 }
 
 /// Holds the current generation while `run` runs, apart from whatever frame this thread has open: by a record of its own, as another
 /// thread would.
-fn in_current_generation(run: impl FnOnce(&Generation<Made>)) {
+fn in_current_generation<R>(run: impl FnOnce(&Generation<Made>) -> R) -> R {
     struct Release(Option<ThreadHandle<Made>>);
     impl Drop for Release {
         fn drop(&mut self) {
@@ -182,7 +198,7 @@ fn in_current_generation(run: impl FnOnce(&Generation<Made>)) {
     let release = Release(Some(handle));
     // SAFETY: of this dispatcher, made on this thread. Who has code of a module to run has published a generation.
     let pin = unsafe { DISPATCH.pin(release.0.as_ref().expect("released at the end")) };
-    run(&pin);
+    run(&pin)
 }
 
 /// What this thread calls through outside every frame, from now on.
@@ -199,4 +215,27 @@ pub(crate) fn with_table(table: &[usize], run: impl FnOnce()) {
     arch::cache::synchronise_this_core();
     // SAFETY: the block is this thread's own, and its record, if it has one, is of DISPATCH; the caller's table outlives the call.
     unsafe { ThreadHandle::<Made>::with_table(thread::block(), table.as_ptr(), run) };
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::Runtime;
+
+    /// The generation that was held when it was asked the first time may be older than the version.
+    #[test]
+    fn a_version_that_becomes_current_meanwhile_runs_in_a_generation_that_is_held_after_that() {
+        let _rt = Runtime::start().unwrap();
+        let home = Home { world: Arc::new(World { places: Vec::new(), generation: 0 }), at: 0 };
+        let (asked, ran) = (Cell::new(0), Cell::new(0));
+        let ask = || {
+            asked.set(asked.get() + 1);
+            (asked.get() == 1).then_some(&home)
+        };
+        at_home(ask, || ran.set(asked.get()));
+        // Before and after the generation was held, twice.
+        assert_eq!((asked.get(), ran.get()), (4, 4));
+    }
 }

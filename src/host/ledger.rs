@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::c_void;
 use std::mem::ManuallyDrop;
+use std::ops::Deref;
 use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -40,6 +41,8 @@ pub(super) struct Ledger {
     pub(super) new_with_threads: Vec<Id>,
     /// The C library has been asked to run them.
     pub(super) runs_quick_exits: bool,
+    /// Homes at which code runs.
+    pub(super) homes_in_use: Vec<Home>,
 }
 
 /// What is noted of a version.
@@ -86,6 +89,7 @@ static LEDGER: Mutex<Ledger> = Mutex::new(Ledger {
     noted: 0,
     new_with_threads: Vec::new(),
     runs_quick_exits: false,
+    homes_in_use: Vec::new(),
 });
 
 pub(super) fn ledger() -> MutexGuard<'static, Ledger> {
@@ -109,6 +113,13 @@ impl Ledger {
     /// Who names an id is its version's code, running, or its tenant; so there is an account.
     pub(super) fn version(&mut self, id: Id) -> &mut Account {
         self.versions.get_mut(&id).expect("the version is there")
+    }
+
+    /// The version's home, for code of it that is about to run. None: it is current.
+    fn use_home(&mut self, id: Id) -> Option<InUse> {
+        let home = self.version(id).home.clone()?;
+        self.homes_in_use.push(home.clone());
+        Some(InUse(home))
     }
 
     /// A new thread.
@@ -171,7 +182,26 @@ impl Call {
 
 /// Runs code of a version at its home. The version is marked, so that it stays.
 pub(super) fn run_at_home(version: Id, run: impl FnOnce()) {
-    at_home(|| ledger().version(version).home.clone(), run);
+    at_home(|| ledger().use_home(version), run);
+}
+
+/// A home at which code of a version runs. It is kept as it is, should the version become current meanwhile and have none.
+pub(super) struct InUse(Home);
+
+impl Deref for InUse {
+    type Target = Home;
+    fn deref(&self) -> &Home {
+        &self.0
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        let homes = &mut ledger().homes_in_use;
+        let at =
+            homes.iter().position(|home| home.is(self)).expect("it is on the list as long as it is in use");
+        homes.swap_remove(at);
+    }
 }
 
 /// Has forks wait for the lock, and for that of the tables that follow publications, so that a child, in which no other thread goes on,

@@ -31,6 +31,12 @@ pub(crate) fn take_new_with_threads() -> Vec<places::Id> {
     std::mem::take(&mut ledger::ledger().new_with_threads)
 }
 
+/// The homes at which exit functions are running, of versions that have come back since, too.
+pub(crate) fn homes_in_use() -> Vec<Home> {
+    ledger::ledger().homes_in_use.clone()
+}
+
+use crate::call::home::Home;
 #[cfg(target_os = "linux")]
 use crate::debug::iterate;
 use crate::os::{spawn, thread_local};

@@ -18,6 +18,7 @@ use midflight_dispatch::Publisher;
 use super::tables::{Table, Tables};
 use crate::call::frame::{DISPATCH, Made};
 use crate::call::home::{Home, Key, with_table};
+use crate::host;
 use crate::module::{Version, callers_first};
 use crate::quiescence::Thread;
 
@@ -194,7 +195,8 @@ impl Retirement {
         if free.is_empty() {
             return (free, Vec::new());
         }
-        let mut needed = Home::needed(self.remaining().filter_map(Version::home));
+        let homes = self.remaining().filter_map(Version::home);
+        let mut needed = Home::needed(homes.chain(host::homes_in_use()));
         let mut waiting = Vec::new();
         loop {
             let (more, rest): (Vec<_>, Vec<_>) =

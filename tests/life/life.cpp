@@ -550,7 +550,7 @@ std::string run(const Operation& op) {
     return self.result;
 }
 
-// What destructors left on this thread's stack, a look at the threads would take for an address in use.
+// What looks at this thread, and destructors, left on its stack, a look would take for an address in use.
 __attribute__((noinline)) void clear_stack() {
     volatile char below[1 << 16];
     for (volatile char& byte : below) byte = 0;
@@ -561,7 +561,7 @@ long count_threads() {
     return std::distance(entries("/proc/self/task"), entries());
 }
 
-void finish_all() {
+void end_threads() {
     settle();
     for (int n = 0; n < ACTORS; ++n) {
         Actor& self = actors[n];
@@ -575,6 +575,9 @@ void finish_all() {
             pthread_join(self.thread, nullptr);
         }
     }
+}
+
+__attribute__((noinline)) void end_versions() {
     auto is_left = [] {
         for (int version = 1; version < version_count; ++version)
             if (!versions[version].ended) return version;
@@ -713,7 +716,9 @@ int main(int count, char** arguments) {
         dprintf(1, " -> %s\n", result.empty() ? "done" : result.c_str());
     }
     dprintf(1, "end");
-    finish_all();
+    end_threads();
+    clear_stack();
+    end_versions();
     dprintf(1, " -> done\n");
     is_exiting = true;
 }
