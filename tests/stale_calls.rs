@@ -139,6 +139,35 @@ fn a_call_of_a_module_that_was_unloaded() {
     }
 }
 
+/// It has given its address away before it was refused.
+#[test]
+fn a_call_of_a_version_whose_load_failed() {
+    if way() {
+        static PLACE: AtomicUsize = AtomicUsize::new(0);
+        let (rt, shop) = (start(|_| ()), Workshop::new("failed"));
+        let init = "char *getenv(const char *); unsigned long strtoul(const char *, char **, int);
+            int module_init(void) {
+                *(const void **)strtoul(getenv(\"MIDFLIGHT_TEST_PLACE\"), 0, 10) = (const void *)value;
+                return 1;
+            }";
+        // SAFETY: no other thread asks for the environment.
+        unsafe { std::env::set_var("MIDFLIGHT_TEST_PLACE", PLACE.as_ptr().addr().to_string()) };
+        let module = shop.module("stale", 1, &(source(1) + init));
+        // SAFETY: the functions have the types that are declared, and the place is there.
+        unsafe { rt.load(module) }.unwrap_err();
+        assert_eq!(rt.collect().unwrap().old_bytes, 0);
+        call(ptr::with_exposed_provenance(PLACE.load(Ordering::Relaxed)));
+    }
+    for way in ways() {
+        let told = told("a_call_of_a_version_whose_load_failed", way);
+        assert!(told.contains("`value` (+0x0) in stale version 1 ("), "{way}: {told}");
+        assert!(
+            told.contains(", which was never published: its load failed, and which was freed 0."),
+            "{way}: {told}"
+        );
+    }
+}
+
 /// The table may be there yet, and lead to code that is not, or be gone itself.
 #[test]
 fn a_call_by_a_table_of_functions() {
