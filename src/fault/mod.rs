@@ -20,7 +20,7 @@ use crate::os::fault::{self, Fault};
 /// Whether faults are to be explained by themselves. Relaxed: a handler that has been installed looks again.
 static REPORTED: AtomicBool = AtomicBool::new(true);
 
-/// See [`crate::Runtime::report_stale_calls`].
+/// See [`crate::Runtime::set_stale_calls`].
 pub(crate) fn set_reported(reported: bool) {
     REPORTED.store(reported, Ordering::Relaxed);
 }
