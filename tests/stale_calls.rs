@@ -1,4 +1,5 @@
-//! A call into a version that is gone says which it was and what to do, and the process ends as it would have.
+//! A call into a version that is gone says which it was and what to do, and the process ends as it
+//! would have.
 
 mod support;
 
@@ -246,7 +247,8 @@ fn a_virtual_function_of_an_object_that_an_old_version_made() {
         };
         let source = |version| format!("#include <new>\n{}", source(version));
         let [one, two] = [1, 2].map(|version| shop.cpp("shapes", version, &source(version), &[]));
-        // SAFETY: the function has the declared type, and what it returns begins with a table of virtual functions.
+        // SAFETY: the function has the declared type, and what it returns begins with a table of
+        // virtual functions.
         unsafe {
             rt.load(&one).unwrap();
             let table = *shapes::make(&rt.frame());
@@ -525,7 +527,8 @@ fn the_process_ends_by_the_fault_itself() {
         let rt = start(|_| ());
         let address = outlived(rt, || stale::address(&rt.frame()));
         println!("{NOW}");
-        // SAFETY: the child calls only what is async-signal-safe, and is traced; what is read of it has room.
+        // SAFETY: the child calls only what is async-signal-safe, and is traced; what is read of it
+        // has room.
         unsafe {
             let child = libc::fork();
             if child == 0 {
