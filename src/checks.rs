@@ -1,7 +1,9 @@
-//! Checked mode: what frames are for, and no type sees to. An address for frames that is called outside of them ends the process and is named;
-//! a frame that is held for long, or never ended, is reported, as is (by the C API) one that another thread ends.
+//! Checked mode: what frames are for, and no type sees to. An address for frames that is called
+//! outside of them ends the process and is named; a frame that is held for long, or never ended, is
+//! reported, as is (by the C API) one that another thread ends.
 //!
-//! Nothing of it costs anything where it is off: addresses for frames are then the plain trampolines.
+//! Nothing of it costs anything where it is off: addresses for frames are then the plain
+//! trampolines.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -17,8 +19,9 @@ static ON: AtomicBool = AtomicBool::new(false);
 /// In milliseconds.
 static LONGEST: AtomicU64 = AtomicU64::new(0);
 
-/// Says `on` or `off` whatever the configuration says, `longest-frame=MILLISECONDS` for [`Config::longest_frame`] and `hold-back=VERSIONS` for
-/// [`Config::hold_back`]; several words separated by commas.
+/// Says `on` or `off` whatever the configuration says, `longest-frame=MILLISECONDS` for
+/// [`Config::longest_frame`] and `hold-back=VERSIONS` for [`Config::hold_back`]; several words
+/// separated by commas.
 const VARIABLE: &str = "MIDFLIGHT_CHECKS";
 
 /// What the environment forces.
@@ -79,7 +82,8 @@ pub(crate) fn set(checks: Checks) {
     ON.store(FORCED.get().and_then(|forced| forced.on).unwrap_or(on), Ordering::Relaxed);
 }
 
-/// Whether the program is a debug build: a crate that declares modules was compiled as one, or this one if none does.
+/// Whether the program is a debug build: a crate that declares modules was compiled as one, or this
+/// one if none does.
 fn is_debug_build() -> bool {
     match DECLARED.static_slice() {
         [] => cfg!(debug_assertions),
@@ -111,8 +115,8 @@ pub fn report(what: fmt::Arguments<'_>) {
     }
 }
 
-/// An address for frames was called on a thread that has none open. Its old versions are freed without regard to who calls it so:
-/// the process stops here rather than some reloads later.
+/// An address for frames was called on a thread that has none open. Its old versions are freed
+/// without regard to who calls it so: the process stops here rather than some reloads later.
 pub(crate) fn outside_frame(slot: u32) -> ! {
     let name = slots::name(slot).unwrap_or_else(|| format!("::slot {slot}"));
     let (module, symbol) = name.split_once("::").unwrap_or(("", &name));

@@ -28,11 +28,14 @@ pub struct Config {
     pub stale_calls: StaleCalls,
     /// Whether the use of frames is checked.
     pub checks: Checks,
-    /// How long a thread may be in a generation that was replaced before checked mode reports it. 10 s by default.
+    /// How long a thread may be in a generation that was replaced before checked mode reports it.
+    /// 10 s by default.
     pub longest_frame: Option<Duration>,
-    /// Of how many versions that were freed the pages are not used again yet (fewer, if that is more than 16 MiB). A call into a version that is
-    /// gone is known by its trap, until another has the pages: with 0, the default, perhaps after two reloads. Without effect where each version has
-    /// address space of its own, which goes with it: on macOS ([`Backing::Toggled`]), and for modules of more than 64 MiB.
+    /// Of how many versions that were freed the pages are not used again yet (fewer, if that is
+    /// more than 16 MiB). A call into a version that is gone is known by its trap, until another
+    /// has the pages: with 0, the default, perhaps after two reloads. Without effect where each
+    /// version has address space of its own, which goes with it: on macOS ([`Backing::Toggled`]),
+    /// and for modules of more than 64 MiB.
     pub hold_back: usize,
     /// When gdb is told the names and lines of what is loaded.
     pub gdb: Gdb,
@@ -89,12 +92,14 @@ impl Config {
 /// The largest pages of AArch64 (Arm ARM, D8.2, "Translation granules").
 const MAX_PAGE: usize = 64 << 10;
 
-/// Whether stderr is told of a call into a version that is gone when it traps: which function of which version of which module it was,
-/// replaced when, and what to do. Then the process ends as it would have.
+/// Whether stderr is told of a call into a version that is gone when it traps: which function of
+/// which version of which module it was, replaced when, and what to do. Then the process ends as it
+/// would have.
 ///
-/// Before the first version is freed, a handler is installed for SIGILL, SIGTRAP, SIGSEGV and SIGBUS. It goes on to
-/// the program's, which were there before, or ends the process by the same signal. A program that wants its handlers alone has
-/// [`explain_address`](crate::explain_address) for them.
+/// Before the first version is freed, a handler is installed for SIGILL, SIGTRAP, SIGSEGV and
+/// SIGBUS. It goes on to the program's, which were there before, or ends the process by the same
+/// signal. A program that wants its handlers alone has [`explain_address`](crate::explain_address)
+/// for them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub enum StaleCalls {
@@ -105,17 +110,19 @@ pub enum StaleCalls {
     Unreported,
 }
 
-/// Whether the use of frames is checked. A call outside every frame to an address of [`frame_symbol`](crate::Runtime::frame_symbol) then ends the
-/// process, with the name of the function and of the thread; and a thread that is inside a frame for
-/// longer than [`Config::longest_frame`] after that was replaced is reported when somebody publishes or collects: to the log,
-/// or to stderr where nobody reads one.
+/// Whether the use of frames is checked. A call outside every frame to an address of
+/// [`frame_symbol`](crate::Runtime::frame_symbol) then ends the process, with the name of the
+/// function and of the thread; and a thread that is inside a frame for longer than
+/// [`Config::longest_frame`] after that was replaced is reported when somebody publishes or
+/// collects: to the log, or to stderr where nobody reads one.
 ///
 /// The environment variable `MIDFLIGHT_CHECKS` (`on`, `off`, `longest-frame=MILLISECONDS`,
 /// `hold-back=VERSIONS`; separated by commas) goes before the configuration.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub enum Checks {
-    /// In debug builds (`debug_assertions`) of a crate that declares modules; of midflight itself, if none does.
+    /// In debug builds (`debug_assertions`) of a crate that declares modules; of midflight itself,
+    /// if none does.
     #[default]
     ByBuild,
     /// It is checked.

@@ -1,5 +1,5 @@
-//! Values that are read without a lock: in signal handlers, and in a forked child, which has not got
-//! the thread that may have been changing them.
+//! Values that are read without a lock: in signal handlers, and in a forked child, which has not
+//! got the thread that may have been changing them.
 //!
 //! A value is never changed but replaced, and goes when no reader is counted.
 

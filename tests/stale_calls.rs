@@ -1,4 +1,5 @@
-//! A call into a version that is gone says which it was and what to do, and the process ends as it would have.
+//! A call into a version that is gone says which it was and what to do, and the process ends as it
+//! would have.
 
 mod support;
 
@@ -139,6 +140,35 @@ fn a_call_of_a_module_that_was_unloaded() {
     }
 }
 
+/// It has given its address away before it was refused.
+#[test]
+fn a_call_of_a_version_whose_load_failed() {
+    if way() {
+        static PLACE: AtomicUsize = AtomicUsize::new(0);
+        let (rt, shop) = (start(|_| ()), Workshop::new("failed"));
+        let init = "char *getenv(const char *); unsigned long strtoul(const char *, char **, int);
+            int module_init(void) {
+                *(const void **)strtoul(getenv(\"MIDFLIGHT_TEST_PLACE\"), 0, 10) = (const void *)value;
+                return 1;
+            }";
+        // SAFETY: no other thread asks for the environment.
+        unsafe { std::env::set_var("MIDFLIGHT_TEST_PLACE", PLACE.as_ptr().addr().to_string()) };
+        let module = shop.module("stale", 1, &(source(1) + init));
+        // SAFETY: the functions have the types that are declared, and the place is there.
+        unsafe { rt.load(module) }.unwrap_err();
+        assert_eq!(rt.collect().unwrap().old_bytes, 0);
+        call(ptr::with_exposed_provenance(PLACE.load(Ordering::Relaxed)));
+    }
+    for way in ways() {
+        let told = told("a_call_of_a_version_whose_load_failed", way);
+        assert!(told.contains("`value` (+0x0) in stale version 1 ("), "{way}: {told}");
+        assert!(
+            told.contains(", which was never published: its load failed, and which was freed 0."),
+            "{way}: {told}"
+        );
+    }
+}
+
 /// The table may be there yet, and lead to code that is not, or be gone itself.
 #[test]
 fn a_call_by_a_table_of_functions() {
@@ -217,7 +247,8 @@ fn a_virtual_function_of_an_object_that_an_old_version_made() {
         };
         let source = |version| format!("#include <new>\n{}", source(version));
         let [one, two] = [1, 2].map(|version| shop.cpp("shapes", version, &source(version), &[]));
-        // SAFETY: the function has the declared type, and what it returns begins with a table of virtual functions.
+        // SAFETY: the function has the declared type, and what it returns begins with a table of
+        // virtual functions.
         unsafe {
             rt.load(&one).unwrap();
             let table = *shapes::make(&rt.frame());
@@ -496,7 +527,8 @@ fn the_process_ends_by_the_fault_itself() {
         let rt = start(|_| ());
         let address = outlived(rt, || stale::address(&rt.frame()));
         println!("{NOW}");
-        // SAFETY: the child calls only what is async-signal-safe, and is traced; what is read of it has room.
+        // SAFETY: the child calls only what is async-signal-safe, and is traced; what is read of it
+        // has room.
         unsafe {
             let child = libc::fork();
             if child == 0 {

@@ -55,8 +55,8 @@ fn unload(rt: Runtime, name: &str) {
     assert_eq!((left.held, left.busy), (0, 0));
 }
 
-/// The bytes that the process has, but for what is known of versions that are gone: that has a bound of its own, and grows when
-/// one is loaded where none was.
+/// The bytes that the process has, but for what is known of versions that are gone: that has a
+/// bound of its own, and grows when one is loaded where none was.
 fn allocated() -> usize {
     ALLOCATED.load(Ordering::Relaxed) - midflight::private::footprint()
 }

@@ -55,7 +55,8 @@ impl Trampolines {
         })
     }
 
-    /// The slot's stable address for calls inside frames, which reports others ([`crate::checks`]). Cores must be synchronised before it runs.
+    /// The slot's stable address for calls inside frames, which reports others ([`crate::checks`]).
+    /// Cores must be synchronised before it runs.
     pub(crate) fn checked(&mut self, memory: &mut CodeMemory, slot: u32) -> Result<usize, Error> {
         let per_page = (memory.page_size() / CHECKED_CODE) as u32;
         while self.checked.len() as u32 * per_page <= slot {

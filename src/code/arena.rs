@@ -29,8 +29,8 @@ pub(crate) const MAX_BLOCK: usize = 1 << 39;
 const IDLE_BYTES: usize = 4 << 20;
 const IDLE_BLOCKS: usize = 64;
 
-/// How many of the blocks of an arena that were freed last are not used again yet, so that who comes to one by an address that was kept
-/// meets traps for longer. Relaxed: a block more or less.
+/// How many of the blocks of an arena that were freed last are not used again yet, so that who
+/// comes to one by an address that was kept meets traps for longer. Relaxed: a block more or less.
 static HELD_BACK: AtomicUsize = AtomicUsize::new(0);
 
 /// Of an arena, at most.
@@ -514,8 +514,9 @@ impl Place {
         }
     }
 
-    /// Makes the pages inaccessible. The kernel may refuse to split a mapping when the process has too many (ENOMEM): false. The pages then stay as
-    /// they are and are never to be handed out again: memory is lost, and nothing else.
+    /// Makes the pages inaccessible. The kernel may refuse to split a mapping when the process has
+    /// too many (ENOMEM): false. The pages then stay as they are and are never to be handed out
+    /// again: memory is lost, and nothing else.
     ///
     /// # Safety
     ///

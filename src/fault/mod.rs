@@ -1,9 +1,9 @@
-//! Faults that are explained: a thread came to an address of a version that is gone, by a pointer that was kept past the
-//! frame in which it was had.
+//! Faults that are explained: a thread came to an address of a version that is gone, by a pointer
+//! that was kept past the frame in which it was had.
 //!
-//! Text that was freed is traps or inaccessible, and data inaccessible, until the pages are in use again. The fault's handler
-//! (`os::fault`) says on stderr what was there, and then the process ends as it would have. Nothing here takes a lock or
-//! allocates.
+//! Text that was freed is traps or inaccessible, and data as it was or inaccessible, until the pages
+//! are in use again. The fault's handler (`os::fault`) says on stderr what was there, and then the process
+//! ends as it would have. Nothing here takes a lock or allocates.
 
 mod names;
 pub(crate) mod past;
@@ -17,10 +17,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::debug::loaded;
 use crate::os::fault::{self, Fault};
 
-/// Whether faults are to be explained by themselves. Relaxed: a handler that has been installed looks again.
+/// Whether faults are to be explained by themselves. Relaxed: a handler that has been installed
+/// looks again.
 static REPORTED: AtomicBool = AtomicBool::new(true);
 
-/// See [`crate::Runtime::report_stale_calls`].
+/// See [`crate::Runtime::set_stale_calls`].
 pub(crate) fn set_reported(reported: bool) {
     REPORTED.store(reported, Ordering::Relaxed);
 }
@@ -70,11 +71,13 @@ a variable, or one for frames that was called outside of them. Make such things 
 Runtime::symbol() for addresses that may be called anywhere; or keep old versions by hot_reload_retain() or Runtime::retain(). \
 docs/debugging.md, \"Addresses that outlive their version\", has more";
 
-/// What there was at an address of a version that is gone, in one line: which symbol of which version of which module, and when it was replaced
-/// and freed. False, and nothing written, if no version is known that was there, or another is there now.
+/// What there was at an address of a version that is gone, in one line: which symbol of which
+/// version of which module, and when it was replaced and freed. False, and nothing written, if no
+/// version is known that was there, or another is there now.
 ///
-/// For the host's own handlers of faults: the address is that of the instruction for SIGILL and SIGTRAP, and `si_addr` for
-/// SIGSEGV and SIGBUS. Async-signal-safe, if writing to `text` is. The latest 128 versions are known.
+/// For the host's own handlers of faults: the address is that of the instruction for SIGILL and
+/// SIGTRAP, and `si_addr` for SIGSEGV and SIGBUS. Async-signal-safe, if writing to `text` is. The
+/// latest 128 versions are known.
 ///
 /// # Errors
 ///

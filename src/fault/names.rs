@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-/// A symbol's name. Of C++ and of Rust's older scheme the simple names are written as in the source (`_ZN6Zombie5speedEv` is
-/// `Zombie::speed`), and all others as they are: `c++filt` and `rustfilt` know them.
+/// A symbol's name. Of C++ and of Rust's older scheme the simple names are written as in the source
+/// (`_ZN6Zombie5speedEv` is `Zombie::speed`), and all others as they are: `c++filt` and `rustfilt`
+/// know them.
 pub(crate) struct Name<'n>(pub(crate) &'n [u8]);
 
 /// The parts of a name that has no more than these.
@@ -22,8 +23,8 @@ impl fmt::Display for Name<'_> {
     }
 }
 
-/// The source names of a mangled one (Itanium C++ ABI, 5.1: `<nested-name>` and `<unscoped-name>`), without qualifiers, parameters and the hash of
-/// Rust's. None if it has anything else.
+/// The source names of a mangled one (Itanium C++ ABI, 5.1: `<nested-name>` and `<unscoped-name>`),
+/// without qualifiers, parameters and the hash of Rust's. None if it has anything else.
 fn split<'n>(name: &'n str, parts: &mut [&'n str; PARTS]) -> Option<usize> {
     let rest = name.strip_prefix("_Z")?;
     let (mut rest, nested) = match rest.strip_prefix('N') {

@@ -1,8 +1,9 @@
-//! What was where: of the versions that are gone, their places and the names of what they had there, for whoever comes to an
-//! address of one.
+//! What was where: of the versions that are gone, their places and the names of what they had
+//! there, for whoever comes to an address of one.
 //!
-//! At most [`COUNT`] versions, with at most [`BYTES`] of names in all: the latest. What a later one has all the pages
-//! of is forgotten, so of a module that is reloaded again and again there are as many as it has had places.
+//! At most [`COUNT`] versions, with at most [`BYTES`] of names in all: the latest. What a later one
+//! has all the pages of is forgotten, so of a module that is reloaded again and again there are as
+//! many as it has had places.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -134,8 +135,8 @@ pub(crate) struct At<'p> {
     protection: Protection,
 }
 
-/// "code of `step` (+0x4) in movement version 1 (/lib/libmovement.so), which version 2 replaced in generation 2, 3.1 s ago, and which
-/// was freed 3.0 s ago". Writes without allocating anything.
+/// "code of `step` (+0x4) in movement version 1 (/lib/libmovement.so), which version 2 replaced in
+/// generation 2, 3.1 s ago, and which was freed 3.0 s ago". Writes without allocating anything.
 impl fmt::Display for At<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let past = self.past;

@@ -126,7 +126,8 @@ impl Runtime {
     /// As [`symbol`](Self::symbol), with the caller's word that the address is called only by threads that are inside a frame. Old versions are
     /// then freed as those of modules are that never gave out an address.
     ///
-    /// In [checked mode](Config::checks) the address is another one, and a call outside every frame ends the process with the function's name.
+    /// In [checked mode](Config::checks) the address is another one, and a call outside every frame
+    /// ends the process with the function's name.
     ///
     /// # Errors
     ///
@@ -227,7 +228,8 @@ impl Runtime {
         self.lock()?.retain(module)
     }
 
-    /// Changes [`Config::checks`], unless the environment says what is checked. Addresses that were given out stay as they are.
+    /// Changes [`Config::checks`], unless the environment says what is checked. Addresses that were
+    /// given out stay as they are.
     pub fn set_checks(&self, checks: Checks) {
         checks::set(checks);
     }

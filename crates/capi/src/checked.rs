@@ -1,7 +1,9 @@
-//! Frames in checked mode: who has opened which, and when. A frame that is begun while it is open, one whose memory was used for something else, one that stays
-//! open for long, and one that another thread ends, are reported.
+//! Frames in checked mode: who has opened which, and when. A frame that is begun while it is open,
+//! one whose memory was used for something else, one that stays open for long, and one that another
+//! thread ends, are reported.
 //!
-//! A frame that is checked has a seal of its own, and the gate a state: so frames that are not come to nothing in here.
+//! A frame that is checked has a seal of its own, and the gate a state: so frames that are not come
+//! to nothing in here.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::c_int;
@@ -21,7 +23,8 @@ static DEBUG_BUILD: AtomicBool = AtomicBool::new(false);
 static ASKED: AtomicU8 = AtomicU8::new(UNASKED);
 const UNASKED: u8 = 2;
 
-/// A file of the program that starts the runtime is compiled without optimisation and with assertions.
+/// A file of the program that starts the runtime is compiled without optimisation and with
+/// assertions.
 pub(crate) fn note_debug_build() {
     DEBUG_BUILD.store(true, Ordering::Relaxed);
 }
@@ -188,7 +191,8 @@ pub(crate) unsafe fn put(to: *mut RuntimeFrame, frame: Frame) -> c_int {
 ///
 /// # Safety
 ///
-/// It is a `runtime_frame_t` with this seal, which is not that of a frame of this thread's that is not checked.
+/// It is a `runtime_frame_t` with this seal, which is not that of a frame of this thread's that is
+/// not checked.
 #[cold]
 #[inline(never)]
 pub(crate) unsafe fn end(frame: *mut Sealed, seal: u64) -> c_int {

@@ -12,7 +12,8 @@ use crate::log;
 const STOPPED: usize = 0;
 const RUNNING: usize = 1;
 const STOPPING: usize = 2;
-/// As [`RUNNING`], in checked mode: a state of its own, so that frames that are not checked look for nothing else.
+/// As [`RUNNING`], in checked mode: a state of its own, so that frames that are not checked look
+/// for nothing else.
 const CHECKED: usize = 3;
 const STATE: usize = 3;
 /// One call under way.

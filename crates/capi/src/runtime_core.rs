@@ -311,8 +311,8 @@ fn percent(part: Duration, whole: Duration) -> u32 {
 /// `runtime_gc_collect()`.
 #[unsafe(no_mangle)]
 pub extern "C" fn runtime_gc_collect() -> c_int {
-    // What is found on this thread's stack is kept. A call through the dynamic linker saves all vector registers there, where our frames come
-    // to be.
+    // What is found on this thread's stack is kept. A call through the dynamic linker saves all
+    // vector registers there, where our frames come to be.
     midflight::private::forget_stack();
     guarded(|| {
         let call = Call::begin()?;

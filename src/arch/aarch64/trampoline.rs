@@ -75,7 +75,8 @@ fn encode_static(slot: u32, table_offset: i64, synchronise: bool) -> Option<Stub
     Some(code.finish())
 }
 
-/// As [`encode`], of a trampoline that goes to `handler` instead where the thread's table is the live one: outside every frame.
+/// As [`encode`], of a trampoline that goes to `handler` instead where the thread's table is the
+/// live one: outside every frame.
 pub(crate) fn encode_checked(
     slot: u32,
     table_offset: i64,

@@ -28,7 +28,8 @@ pub(crate) fn encode(slot: u32, table_offset: i64, _synchronise: bool) -> Option
     ]))
 }
 
-/// As [`encode`], of a trampoline that goes to `handler` instead where the thread's table is the live one: outside every frame.
+/// As [`encode`], of a trampoline that goes to `handler` instead where the thread's table is the
+/// live one: outside every frame.
 pub(crate) fn encode_checked(
     slot: u32,
     table_offset: i64,

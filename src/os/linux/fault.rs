@@ -28,11 +28,13 @@ pub(crate) unsafe fn errno() -> *mut c_int {
     unsafe { libc::__errno_location() }
 }
 
-/// Ends the process by a signal that has its default action now and is blocked as long as its handler runs: it comes when that has
-/// returned, before the interrupted thread goes on, as it came the first time. (The thread would come to the same
-/// fault again, but for memory that has been put to use meanwhile.) The kernel lets a process send itself any information.
+/// Ends the process by a signal that has its default action now and is blocked as long as its
+/// handler runs: it comes when that has returned, before the interrupted thread goes on, as it came
+/// the first time. (The thread would come to the same fault again, but for memory that has been put
+/// to use meanwhile.) The kernel lets a process send itself any information.
 ///
-/// Where it does not (seccomp), or does not end a process of number 1 by what is sent, the thread comes to the same fault, or the next trap.
+/// Where it does not (seccomp), or does not end a process of number 1 by what is sent, the thread
+/// comes to the same fault, or the next trap.
 ///
 /// # Safety
 ///

@@ -10,7 +10,8 @@ pub(crate) use crate::os::posix::fault::{Fault, watch};
 ///
 /// The context is what the kernel gave a handler.
 pub(crate) unsafe fn program_counter(context: *const c_void) -> usize {
-    // SAFETY: the caller's promise; the machine's part is where the context says (sys/_types/_ucontext.h).
+    // SAFETY: the caller's promise; the machine's part is where the context says
+    // (sys/_types/_ucontext.h).
     unsafe { (*(*context.cast::<libc::ucontext_t>()).uc_mcontext).__ss.__pc as usize }
 }
 
@@ -24,8 +25,9 @@ pub(crate) unsafe fn errno() -> *mut c_int {
     unsafe { libc::__error() }
 }
 
-/// Ends the process by a signal that has its default action now. There is no way to send oneself the information of a fault: the thread
-/// comes to the same one again when the handler has returned.
+/// Ends the process by a signal that has its default action now. There is no way to send oneself
+/// the information of a fault: the thread comes to the same one again when the handler has
+/// returned.
 ///
 /// # Safety
 ///

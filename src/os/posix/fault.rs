@@ -1,10 +1,12 @@
-//! Faults: the signals that the processor's traps become. A handler of ours is told of each, and then all
-//! goes on as it would have without it: a handler that was there before is called with the same arguments, the same signals
-//! blocked and on the same stack, and where there was none the process ends by the same signal, with the same information and the
-//! same program counter. What is sent by somebody (kill, raise) is passed on alike.
+//! Faults: the signals that the processor's traps become. A handler of ours is told of each, and
+//! then all goes on as it would have without it: a handler that was there before is called with the
+//! same arguments, the same signals blocked and on the same stack, and where there was none the
+//! process ends by the same signal, with the same information and the same program counter. What is
+//! sent by somebody (kill, raise) is passed on alike.
 //!
-//! Nothing can be told where a thread has the signal blocked: the kernel ends the process at once. A handler that the program
-//! installs after this one takes its place, and calls it if it calls what was there before.
+//! Nothing can be told where a thread has the signal blocked: the kernel ends the process at once.
+//! A handler that the program installs after this one takes its place, and calls it if it calls
+//! what was there before.
 
 use std::ffi::{c_int, c_void};
 use std::io;
@@ -34,11 +36,12 @@ const SIGNALS: [c_int; 4] = [libc::SIGILL, libc::SIGTRAP, libc::SIGSEGV, libc::S
 /// `SEGV_MAPERR`, in both systems.
 const UNMAPPED: c_int = 1;
 
-/// `SI_KERNEL` of Linux, the greatest code that a fault has; what a program sends has codes below 1 there, and 0x10001 on macOS.
+/// `SI_KERNEL` of Linux, the greatest code that a fault has; what a program sends has codes below 1
+/// there, and 0x10001 on macOS.
 const LAST_CODE: c_int = 0x80;
 
-/// What was there before. Relaxed: written before the handler is installed, which is a system call; a thread
-/// that ran then may see it late, but no fault of it is one that was to be explained.
+/// What was there before. Relaxed: written before the handler is installed, which is a system call;
+/// a thread that ran then may see it late, but no fault of it is one that was to be explained.
 struct Previous {
     handler: AtomicUsize,
     flags: AtomicI32,
@@ -71,7 +74,8 @@ fn install(signal: c_int, previous: &Previous) -> io::Result<()> {
         ours.sa_flags = if is_handler(before.sa_sigaction) {
             before.sa_flags & !(libc::SA_RESETHAND | libc::SA_NODEFER) | libc::SA_SIGINFO
         } else {
-            // Stacks of fibers and of other languages' threads may have no room for the kernel's frame.
+            // Stacks of fibers and of other languages' threads may have no room for the kernel's
+            // frame.
             libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART
         };
         let replaced = action(signal, Some(&ours))?;
@@ -89,7 +93,8 @@ fn is_handler(action: usize) -> bool {
 
 fn action(signal: c_int, new: Option<&libc::sigaction>) -> io::Result<libc::sigaction> {
     let mut old = MaybeUninit::zeroed();
-    // SAFETY: null or an action, and room for one. A new one is `on_fault`, which may run at any time, or the default.
+    // SAFETY: null or an action, and room for one. A new one is `on_fault`, which may run at any
+    // time, or the default.
     match unsafe { libc::sigaction(signal, new.map_or(ptr::null(), ptr::from_ref), old.as_mut_ptr()) } {
         // SAFETY: written by the kernel.
         0 => Ok(unsafe { old.assume_init() }),
@@ -165,7 +170,8 @@ unsafe fn pass_on(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_voi
             if flags & libc::SA_NODEFER != 0 {
                 unblock(signal);
             }
-            // SAFETY: a handler that was installed takes these arguments, or the first of them. The mask is its own.
+            // SAFETY: a handler that was installed takes these arguments, or the first of them. The
+            // mask is its own.
             unsafe {
                 let handler: extern "C-unwind" fn(c_int, *mut libc::siginfo_t, *mut c_void) =
                     std::mem::transmute(handler);

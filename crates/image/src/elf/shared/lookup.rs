@@ -119,8 +119,8 @@ impl ExportTables {
         self.symbols.start.min(self.strings.start)..self.symbols.end.max(self.strings.end)
     }
 
-    /// The name of what an offset in the image is in, and how far from its start. `names` is what [`names`](Self::names) says, or a
-    /// copy. Looks at every symbol, and allocates nothing.
+    /// The name of what an offset in the image is in, and how far from its start. `names` is what
+    /// [`names`](Self::names) says, or a copy. Looks at every symbol, and allocates nothing.
     pub fn at<'n>(&self, names: &'n [u8], offset: u64) -> Option<(&'n [u8], u64)> {
         let start = self.names().start;
         let part = |part: &Range<usize>| names.get(part.start - start..part.end - start);
