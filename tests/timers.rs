@@ -242,3 +242,35 @@ fn the_end_of_a_look_up_is_told_on_a_thread_that_is_the_versions() {
     rt.unload("asking").unwrap();
     wait_until("its thread ends", || nothing_is_left(rt));
 }
+
+#[test]
+fn the_c_librarys_own_thread_for_timers_keeps_nothing() {
+    let (rt, shop, _turn) = start("timers-thread");
+    // An emulator has a thread of its own among ours, which cannot be looked at: no look is ever clear.
+    if is_macho() || std::env::var_os("MIDFLIGHT_TEST_RUNNER").is_some() {
+        return;
+    }
+    rt.shutdown().unwrap();
+    static STATE: State = State::new();
+    STATE.go_on.store(1, Ordering::SeqCst);
+    let begin = Instant::now();
+    // Any number on any stack may look like an address of a version: then the next one is looked for.
+    let is_seen_to_be_free = |version: u32| {
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                load(rt, versions(&shop, version, false).each_ref());
+                assert_eq!(ticking::begin(&rt.frame(), &STATE), 0);
+                // It may be called by anyone, so it is looked for.
+                rt.symbol("used", "used_id").unwrap();
+                rt.unload_all(["ticking", "used"]).unwrap();
+            });
+        });
+        // The threads of a timer that has run out may be on their way still.
+        (0..1000).any(|_| rt.collect_quiescent().unwrap().collected.old_bytes == 0)
+    };
+    let mut version = 7;
+    while !is_seen_to_be_free(version) {
+        version += 1;
+        assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", rt.collect_quiescent());
+    }
+}

@@ -84,7 +84,10 @@ pub(crate) fn name(thread: i32) -> String {
 /// As far as can be seen, given the signal that it does not answer.
 pub(super) fn condition_for(thread: i32, signal: Option<c_int>) -> Condition {
     match read(thread, "status") {
-        Ok(status) => condition_of(&status, &read(thread, "stat").unwrap_or_default(), signal),
+        Ok(status) => match condition_of(&status, &read(thread, "stat").unwrap_or_default(), signal) {
+            Condition::BlocksSignal if is_the_timers(thread) => Condition::NoCode,
+            condition => condition,
+        },
         // ESRCH: it ended after the file was opened.
         Err(error)
             if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH) =>
@@ -93,6 +96,21 @@ pub(super) fn condition_for(thread: i32, signal: Option<c_int>) -> Condition {
         }
         Err(_) => Condition::Unknown,
     }
+}
+
+/// Whether this is the thread that glibc has for timers with SIGEV_THREAD, for good: it blocks all signals, starts another thread for
+/// each timer that runs out (sysdeps/unix/sysv/linux/timer_routines.c), and runs nobody's code. It is known by the system call that it waits in
+/// (proc_pid_syscall(5)), for the signal of timers alone, which glibc lets nobody else ask for.
+fn is_the_timers(thread: i32) -> bool {
+    const SIGTIMER: c_int = 32;
+    let Ok(call) = read(thread, "syscall") else { return false };
+    let mut call = call.split_whitespace();
+    let number = call.next().and_then(|number| number.parse().ok());
+    let set = call.next().and_then(|set| usize::from_str_radix(set.strip_prefix("0x")?, 16).ok());
+    let (Some(libc::SYS_rt_sigtimedwait), Some(set)) = (number, set) else { return false };
+    let mut signals = None;
+    let read = Memory::open().and_then(|memory| memory.words(set..set + 8, |word| signals = Some(word)));
+    read.is_ok() && signals == Some(bit(SIGTIMER) as usize)
 }
 
 /// The signals that a thread blocks; None if it is over.

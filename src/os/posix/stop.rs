@@ -52,7 +52,7 @@ pub(crate) enum Answer {
 #[cfg_attr(target_os = "macos", allow(dead_code, reason = "every thread answers there"))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Condition {
-    /// It runs no code of the process any more, or never did (the kernel's own of io_uring).
+    /// It runs no code of the process any more, or never did (the kernel's own of io_uring, glibc's for timers).
     NoCode,
     BlocksSignal,
     /// In a system call that no signal interrupts.
