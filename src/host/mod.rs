@@ -14,6 +14,7 @@ mod outline_atomics;
 pub(crate) mod places;
 mod process_exits;
 pub(crate) mod shared_std;
+mod shared_variables;
 mod tenant;
 mod thread;
 mod thread_exits;
