@@ -8,8 +8,8 @@ use std::ffi::c_int;
 use std::path::{Path, PathBuf};
 
 use midflight::{Error, ImageError, Runtime};
-use support::Workshop;
 use support::linked::*;
+use support::{DONE, Workshop, is_child};
 
 /// The module `api`, whose function of this name has these versions, oldest first: each returns its number.
 fn api(shop: &Workshop, versions: &[u32]) -> PathBuf {
@@ -130,7 +130,9 @@ fn world(test: &str) -> String {
 fn check_plugin(rt: &Runtime, test: &str, version: c_int, before: c_int) {
     let of = |function: &str| call(rt, "plugin", &format!("{test}_{function}"));
     assert_eq!(of("sees"), 3);
-    assert_eq!((of("ticks"), of("mine"), of("pool")), (101 * before, before, before));
+    assert_eq!((of("ticks"), of("pool")), (101 * before, before));
+    // Thread-local variables are the version's, since their destructors are.
+    assert_eq!(of("mine"), 1);
     assert_eq!(of("made"), 1);
     // Code and constants are its own.
     assert_eq!(of("code"), 10101 * version);
@@ -169,6 +171,51 @@ fn inline_variables_of_a_needed_library_are_the_modules_too() {
     arguments.push("-DVERSION=2");
     load(&rt, &[&shop.cpp("plugin", 1, &format!("{}{uses}", world("needed")), &arguments)]).unwrap();
     check_plugin(&rt, "needed", 2, 1);
+}
+
+/// A variable with a destructor that says so.
+const ENDING: &str = r#"
+    #include <cstdio>
+    struct Ending { int value; Ending() : value(7) {} ~Ending() { value = 0; std::puts(DONE); } };
+    inline Ending &ending() { static Ending one; return one; }
+    extern "C" int NAME() { return ending().value; }
+"#;
+
+/// Has a module make a variable that the host has, and tells what the host sees when the module is gone.
+fn made_by_a_module(host_arguments: &[&str]) -> (Runtime, c_int) {
+    let (rt, shop, _turn) = start_logged("made");
+    let done = format!("-DDONE=\"{DONE}\"");
+    let hosts: Vec<_> = host_arguments.iter().copied().chain([&*done, "-DNAME=host_ending"]).collect();
+    let host_library = shop.cpp("ending_host", 1, ENDING, &hosts);
+    host(&host_library);
+    load(&rt, &[&shop.cpp("plugin", 1, ENDING, &[&done, "-DNAME=plugin_ending"])]).unwrap();
+    assert_eq!(call(&rt, "plugin", "plugin_ending"), 7);
+    rt.unload("plugin").unwrap();
+    assert_eq!(rt.collect().unwrap().old_bytes, 0);
+    // SAFETY: the function is there, and has this type.
+    let seen: extern "C" fn() -> c_int =
+        unsafe { std::mem::transmute(libc::dlsym(libc::RTLD_DEFAULT, c"host_ending".as_ptr())) };
+    (rt, seen())
+}
+
+/// It ends when the process does, which tells that it has.
+#[test]
+fn a_variable_of_the_host_outlives_the_module_that_made_it() {
+    if !is_child("a_variable_of_the_host_outlives_the_module_that_made_it") {
+        return;
+    }
+    let (_, seen) = made_by_a_module(&[]);
+    assert_eq!((seen, warned(&[])), (7, 0));
+}
+
+#[test]
+fn a_variable_of_the_host_whose_destructor_only_a_module_has_is_not_ended() {
+    if !is_child("a_variable_of_the_host_whose_destructor_only_a_module_has_is_not_ended") {
+        return;
+    }
+    let (_, seen) = made_by_a_module(&["-fvisibility-inlines-hidden"]);
+    assert_eq!((seen, warned(&["_ZN6EndingD1Ev", "destructor"])), (7, 1));
+    println!("{DONE}");
 }
 
 #[test]

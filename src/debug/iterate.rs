@@ -55,10 +55,10 @@ thread_local! {
 }
 
 /// A thread that walks, also when it leaves by an exception.
-struct Walking;
+pub(crate) struct Walking;
 
 impl Walking {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         if DEPTH.replace(DEPTH.get() + 1) == 0 {
             loop {
                 WALKERS.fetch_add(1, Ordering::SeqCst);

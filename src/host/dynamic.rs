@@ -116,6 +116,18 @@ fn own(object: &Object, name: &CStr) -> Option<u64> {
     (kind != midflight_image::ExportKind::ThreadLocal).then_some(object.base + offset)
 }
 
+/// The name of the function of a version that begins at an address. The calling thread is in that version.
+pub(super) fn name(function: usize) -> Option<CString> {
+    let of = |object: &Object| {
+        let tables = object.exports.as_ref()?;
+        let offset = function as u64 - object.base;
+        // SAFETY: the caller is in the version, so its memory is there; and as in `own`.
+        let (name, start) = tables.nearest(unsafe { bytes(object, tables.region()) }, offset)?;
+        (start == offset).then(|| name.to_owned())
+    };
+    loaded::find(function as u64, of).flatten()
+}
+
 /// # Safety
 ///
 /// The version's memory is there, and the part is only read.

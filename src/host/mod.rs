@@ -17,6 +17,7 @@ mod outline_atomics;
 pub(crate) mod places;
 mod process_exits;
 pub(crate) mod shared_std;
+mod shared_variables;
 pub(crate) mod signals;
 mod tenant;
 mod thread;

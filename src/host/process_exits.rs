@@ -8,6 +8,7 @@ use std::ptr;
 use super::fork_handlers;
 use super::ledger::{Call, Opaque, ledger, run_at_home};
 use super::places::{self, Id};
+use super::shared_variables;
 use crate::os::exit;
 
 type Function = unsafe extern "C" fn(*mut c_void);
@@ -92,6 +93,11 @@ pub(super) unsafe extern "C" fn cxa_atexit(
     argument: *mut c_void,
     dso: *const c_void,
 ) -> c_int {
+    if owner(dso, &[function as usize]).is_some()
+        && let Some(done) = shared_variables::register(function as usize, argument)
+    {
+        return done;
+    }
     register(function, argument, dso, false).unwrap_or_else(|| {
         // SAFETY: as the caller asks. One more argument than it takes is passed, and ignored as it is in the C library.
         unsafe { exit::at_exit(std::mem::transmute::<Function, ExitFunction>(function), argument, dso) }

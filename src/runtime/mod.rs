@@ -114,6 +114,8 @@ impl Runtime {
     /// no frame says who is inside them. [`collect_quiescent`](Self::collect_quiescent) finds out and frees them, and
     /// [`collect_escaped`](Self::collect_escaped) does on the caller's word.
     ///
+    /// Of an ELF function that has versions, `name@version` is one of them.
+    ///
     /// Call it only from frames opened after this returned, or outside frames.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 //! Code belongs to its version, and so do constants, tables of virtual functions and type information: a new version may have
 //! other ones. But a variable that every file defines which includes a header (an `inline` one, a static one of an inline function with
 //! its guard, one of a template) is meant to be one in the process, as a function is that allocates: what one of them gives another
-//! must be able to take back.
+//! must be able to take back. Thread-local variables are the version's own, as their destructors are.
 
 use object::elf;
 

@@ -231,7 +231,7 @@ impl<'a, 'data> Linking<'a, 'data> {
             },
             What::Size => value(self.size(linked, r_sym, number)),
             What::Table => value(self.table),
-            What::BlockOffset => value(self.block_offset(symbol.definition)),
+            What::BlockOffset => value(self.block_offset(symbol)),
             What::Entry(slot) => match scan::relaxed(section, offset, r_type, addend, symbol.definition) {
                 Some(load) => {
                     let code = at(memory, section.offset, section.bytes.len())?;
@@ -310,9 +310,9 @@ impl<'a, 'data> Linking<'a, 'data> {
         self.table.wrapping_add(8 * u64::from(self.objects.table.word(slot, symbol)))
     }
 
-    fn block_offset(&self, definition: Definition) -> u64 {
+    fn block_offset(&self, symbol: &Symbol) -> u64 {
         let start = self.objects.sections[own::TEMPLATE as usize].offset;
-        match definition {
+        match symbol.definition {
             Definition::Section { section, value } => {
                 self.objects.sections[section as usize].offset.wrapping_sub(start).wrapping_add(value)
             }
@@ -354,16 +354,14 @@ impl<'a, 'data> Linking<'a, 'data> {
 
     /// The thread-local variable that a symbol stands for; `None` if it is weak and nobody defines it.
     fn variable(&self, number: u32) -> Option<ThreadLocal> {
-        let definition = self.objects.symbols.own(number);
-        let bound = match self.symbol(number).definition {
-            Definition::Import(import) => self.binding(import),
-            _ => None,
-        };
-        match (bound, definition) {
-            (Some(Binding::ThreadLocal(variable)), _) => Some(variable),
-            (Some(Binding::Address(_)), _) | (None, Definition::Import(_)) => None,
-            (None, _) => {
-                let offset = self.block_offset(definition);
+        let symbol = self.symbol(number);
+        match symbol.definition {
+            Definition::Import(import) => match self.binding(import) {
+                Some(Binding::ThreadLocal(variable)) => Some(variable),
+                Some(Binding::Address(_)) | None => None,
+            },
+            _ => {
+                let offset = self.block_offset(symbol);
                 Some(ThreadLocal { module: self.host.tls_module, offset, from_thread_pointer: None })
             }
         }

@@ -169,8 +169,7 @@ impl Symbols {
             let Some(linked) = files.get(global.file as usize) else { continue };
             let entry = &linked.file.symbols[global.symbol as usize];
             let is_shared = match (entry.st_type(), sections[section as usize].part()) {
-                (elf::STT_OBJECT, Some(Part::Variables | Part::Zero))
-                | (elf::STT_TLS, Some(Part::Template | Part::TemplateZero)) => {
+                (elf::STT_OBJECT, Some(Part::Variables | Part::Zero)) => {
                     is_repeatable(entry.st_bind(), global.visibility) && !is_of_class(name(number))
                 }
                 (elf::STT_FUNC, Some(Part::Code)) => {

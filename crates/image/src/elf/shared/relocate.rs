@@ -130,13 +130,12 @@ impl Linking<'_, '_> {
         if index == 0 {
             return Ok(Some(own(0)));
         }
-        let bound = match self.uses.binding(index, self.bindings) {
-            Some(Binding::ThreadLocal(variable)) => Some(variable),
-            Some(Binding::Address(_)) | None => None,
-        };
         Ok(match self.tables.definition(self.tables.symbols.get(index)?)? {
-            Definition::ThreadLocal(offset) => bound.or(Some(own(offset))),
-            _ => bound,
+            Definition::ThreadLocal(offset) => Some(own(offset)),
+            _ => match self.uses.binding(index, self.bindings) {
+                Some(Binding::ThreadLocal(variable)) => Some(variable),
+                Some(Binding::Address(_)) | None => None,
+            },
         })
     }
 

@@ -282,11 +282,7 @@ impl<'data> Tables<'data> {
 
     /// Whether a definition of the module is that of the process, if it has one (`shared_definitions.rs`).
     pub(super) fn is_shared(&self, exported: &Exported, index: u32, symbol: &Symbol) -> bool {
-        let variable = || match symbol.st_type() {
-            elf::STT_OBJECT => self.layout.is_variable(symbol.st_value(LE)),
-            elf::STT_TLS => true,
-            _ => false,
-        };
+        let variable = || symbol.st_type() == elf::STT_OBJECT && self.layout.is_variable(symbol.st_value(LE));
         let defined = !matches!(symbol.st_shndx(LE), elf::SHN_UNDEF | elf::SHN_LORESERVE..);
         let of_class = || self.name(symbol).is_ok_and(is_of_class);
         let repeated = is_repeatable(symbol.st_bind(), symbol.st_visibility());

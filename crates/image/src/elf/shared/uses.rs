@@ -242,11 +242,7 @@ impl<'data> Check<'_, 'data> {
         if index != 0 {
             let symbol = self.tables.symbols.get(index)?;
             offset = match self.tables.definition(symbol)? {
-                Definition::ThreadLocal(offset) => {
-                    self.used[index as usize].thread_local |=
-                        self.tables.is_shared(self.exported, index, symbol);
-                    offset
-                }
+                Definition::ThreadLocal(offset) => offset,
                 Definition::Elsewhere => {
                     self.used[index as usize].thread_local = true;
                     return Ok(());
