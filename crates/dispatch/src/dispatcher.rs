@@ -380,17 +380,9 @@ impl<P> ThreadHandle<P> {
         let record = self.record();
         // SAFETY: as above.
         let r = unsafe { record.as_ref() };
-        let owed = r.extra.get() & (NESTED - 1);
         match depth {
-            0 if owed == 0 => {
-                r.extra.set(0);
-                leave(r);
-            }
-            0 => {
-                r.extra.set(owed);
-                leave_and_settle(r);
-            }
-            _ => r.extra.set(owed + (depth - 1) * NESTED),
+            0 => leave_and_settle(r),
+            _ => r.extra.set(r.extra.get() % NESTED + (depth - 1) * NESTED),
         }
     }
 }
