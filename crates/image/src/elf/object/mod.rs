@@ -114,7 +114,7 @@ impl<'data> Objects<'data> {
                 symbol.definition = Definition::Absolute(0);
             }
         }
-        symbols.share(|number| names.get(number), &globals, &files, &sections);
+        symbols.share(&names, &globals, &files, &sections);
         let (table, direct) = (Table::new(), Vec::new());
         let mut scan =
             Scan { machine, globals: &globals, sections: &sections, symbols: &mut symbols, table, direct };

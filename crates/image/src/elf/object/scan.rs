@@ -92,7 +92,7 @@ impl<'data> Scan<'_, 'data> {
             .ok_or_else(|| malformed(TABLE, "it names a symbol that is not there", from.r_sym.into()))?;
         let symbol = &mut self.symbols.all[number as usize];
         let limited = howto.encoding.range().is_some();
-        // What the process has once and the module defines is elsewhere only for who cannot reach the other.
+        // Elsewhere, and the module has none of its own.
         let elsewhere = symbol.definition == Definition::Elsewhere;
         let nowhere = elsewhere && !self.symbols.shared.contains_key(&number);
         match symbol.definition {

@@ -3,6 +3,7 @@
 use super::file::Home;
 use super::resolve::{Common, Global, Linked, Rank};
 use crate::Error;
+use crate::linking::names::Names;
 use crate::linking::section::{Part, Section, State};
 use crate::shared_definitions::{ALLOCATORS, is_of_class, is_repeatable};
 use alloc::collections::BTreeMap;
@@ -157,31 +158,44 @@ impl Symbols {
     }
 
     /// Makes an import of what the process has once, if it has it (`shared_definitions.rs`).
-    pub(super) fn share<'data>(
+    pub(super) fn share(
         &mut self,
-        name: impl Fn(u32) -> &'data [u8],
+        names: &Names<'_>,
         globals: &[Global],
         files: &[Linked<'_>],
         sections: &[Section<'_>],
     ) {
-        for ((number, global), symbol) in (0..).zip(globals).zip(&mut self.all) {
-            let Definition::Section { section, .. } = symbol.definition else { continue };
-            let Some(linked) = files.get(global.file as usize) else { continue };
-            let entry = &linked.file.symbols[global.symbol as usize];
-            let is_shared = match (entry.st_type(), sections[section as usize].part()) {
-                (elf::STT_OBJECT, Some(Part::Variables | Part::Zero)) => {
-                    is_repeatable(entry.st_bind(), global.visibility) && !is_of_class(name(number))
-                }
-                (elf::STT_FUNC, Some(Part::Code)) => {
-                    global.visibility == elf::STV_DEFAULT
-                        && ALLOCATORS.iter().any(|allocator| allocator.as_bytes() == name(number))
-                }
-                _ => false,
-            };
-            if is_shared {
-                self.shared.insert(number, symbol.definition);
-                symbol.definition = Definition::Elsewhere;
+        let entry =
+            |global: &Global| Some(&files.get(global.file as usize)?.file.symbols[global.symbol as usize]);
+        let part = |symbol: &Symbol| match symbol.definition {
+            Definition::Section { section, .. } => sections[section as usize].part(),
+            _ => None,
+        };
+        let mut shared = Vec::new();
+        for ((number, global), symbol) in (0..).zip(globals).zip(&self.all) {
+            if matches!(part(symbol), Some(Part::Variables | Part::Zero))
+                && let Some(entry) = entry(global)
+                && entry.st_type() == elf::STT_OBJECT
+                && is_repeatable(entry.st_bind(), global.visibility)
+                && !is_of_class(names.get(number))
+            {
+                shared.push(number);
             }
+        }
+        for name in ALLOCATORS {
+            if let Some(number) = names.find(name.as_bytes())
+                && let Some(global) = globals.get(number as usize)
+                && global.visibility == elf::STV_DEFAULT
+                && part(&self.all[number as usize]) == Some(Part::Code)
+                && entry(global).is_some_and(|entry| entry.st_type() == elf::STT_FUNC)
+            {
+                shared.push(number);
+            }
+        }
+        for number in shared {
+            let symbol = &mut self.all[number as usize];
+            self.shared.insert(number, symbol.definition);
+            symbol.definition = Definition::Elsewhere;
         }
     }
 

@@ -99,8 +99,8 @@ impl<'data> Symbols<'data> {
 /// What a symbol is to others; `None` if they do not see it, whatever its version. `in_code` says whether its value is in an executable
 /// segment.
 pub(super) fn kind_of(symbol: &Symbol, in_code: impl FnOnce() -> bool) -> Option<ExportKind> {
-    // GNU_UNIQUE (C++ inline variables) would be one for the whole process. In a module that is replaced
-    // while it runs that would tie all versions together, so it is an ordinary global here.
+    // GNU_UNIQUE (C++ inline variables) would be one for the whole process, whoever has it. In a module that is replaced
+    // while it runs that would tie all versions together, so it is an ordinary global here, and the process's where that has it.
     let bound = matches!(symbol.st_bind(), elf::STB_GLOBAL | elf::STB_WEAK | elf::STB_GNU_UNIQUE);
     let visible = matches!(symbol.st_visibility(), elf::STV_DEFAULT | elf::STV_PROTECTED);
     // An absolute symbol is no part of the image: linkers define the names of versions that way.
