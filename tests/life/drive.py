@@ -251,6 +251,7 @@ def main() -> int:
     options.add_argument("--runner", default="")
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--minutes", type=float, default=1)
+    options.add_argument("--shrink", type=float, default=120, help="seconds for each failure")
     options.add_argument("--list")
     options.add_argument("--without", default="", help="kinds of operations, with commas")
     given = options.parse_args()
@@ -281,7 +282,7 @@ def main() -> int:
         elif result.kind not in seen:
             seen.add(result.kind)
             report(f"seed {seed} after {time.monotonic() - begin:.0f} s", operations, result)
-            shorter, last = shrink(host, operations, result, time.monotonic() + 120)
+            shorter, last = shrink(host, operations, result, time.monotonic() + given.shrink)
             report(f"  shrunk from {len(operations)} to {len(shorter)} operations", shorter, last)
             print("  --list:\n" + "".join(f"    {line}\n" for line in shorter), flush=True)
         seed += 1
