@@ -29,19 +29,19 @@ FUNCTIONS, G = ["f", "hold", "touch", "spawn"], ["g0", "g1", "g2", "g3"]
 class Life:
     """The list of operations that a seed stands for."""
 
-    def __init__(self, seed: int):
+    def __init__(self, seed: int, modules: str = "abcd", habits: int = HABITS - 1):
         self.random = random.Random(seed)
         kept = self.random.uniform(0.3, 1)
         self.weights = {
             kind: weight for kind, weight in WEIGHTS.items() if kind in ALWAYS or self.random.random() < kept
         }
-        self.modules = sorted(self.random.sample("abcd", self.random.randint(2, 4)))
+        self.modules = sorted(self.random.sample(modules, min(len(modules), self.random.randint(2, 4))))
         # Who calls needs who is called.
         for caller in "abc":
             if caller in self.modules:
                 self.modules = sorted({*self.modules, *CALLED[caller]})
         self.threads = self.random.randint(1, 4)
-        self.habits = self.random.randrange(HABITS)
+        self.habits = self.random.randrange(HABITS) & habits
         self.variants = self.random.sample(range(VARIANTS), self.random.randint(2, VARIANTS))
         self.in_parts = self.random.choice([0, 0.2, 0.6])
 
@@ -251,8 +251,11 @@ def main() -> int:
     options.add_argument("--runner", default="")
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--minutes", type=float, default=1)
+    options.add_argument("--shrink", type=float, default=120, help="seconds for each failure")
     options.add_argument("--list")
     options.add_argument("--without", default="", help="kinds of operations, with commas")
+    options.add_argument("--modules-of", default="abcd", help="the modules that lists may have")
+    options.add_argument("--habits", type=int, default=HABITS - 1, help="bits of what versions may do beside")
     given = options.parse_args()
     for kind in filter(None, given.without.split(",")):
         del WEIGHTS[kind]
@@ -273,7 +276,7 @@ def main() -> int:
     seen: set[str] = set()
     seed, passed, done = given.seed, 0, 0
     while time.monotonic() < until or seed == given.seed:
-        operations = Life(seed).operations()
+        operations = Life(seed, given.modules_of, given.habits).operations()
         result = host.run(operations)
         done += len(operations)
         if not result.failure:
@@ -281,7 +284,7 @@ def main() -> int:
         elif result.kind not in seen:
             seen.add(result.kind)
             report(f"seed {seed} after {time.monotonic() - begin:.0f} s", operations, result)
-            shorter, last = shrink(host, operations, result, time.monotonic() + 120)
+            shorter, last = shrink(host, operations, result, time.monotonic() + given.shrink)
             report(f"  shrunk from {len(operations)} to {len(shorter)} operations", shorter, last)
             print("  --list:\n" + "".join(f"    {line}\n" for line in shorter), flush=True)
         seed += 1
