@@ -43,6 +43,8 @@ class Life:
         self.threads = self.random.randint(1, 4)
         self.habits = self.random.randrange(HABITS) & habits
         self.variants = self.random.sample(range(VARIANTS), self.random.randint(2, VARIANTS))
+        # What the host has asked for, no later version may lack.
+        self.asks_for_g = self.random.choice([0, 0, 0.1])
         self.in_parts = self.random.choice([0, 0.2, 0.6])
 
     def operations(self) -> list[str]:
@@ -90,7 +92,7 @@ class Life:
             case "load":
                 return left + self.load(self.modules)
             case "call":
-                function = self.random.choice(G) if self.random.random() < 0.1 else "f"
+                function = self.random.choice(G) if self.random.random() < self.asks_for_g else "f"
                 return f"{left}{who} call {self.module()} {function}"
             case "touch" | "spawn" | "hold":
                 return f"{who} call {self.module()} {kind}"
