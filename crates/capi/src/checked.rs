@@ -45,6 +45,8 @@ pub(crate) fn wanted() -> Checks {
 
 /// A frame that is open.
 struct Open {
+    /// Which it is of all that there were.
+    number: u64,
     thread: u64,
     since: Instant,
 }
@@ -62,7 +64,9 @@ struct Opener {
 /// A thread that has so many frames open has forgotten to end some.
 const DEEP: usize = 64;
 
+#[derive(Default)]
 struct All {
+    opened: u64,
     /// By address.
     frames: BTreeMap<usize, Open>,
     threads: HashMap<u64, Opener>,
@@ -75,7 +79,7 @@ fn lock() -> MutexGuard<'static, Option<All>> {
 }
 
 fn all<'l>(lock: &'l mut MutexGuard<'static, Option<All>>) -> &'l mut All {
-    lock.get_or_insert_with(|| All { frames: BTreeMap::new(), threads: HashMap::new() })
+    lock.get_or_insert_default()
 }
 
 impl All {
@@ -96,7 +100,8 @@ impl All {
     /// Notes a frame. Returns what there is to report.
     fn open(&mut self, address: usize, thread: u64, generation: u64) -> Option<String> {
         let now = Instant::now();
-        self.frames.insert(address, Open { thread, since: now });
+        self.opened += 1;
+        self.frames.insert(address, Open { number: self.opened, thread, since: now });
         let opener = self.threads.entry(thread).or_insert_with(|| Opener {
             name: private::this_thread(),
             depth: 0,
@@ -159,7 +164,7 @@ pub(crate) unsafe fn put(to: *mut RuntimeFrame, frame: Frame) -> c_int {
     let mut lock = lock();
     let all = all(&mut lock);
     let mut reports = Vec::new();
-    if let Some(Open { thread, since }) = all.frames.get(&at.addr()) {
+    if let Some(Open { thread, since, .. }) = all.frames.get(&at.addr()) {
         let (name, age) = (all.name(*thread), since.elapsed().as_secs_f64());
         // SAFETY: the caller's promise. Relaxed: the lock orders it, where it is a seal.
         let is_open =
@@ -185,6 +190,22 @@ pub(crate) unsafe fn put(to: *mut RuntimeFrame, frame: Frame) -> c_int {
     drop(lock);
     reports.iter().for_each(|report| private::report(format_args!("{report}")));
     0
+}
+
+/// Forgets so many frames, the latest that this thread has opened: it has jumped out of them.
+pub(crate) fn forget(count: usize) {
+    if gate::running_checked().is_none() || gate::is_child() {
+        return;
+    }
+    let this = thread();
+    let mut lock = lock();
+    let all = all(&mut lock);
+    for _ in 0..count {
+        let own = all.frames.iter().filter(|(_, open)| open.thread == this);
+        // Frames that Rust opened are not among them.
+        let Some((&latest, _)) = own.max_by_key(|(_, open)| open.number) else { break };
+        all.close(latest);
+    }
 }
 
 /// Ends a frame that is checked, or says what is wrong with it.

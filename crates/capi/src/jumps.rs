@@ -6,7 +6,7 @@ use midflight::ErrorKind;
 use midflight::private::{end_frames, open_frames};
 
 use crate::errors::{Failure, guarded};
-use crate::gate;
+use crate::{checked, gate};
 
 /// `runtime_frame_depth()`.
 #[unsafe(no_mangle)]
@@ -34,6 +34,7 @@ pub unsafe extern "C" fn runtime_frame_unwind(depth: u32) -> c_int {
         }
         // SAFETY: the caller's promise.
         unsafe { end_frames(depth as usize) };
+        checked::forget(open - depth as usize);
         Ok(())
     })
 }

@@ -162,10 +162,13 @@ fn frames_that_were_jumped_out_of_are_ended_where_the_jump_lands() {
         let source = format!("int run(void (*call)(void)) {{ call(); return {n}; }}");
         session.module("jumping", n, &source)
     };
-    let output = command(&program).args([module(1), module(2)]).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    let expected: String = [2, 1, 2, 1].map(|n| format!("1 open, version {n}\n")).concat();
-    assert_eq!((&*said, output.status.code()), (&*expected, Some(0)));
+    for checks in ["off", "on"] {
+        let mut run = command(&program);
+        let output = run.args([module(1), module(2)]).env("MIDFLIGHT_CHECKS", checks).output().unwrap();
+        let said = [&output.stdout, &output.stderr].map(|said| String::from_utf8_lossy(said));
+        let expected: String = [2, 1, 2, 1].map(|n| format!("1 open, version {n}\n")).concat();
+        assert_eq!((&*said[0], &*said[1], output.status.code()), (&*expected, "", Some(0)), "{checks}");
+    }
 }
 
 fn compile(session: &Workshop, file: &str, arguments: &[&str], libraries: &[&Path]) -> PathBuf {
