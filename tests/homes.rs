@@ -243,8 +243,10 @@ fn calls_in_progress_outside_frames_outlive_the_module_that_they_go_on_to() {
     load(&rt, [&used(&shop, 3, ""), &user(3)], false);
     rt.shutdown().unwrap();
     GO_ON.store(true, Ordering::SeqCst);
-    // The latest that one of them was made for: nobody goes back to what was current before he came.
-    assert_eq!(threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>(), [12, 12]);
+    // The latest that is still there: the second's; or the third, where no look at the threads shows that nobody is in it (an
+    // emulator's own cannot be seen). Nobody goes back to what was current before he came.
+    let answers: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+    assert!(answers == [12, 12] || answers == [13, 13], "{answers:?}");
     // SAFETY: the threads are gone.
     assert_eq!(unsafe { rt.collect_escaped() }.unwrap().old_bytes, 0);
 }

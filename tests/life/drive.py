@@ -54,9 +54,53 @@ class Life:
             # All addresses are older than any frame.
             operations += [f"0 ask {module} {function}" for module in self.modules for function in FUNCTIONS]
         operations += [self.operation(kind) for kind in rest]
+        for scene in self.random.choices([self.race, self.held, self.own_thread], k=self.random.choice([0, 0, 1, 3])):
+            # A race is for functions that are bound for the first time. Early rather than late: before another fault ends the list.
+            at = 1 if scene == self.race else 1 + int(len(operations) * self.random.random() ** 2)
+            operations[at:at] = self.among_others(scene(), rest)
         if self.random.random() < 0.3:
             operations.append(f"{self.thread()} quit {self.random.choice(['exit', 'exit', 'quick_exit', '_exit'])}")
         return operations
+
+    # Scenes: a few operations whose order matters, which chance alone seldom finds.
+
+    def race(self) -> list[str]:
+        """A caller outside frames while what it calls is replaced, with all functions of the wide module in between."""
+        module, who = self.random.choice([m for m in self.modules if CALLED[m]] or self.modules), self.thread()
+        variants = self.random.sample(range(VARIANTS), 3)
+        operations = [f"0 {self.all_at(5)} w=5.0", f"0 anywhere {module} f", "0 wide"]
+        for variant in variants:
+            operations += [f"&{who} hammer {module}", f"0 {self.all_at(variant)} w={variant}.0"]
+        return operations
+
+    def held(self) -> list[str]:
+        """A call outside frames during which what it goes on to is replaced."""
+        module, (before, after) = self.module(), self.random.sample(range(VARIANTS), 2)
+        # Whoever does the rest is another thread.
+        who = str(self.threads)
+        operations = [f"0 {self.all_at(before)}", f"{who} anywhere {module} hold", f"{who} call {module} hold"]
+        return [*operations, f"0 {self.all_at(after)}", *(["0 collect"] * self.random.randrange(2)), f"{who} return"]
+
+    def own_thread(self) -> list[str]:
+        """A module's thread has its module replaced, and goes on."""
+        # One that calls no other leaves nothing else to go wrong.
+        module, who = self.random.choice([self.module(), self.modules[-1]]), f"t{self.random.randrange(3)}"
+        variant = self.random.choice(self.variants)
+        load = f"{who} load {module}={variant}.{self.random.randrange(HABITS) & self.habits}"
+        return [f"0 ask {module} spawn", f"0 call {module} spawn", f"{who} work", load, f"{who} work"]
+
+    def all_at(self, variant: int) -> str:
+        return " ".join(["load", *(f"{module}={variant}.{self.random.randrange(HABITS) & self.habits}" for module in self.modules)])
+
+    def among_others(self, scene: list[str], kinds: list[str]) -> list[str]:
+        """The scene, with other operations in between, or without."""
+        share = self.random.choice([0, 0, 0.3])
+        mixed = []
+        for operation in scene:
+            mixed.append(operation)
+            if self.random.random() < share:
+                mixed.append(self.operation(self.random.choice(kinds)))
+        return mixed
 
     def thread(self) -> str:
         return str(self.random.randrange(self.threads))
