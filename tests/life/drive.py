@@ -22,6 +22,7 @@ WEIGHTS = {
 ALWAYS = {"load", "call"}
 VARIANTS, HABITS = 6, 8
 # As in life.h.
+THREADS = 4
 CALLED = {"a": "bc", "b": "cd", "c": "d", "d": "", "w": ""}
 FUNCTIONS, G = ["f", "hold", "touch", "spawn"], ["g0", "g1", "g2", "g3"]
 
@@ -41,6 +42,7 @@ class Life:
             if caller in self.modules:
                 self.modules = sorted({*self.modules, *CALLED[caller]})
         self.threads = self.random.randint(1, 4)
+        self.allowed = habits
         self.habits = self.random.randrange(HABITS) & habits
         self.variants = self.random.sample(range(VARIANTS), self.random.randint(2, VARIANTS))
         # What the host has asked for, no later version may lack.
@@ -48,13 +50,15 @@ class Life:
         self.in_parts = self.random.choice([0, 0.2, 0.6])
 
     def operations(self) -> list[str]:
-        rest = self.random.choices(list(self.weights), self.weights.values(), k=self.random.randint(10, 250))
+        # Some lists are scenes and nothing else.
+        count = self.random.randint(10, 250) if self.random.random() < 0.8 else 0
+        rest = self.random.choices(list(self.weights), self.weights.values(), k=count)
         operations = [self.load(self.modules)]
-        if self.random.random() < 0.5:
+        if rest and self.random.random() < 0.5:
             # All addresses are older than any frame.
             operations += [f"0 ask {module} {function}" for module in self.modules for function in FUNCTIONS]
         operations += [self.operation(kind) for kind in rest]
-        for scene in self.random.choices([self.race, self.held, self.own_thread], k=self.random.choice([0, 0, 1, 3])):
+        for scene in self.random.choices([self.race, self.held, self.own_thread], k=self.random.choice([0, 0, 1, 3] if rest else [1])):
             # A race is for functions that are bound for the first time. Early rather than late: before another fault ends the list.
             at = 1 if scene == self.race else 1 + int(len(operations) * self.random.random() ** 2)
             operations[at:at] = self.among_others(scene(), rest)
@@ -82,19 +86,18 @@ class Life:
         return [*operations, f"0 {self.all_at(after)}", *(["0 collect"] * self.random.randrange(2)), f"{who} return"]
 
     def own_thread(self) -> list[str]:
-        """A module's thread has its module replaced, and goes on."""
+        """The thread that a version starts has its module replaced, and goes on."""
         # One that calls no other leaves nothing else to go wrong.
         module, who = self.random.choice([self.module(), self.modules[-1]]), f"t{self.random.randrange(3)}"
-        variant = self.random.choice(self.variants)
-        load = f"{who} load {module}={variant}.{self.random.randrange(HABITS) & self.habits}"
-        return [f"0 ask {module} spawn", f"0 call {module} spawn", f"{who} work", load, f"{who} work"]
+        before, after = self.random.choices(self.variants, k=2)
+        return [f"0 load {module}={before}.{THREADS & self.allowed}", f"{who} load {module}={after}.0", f"{who} work"]
 
     def all_at(self, variant: int) -> str:
         return " ".join(["load", *(f"{module}={variant}.{self.random.randrange(HABITS) & self.habits}" for module in self.modules)])
 
     def among_others(self, scene: list[str], kinds: list[str]) -> list[str]:
         """The scene, with other operations in between, or without."""
-        share = self.random.choice([0, 0, 0.3])
+        share = self.random.choice([0, 0, 0.3]) if kinds else 0
         mixed = []
         for operation in scene:
             mixed.append(operation)
