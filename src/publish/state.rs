@@ -1,5 +1,8 @@
 //! The publisher's state: what is loaded, and the next generation in the making.
 
+mod collection;
+mod escapes;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
@@ -10,8 +13,7 @@ use super::held::Held;
 use super::history::History;
 use super::libraries::Libraries;
 use super::publication::{ModuleVersion, Publication};
-use super::quiescent::Quiescence;
-use super::retirement::{Collected, Retirement};
+use super::retirement::Retirement;
 use super::tables::{Change, Table, Tables};
 use crate::call::frame::{DISPATCH, Made, in_open_frame};
 use crate::call::home::{Home, Place, World};
@@ -21,10 +23,8 @@ use crate::call::trampolines::Trampolines;
 use crate::call::versions;
 use crate::code::{Backing, CodeMemory};
 use crate::fault::past::End;
-use crate::host::{self, signals};
 use crate::module::{Origin, Phases, Version};
 use crate::os::{barrier, memory};
-use crate::quiescence::Caller;
 use crate::statistics::Figures;
 use crate::{Config, Error, checks};
 
@@ -411,72 +411,6 @@ impl State {
         ordered
     }
 
-    /// Modules that are called by threads of other modules' are called outside of frames.
-    fn follow_threads(&mut self) {
-        for id in host::take_new_with_threads() {
-            let version = self.current().find(|version| version.is_tenant(id));
-            if let Some(name) = version.map(|version| version.name().clone()) {
-                self.follow(self.called_by(&name));
-            }
-        }
-    }
-
-    /// Modules that have handlers of signals installed are called outside of frames, with all that they call.
-    fn follow_handlers(&mut self) {
-        let all = || self.current().map(|version| &**version).chain(self.retirement.remaining());
-        if !all().any(Version::handles) {
-            return;
-        }
-        let version = |id| all().find(|version| version.is_tenant(id));
-        // What an old version calls may not be what the current one does.
-        let of = |version: &Version| -> Vec<Arc<str>> {
-            version.calls().map(|(called, _)| called.into()).chain([version.name().clone()]).collect()
-        };
-        self.follow(signals::handlers().filter_map(|(_, id)| version(id)).flat_map(of).collect());
-    }
-
-    /// Sees to it that so many more bytes of code memory may be used.
-    pub(super) fn make_room(&mut self, more: usize, caller: &Caller<'_>) -> Result<(), Error> {
-        let Some(limit) = self.max_memory else { return Ok(()) };
-        let has_room = |state: &Self| state.bytes + state.retirement.bytes() + more <= limit;
-        if !has_room(self) {
-            self.collect(false);
-        }
-        while !has_room(self) && self.history.forget() {
-            self.collect(false);
-        }
-        if !has_room(self) && self.forget_previous() {
-            self.collect(false);
-        }
-        if !has_room(self) && self.retirement.report(0).retained > 0 {
-            self.collect_quiescent(caller)?;
-        }
-        match has_room(self) {
-            true => Ok(()),
-            false => Err(self.no_room(limit, more)),
-        }
-    }
-
-    /// That so many more bytes may be used once all is freed that is not current.
-    pub(super) fn check_room(&self, more: usize) -> Result<(), Error> {
-        match self.max_memory {
-            Some(limit) if self.bytes + more > limit => Err(self.no_room(limit, more)),
-            _ => Ok(()),
-        }
-    }
-
-    fn no_room(&self, limit: usize, needed: usize) -> Error {
-        let Collected { held, retained, busy, .. } = self.retirement.report(0);
-        let (old, holders) = (self.retirement.bytes(), self.retirement.holders());
-        Error::MemoryLimit { limit, needed, current: self.bytes, old, held, holders, retained, busy }
-    }
-
-    /// Forgets what was kept for [`rollback_module`](Self::rollback_module). False if nothing was.
-    fn forget_previous(&mut self) -> bool {
-        let modules = self.modules.values_mut();
-        modules.filter_map(|module| module.previous.take()).count() > 0
-    }
-
     /// See [`crate::Runtime::set_max_memory`].
     pub(crate) fn set_max_memory(&mut self, bytes: Option<usize>) {
         self.max_memory = bytes;
@@ -525,74 +459,6 @@ impl State {
     pub(crate) fn origin(&self, module: &str) -> Option<(u64, Option<Arc<Origin>>)> {
         let version = self.loaded(module).ok()?;
         Some((version.number(), version.origin().cloned()))
-    }
-
-    /// Frees the versions that no thread can be inside any more, and the retained ones if the caller vouches for those.
-    pub(crate) fn collect(&mut self, with_retained: bool) -> Collected {
-        self.look_for_held_frames(checks::longest_frame());
-        self.follow_threads();
-        self.follow_handlers();
-        if with_retained {
-            self.retirement.vouch_for_handlers();
-        }
-        let ended = self.retirement.end_lingering();
-        let mut dying = self.retirement.collect(|table| self.tables.keep(table));
-        if with_retained {
-            dying.extend(self.retirement.take_retained());
-        }
-        // SAFETY: no thread is inside them.
-        let freed = ended + unsafe { self.bury(dying) };
-        self.retirement.report(freed)
-    }
-
-    /// Frees what no thread can be inside any more, if that is worth the barrier that it takes.
-    pub(crate) fn tidy(&mut self) {
-        if self.retirement.is_worth_collecting() {
-            self.collect(false);
-        }
-    }
-
-    /// As [`collect`](Self::collect), and frees the retained versions of which no thread has an address.
-    pub(crate) fn collect_quiescent(&mut self, caller: &Caller<'_>) -> Result<Quiescence, Error> {
-        let before = self.collect(false);
-        let taken = self.retirement.take_quiescent(caller);
-        let (quiescent, mut report) = taken.map_err(|source| Error::Quiescence { source })?;
-        // SAFETY: no thread is inside them: they were replaced and collected before the threads were looked at.
-        let freed = before.freed + unsafe { self.bury(quiescent) };
-        // Destructors may have taken handlers of signals back, which may still run.
-        let freed =
-            freed + self.retirement.end_handled(caller).map_err(|source| Error::Quiescence { source })?;
-        report.collected = self.retirement.report(freed);
-        Ok(report)
-    }
-
-    /// Ends versions and frees them, but for those that others need, and returns how many it freed.
-    ///
-    /// # Safety
-    ///
-    /// No thread is inside them.
-    pub(super) unsafe fn bury(&mut self, dying: Vec<Version>) -> usize {
-        let dying = self.retirement.release(dying);
-        let Self { retirement, tables, trampolines, .. } = self;
-        let is_left = |tables: &Tables, &(slot, target): &Change| {
-            LIVE.get(slot as usize) == target && tables.current()[slot as usize] != target
-        };
-        let left = |version: &Version, tables: &Tables| -> Vec<u32> {
-            let own = version.home().into_iter().flat_map(|home| home.own().to_vec());
-            own.filter(|change| is_left(tables, change)).map(|(slot, _)| slot).collect()
-        };
-        // Those that call it may be others than those for which it was left.
-        let called = match dying.iter().all(|version| left(version, tables).is_empty()) {
-            true => HashMap::new(),
-            false => Home::called(retirement.remaining().filter_map(Version::home)),
-        };
-        // What was left bound for callers that are gone now.
-        let unbind = |version: &Version, tables: &Tables| {
-            let behind = |slot| (slot, left_behind(slot, &called, trampolines.unbound(slot)));
-            live::follow(left(version, tables).into_iter().map(behind));
-        };
-        // SAFETY: the caller's promise; released.
-        unsafe { retirement.bury(dying, tables, unbind) }
     }
 
     /// See [`crate::Runtime::unload_all`].
@@ -655,34 +521,6 @@ impl State {
         let checked = self.trampolines.checked(&mut self.memory, slot)?;
         synchronise_cores()?;
         Ok(checked)
-    }
-
-    /// A new version of an escaped module may call modules that the old one did not.
-    pub(super) fn follow_escapes(&mut self, changed: &[Arc<str>]) {
-        let escaped = changed.iter().filter(|name| self.retirement.has_escaped(name));
-        self.follow(escaped.flat_map(|name| self.called_by(name)).collect());
-    }
-
-    /// See [`crate::Runtime::retain`].
-    pub(crate) fn retain(&mut self, module: &str) -> Result<(), Error> {
-        let name = self.loaded(module)?.name().clone();
-        self.retirement.make_opaque(name.clone());
-        self.follow(vec![name]);
-        Ok(())
-    }
-
-    /// Marks modules as escaped, with all that they call.
-    fn follow(&mut self, mut modules: Vec<Arc<str>>) {
-        while let Some(name) = modules.pop() {
-            if self.retirement.escape(name.clone()) {
-                modules.extend(self.called_by(&name));
-            }
-        }
-    }
-
-    fn called_by(&self, module: &str) -> Vec<Arc<str>> {
-        let version = self.loaded(module).into_iter();
-        version.flat_map(|version| version.calls()).map(|(called, _)| called.into()).collect()
     }
 }
 
