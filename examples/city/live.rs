@@ -107,7 +107,7 @@ pub(crate) fn run(runtime: Runtime, modules: &Modules, options: &Options) -> Res
                 }
             }
 
-            let start = Footprint::now();
+            let start = footprint(&runtime)?;
             let timeline = timeline(Instant::now());
             orders.send(Order::Run(timeline))?;
             let mut due = timeline.start;
@@ -123,7 +123,7 @@ pub(crate) fn run(runtime: Runtime, modules: &Modules, options: &Options) -> Res
                 due = (due + STEP).max(Instant::now());
                 thread::sleep(due.saturating_duration_since(Instant::now()));
             }
-            Ok((start, Footprint::now()))
+            Ok((start, footprint(&runtime)?))
         })?;
         let log = reloader.join().expect("a panic ends the process");
         Ok::<_, Box<dyn Error>>((log, start, end))
@@ -131,6 +131,12 @@ pub(crate) fn run(runtime: Runtime, modules: &Modules, options: &Options) -> Res
 
     let ran = ran.into_iter().map(|lane| lane.into_inner().expect("as above")).collect();
     Ok(Run { frames, ran, log, checksum: city.checksum(), reloads_due, start, end })
+}
+
+/// Without what the last frame held: how many publications that was depends on how long it took.
+fn footprint(runtime: &Runtime) -> Result<Footprint, midflight::Error> {
+    runtime.collect()?;
+    Ok(Footprint::now())
 }
 
 fn progress(second: u64, frame: usize, work: Duration, ran: Ran, reloads: u32) {

@@ -589,11 +589,12 @@ __attribute__((noinline)) void end_versions() {
         hot_reload_stats_t stats = {};
         expect("hot_reload_get_statistics", hot_reload_get_statistics(&stats), {RUNTIME_OK});
         expect("runtime_shutdown", runtime_shutdown(), {RUNTIME_OK});
-        // What was called outside frames stays as long as any word of a thread looks like an address in it; and an emulator
-        // has a thread of its own in the process, which no look can see into.
+        // What was called outside frames stays as long as any word of a thread looks like an address in it, with what it calls;
+        // and an emulator has a thread of its own in the process, which no look can see into.
         bool is_late = std::chrono::steady_clock::now() > deadline;
-        if (stats.retained_bytes == stats.retired_bytes && (is_emulated || is_late)) {
-            dprintf(1, " (%llu bytes are kept)", stats.retained_bytes);
+        bool is_all = stats.retained_bytes == stats.retired_bytes;
+        if (stats.retained_bytes && (is_late || (is_emulated && is_all))) {
+            dprintf(1, " (%llu bytes are kept)", stats.retired_bytes);
             break;
         }
         if (is_late)
