@@ -169,6 +169,56 @@ fn callers_outside_frames_never_find_a_slot_unbound_that_the_new_version_needs()
     rt.shutdown().unwrap();
 }
 
+/// What was left behind a slot for callers of a version that is kept is not for those of a new one.
+#[test]
+fn callers_outside_frames_find_what_comes_back_in_the_version_that_brings_it() {
+    let (rt, shop, _turn) = start("back");
+    const MANY: usize = 1000;
+    let many = (0..MANY).map(|n| format!("int caller{n}(void) {{ return {n}; }}\n")).collect::<String>();
+    let [with, without, again] = [1, 2, 3].map(|v| {
+        let (calls, has) = match v {
+            2 => ("0".into(), "int nothing(void) { return 0; }".into()),
+            _ => ("used()".to_string(), format!("int used(void) {{ return {v}; }}")),
+        };
+        let caller = format!("int used(void); int run(void) {{ return {v} * 10 + {calls}; }} {many}");
+        [shop.module("aaa", v, &caller), shop.module("zzz", v, &has)]
+    });
+    load(&rt, with.each_ref(), false);
+    for n in 0..MANY {
+        rt.frame_symbol("aaa", &format!("caller{n}")).unwrap();
+    }
+    let run = rt.symbol("aaa", "run").unwrap().as_ptr() as usize;
+    // SAFETY: as declared; it may be called anywhere.
+    let run: extern "C" fn() -> c_int = unsafe { std::mem::transmute(run) };
+    let (last, wrong, over) = (AtomicI32::new(0), AtomicI32::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                let now = run();
+                if ![11, 20, 33].contains(&now) {
+                    wrong.store(now, Ordering::Relaxed);
+                }
+                last.store(now, Ordering::Relaxed);
+            }
+        });
+        while last.load(Ordering::Relaxed) != 11 {
+            std::thread::yield_now();
+        }
+        for (version, comes_to) in [(&without, 20), (&again, 33)].repeat(4) {
+            // The one before is kept, and its callers reach what that called.
+            load(&rt, version.each_ref(), true);
+            while last.load(Ordering::Relaxed) != comes_to {
+                std::thread::yield_now();
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(wrong.load(Ordering::Relaxed), 0);
+    // SAFETY: the thread is gone.
+    unsafe { rt.collect_escaped() }.unwrap();
+    rt.shutdown().unwrap();
+}
+
 static INSIDE: AtomicI32 = AtomicI32::new(0);
 
 extern "C" fn wait_inside() {

@@ -342,7 +342,7 @@ impl State {
         replaced.iter().zip(homes).for_each(|(version, home)| version.set_home(Some(home)));
         let mut live = Vec::with_capacity(changes.len());
         let (entries, changes) =
-            self.tables.publish(table, changes, |slot, target| live.push((slot, target)));
+            self.tables.publish(table, changes, |change, before| live.push((change, before)));
         let live = self.in_order(live, &next);
         let made = Made::new(changes, &entries);
         let publisher = &mut self.retirement.publisher;
@@ -394,20 +394,22 @@ impl State {
         self.held.look(&self.retirement, longest);
     }
 
-    /// The changes of a publication in the order in which the live table follows: nobody who calls through it meanwhile finds a slot
-    /// unbound that what he has called goes on to. What is new comes first, and what is gone last; and that has a version behind it
-    /// as long as one may run that calls it.
-    fn in_order(&self, changes: Vec<Change>, next: &Next) -> Vec<Change> {
+    /// The changes of a publication, with what was there before, in the order in which the live table follows: nobody who calls through
+    /// it meanwhile finds a slot unbound that what he has called goes on to, nor one that was left for callers of older versions. What is
+    /// new comes first, and what is gone last; and that has a version behind it as long as one may run that calls it.
+    fn in_order(&self, changes: Vec<(Change, usize)>, next: &Next) -> Vec<Change> {
         let unbound = |slot: u32| self.trampolines.unbound(slot);
-        let (gone, mut ordered): (Vec<Change>, Vec<Change>) =
-            changes.into_iter().partition(|&(slot, target)| target == unbound(slot));
-        ordered.sort_by_key(|&(slot, _)| LIVE.get(slot as usize) != unbound(slot));
+        let (gone, mut changed): (Vec<_>, Vec<_>) =
+            changes.into_iter().partition(|&((slot, target), _)| target == unbound(slot));
+        changed.sort_by_key(|&((slot, _), before)| before != unbound(slot));
+        let mut ordered: Vec<Change> = changed.into_iter().map(|(change, _)| change).collect();
         if gone.is_empty() {
             return ordered;
         }
         let replaced = next.keys().filter_map(|name| self.loaded(name).ok()).map(|version| &**version);
         let called = Home::called(self.retirement.remaining().chain(replaced).filter_map(Version::home));
-        ordered.extend(gone.into_iter().map(|(slot, unbound)| (slot, left_behind(slot, &called, unbound))));
+        ordered
+            .extend(gone.into_iter().map(|((slot, unbound), _)| (slot, left_behind(slot, &called, unbound))));
         ordered
     }
 

@@ -72,19 +72,20 @@ impl Tables {
         self.keep(table);
     }
 
-    /// Makes the changes with which a table was made those of the current generation, telling of each that is one. Returns the
-    /// table's entries, and what they are to be returned with when the generation is gone.
+    /// Makes the changes with which a table was made those of the current generation, telling of each that is one, and of what was
+    /// there before. Returns the table's entries, and what they are to be returned with when the generation is gone.
     pub(crate) fn publish(
         &mut self,
         table: Table,
         changes: &[Change],
-        mut changed: impl FnMut(u32, usize),
+        mut changed: impl FnMut(Change, usize),
     ) -> (Vec<usize>, u64) {
         for &(slot, target) in changes {
-            if std::mem::replace(&mut self.current[slot as usize], target) != target {
+            let before = std::mem::replace(&mut self.current[slot as usize], target);
+            if before != target {
                 self.log.push_back((slot, target));
                 self.changes += 1;
-                changed(slot, target);
+                changed((slot, target), before);
             }
         }
         // A longer log would cost more than a copy.
