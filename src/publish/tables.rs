@@ -168,7 +168,9 @@ mod tests {
                             model[slot as usize] = target;
                         }
                         prop_assert_eq!(table.entries(), &model[..]);
-                        let made = tables.publish(table, &changes, |slot, target| told[slot as usize] = target);
+                        let made = tables.publish(table, &changes, |(slot, target), before| {
+                            assert_eq!(std::mem::replace(&mut told[slot as usize], target), before);
+                        });
                         prop_assert_eq!(&told, &model);
                         held.push_back(made);
                     }
