@@ -49,7 +49,7 @@ pub(crate) fn run(runtime: Runtime, modules: &Modules, options: &Options) -> Res
     let timeline = |start| Timeline { start, seconds };
     let reloads_due = timeline(Instant::now()).reloads(reload_every);
 
-    let room = (WARM_UP_FRAMES * VERSIONS as u32 + (2 * seconds + 1) * 60) as usize;
+    let room = (2 * WARM_UP_FRAMES * VERSIONS as u32 + (2 * seconds + 1) * 60) as usize;
     let mut frames: Vec<Frame> = touched(room);
     let ran: Vec<Mutex<Vec<Ran>>> = (0..lanes).map(|_| Mutex::new(touched(room))).collect();
     let mut city = City::new(agents, lanes);
@@ -99,15 +99,20 @@ pub(crate) fn run(runtime: Runtime, modules: &Modules, options: &Options) -> Res
                 (frames.len(), work)
             };
 
-            for version in 1..=VERSIONS as u8 {
-                orders.send(Order::Round(version))?;
-                done.recv()??;
-                for _ in 0..WARM_UP_FRAMES {
-                    frame(Phase::WarmUp, Instant::now());
-                }
-            }
-
-            let start = footprint(&runtime)?;
+            // Each version once, in peace. Before and after the run, so that memory is compared where as much is held.
+            let rounds =
+                |frame: &mut dyn FnMut(Phase, Instant) -> (usize, Duration)| -> Result<(), Box<dyn Error>> {
+                    for version in 1..=VERSIONS as u8 {
+                        orders.send(Order::Round(version))?;
+                        done.recv()??;
+                        for _ in 0..WARM_UP_FRAMES {
+                            frame(Phase::WarmUp, Instant::now());
+                        }
+                    }
+                    Ok(())
+                };
+            rounds(&mut frame)?;
+            let start = Footprint::now();
             let timeline = timeline(Instant::now());
             orders.send(Order::Run(timeline))?;
             let mut due = timeline.start;
@@ -123,7 +128,10 @@ pub(crate) fn run(runtime: Runtime, modules: &Modules, options: &Options) -> Res
                 due = (due + STEP).max(Instant::now());
                 thread::sleep(due.saturating_duration_since(Instant::now()));
             }
-            Ok((start, footprint(&runtime)?))
+            rounds(&mut frame)?;
+            // The reloader's orders are over.
+            drop(orders);
+            Ok((start, Footprint::now()))
         })?;
         let log = reloader.join().expect("a panic ends the process");
         Ok::<_, Box<dyn Error>>((log, start, end))
@@ -131,12 +139,6 @@ pub(crate) fn run(runtime: Runtime, modules: &Modules, options: &Options) -> Res
 
     let ran = ran.into_iter().map(|lane| lane.into_inner().expect("as above")).collect();
     Ok(Run { frames, ran, log, checksum: city.checksum(), reloads_due, start, end })
-}
-
-/// Without what the last frame held: how many publications that was depends on how long it took.
-fn footprint(runtime: &Runtime) -> Result<Footprint, midflight::Error> {
-    runtime.collect()?;
-    Ok(Footprint::now())
 }
 
 fn progress(second: u64, frame: usize, work: Duration, ran: Ran, reloads: u32) {

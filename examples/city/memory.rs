@@ -17,9 +17,21 @@ impl Footprint {
     }
 }
 
+/// Neighbours without a file and with the same protection are one: the kernel joins them where a heap grows, and an emulator's list
+/// does not.
 #[cfg(target_os = "linux")]
 fn mappings() -> usize {
-    std::fs::read_to_string("/proc/self/maps").map_or(0, |maps| maps.lines().count())
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let (mut count, mut before) = (0, None);
+    for line in maps.lines() {
+        let mut words = line.split_whitespace();
+        let (range, protection) = (words.next().unwrap_or_default(), words.next());
+        let (start, end) = range.split_once('-').unwrap_or_default();
+        // An offset, a device, an inode, and no name.
+        let is_joined = before.replace((end, protection)) == Some((start, protection)) && words.count() == 3;
+        count += usize::from(!is_joined);
+    }
+    count
 }
 
 #[cfg(not(target_os = "linux"))]

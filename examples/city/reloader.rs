@@ -65,7 +65,7 @@ impl<'a> Reloader<'a> {
         Reloader { runtime, modules, every, current: VersionSet::default(), log, count }
     }
 
-    /// Follows orders until the run is over. Answers each round when it is published.
+    /// Follows orders until there are no more. Answers each round when it is published.
     pub(crate) fn work(mut self, orders: &Receiver<Order>, done: &Sender<Result<(), String>>) -> Log {
         while let Ok(order) = orders.recv() {
             match order {
@@ -76,10 +76,7 @@ impl<'a> Reloader<'a> {
                         break;
                     }
                 }
-                Order::Run(timeline) => {
-                    self.run(timeline);
-                    break;
-                }
+                Order::Run(timeline) => self.run(timeline),
             }
         }
         self.log
