@@ -411,7 +411,8 @@ static void* stays_open(void* of) {
 // Another thread's frame is of an older generation than ours.
 static int join_another_generation(const char* module) {
     static runtime_frame_t frames[2];
-    runtime_frame_t ours, joined;
+    // Not what rows that jumped out of frames have left on the stack.
+    runtime_frame_t ours, joined = {0};
     if (runtime_frame_begin(&ours) != 0) return RUNTIME_ERROR_NOT_INITIALIZED;
     CHECK(runtime_frame_end(&ours) == 0);
     memset(frames, 0, sizeof frames);
