@@ -27,6 +27,11 @@ pub(crate) mod threads;
 
 pub(crate) use tenant::Tenant;
 
+use crate::call::home::Home;
+#[cfg(target_os = "linux")]
+use crate::debug::iterate;
+use crate::os::{spawn, thread_local};
+
 /// Takes the list of versions whose first thread is new since this was asked last.
 pub(crate) fn take_new_with_threads() -> Vec<places::Id> {
     std::mem::take(&mut ledger::ledger().new_with_threads)
@@ -36,11 +41,6 @@ pub(crate) fn take_new_with_threads() -> Vec<places::Id> {
 pub(crate) fn homes_in_use() -> Vec<Home> {
     ledger::ledger().homes_in_use.clone()
 }
-
-use crate::call::home::Home;
-#[cfg(target_os = "linux")]
-use crate::debug::iterate;
-use crate::os::{spawn, thread_local};
 
 /// The function that a module's import of this name binds to before the process's own, which `process` finds.
 pub(crate) fn symbol(name: &str, process: impl FnOnce() -> Option<u64>) -> Option<u64> {

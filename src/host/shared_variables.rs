@@ -3,7 +3,7 @@
 //! destructor of the same name is called which the variable's own object has, or none.
 
 use std::ffi::{CStr, c_int, c_void};
-use std::mem::{MaybeUninit, forget};
+use std::mem::MaybeUninit;
 
 use libc::Dl_info;
 
@@ -47,14 +47,8 @@ pub(super) fn register(destructor: usize, variable: *mut c_void) -> Option<c_int
 fn of_owner(owner: &Dl_info, name: &CStr) -> Option<u64> {
     // SAFETY: dladdr gives a C string.
     let path = (!owner.dli_fname.is_null()).then(|| unsafe { CStr::from_ptr(owner.dli_fname) })?;
-    match path.to_str().ok().and_then(Library::loaded) {
-        Some(library) => {
-            let found = library.symbol(name, None);
-            if found.is_some() {
-                forget(library);
-            }
-            found
-        }
+    match path.to_str().ok().and_then(Library::kept) {
+        Some(library) => library.symbol(name, None),
         // The program itself is not known by its path.
         None => process_symbol(name, None),
     }

@@ -363,8 +363,7 @@ impl<P> ThreadHandle<P> {
         let record = self.record();
         // SAFETY: the dispatcher is alive, so its records are.
         let r = unsafe { record.as_ref() };
-        // Relaxed: our own store.
-        if r.hazard.load(Ordering::Relaxed).is_null() { 0 } else { r.extra.get() / NESTED + 1 }
+        if r.is_pinned() { r.extra.get() / NESTED + 1 } else { 0 }
     }
 
     /// Ends the pins that the thread has opened since it had `depth` of them open, if there are any.

@@ -37,30 +37,46 @@ const STARTS: [&CStr; 4] = [c"pthread_create", c"thrd_create", c"clone", c"clone
 ///
 /// `handle` is dlopen's, and the library stays.
 pub(crate) unsafe fn starts_threads(handle: *mut c_void, is_known: impl Fn(&str) -> bool) -> bool {
-    /// What libraries import and need does not change, and those that are asked of stay: by the address of their entry.
-    static ASKED: Mutex<Option<HashMap<usize, bool>>> = Mutex::new(None);
+    /// By the address of its entry: what a library imports and needs does not change, and those that are asked of stay.
+    static ASKED: Mutex<Option<HashMap<usize, About>>> = Mutex::new(None);
     let mut asked = ASKED.lock().unwrap_or_else(PoisonError::into_inner);
     let asked = asked.get_or_insert_default();
     // SAFETY: the caller's promise.
     let Some(first) = (unsafe { link_map(handle) }) else { return true };
-    let (mut found, mut next) = (vec![first], 0);
-    while let Some(&library) = found.get(next) {
+    let (mut found, mut next) = (vec![ptr::from_ref(first).expose_provenance()], 0);
+    while let Some(&at) = found.get(next) {
         next += 1;
         // SAFETY: an entry of a library that stays, as those do that it needs.
-        let (name, needed) = unsafe { (CStr::from_ptr(library.name).to_string_lossy(), needed(library)) };
+        let library = unsafe { &*ptr::with_exposed_provenance::<LinkMap>(at) };
         // SAFETY: as above.
-        let starts =
-            *asked.entry(ptr::from_ref(library).addr()).or_insert_with(|| unsafe { imports(library) });
-        if starts && !is_known(&name) {
+        let about = asked.entry(at).or_insert_with(|| unsafe { About::new(library) });
+        // SAFETY: as above.
+        if about.starts && !is_known(&unsafe { CStr::from_ptr(library.name) }.to_string_lossy()) {
             return true;
         }
-        for library in needed {
-            if !found.iter().any(|found| ptr::eq(*found, library)) {
-                found.push(library);
-            }
-        }
+        let new = about.needs.iter().filter(|library| !found.contains(library)).copied().collect::<Vec<_>>();
+        found.extend(new);
     }
     false
+}
+
+/// What is known of a library.
+struct About {
+    /// It imports what starts threads.
+    starts: bool,
+    /// The entries of those that it needs.
+    needs: Vec<usize>,
+}
+
+impl About {
+    /// # Safety
+    ///
+    /// As for [`starts_threads`].
+    unsafe fn new(library: &LinkMap) -> Self {
+        // SAFETY: the caller's promise.
+        let (starts, needed) = unsafe { (imports(library), needed(library)) };
+        Self { starts, needs: needed.into_iter().map(|map| ptr::from_ref(map).expose_provenance()).collect() }
+    }
 }
 
 /// # Safety
