@@ -10,21 +10,11 @@ use std::path::PathBuf;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use libc::ucontext_t;
 use midflight::{FiberStack, Quiescence, Runtime};
+use support::looks::{elsewhere, is_emulated, look};
 use support::*;
-
-/// An emulator has a thread of its own among ours, which cannot be looked at: no look is ever clear.
-fn is_emulated() -> bool {
-    std::env::var_os("MIDFLIGHT_TEST_RUNNER").is_some()
-}
-
-/// Works with a module's addresses on a thread of its own, so that none stays behind on this one's stack, where every word counts.
-fn elsewhere<T: Send>(call: impl FnOnce() -> T + Send) -> T {
-    thread::scope(|scope| scope.spawn(call).join().unwrap())
-}
 
 /// `job` calls what it is given, and then returns its version's number.
 fn fibered(shop: &Workshop, version: u32) -> PathBuf {
@@ -49,18 +39,6 @@ fn job(rt: Runtime) -> Job {
 fn load(rt: Runtime, path: &PathBuf) {
     // SAFETY: the function is as declared.
     elsewhere(|| unsafe { rt.load(path) }).unwrap();
-}
-
-/// Looks at the threads until that shows what it must in the end: a look that is late proves nothing.
-fn look(rt: Runtime, wanted: impl Fn(&Quiescence) -> bool) -> Quiescence {
-    let until = Instant::now() + Duration::from_secs(20);
-    loop {
-        let looked = rt.collect_quiescent().unwrap();
-        if wanted(&looked) {
-            return looked;
-        }
-        assert!(Instant::now() < until, "{looked:?}");
-    }
 }
 
 fn because(looked: &Quiescence, text: &str) -> bool {

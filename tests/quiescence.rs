@@ -8,14 +8,10 @@ use std::time::{Duration, Instant};
 
 use midflight::{Config, Error, Kept, Quiescence, Runtime};
 use support::Workshop;
+use support::looks::{elsewhere, is_emulated, look};
 
 midflight::module! {
     unsafe mod waiting { safe fn number() -> i32; }
-}
-
-/// A user-mode emulator has a thread of its own among ours, which blocks every signal: no look at the threads is ever complete.
-fn is_emulated() -> bool {
-    std::env::var("MIDFLIGHT_TEST_RUNNER").is_ok_and(|runner| runner.contains("qemu"))
 }
 
 /// `wait` returns the version's number when it is let go.
@@ -25,24 +21,6 @@ fn waiting(shop: &Workshop, version: u32) -> PathBuf {
          int wait(volatile char *inside, volatile char *go) {{ *inside = 1; while (!*go) ; return number(); }}"
     );
     shop.module("waiting", version, &source)
-}
-
-/// Works with a module's addresses on a thread of its own, so that none stays behind on this one's stack, where every word counts.
-fn elsewhere<T: Send>(call: impl FnOnce() -> T + Send) -> T {
-    std::thread::scope(|scope| scope.spawn(call).join().unwrap())
-}
-
-/// Looks at the threads until that shows what it must in the end. A look that is late proves nothing: a loaded machine may not run
-/// all threads within its limit, nor an emulator that translates the code for the first time.
-fn look(rt: Runtime, wanted: impl Fn(&Quiescence) -> bool) -> Quiescence {
-    let until = Instant::now() + Duration::from_secs(20);
-    loop {
-        let looked = rt.collect_quiescent().unwrap();
-        if wanted(&looked) {
-            return looked;
-        }
-        assert!(Instant::now() < until, "{looked:?}");
-    }
 }
 
 /// Lets the waiting thread go, also when the test fails: it would wait for ever for its end.

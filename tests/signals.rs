@@ -8,12 +8,8 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 use midflight::{Collected, LoadOptions, Runtime};
+use support::looks::is_emulated;
 use support::*;
-
-/// An emulator has a thread of its own among ours, which cannot be looked at: no look is ever clear.
-fn is_emulated() -> bool {
-    std::env::var_os("MIDFLIGHT_TEST_RUNNER").is_some()
-}
 
 /// What the handler said last: the version of the module that it called.
 static SAID: AtomicI32 = AtomicI32::new(0);

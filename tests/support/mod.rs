@@ -4,6 +4,7 @@
 mod kept;
 #[cfg(target_os = "linux")]
 pub(crate) mod linked;
+pub(crate) mod looks;
 mod workshop;
 
 use std::process::Command;

@@ -4,45 +4,34 @@ use std::ffi::c_void;
 
 use crate::host::{dynamic, keys, notifications, threads};
 
+macro_rules! assemble {
+    ($source:literal $(, $options:ident)?) => {
+        std::arch::global_asm!(
+            include_str!($source),
+            pthread_create = sym threads::pthread_create,
+            thrd_create = sym threads::thrd_create,
+            pthread_key_create = sym keys::pthread_key_create,
+            tss_create = sym keys::tss_create,
+            timer_create = sym notifications::timer_create,
+            mq_notify = sym notifications::mq_notify,
+            getaddrinfo_a = sym notifications::getaddrinfo_a,
+            dlsym = sym dynamic::dlsym,
+            dlvsym = sym dynamic::dlvsym,
+            dlopen = sym dynamic::dlopen,
+            dladdr = sym dynamic::dladdr,
+            arrive = sym threads::arrive,
+            arrive_std = sym threads::arrive_std,
+            arrive_notified = sym notifications::arrive_notified,
+            wrap = sym threads::wrap
+            $(, options($options))?
+        );
+    };
+}
+
 #[cfg(target_arch = "aarch64")]
-std::arch::global_asm!(
-    include_str!("../../../asm/aarch64/spawn.s"),
-    pthread_create = sym threads::pthread_create,
-    thrd_create = sym threads::thrd_create,
-    pthread_key_create = sym keys::pthread_key_create,
-    tss_create = sym keys::tss_create,
-    timer_create = sym notifications::timer_create,
-    mq_notify = sym notifications::mq_notify,
-    getaddrinfo_a = sym notifications::getaddrinfo_a,
-    dlsym = sym dynamic::dlsym,
-    dlvsym = sym dynamic::dlvsym,
-    dlopen = sym dynamic::dlopen,
-    dladdr = sym dynamic::dladdr,
-    arrive = sym threads::arrive,
-    arrive_std = sym threads::arrive_std,
-    arrive_notified = sym notifications::arrive_notified,
-    wrap = sym threads::wrap
-);
+assemble!("../../../asm/aarch64/spawn.s");
 #[cfg(target_arch = "x86_64")]
-std::arch::global_asm!(
-    include_str!("../../../asm/x86_64/spawn.s"),
-    pthread_create = sym threads::pthread_create,
-    thrd_create = sym threads::thrd_create,
-    pthread_key_create = sym keys::pthread_key_create,
-    tss_create = sym keys::tss_create,
-    timer_create = sym notifications::timer_create,
-    mq_notify = sym notifications::mq_notify,
-    getaddrinfo_a = sym notifications::getaddrinfo_a,
-    dlsym = sym dynamic::dlsym,
-    dlvsym = sym dynamic::dlvsym,
-    dlopen = sym dynamic::dlopen,
-    dladdr = sym dynamic::dladdr,
-    arrive = sym threads::arrive,
-    arrive_std = sym threads::arrive_std,
-    arrive_notified = sym notifications::arrive_notified,
-    wrap = sym threads::wrap,
-    options(att_syntax)
-);
+assemble!("../../../asm/x86_64/spawn.s", att_syntax);
 
 unsafe extern "C" {
     /// Passes on to [`threads::pthread_create`], with its caller.
