@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use midflight::{Config, Error, Kept, Quiescence, Runtime};
+use midflight::{Config, Error, Kept, Runtime};
 use support::Workshop;
 use support::looks::{elsewhere, is_emulated, look};
 
