@@ -12,7 +12,7 @@ A city whose systems are replaced while it runs.
 Usage: city [OPTIONS]
 
   --agents N            people in the city [1000000]
-  --seconds S           seconds with reloads, which take turns with as many without [5]
+  --seconds S           seconds with reloads, which take turns with as many without [4]
   --reload-every-ms M   time between publications [50]
   --threads T           lanes that share the work of a frame [the number of cores]
   --modules FOLDER      load SYSTEM-VERSION.so or .dylib of this folder, in place of those built here, which the
@@ -44,7 +44,7 @@ impl Options {
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
         let mut options = Options {
             agents: 1_000_000,
-            seconds: 5,
+            seconds: 4,
             reload_every: Duration::from_millis(50),
             threads: cores.min(*THREADS.end()),
             modules: None,
