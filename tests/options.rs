@@ -261,6 +261,29 @@ fn a_dry_run_says_what_a_load_would_and_runs_nothing() {
     assert!(RAN.load(Ordering::Relaxed));
 }
 
+/// Addresses are stable for the life of the process, so each is one less for those that come to something.
+#[test]
+fn a_dry_run_takes_no_address_for_what_it_would_call() {
+    let (rt, shop, _turn) = start("dry-slots");
+    let functions = |count: u32| (0..count).map(|n| format!("int called{n}(void) {{ return {n}; }}\n"));
+    let called = shop.module("called", 1, &functions(40).collect::<String>());
+    let calls: String = (1..38)
+        .map(|n| format!("int called{n}(void); int calls{n}(void) {{ return called{n}(); }}\n"))
+        .collect();
+    let address = |symbol| rt.frame_symbol("called", symbol).unwrap().addr().get();
+    load(rt, &called, &LoadOptions::default()).unwrap();
+    let first = address("called0");
+    for caller in [shop.module("caller", 1, &calls), shop.object("callers.c", &calls, &[])] {
+        rt.dry_run([&caller], &LoadOptions::default()).unwrap();
+        rt.dry_run([&caller, &called], &LoadOptions::default()).unwrap();
+    }
+    let (next, last) = (address("called38"), address("called39"));
+    assert_eq!(next - first, last - next, "one comes after the other");
+    // What was run dry loads.
+    load(rt, &shop.object("callers.c", &calls, &[]), &LoadOptions::default()).unwrap();
+    assert_eq!(call(rt, "callers", "calls37"), 37);
+}
+
 /// Sixteen modules that call each other around; the generation that each says it is of is its file's.
 fn ring(shop: &Workshop, number: u32) -> Vec<PathBuf> {
     let module = |at: usize| {

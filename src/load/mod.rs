@@ -1,5 +1,5 @@
-//! What loading does before and around the runtime's lock: turns and time-outs (`gate`), threads (`crew`), reading. `publish/staging.rs` has what is
-//! done behind it.
+//! What loading does before and around the runtime's lock: turns and time-outs (`gate`), threads (`crew`), reading. `publish/steps` has
+//! what is done behind it.
 
 mod crew;
 mod gate;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use midflight_interface::{Interface, Report, Verdict};
 
 use super::candidates::{Candidate, Candidates, NewExporters};
-use super::staging::Staging;
 use super::state::State;
+use super::steps::{Neighbourhood, Trampolines};
 use crate::Error;
 use crate::module::{Interfaces, Libraries, Origin, Unread, bind};
 
@@ -46,9 +46,9 @@ impl State {
         let new = NewExporters::of(candidates);
         let missing = |candidate: &Candidate<'_>| {
             let Candidate { file, image, name } = candidate;
-            let mut staging = Staging { new: &new, state: self, dry: true };
+            let mut neighbours = Neighbourhood { new: &new, state: self, trampolines: Trampolines::Found };
             // SAFETY: no library is loaded.
-            let bound = unsafe { bind(file, image, name, Libraries::Loaded, &mut staging) }?;
+            let bound = unsafe { bind(file, image, name, Libraries::Loaded, &mut neighbours) }?;
             let symbols = bound.missing(image).map(|import| import.name.to_owned()).collect();
             Ok(Missing { symbols, absent: bound.absent })
         };

@@ -1,4 +1,4 @@
-//! How code is replaced: `candidates` are the files of a load, `staging` is the next versions in the making, `compatibility` whether they fit, `state` what is loaded and how that
+//! How code is replaced: `candidates` are the files of a load, `compatibility` whether they fit, `steps` what a load makes of them one after the other, `state` what is loaded and how that
 //! changes, `tables` what a generation is made in, `publication` what making it current did, `history` how to have an earlier one back,
 //! `retirement` the end of what it replaced.
 
@@ -11,8 +11,8 @@ mod libraries;
 mod publication;
 mod quiescent;
 mod retirement;
-mod staging;
 mod state;
+mod steps;
 mod tables;
 
 pub(crate) use candidates::{Candidate, Candidates};
@@ -22,3 +22,4 @@ pub use publication::{ModuleVersion, Phases, Publication};
 pub use quiescent::{Kept, Quiescence};
 pub use retirement::{Collected, Holder};
 pub(crate) use state::State;
+pub(crate) use steps::Checked;

@@ -10,8 +10,9 @@ use super::{Busy, Runtime};
 use crate::interface::{Interface, Verdict};
 use crate::load::Load;
 use crate::module::{Clock, Extent, ModuleFile, Origin, Phases};
-use crate::publish::{Candidate, Candidates, Missing, State, compare};
-use crate::{Compatibility, Error, LoadOptions, Publication, Source, quiescence};
+use crate::publish::{Candidate, Candidates, Checked, Missing, State, compare};
+use crate::quiescence::{self, Caller};
+use crate::{Compatibility, Error, LoadOptions, Publication, Source};
 
 impl Runtime {
     /// Loads a module, or replaces the version that is loaded, for every frame opened from now on.
@@ -115,7 +116,7 @@ impl Runtime {
                     }
                 };
                 // SAFETY: the caller's promise.
-                let published = unsafe { state.load(&candidates, &load, caller, phases) };
+                let published = unsafe { publish(&mut state, &candidates, &load, caller, phases) };
                 (published, state)
             };
             if let Ok(publication) = &published {
@@ -169,7 +170,7 @@ impl Runtime {
             self.validate(&candidates, &load)?;
         }
         load.reached(40)?;
-        self.state_until(&load)?.rehearse(&candidates, &load)?;
+        Checked::new(&mut *self.state_until(&load)?, &candidates, &load)?.rehearse()?;
         load.tell(100);
         Ok(())
     }
@@ -297,6 +298,28 @@ impl Runtime {
         names.iter().for_each(|module| tracing::info!(module = module.as_ref(), "unloaded"));
         Ok(())
     }
+}
+
+/// The steps of a load. On any error but [`Error::Integrity`] nothing has been published, and what was made is gone.
+///
+/// # Safety
+///
+/// As for [`Runtime::load`], of each file.
+unsafe fn publish(
+    state: &mut State,
+    candidates: &Candidates<'_>,
+    load: &Load<'_>,
+    caller: &Caller<'_>,
+    mut phases: Phases,
+) -> Result<Publication, Error> {
+    let mut clock = Clock::start();
+    let checked = Checked::new(state, candidates, load)?;
+    // SAFETY: the caller's promise: constructors of needed libraries may run, and the code is sound.
+    let staged = unsafe { checked.stage(caller, &mut clock, &mut phases) }?;
+    // SAFETY: as above.
+    let initialised = unsafe { staged.initialise(load) }?;
+    clock.lap(&mut phases.initialise);
+    initialised.publish(load, phases)
 }
 
 /// What the state knows of a candidate that is to be compared.

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::{State, left_behind};
+use super::State;
+use super::bindings::left_behind;
 use crate::call::home::Home;
 use crate::call::live::{self, LIVE};
 use crate::module::Version;

@@ -1,0 +1,132 @@
+//! What is behind the slots: of the next generation, at the homes of versions, and in the live table.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::{Next, State, synchronise_cores};
+use crate::Error;
+use crate::call::home::{Home, Place, World};
+use crate::call::live::{self, LIVE, MAX_SLOTS};
+use crate::module::Version;
+use crate::publish::tables::Change;
+
+impl State {
+    /// Gives at least `slots` slots their code and their entries in the next table and in the live one. Whole pages of
+    /// slots at a time: the entries beyond the last slot are unbound already when it comes into use.
+    pub(super) fn cover_slots(&mut self, slots: u32) -> Result<(), Error> {
+        let covered = self.tables.current().len() as u32;
+        if slots <= covered {
+            return Ok(());
+        }
+        self.trampolines.grow(&mut self.memory, slots)?;
+        synchronise_cores()?;
+        let unbound = |slot| self.trampolines.unbound(slot);
+        self.tables.extend((covered..self.trampolines.len()).map(unbound));
+        live::follow((covered..self.trampolines.len()).map(|slot| (slot, unbound(slot))));
+        Ok(())
+    }
+
+    /// The index of a slot, which has its code.
+    pub(in crate::publish) fn slot(
+        &mut self,
+        module: &str,
+        symbol: &str,
+        promised: bool,
+    ) -> Result<u32, Error> {
+        if self.slots.get(module, symbol).is_none() {
+            // With some to spare: who has a frame open meanwhile, and is given the address of a new slot by somebody else, comes to
+            // its unbound stub, which says so.
+            const SPARE: u32 = 64;
+            self.cover_slots((self.slots.len() + 1 + SPARE).min(MAX_SLOTS as u32))?;
+        }
+        self.slots.insert(module, symbol, promised)
+    }
+
+    /// The index of a slot, if it has one.
+    pub(in crate::publish) fn slot_of(&self, module: &str, symbol: &str) -> Option<u32> {
+        self.slots.get(module, symbol).map(|entry| entry.index)
+    }
+
+    /// What is behind the slots of a generation in which `staged` replace what they replace: their own, and those of the modules they
+    /// call, some of which may be new.
+    pub(in crate::publish) fn next_bindings(&self, staged: &[Arc<Version>]) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let called = staged.iter().flat_map(|version| version.calls()).map(|(module, _)| module);
+        let mut next: BTreeMap<&str, Option<&Arc<Version>>> =
+            called.map(|module| (module, self.loaded(module).ok())).collect();
+        next.extend(staged.iter().map(|version| (&**version.name(), Some(version))));
+        for (module, version) in next {
+            self.bind_slots(module, version.map(|version| &**version), &mut changes);
+        }
+        changes
+    }
+
+    /// Binds a module's slots to a version, or to nothing.
+    pub(super) fn bind_slots(&self, module: &str, version: Option<&Version>, changes: &mut Vec<Change>) {
+        for (symbol, slot) in self.slots.of(module) {
+            let unbound = || self.trampolines.unbound(slot.index);
+            let target = version.and_then(|version| version.function(symbol)).unwrap_or_else(unbound);
+            changes.push((slot.index, target));
+        }
+    }
+
+    /// Where versions belong among those that `find` finds: what they call there, and what these go on to.
+    pub(in crate::publish) fn homes_of<'v>(
+        &self,
+        versions: impl IntoIterator<Item = &'v Version>,
+        find: impl Fn(&str) -> Option<&'v Version>,
+    ) -> impl Iterator<Item = Home> {
+        let mut reached: Vec<&Version> = versions.into_iter().collect();
+        let count = reached.len();
+        let mut numbers: HashMap<&str, usize> =
+            reached.iter().enumerate().map(|(at, version)| (&**version.name(), at)).collect();
+        let mut places = Vec::with_capacity(count);
+        while let Some(&version) = reached.get(places.len()) {
+            // What it lacks itself, it cannot be the one to be called for: whoever calls that means another version.
+            let own = self.slots.of(version.name()).filter(|_| places.len() < count);
+            let own = own.filter_map(|(symbol, slot)| Some((slot.index, version.function(symbol)?)));
+            let own: Vec<_> = own.collect();
+            let mut needs = Vec::new();
+            for needed in version.dependencies().collect::<BTreeSet<_>>() {
+                let Some(found) = find(needed) else { continue };
+                needs.push(*numbers.entry(found.name()).or_insert_with(|| {
+                    reached.push(found);
+                    reached.len() - 1
+                }));
+            }
+            let calls = version.calls().filter_map(|(module, symbol)| {
+                let target = find(module)?.function(symbol)?;
+                Some((self.slots.get(module, symbol)?.index, target))
+            });
+            places.push(Place { key: version.key(), own: own.into(), calls: calls.collect(), needs });
+        }
+        World { places, generation: self.generation }.homes(count)
+    }
+
+    /// The changes of a publication, with what was there before, in the order in which the live table follows: nobody who calls through
+    /// it meanwhile finds a slot unbound that what he has called goes on to, nor one that was left for callers of older versions. What is
+    /// new comes first, and what is gone last; and that has a version behind it as long as one may run that calls it.
+    pub(super) fn in_order(&self, changes: Vec<(Change, usize)>, next: &Next) -> Vec<Change> {
+        let unbound = |slot: u32| self.trampolines.unbound(slot);
+        let (gone, mut changed): (Vec<_>, Vec<_>) =
+            changes.into_iter().partition(|&((slot, target), _)| target == unbound(slot));
+        changed.sort_by_key(|&((slot, _), before)| before != unbound(slot));
+        let mut ordered: Vec<Change> = changed.into_iter().map(|(change, _)| change).collect();
+        if gone.is_empty() {
+            return ordered;
+        }
+        let replaced = next.keys().filter_map(|name| self.loaded(name).ok()).map(|version| &**version);
+        let called = Home::called(self.retirement.remaining().chain(replaced).filter_map(Version::home));
+        ordered
+            .extend(gone.into_iter().map(|((slot, unbound), _)| (slot, left_behind(slot, &called, unbound))));
+        ordered
+    }
+}
+
+/// What is to be behind a slot of the live table that no current version has: what it has at the latest home of those who may still
+/// call it, which keep that. So nobody goes back to what was current before he came.
+pub(super) fn left_behind(slot: u32, called: &HashMap<u32, Vec<usize>>, unbound: usize) -> usize {
+    let targets = called.get(&slot).map_or(&[][..], Vec::as_slice);
+    let now = LIVE.get(slot as usize);
+    if targets.contains(&now) { now } else { *targets.last().unwrap_or(&unbound) }
+}

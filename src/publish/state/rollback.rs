@@ -1,0 +1,68 @@
+//! Publishing versions again that were current once.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{Before, Next, Published, State};
+use crate::Error;
+use crate::module::Phases;
+use crate::publish::publication::{ModuleVersion, Publication};
+
+impl State {
+    /// See [`crate::Runtime::rollback`].
+    pub(crate) fn rollback(&mut self, generation: u64) -> Result<Publication, Error> {
+        let begin = Instant::now();
+        let Some(next) = self.history.modules_of(generation) else {
+            let (oldest, current) = (self.history.oldest().unwrap_or(self.generation), self.generation);
+            return Err(Error::NotInHistory { generation, oldest, current });
+        };
+        self.republish(next, begin).map(|(publication, _)| publication)
+    }
+
+    /// See [`crate::Runtime::rollback_module`].
+    pub(crate) fn rollback_module(&mut self, module: &str) -> Result<Publication, Error> {
+        let begin = Instant::now();
+        let name = self.loaded(module)?.name().clone();
+        let previous = self.modules.get(module).and_then(|module| module.previous.clone());
+        let previous = previous.ok_or_else(|| Error::NoPreviousVersion { module: module.into() })?;
+        let (publication, before) = self.republish(Next::from([(name, Some(previous))]), begin)?;
+        self.keep_previous(before);
+        Ok(publication)
+    }
+
+    /// Publishes versions again that were current once. Returns what they replaced, too.
+    pub(in crate::publish) fn republish(
+        &mut self,
+        mut next: Next,
+        begin: Instant,
+    ) -> Result<(Publication, Before), Error> {
+        // What has come back already stays: it is not replaced by itself.
+        next.retain(|name, version| {
+            self.loaded(name).ok().map(Arc::as_ptr) != version.as_ref().map(Arc::as_ptr)
+        });
+        let versions = || next.values().flatten();
+        versions().try_for_each(|version| self.check_version(version, &next))?;
+        versions().try_for_each(|version| self.check_calls(version, &next))?;
+        // What those call that stay is there: they have not changed since.
+        let mut changes = Vec::new();
+        for (name, version) in &next {
+            self.bind_slots(name, version.as_deref(), &mut changes);
+        }
+        let table = self.tables.with(&changes);
+        let names: Vec<_> = next.keys().cloned().collect();
+        let modules = versions().map(|version| ModuleVersion::of(version)).collect();
+        let Published { generation, at, publish, before } = self.publish(table, &changes, next);
+        self.follow_escapes(&names);
+        let publication =
+            Publication { generation, stage: at - begin, publish, phases: Phases::default(), modules };
+        Ok((publication, before))
+    }
+
+    /// Keeps what was replaced for [`rollback_module`](Self::rollback_module).
+    pub(in crate::publish) fn keep_previous(&mut self, before: Before) {
+        for (name, replaced) in before {
+            let module = self.modules.get_mut(&name).expect("it was published");
+            module.previous = replaced.or(module.previous.take());
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! The first step: files that may be loaded, as far as they themselves and what is loaded tell.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::neighbours::{Neighbourhood, Trampolines};
+use super::next::{Next, Staged};
+use crate::Error;
+use crate::call::home::with_table;
+use crate::load::Load;
+use crate::module::{
+    Clock, Code, Libraries, Linked, Phases, Placed, Version, Versions, bind, in_order, place,
+};
+use crate::publish::candidates::{Candidate, Candidates, NewExporters};
+use crate::publish::state::{Module, State};
+use crate::quiescence::Caller;
+
+/// Files whose modules' needs are met. Dropped, it leaves nothing.
+pub(crate) struct Checked<'s, 'c, 'f> {
+    state: &'s mut State,
+    candidates: &'c Candidates<'f>,
+    load: &'c Load<'c>,
+}
+
+impl<'s, 'c, 'f> Checked<'s, 'c, 'f> {
+    /// # Errors
+    ///
+    /// If a module that one of them says it needs is neither loaded nor among them.
+    pub(crate) fn new(
+        state: &'s mut State,
+        candidates: &'c Candidates<'f>,
+        load: &'c Load<'c>,
+    ) -> Result<Self, Error> {
+        let is_there = |name: &str| candidates.has(name) || state.loaded(name).is_ok();
+        for candidate in candidates.iter() {
+            if let Some(missing) = candidate.image.needs().find(|name| !is_there(name)) {
+                return Err(Error::MissingModule {
+                    path: candidate.file.path().into(),
+                    needs: missing.into(),
+                });
+            }
+        }
+        Ok(Self { state, candidates, load })
+    }
+
+    /// What they take of code memory, but for what is around the images.
+    fn bytes(&self) -> usize {
+        self.candidates.iter().map(|candidate| candidate.image.span() as usize).sum()
+    }
+
+    /// Says what the next steps would say, up to the constructors. Nothing is published, run or changed: no slot is
+    /// made, and no library is loaded.
+    pub(crate) fn rehearse(self) -> Result<(), Error> {
+        let bytes = self.bytes();
+        let Self { state, candidates, load } = self;
+        state.check_room(bytes)?;
+        let mut rehearsed = Vec::with_capacity(candidates.len());
+        let new = NewExporters::of(candidates);
+        for candidate in candidates.iter() {
+            let Candidate { file, image, name } = candidate;
+            let mut neighbours =
+                Neighbourhood { new: &new, state: &mut *state, trampolines: Trampolines::Found };
+            // SAFETY: no library is loaded.
+            let bound = unsafe { bind(file, image, name, Libraries::Loaded, &mut neighbours) }?;
+            let calls: Vec<_> = bound.calls().map(|(m, s)| (m.to_owned(), s.to_owned())).collect();
+            // What is missing may be in a library that is absent: then nothing can be said of linking.
+            let whole = bound.absent.is_empty() || bound.missing(image).next().is_none();
+            let placed = whole.then(|| place(file, image, bound, &mut state.memory, false)).transpose()?;
+            rehearsed.push((candidate, calls, placed));
+        }
+        let staying = state.current().filter(|version| !candidates.has(version.name()));
+        let callers: Vec<_> = staying.map(|version| &**version).collect();
+        for (candidate, _, _) in &rehearsed {
+            let of_module = |symbol: &str, (m, s): (&str, &str)| m == &*candidate.name && s == symbol;
+            let is_called = |symbol: &str| {
+                callers.iter().flat_map(|v| v.calls()).any(|call| of_module(symbol, call))
+                    || rehearsed
+                        .iter()
+                        .flat_map(|(_, calls, _)| calls)
+                        .any(|(m, s)| of_module(symbol, (m, s)))
+            };
+            let has = |symbol: &str| candidate.function(symbol);
+            state.check_promises(&candidate.name, candidate.file.path(), has, is_called)?;
+        }
+        let placed = rehearsed.into_iter().filter_map(|(candidate, _, placed)| {
+            Some((candidate.name.clone(), 0, Mutex::new(Some(placed?))))
+        });
+        link(&placed.collect::<Vec<_>>(), load)?;
+        load.deadline.check()
+    }
+
+    /// Links the files against each other and against the modules that stay, and makes the next generation's table. Nothing of
+    /// them runs but what chooses their indirect functions.
+    ///
+    /// # Safety
+    ///
+    /// As for [`bind`] and [`Linked::finish`]: the caller accepts the constructors of needed libraries, and vouches for the code.
+    pub(crate) unsafe fn stage(
+        self,
+        caller: &Caller<'_>,
+        clock: &mut Clock,
+        phases: &mut Phases,
+    ) -> Result<Staged<'s>, Error> {
+        let bytes = self.bytes();
+        let Self { state, candidates, load } = self;
+        state.make_room(bytes, caller)?;
+        let compare = load.options.verify;
+        let mut placed = Vec::with_capacity(candidates.len());
+        let new = NewExporters::of(candidates);
+        for Candidate { file, image, name } in candidates.iter() {
+            let mut neighbours =
+                Neighbourhood { new: &new, state: &mut *state, trampolines: Trampolines::Made };
+            // SAFETY: the caller accepts the constructors of needed libraries.
+            let mut bound = unsafe { bind(file, image, name, Libraries::Load, &mut neighbours) }?;
+            clock.lap(&mut phases.bind);
+            let number = state.modules.get(name).map_or(0, Module::versions) + 1;
+            bound.say(file, image, name, number > 1);
+            let draft = place(file, image, bound, &mut state.memory, compare)?;
+            clock.lap(&mut phases.link);
+            placed.push((name.clone(), number, Mutex::new(Some(draft))));
+        }
+        load.deadline.check()?;
+        let mut linked = link(&placed, load)?;
+        clock.skip();
+        for linked in &linked {
+            phases.link += linked.phases.link;
+            phases.seal += linked.phases.seal;
+        }
+        let codes: Vec<Code> = linked.iter_mut().map(|linked| std::mem::take(&mut linked.code)).collect();
+        // SAFETY: the caller vouches for the code.
+        let versions = unsafe { finish(state, linked) }?;
+        clock.lap(&mut phases.register);
+        let next = versions.iter().map(|version| (version.name().clone(), Some(version.clone()))).collect();
+        versions.iter().try_for_each(|version| state.check_version(version, &next))?;
+        load.reached(70)?;
+        Next::new(state, versions).map(|next| Staged::new(next, codes))
+    }
+}
+
+/// Modules that have their places: of each its name, and the number of the version that it becomes.
+type Drafts<'i, 'f> = [(Arc<str>, u64, Mutex<Option<Placed<'i, 'f>>>)];
+
+/// Links each of them, side by side if that was asked for.
+fn link<'i, 'f>(placed: &Drafts<'i, 'f>, load: &Load<'_>) -> Result<Vec<Linked<'i, 'f>>, Error> {
+    load.each(placed, |(name, number, placed)| {
+        let placed = placed.lock().take().expect("each is linked once");
+        placed.link(name.clone(), *number, &load.loader.observers, load.options.verify)
+    })
+}
+
+/// Makes versions of what was linked: those first whose functions others call to choose theirs.
+///
+/// # Safety
+///
+/// The code is sound.
+unsafe fn finish(state: &State, linked: Vec<Linked<'_, '_>>) -> Result<Versions, Error> {
+    let mut order: Vec<usize> = (0..linked.len()).collect();
+    if linked.iter().any(Linked::calls_to_choose) {
+        let places: HashMap<&str, usize> =
+            linked.iter().enumerate().map(|(at, linked)| (linked.name(), at)).collect();
+        let called = |at: usize| linked[at].calls().filter_map(|(module, _)| places.get(module).copied());
+        order = in_order(linked.len(), called);
+    }
+    let mut linked: Vec<_> = linked.into_iter().map(Some).collect();
+    let mut finished: Vec<Option<Arc<Version>>> = vec![None; linked.len()];
+    for at in order {
+        let linked = linked[at].take().expect("each is finished once");
+        let table = table_of_chooser(state, &linked, &finished);
+        let mut version = None;
+        // SAFETY: the caller's promise.
+        let finish = || version = Some(unsafe { linked.finish() });
+        match table {
+            Some(table) => with_table(&table, finish),
+            None => finish(),
+        }
+        finished[at] = Some(Arc::new(version.expect("it was finished")?));
+    }
+    Ok(finished.into_iter().flatten().collect())
+}
+
+/// What code calls that chooses functions of a module: what is current, but for what is new. None: it calls nothing.
+fn table_of_chooser(
+    state: &State,
+    linked: &Linked<'_, '_>,
+    finished: &[Option<Arc<Version>>],
+) -> Option<Vec<usize>> {
+    if !linked.calls_to_choose() {
+        return None;
+    }
+    let mut table = state.tables.current().to_vec();
+    let new: Vec<_> = finished.iter().flatten().cloned().collect();
+    let find = |module: &str| {
+        let new = new.iter().find(|version| &**version.name() == module);
+        new.or_else(|| state.loaded(module).ok())
+    };
+    let called = linked.calls().filter_map(|(module, symbol)| {
+        let slot = state.slot_of(module, symbol)?;
+        Some((slot, find(module)?.function(symbol)?))
+    });
+    for (slot, target) in state.next_bindings(&new).into_iter().chain(called) {
+        table[slot as usize] = target;
+    }
+    Some(table)
+}

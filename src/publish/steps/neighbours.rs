@@ -1,0 +1,65 @@
+//! What a module finds in the generation that it is being made for.
+
+use std::sync::Arc;
+
+use crate::Error;
+use crate::module::{Found, Meant, Neighbours, file_name, stem};
+use crate::publish::candidates::{Candidate, NewExporters};
+use crate::publish::state::{State, current};
+
+/// Where calls to other modules go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::publish) enum Trampolines {
+    /// Through the slots' trampolines; a slot that is not there is made.
+    Made,
+    /// Nothing is going to be called, and no slot is made: another slot's trampoline stands for one that is not there, near enough
+    /// to whatever calls it.
+    Found,
+}
+
+/// The next generation as a module that is being linked into it sees it: the new files first, else what stays.
+pub(in crate::publish) struct Neighbourhood<'s, 'n, 'f> {
+    pub(in crate::publish) new: &'s NewExporters<'n, 'f>,
+    pub(in crate::publish) state: &'s mut State,
+    pub(in crate::publish) trampolines: Trampolines,
+}
+
+impl Neighbours for Neighbourhood<'_, '_, '_> {
+    fn module_of(&self, library: &str) -> Option<Meant> {
+        let (candidates, file) = (self.new.candidates(), file_name(library));
+        let meant = |module: &Arc<str>, library: Option<&str>, by_library| {
+            Some(Meant { module: module.clone(), by_library, library: library.map(Into::into) })
+        };
+        if let Some(Candidate { name, .. }) = candidates.of_library(file) {
+            return meant(name, Some(file), true);
+        }
+        let staying = self.state.libraries.module(file).filter(|module| !candidates.has(module));
+        if let Some(module) = staying {
+            return meant(module, Some(file), true);
+        }
+        match candidates.get(stem(library)) {
+            Some(Candidate { file, image, name }) => meant(name, file.library(image), false),
+            None => {
+                let version = self.state.loaded(stem(library)).ok()?;
+                meant(version.name(), version.library(), false)
+            }
+        }
+    }
+
+    fn exporters(&mut self, symbol: &str, from: &str) -> Vec<Found> {
+        let candidates = self.new.candidates();
+        let State { exporters, modules, .. } = &mut *self.state;
+        let ask = || current(modules).filter_map(|version| Found::of(version, symbol)).collect();
+        let staying = exporters.of(symbol, ask).iter().filter(|found| !candidates.has(&found.module));
+        let new = self.new.find(symbol).into_iter();
+        new.chain(staying.cloned()).filter(|found| &*found.module != from).collect()
+    }
+
+    fn trampoline(&mut self, module: &str, symbol: &str) -> Result<usize, Error> {
+        let slot = match self.trampolines {
+            Trampolines::Made => self.state.slot(module, symbol, false)?,
+            Trampolines::Found => self.state.slot_of(module, symbol).unwrap_or(0),
+        };
+        Ok(self.state.trampolines.trampoline(slot))
+    }
+}

@@ -1,0 +1,155 @@
+//! The steps that own versions: their constructors run, then they are published, or all is taken back.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::Error;
+use crate::call::home::with_table;
+use crate::load::Load;
+use crate::module::{Code, Phases, Version, Versions, dependencies_first};
+use crate::publish::publication::{ModuleVersion, Publication};
+use crate::publish::state::{Before, Published, State, synchronise_cores};
+use crate::publish::tables::{Change, Table};
+
+/// The next generation, which nobody has seen: its new versions, and its table. Dropped, it is abandoned: what was initialised of
+/// it ends.
+pub(super) struct Next<'s> {
+    state: &'s mut State,
+    /// None: it was published.
+    made: Option<(Versions, Table)>,
+    changes: Vec<Change>,
+}
+
+impl<'s> Next<'s> {
+    /// That in which these replace what they replace.
+    pub(super) fn new(state: &'s mut State, versions: Versions) -> Result<Self, Error> {
+        let changes = state.next_bindings(&versions);
+        let table = state.tables.with(&changes);
+        settle(state, &versions);
+        let next = Self { state, made: Some((versions, table)), changes };
+        // Before any constructor runs or starts a thread: an address dependency orders data, not instruction fetch.
+        synchronise_cores()?;
+        Ok(next)
+    }
+
+    fn made(&self) -> &(Versions, Table) {
+        self.made.as_ref().expect("it is there until it is published or dropped")
+    }
+
+    /// Makes it the current one.
+    fn publish(&mut self) -> Published {
+        let (versions, table) = self.made.take().expect("it is there until it is published or dropped");
+        let next = versions.into_iter().map(|version| (version.name().clone(), Some(version))).collect();
+        self.state.publish(table, &self.changes, next)
+    }
+}
+
+impl Drop for Next<'_> {
+    fn drop(&mut self) {
+        let Some((versions, table)) = self.made.take() else { return };
+        let versions = versions.into_iter().filter_map(Arc::into_inner).collect();
+        self.state.tables.take_back(table, &self.changes);
+        // SAFETY: nobody was told of them.
+        unsafe { self.state.bury(versions) };
+    }
+}
+
+/// Until they are published, they belong with each other and with what stays.
+fn settle(state: &State, staged: &Versions) {
+    let names: HashMap<&str, &Version> =
+        staged.iter().map(|version| (&**version.name(), &**version)).collect();
+    let find =
+        |name: &str| names.get(name).copied().or_else(|| state.loaded(name).ok().map(|version| &**version));
+    let homes = state.homes_of(staged.iter().map(|version| &**version), find);
+    staged.iter().zip(homes).for_each(|(version, home)| version.set_home(Some(home)));
+}
+
+/// Versions that are linked and known to nobody. Nothing of them has run.
+pub(crate) struct Staged<'s> {
+    next: Next<'s>,
+    /// Of each its code as it was linked, if that is to be compared.
+    codes: Vec<Code>,
+}
+
+impl<'s> Staged<'s> {
+    pub(super) fn new(next: Next<'s>, codes: Vec<Code>) -> Self {
+        Self { next, codes }
+    }
+
+    /// Runs the constructors, of callers last, and sees to it that what they wrote is seen.
+    ///
+    /// # Safety
+    ///
+    /// The code is sound.
+    pub(crate) unsafe fn initialise(self, load: &Load<'_>) -> Result<Initialised<'s>, Error> {
+        let (versions, table) = self.next.made();
+        let mut initialised = Ok(());
+        with_table(table.entries(), || {
+            let mut order = dependencies_first(versions.iter().map(|version| &**version)).into_iter();
+            initialised = order.try_for_each(|version| {
+                // SAFETY: the caller vouches for the code; staged means not yet initialised, and the table has what it calls.
+                let accepted = unsafe { version.initialise() };
+                accepted.map_err(|code| Error::Refused { path: version.path().into(), code })
+            });
+        });
+        initialised?;
+        // Again, for what they wrote: a thread outside frames reaches it by a branch, which on AArch64 orders nothing.
+        if cfg!(target_arch = "aarch64") && versions.iter().any(|version| version.is_initialised_by_code()) {
+            synchronise_cores()?;
+        }
+        load.reached(90)?;
+        Ok(Initialised { next: self.next, codes: self.codes })
+    }
+}
+
+/// Versions whose constructors have run. Nothing fails any more until they are published.
+pub(crate) struct Initialised<'s> {
+    next: Next<'s>,
+    codes: Vec<Code>,
+}
+
+impl Initialised<'_> {
+    /// Publishes them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Integrity`]: then they were published, and what they replaced has come back if that was asked for.
+    pub(crate) fn publish(self, load: &Load<'_>, phases: Phases) -> Result<Publication, Error> {
+        let Self { mut next, codes } = self;
+        let (versions, _) = next.made();
+        let names: Vec<_> = versions.iter().map(|version| version.name().clone()).collect();
+        let modules = versions.iter().map(|version| ModuleVersion::of(version)).collect();
+        let Published { generation, at, publish, before } = next.publish();
+        let state = &mut *next.state;
+        state.follow_escapes(&names);
+        verify(state, &names, &codes, load, &before)?;
+        if load.options.keep_previous {
+            state.keep_previous(before);
+        }
+        Ok(Publication { generation, stage: at - load.begin, publish, phases, modules })
+    }
+}
+
+/// That the code of what was published is what was linked. If not, publishes what was replaced again, if that was asked for.
+fn verify(
+    state: &mut State,
+    names: &[Arc<str>],
+    codes: &[Code],
+    load: &Load<'_>,
+    before: &Before,
+) -> Result<(), Error> {
+    let differs = |(name, code): (&Arc<str>, &Code)| {
+        let version = state.loaded(name).ok()?;
+        Some((version.path().to_owned(), name.to_string(), version.differs(code)?))
+    };
+    let Some((path, module, offset)) = names.iter().zip(codes).find_map(differs) else { return Ok(()) };
+    let rolled_back = load.options.rollback_on_failure
+        && match state.republish(before.iter().cloned().collect(), load.begin) {
+            Ok(_) => true,
+            Err(error) => {
+                tracing::error!(module, %error, "cannot be rolled back");
+                false
+            }
+        };
+    Err(Error::Integrity { path, module, offset, rolled_back })
+}
