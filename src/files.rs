@@ -1,8 +1,8 @@
-//! Opening what is named as a module's file, whatever it is.
+//! The files that modules are in: opening what is named as one, whatever it is, and telling it from others.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use crate::os::held::Held;
@@ -15,5 +15,35 @@ pub(crate) fn open(path: &Path) -> io::Result<(Held<File>, Metadata)> {
     match metadata.is_file() {
         true => Ok((Held::new(file)?, metadata)),
         false => Err(io::Error::other("it is not a regular file")),
+    }
+}
+
+/// What tells a file from another that has taken its place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Identity {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    /// When its status was, which no program can set.
+    changed: (i64, i64),
+}
+
+impl Identity {
+    /// Apart from what a link, a new name or other rights change.
+    pub(crate) fn as_written(self) -> Self {
+        Self { changed: (0, 0), ..self }
+    }
+}
+
+impl From<&Metadata> for Identity {
+    fn from(of: &Metadata) -> Self {
+        Self {
+            device: of.dev(),
+            inode: of.ino(),
+            size: of.size(),
+            modified: (of.mtime(), of.mtime_nsec()),
+            changed: (of.ctime(), of.ctime_nsec()),
+        }
     }
 }

@@ -22,9 +22,9 @@
 //! ARCHITECTURE.md in the repository has the whole picture; `midflight_dispatch` argues the concurrency.
 
 mod arch;
+mod assemble;
 mod buffers;
 mod call;
-mod checks;
 mod code;
 mod config;
 mod debug;
@@ -42,6 +42,7 @@ mod publish;
 mod quiescence;
 mod runtime;
 mod statistics;
+mod threads;
 mod unwind;
 mod watch;
 
@@ -57,18 +58,19 @@ pub use midflight_interface as interface;
 pub use module::Source;
 pub use options::{LoadOptions, Progress};
 pub use process::ProcessUsage;
-pub use publish::{Collected, Compatibility, Holder, Kept, ModuleVersion, Phases, Publication, Quiescence};
+pub use publish::{Collected, Compatibility, Kept, ModuleVersion, Phases, Publication, Quiescence};
 pub use quiescence::FiberStack;
 pub use runtime::{Runtime, print_outcome};
 pub use statistics::{Statistics, Times};
+pub use threads::Holder;
 
 /// What the [`module!`] macro expands to uses, and the C API. Not for direct use.
 #[doc(hidden)]
 pub mod private {
+    pub use crate::call::checks::{are_on as checks_are_on, longest_frame, report, this_thread};
     pub use crate::call::frame::{end_frames, open_frames};
     pub use crate::call::macros::{gives_static, is_static};
     pub use crate::call::slots::DECLARED;
-    pub use crate::checks::{are_on as checks_are_on, longest_frame, report, this_thread};
     pub use crate::fault::past::footprint;
     pub use crate::os::fork::is_child;
     pub use crate::os::held::Record;

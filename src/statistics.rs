@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use crate::load::Figures;
 use crate::{Error, Publication};
 
 /// How the loads since the runtime's start, or its last [`shutdown`](crate::Runtime::shutdown), went.
@@ -38,16 +39,6 @@ pub struct Statistics {
     pub old_bytes: usize,
     /// Of it, that of the versions that may be called outside frames.
     pub retained_bytes: usize,
-}
-
-/// The part of it that the state knows.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Figures {
-    pub(crate) generation: u64,
-    pub(crate) modules: usize,
-    pub(crate) current_bytes: usize,
-    pub(crate) old_bytes: usize,
-    pub(crate) retained_bytes: usize,
 }
 
 impl Statistics {

@@ -18,6 +18,10 @@ pub(crate) const MAX_SLOTS: usize = 1 << 17;
 /// Its address is the initial value of every thread's table word.
 pub(crate) static LIVE: LiveTable<MAX_SLOTS> = LiveTable::new();
 
+// On macOS a thread's words are in keys: `os/macos/thread.rs`.
+#[cfg(target_os = "linux")]
+crate::assemble::assemble!("thread", live = LIVE);
+
 /// What follows publications, behind a lock: a new table is a copy that misses none.
 static FOLLOWING: Mutex<Following> = Mutex::new(Following { slots: 0, tables: Vec::new() });
 

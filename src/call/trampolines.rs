@@ -4,12 +4,14 @@
 
 use midflight_image::{Protection, Region, Window};
 
+use crate::Error;
 use crate::arch::{self, CHECKED_CODE, OUTSIDE, SLOT_CODE, Stub};
+use crate::assemble::assemble;
+use crate::call::checks;
 use crate::call::live::LIVE;
 use crate::call::slots;
 use crate::code::{Block, CodeMemory, Shape};
 use crate::os::{barrier, thread};
-use crate::{Error, checks};
 
 /// Pages of slot code. They stay for the life of the process, as the addresses they give out do.
 pub(crate) struct Trampolines {
@@ -55,7 +57,7 @@ impl Trampolines {
         })
     }
 
-    /// The slot's stable address for calls inside frames, which reports others ([`crate::checks`]).
+    /// The slot's stable address for calls inside frames, which reports others ([`crate::call::checks`]).
     /// Cores must be synchronised before it runs.
     pub(crate) fn checked(&mut self, memory: &mut CodeMemory, slot: u32) -> Result<usize, Error> {
         let per_page = (memory.page_size() / CHECKED_CODE) as u32;
@@ -105,8 +107,8 @@ fn page(memory: &mut CodeMemory, write: impl FnOnce(&mut [u8]) -> Result<(), Err
 
 /// The trampoline of a slot in this process.
 fn encode(slot: u32) -> Result<Stub, Error> {
-    let offset = thread::table_offset();
-    arch::trampoline::encode(slot, offset, !barrier::is_asymmetric())
+    let (offset, live) = (thread::table_offset(), LIVE.as_ptr().addr() as u64);
+    arch::trampoline::encode(slot, offset, live, !barrier::is_asymmetric())
         .ok_or(Error::ThreadLocalOutOfReach { offset })
 }
 
@@ -124,6 +126,8 @@ fn unbound_handler() -> u64 {
     }
     midflight_unbound as *const () as u64
 }
+
+assemble!("unbound", report = report_unbound);
 
 /// Where a call to an unbound slot ends. There is no value to return to the caller and no code to run, so the process
 /// stops with the function's name.

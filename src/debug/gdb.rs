@@ -5,6 +5,7 @@
 use std::ptr::{self, NonNull};
 use std::sync::{Mutex, PoisonError};
 
+use crate::assemble::assemble;
 use crate::buffers;
 
 /// `struct jit_code_entry`.
@@ -31,12 +32,7 @@ const UNREGISTER: u32 = 2;
 
 // In assembly, because they must be weak: a program may have another library with them (LLVM's, for one), and gdb reads
 // one list.
-#[cfg(all(target_arch = "aarch64", not(target_os = "macos")))]
-std::arch::global_asm!(include_str!("../../asm/aarch64/gdb.s"));
-#[cfg(all(target_arch = "aarch64", target_os = "macos"))]
-std::arch::global_asm!(include_str!("../../asm/aarch64/gdb_macos.s"));
-#[cfg(target_arch = "x86_64")]
-std::arch::global_asm!(include_str!("../../asm/x86_64/gdb.s"), options(att_syntax));
+assemble!("gdb");
 
 unsafe extern "C" {
     static mut __jit_debug_descriptor: Descriptor;

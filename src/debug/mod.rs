@@ -1,14 +1,10 @@
 //! What the process is told of a version's code, and forgets before that code goes.
 //!
-//! `gdb` has its names and lines; `loaded` its place, which `iterate` tells code that looks for code by address; `perf_map`
-//! and `jitdump` are written for profilers when the configuration asks for them.
+//! `gdb` has its names and lines; `perf_map` and `jitdump` are written for profilers when the configuration asks for them. Its place is in
+//! `host/loaded.rs`, which modules ask.
 
 mod gdb;
-#[cfg(target_os = "linux")]
-pub(crate) mod iterate;
 mod jitdump;
-#[cfg_attr(target_os = "macos", allow(dead_code, reason = "nobody walks over all of them on macOS yet"))]
-pub(crate) mod loaded;
 mod perf_map;
 
 use std::ffi::c_void;
@@ -16,12 +12,13 @@ use std::io;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-pub(crate) use loaded::{FileOnDisk, Identity};
-use loaded::{FrameHeader, Object};
 use midflight_image::Image;
 use midflight_image::debug::SymbolFile;
 
 use crate::host::dynamic::Scope;
+#[cfg(target_os = "linux")]
+use crate::host::iterate;
+use crate::host::loaded::{self, FileOnDisk, FrameHeader, Object};
 use crate::os::unwind::Frames;
 use crate::{Config, Error, Gdb, buffers};
 

@@ -14,7 +14,7 @@ use std::mem::ManuallyDrop;
 use std::os::fd::FromRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::debug::loaded;
+use crate::host::loaded;
 use crate::os::fault::{self, Fault};
 
 /// Whether faults are to be explained by themselves. Relaxed: a handler that has been installed

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use libc::{Dl_info, c_char, c_int, c_void};
 
+use super::loaded::{self, Object};
 use super::symbol as replaced;
-use crate::debug::loaded::{self, Object};
 use crate::os::library::{Library, Search, process_symbol};
 use crate::os::symbol::lookup;
 
@@ -32,7 +32,7 @@ impl Scope {
 
 /// What a module's import of this name binds to before the process's own.
 pub(crate) fn symbol(name: &str) -> Option<u64> {
-    use crate::os::spawn;
+    use super::spawn;
     let function = match name {
         "dlsym" => spawn::midflight_dlsym as *const (),
         "dlvsym" => spawn::midflight_dlvsym as *const (),

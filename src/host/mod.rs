@@ -8,8 +8,12 @@ pub(crate) mod apple_abi;
 pub(crate) mod blocks;
 pub(crate) mod dynamic;
 mod fork_handlers;
+#[cfg(target_os = "linux")]
+pub(crate) mod iterate;
 pub(crate) mod keys;
 mod ledger;
+#[cfg_attr(target_os = "macos", allow(dead_code, reason = "nobody walks over all of them on macOS yet"))]
+pub(crate) mod loaded;
 #[cfg(target_os = "linux")]
 pub(crate) mod notifications;
 #[cfg(all(target_arch = "aarch64", target_os = "linux"))]
@@ -19,6 +23,7 @@ mod process_exits;
 pub(crate) mod shared_std;
 mod shared_variables;
 pub(crate) mod signals;
+mod spawn;
 mod tenant;
 mod thread;
 mod thread_exits;
@@ -28,9 +33,7 @@ pub(crate) mod threads;
 pub(crate) use tenant::Tenant;
 
 use crate::call::home::Home;
-#[cfg(target_os = "linux")]
-use crate::debug::iterate;
-use crate::os::{spawn, thread_local};
+use crate::os::thread_local;
 
 /// Takes the list of versions whose first thread is new since this was asked last.
 pub(crate) fn take_new_with_threads() -> Vec<places::Id> {

@@ -12,8 +12,8 @@ use libc::{clockid_t, mqd_t, timer_t};
 
 use super::ledger::{Opaque, ledger};
 use super::places::{self, Id};
+use super::spawn;
 use super::threads::{self, Entry};
-use crate::os::spawn;
 
 /// glibc's `struct sigevent`, where it asks for a thread.
 #[repr(C)]

@@ -43,7 +43,7 @@ functions! {
     __aarch64_ldset8_relax __aarch64_ldset8_acq __aarch64_ldset8_rel __aarch64_ldset8_acq_rel
 }
 
-std::arch::global_asm!(include_str!("../../asm/aarch64/atomics.s"));
+crate::assemble::assemble!("atomics");
 
 /// The same, with a barrier behind: each with what stands for `__aarch64_` in the name.
 mod synchronised {

@@ -8,7 +8,18 @@ use super::blocks::Block;
 use super::ledger::ledger;
 use super::places::Id;
 use super::thread;
+use crate::assemble::assemble;
 use crate::os::thread_local;
+
+#[cfg(target_os = "linux")]
+assemble!(
+    "thread_local",
+    empty = super::blocks::EMPTY,
+    save = crate::arch::registers::SAVE,
+    address = address
+);
+#[cfg(target_os = "macos")]
+assemble!("thread_local", offset = crate::os::thread::OFFSET, address = address);
 
 /// Tells our ids from the C library's, which count from 1.
 const OURS: u64 = 1 << 31;

@@ -9,9 +9,9 @@ use libc::{pthread_attr_t, pthread_t};
 use super::keys::THRD_ERROR;
 use super::ledger::{Opaque, ledger};
 use super::places::{self, Id};
+use super::spawn;
 use super::thread;
 use crate::call::home;
-use crate::os::spawn;
 
 /// What asm/*/spawn.s goes on to when the thread has been noted.
 #[repr(C)]

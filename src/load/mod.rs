@@ -17,7 +17,6 @@ pub(crate) use gate::{Deadline, Gate};
 
 use crate::debug::Observers;
 use crate::module::{Extent, Interfaces, ModuleFile, Origin, Source};
-use crate::statistics::{Figures, Recorder};
 use crate::{Error, LoadOptions};
 
 /// What all loads share.
@@ -26,7 +25,6 @@ pub(crate) struct Loader {
     pub(crate) crew: Crew,
     pub(crate) interfaces: Interfaces,
     pub(crate) observers: Mutex<Observers>,
-    pub(crate) recorder: Mutex<Recorder>,
     /// See [`crate::Runtime::set_keep_files`]. Relaxed, as the next: a load takes it as it finds it.
     pub(crate) keep_files: AtomicBool,
     /// See [`crate::Runtime::set_eager_collection`].
@@ -40,7 +38,6 @@ impl Loader {
             crew: Crew::default(),
             interfaces: Interfaces::default(),
             observers: Mutex::new(observers),
-            recorder: Mutex::default(),
             keep_files: AtomicBool::new(false),
             eager: AtomicBool::new(false),
         }
@@ -69,6 +66,16 @@ pub(crate) struct Load<'l> {
     paths: Vec<PathBuf>,
     /// For progress callbacks that ask.
     figures: Mutex<Figures>,
+}
+
+/// What the state knows of itself, for statistics.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Figures {
+    pub(crate) generation: u64,
+    pub(crate) modules: usize,
+    pub(crate) current_bytes: usize,
+    pub(crate) old_bytes: usize,
+    pub(crate) retained_bytes: usize,
 }
 
 thread_local! {

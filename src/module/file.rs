@@ -10,7 +10,7 @@ use midflight_interface::Interface;
 
 use crate::buffers::{self, Buffer};
 use crate::code::MAX_BLOCK;
-use crate::debug::Identity;
+use crate::files::Identity;
 use crate::{Error, arch, files};
 
 /// What a module is made of: a shared object; or object files and static archives, which are linked as they are loaded.

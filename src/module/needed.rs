@@ -16,7 +16,7 @@ use super::{ModuleFile, Remark};
 use crate::Error;
 use crate::arch::arithmetic;
 #[cfg(target_os = "linux")]
-use crate::debug::iterate::Walking;
+use crate::host::iterate::Walking;
 use crate::os::library::Library;
 use crate::os::library::Search;
 use crate::os::scope;

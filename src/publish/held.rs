@@ -1,11 +1,12 @@
-//! Frames that are held for long, or were never ended: in checked mode ([`crate::checks`]) each is
+//! Frames that are held for long, or were never ended: in checked mode ([`crate::call::checks`]) each is
 //! reported once, when somebody publishes or collects.
 
 use std::collections::{HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::retirement::{Holder, Retirement};
-use crate::checks;
+use super::retirement::Retirement;
+use crate::call::checks;
+use crate::threads::Holder;
 
 /// What is known of the generations that somebody may be inside.
 #[derive(Default)]

@@ -20,6 +20,6 @@ pub use compatibility::Compatibility;
 pub(crate) use compatibility::{Missing, compare};
 pub use publication::{ModuleVersion, Phases, Publication};
 pub use quiescent::{Kept, Quiescence};
-pub use retirement::{Collected, Holder};
+pub use retirement::Collected;
 pub(crate) use state::State;
 pub(crate) use steps::Checked;

@@ -9,7 +9,6 @@
 
 use std::cmp::Reverse;
 use std::collections::HashSet;
-use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -20,7 +19,7 @@ use crate::call::frame::{DISPATCH, Made};
 use crate::call::home::{Home, Key, with_table};
 use crate::host;
 use crate::module::{Version, callers_first};
-use crate::quiescence::Thread;
+use crate::threads::{Holder, Thread};
 
 /// What a collection did, and what is left.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -40,22 +39,6 @@ pub struct Collected {
     pub busy: usize,
     /// Code memory of all versions that were replaced and are not free, whoever keeps them, in bytes.
     pub old_bytes: usize,
-}
-
-/// A thread that holds a generation which was replaced, and what only that has: it is inside a frame.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub struct Holder {
-    /// The thread: the kernel's number and the name that it was given.
-    pub thread: String,
-    /// The generation.
-    pub generation: u64,
-}
-
-impl fmt::Display for Holder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is in generation {}", self.thread, self.generation)
-    }
 }
 
 /// A version that is not current any more.

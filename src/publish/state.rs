@@ -17,6 +17,7 @@ use super::libraries::Libraries;
 use super::publication::ModuleVersion;
 use super::retirement::Retirement;
 use super::tables::{Change, Table, Tables};
+use crate::call::checks;
 use crate::call::frame::{DISPATCH, Made, in_open_frame};
 use crate::call::live;
 use crate::call::slots::SlotTable;
@@ -24,10 +25,10 @@ use crate::call::trampolines::Trampolines;
 use crate::call::versions;
 use crate::code::{Backing, CodeMemory};
 use crate::fault::past::End;
+use crate::load::Figures;
 use crate::module::{Origin, Version};
 use crate::os::{barrier, memory};
-use crate::statistics::Figures;
-use crate::{Config, Error, checks};
+use crate::{Config, Error};
 
 /// All that a publisher changes. One thread at a time has it.
 pub(crate) struct State {

@@ -65,6 +65,7 @@ use std::time::{Duration, Instant};
 
 use crate::arch::tags;
 use crate::os::stop::{self, Answer, Condition, Look, Memory, Stopped};
+use crate::threads::Thread;
 pub use fibers::FiberStack;
 use fibers::Fibers;
 pub(crate) use fibers::add as add_stack;
@@ -73,13 +74,6 @@ use text::Text;
 
 /// How long a caller waits for the threads, unless it knows better: some times what the scheduler lets a thread wait that is to run.
 pub(crate) const LIMIT: Duration = Duration::from_millis(20);
-
-/// A thread of the process.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Thread {
-    pub(crate) id: i32,
-    pub(crate) name: String,
-}
 
 /// Why nothing is known of a thread.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -305,12 +299,6 @@ fn why_silent(id: i32) -> Option<Why> {
     }
 }
 
-impl Thread {
-    pub(crate) fn new(id: i32) -> Self {
-        Self { id, name: stop::name(id) }
-    }
-}
-
 /// What stopped threads do, and what they found. All memory that they need is here before they are stopped.
 struct Search {
     text: Text,
@@ -415,12 +403,6 @@ unsafe fn words(part: &Range<usize>) -> impl Iterator<Item = usize> {
         unsafe { &*at }.load(Ordering::Relaxed)
     };
     (part.start & !(size_of::<usize>() - 1)..part.end).step_by(size_of::<usize>()).map(word)
-}
-
-impl fmt::Display for Thread {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "thread {} `{}`", self.id, self.name)
-    }
 }
 
 impl fmt::Display for Why {

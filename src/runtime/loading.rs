@@ -79,7 +79,7 @@ impl Runtime {
         let result = unsafe { self.publish(sources, options) };
         self.forget_stack();
         let took = begin.elapsed();
-        self.shared.loader.recorder.lock().note(modules, took, &result);
+        self.shared.recorder.lock().note(modules, took, &result);
         report(&result, took);
         result
     }

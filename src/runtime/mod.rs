@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::call::checks;
 use crate::call::frame::Frame;
 use crate::debug::Observers;
 use crate::load::{Loader, told_figures};
@@ -22,7 +23,7 @@ use crate::publish::State;
 use crate::statistics::Recorder;
 use crate::{
     Checks, Collected, Config, Error, FiberStack, Holder, ModuleVersion, Quiescence, StaleCalls, Statistics,
-    checks, fault, quiescence,
+    fault, quiescence,
 };
 use watching::Watches;
 pub use watching::print_outcome;
@@ -43,6 +44,7 @@ impl RefUnwindSafe for Runtime {}
 pub(crate) struct Shared {
     state: Mutex<State>,
     pub(crate) loader: Loader,
+    recorder: Mutex<Recorder>,
     pub(crate) watches: Watches,
     page_size: usize,
     /// A module can be called outside frames, so its old versions are looked for. Relaxed: each thread's stack is its own matter.
@@ -88,6 +90,7 @@ impl Runtime {
         let shared = Shared {
             state: Mutex::new(state),
             loader,
+            recorder: Mutex::default(),
             watches: Watches::new(),
             page_size,
             escaped: AtomicBool::new(false),
@@ -288,7 +291,7 @@ impl Runtime {
     /// As for [`collect`](Self::collect).
     pub fn statistics(&self) -> Result<Statistics, Error> {
         let loader = &self.shared.loader;
-        let mut statistics = loader.recorder.lock().statistics();
+        let mut statistics = self.shared.recorder.lock().statistics();
         (statistics.cache_hits, statistics.cache_misses) = loader.interfaces.counts();
         statistics.watched = self.shared.watches.len();
         statistics.add(match told_figures() {
@@ -353,7 +356,7 @@ impl Runtime {
             state.collect_quiescent(caller)?;
             unloaded
         });
-        *self.shared.loader.recorder.lock() = Recorder::default();
+        *self.shared.recorder.lock() = Recorder::default();
         self.shared.loader.interfaces.clear();
         match &unloaded {
             Ok(()) => tracing::info!("stopped"),

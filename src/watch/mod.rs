@@ -50,7 +50,7 @@ use std::time::Duration;
 use worker::Shared;
 
 use crate::buffers::{self, Buffer};
-use crate::debug::Identity;
+use crate::files::Identity;
 
 /// A file that is changed all the time is looked at after so many debounces, rather than never.
 const MOST_DEBOUNCES: u32 = 20;

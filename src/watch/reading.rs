@@ -8,7 +8,7 @@ use std::path::Path;
 use super::route::is_missing;
 use super::{Contents, Digest, Settle};
 use crate::buffers::Buffer;
-use crate::debug::Identity;
+use crate::files::Identity;
 use crate::os::lease::{self, Leased};
 use crate::{buffers, files};
 

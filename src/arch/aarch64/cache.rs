@@ -68,7 +68,7 @@ mod execute {
     use super::{CacheType, Maintenance, make_visible};
 
     #[cfg(not(target_os = "macos"))]
-    std::arch::global_asm!(include_str!("../../../asm/aarch64/cache.s"));
+    crate::assemble::assemble!("cache");
 
     #[cfg(not(target_os = "macos"))]
     unsafe extern "C" {

@@ -34,13 +34,17 @@ const fn mov_w17(value: u32) -> [u32; 2] {
     [0x5280_0011 | (value & 0xffff) << 5, 0x72a0_0011 | (value >> 16) << 5]
 }
 
-/// The trampoline of a slot on this system. `table_offset` is the table word's distance from the thread register in bytes, `synchronise` as in
-/// [`encode_static`].
-pub(crate) fn encode(slot: u32, table_offset: i64, synchronise: bool) -> Option<Stub> {
+/// The trampoline of a slot on this system. `table_offset` is the table word's distance from the thread register in bytes, `live` the
+/// live table's address, `synchronise` as in [`encode_static`].
+pub(crate) fn encode(slot: u32, table_offset: i64, live: u64, synchronise: bool) -> Option<Stub> {
     #[cfg(target_os = "macos")]
-    return apple::encode(slot, table_offset, crate::call::live::LIVE.as_ptr().addr() as u64, synchronise);
+    return apple::encode(slot, table_offset, live, synchronise);
     #[cfg(not(target_os = "macos"))]
-    encode_static(slot, table_offset, synchronise)
+    {
+        // The table word is never null here.
+        let _ = live;
+        encode_static(slot, table_offset, synchronise)
+    }
 }
 
 /// The trampoline of a slot where the table word is in static TLS. `table_offset` is the table word's distance from TPIDR_EL0 in bytes.
@@ -181,11 +185,6 @@ impl Code {
         self.bytes
     }
 }
-
-#[cfg(all(target_arch = "aarch64", not(target_os = "macos")))]
-std::arch::global_asm!(include_str!("../../../asm/aarch64/unbound.s"), report = sym crate::call::trampolines::report_unbound);
-#[cfg(all(target_arch = "aarch64", target_os = "macos"))]
-std::arch::global_asm!(include_str!("../../../asm/aarch64/unbound_macos.s"), report = sym crate::call::trampolines::report_unbound);
 
 #[cfg(test)]
 mod tests {

@@ -10,11 +10,11 @@ const ENDBR64: [u8; 4] = [0xf3, 0x0f, 0x1e, 0xfa];
 /// `int3`: where control can never come.
 const INT3: u8 = 0xcc;
 
-/// The trampoline of a slot. `table_offset` is the table word's distance from the thread pointer in bytes. There is no instruction
-/// for a caller to run: see [`synchronise_this_core`](super::cache::synchronise_this_core).
+/// The trampoline of a slot. `table_offset` is the table word's distance from the thread pointer in bytes. The live table's address
+/// it needs nowhere, and there is no instruction for a caller to run: see [`synchronise_this_core`](super::cache::synchronise_this_core).
 ///
 /// None if the word is out of reach: x86-64's static TLS lies below the thread pointer, and 2 GiB of it are addressed.
-pub(crate) fn encode(slot: u32, table_offset: i64, _synchronise: bool) -> Option<Stub> {
+pub(crate) fn encode(slot: u32, table_offset: i64, _live: u64, _synchronise: bool) -> Option<Stub> {
     let offset = i32::try_from(table_offset).ok()?;
     let entry = i32::try_from(slot.checked_mul(8)?).ok()?;
     Some(assemble(&[
@@ -38,7 +38,7 @@ pub(crate) fn encode_checked(
     synchronise: bool,
 ) -> Option<[u8; CHECKED_CODE]> {
     const LITERALS: usize = CHECKED_CODE - 16;
-    let plain = encode(slot, table_offset, synchronise)?;
+    let plain = encode(slot, table_offset, live, synchronise)?;
     // The first two instructions of the plain one, and its last.
     let (load, rest) = plain.split_at(13);
     let jump = &rest[..7];
@@ -93,13 +93,6 @@ fn fill(code: &mut [u8], parts: &[&[u8]]) {
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-std::arch::global_asm!(
-    include_str!("../../../asm/x86_64/unbound.s"),
-    report = sym crate::call::trampolines::report_unbound,
-    options(att_syntax)
-);
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,10 +105,10 @@ mod tests {
             0x64, 0x4c, 0x8b, 0x1c, 0x25, 0xf0, 0xff, 0xff, 0xff, // mov %fs:-16, %r11
             0x41, 0xff, 0xa3, 0x18, 0x00, 0x00, 0x00, // jmp *24(%r11)
         ];
-        let stub = encode(3, -16, false).unwrap();
+        let stub = encode(3, -16, 0, false).unwrap();
         assert_eq!(stub[..20], expected);
         assert!(stub[20..].iter().all(|&b| b == INT3));
-        assert_eq!(encode(100_000, -16, true).unwrap()[16..20], 800_000_u32.to_le_bytes());
+        assert_eq!(encode(100_000, -16, 0, true).unwrap()[16..20], 800_000_u32.to_le_bytes());
     }
 
     /// As above, with the literals' labels at 112 and 120.
@@ -140,8 +133,8 @@ mod tests {
 
     #[test]
     fn a_table_word_out_of_reach_is_refused() {
-        assert_eq!(encode(0, i64::from(i32::MIN) - 8, false), None);
-        assert_eq!(encode(1 << 29, -16, false), None);
+        assert_eq!(encode(0, i64::from(i32::MIN) - 8, 0, false), None);
+        assert_eq!(encode(1 << 29, -16, 0, false), None);
     }
 
     #[test]

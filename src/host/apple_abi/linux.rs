@@ -5,12 +5,7 @@ use std::ptr::{addr_of, null};
 
 use super::{ctype, files};
 
-std::arch::global_asm!(
-    include_str!("../../../asm/aarch64/apple_abi.s"),
-    open = sym files::open,
-    openat = sym files::openat,
-    fcntl = sym files::fcntl,
-);
+crate::assemble::assemble!("apple_abi", open = files::open, openat = files::openat, fcntl = files::fcntl);
 
 /// Functions, each with the names that it has for modules. Only their addresses are taken.
 macro_rules! functions {

@@ -10,7 +10,6 @@ pub(crate) mod imports;
 pub(crate) mod lease;
 pub(crate) mod memory;
 pub(crate) mod scope;
-pub(crate) mod spawn;
 pub(crate) mod stop;
 pub(crate) mod symbol;
 mod tasks;

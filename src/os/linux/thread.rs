@@ -9,13 +9,6 @@ use std::ptr::NonNull;
 
 use midflight_dispatch::ThreadBlock;
 
-use crate::call::live::LIVE;
-
-#[cfg(target_arch = "aarch64")]
-std::arch::global_asm!(include_str!("../../../asm/aarch64/thread.s"), live = sym LIVE);
-#[cfg(target_arch = "x86_64")]
-std::arch::global_asm!(include_str!("../../../asm/x86_64/thread.s"), live = sym LIVE, options(att_syntax));
-
 /// The calling thread's block, as laid out in asm/*/thread.s.
 #[inline(always)]
 pub(crate) fn block() -> NonNull<ThreadBlock> {

@@ -5,26 +5,7 @@ use std::sync::atomic::AtomicUsize;
 
 use midflight_image::ThreadLocal;
 
-use crate::arch::registers::SAVE;
-use crate::host::blocks::EMPTY;
-use crate::host::thread_locals::address;
 use crate::os::library::{self, Library};
-
-#[cfg(target_arch = "aarch64")]
-std::arch::global_asm!(
-    include_str!("../../../asm/aarch64/thread_local.s"),
-    empty = sym EMPTY,
-    save = sym SAVE,
-    address = sym address
-);
-#[cfg(target_arch = "x86_64")]
-std::arch::global_asm!(
-    include_str!("../../../asm/x86_64/thread_local.s"),
-    empty = sym EMPTY,
-    save = sym SAVE,
-    address = sym address,
-    options(att_syntax)
-);
 
 unsafe extern "C" {
     /// Descriptor resolver: the argument is the distance from the thread pointer.

@@ -32,7 +32,7 @@ const _: () = assert!(size_of::<ThreadBlock>() == BLOCKS * size_of::<usize>());
 /// The first word's distance from the thread register in bytes; 0 before the keys were made. Relaxed: what it leads to is the calling thread's own,
 /// and was zero before any of these threads began. Read by asm/aarch64/thread_local_macos.s as well: no module's code runs before the keys were made, as
 /// even its constructors run with a table in the word.
-pub(super) static OFFSET: AtomicUsize = AtomicUsize::new(0);
+pub(crate) static OFFSET: AtomicUsize = AtomicUsize::new(0);
 
 /// The calling thread's array of values.
 #[inline(always)]

@@ -5,15 +5,8 @@ use std::sync::atomic::AtomicUsize;
 
 use midflight_image::ThreadLocal;
 
-use super::thread::{self, OFFSET};
-use crate::host::thread_locals::address;
+use super::thread;
 use crate::os::library::Library;
-
-std::arch::global_asm!(
-    include_str!("../../../asm/aarch64/thread_local_macos.s"),
-    offset = sym OFFSET,
-    address = sym address
-);
 
 unsafe extern "C" {
     /// What a module's thread-local descriptors call: `Host::tlv_thunk`.

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use super::State;
 use super::bindings::left_behind;
+use crate::Error;
+use crate::call::checks;
 use crate::call::home::Home;
 use crate::call::live::{self, LIVE};
 use crate::module::Version;
@@ -11,7 +13,6 @@ use crate::publish::quiescent::Quiescence;
 use crate::publish::retirement::Collected;
 use crate::publish::tables::{Change, Tables};
 use crate::quiescence::Caller;
-use crate::{Error, checks};
 
 impl State {
     /// Frees the versions that no thread can be inside any more, and the retained ones if the caller vouches for those.

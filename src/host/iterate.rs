@@ -216,7 +216,7 @@ const ABSENT: *mut c_void = std::ptr::without_provenance_mut(1);
 
 /// Looks for what [`dl_find_object`] passes on to, before any module can call it: a look-up takes
 /// locks, which a signal handler must not.
-pub(super) fn prepare() {
+pub(crate) fn prepare() {
     static WATCH: Once = Once::new();
     WATCH.call_once(watch_forks);
     if PROCESS.load(Ordering::Relaxed).is_null() {

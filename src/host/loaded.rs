@@ -1,17 +1,15 @@
 //! The versions there are, for code in modules that looks for code by address.
 
 use std::ffi::{CString, OsStr, c_char};
-use std::fs::Metadata;
 use std::ops::Range;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use midflight_image::{ExportTables, Protection, Region};
 
-use crate::host::dynamic::Scope;
-
+use super::dynamic::Scope;
+use crate::files::Identity;
 use crate::lockless::Lockless;
 
 /// The versions there are, and how many have come and gone: who caches what was found compares the
@@ -124,36 +122,6 @@ pub(crate) struct FileOnDisk {
     version: u64,
 }
 
-/// What tells a file from another that has taken its place.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Identity {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    /// When its status was, which no program can set.
-    changed: (i64, i64),
-}
-
-impl Identity {
-    /// Apart from what a link, a new name or other rights change.
-    fn as_written(self) -> Self {
-        Self { changed: (0, 0), ..self }
-    }
-}
-
-impl From<&Metadata> for Identity {
-    fn from(of: &Metadata) -> Self {
-        Self {
-            device: of.dev(),
-            inode: of.ino(),
-            size: of.size(),
-            modified: (of.mtime(), of.mtime_nsec()),
-            changed: (of.ctime(), of.ctime_nsec()),
-        }
-    }
-}
-
 impl FileOnDisk {
     pub(crate) fn new(path: &Path, identity: Option<Identity>, module: Arc<str>, version: u64) -> Self {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.into());
@@ -199,7 +167,7 @@ impl Object {
 pub(crate) struct Registered {
     object: Arc<Object>,
     /// How many there had been when it came.
-    pub(super) number: u64,
+    pub(crate) number: u64,
 }
 
 impl Registered {

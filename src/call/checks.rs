@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::call::slots::{self, DECLARED};
-use crate::quiescence::Thread;
+use crate::threads::Thread;
 use crate::{Checks, Config, Error, code, os};
 
 /// Relaxed, both: who looks too early or too late has checked or not checked one thing more.
