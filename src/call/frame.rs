@@ -150,7 +150,7 @@ pub fn open_frames() -> usize {
 pub unsafe fn end_frames(depth: usize) {
     // SAFETY: the block is this thread's own.
     if let Some(record) = unsafe { thread::block().as_ref() }.record.get() {
-        // SAFETY: this thread's record of DISPATCH, which is static; the caller's promise.
+        // SAFETY: this thread's record of DISPATCH, which is static; the caller promises that nobody ends those frames.
         unsafe { ThreadHandle::<Made>::from_raw(record).end_pins(depth) };
     }
 }

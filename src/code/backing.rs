@@ -120,7 +120,7 @@ pub(crate) trait Pages: Send + Sync {
 ///
 /// As [`memory::release`].
 unsafe fn vacate(at: NonNull<u8>, len: usize) -> io::Result<()> {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller promises that nobody uses these pages of the reservation.
     unsafe { memory::release(at, len)? };
     memory::name(at, len, RESERVED);
     Ok(())
@@ -289,7 +289,7 @@ impl Pages for Toggled {
 /// They lie within the memory that starts at `view`, which is writable and nobody else's.
 unsafe fn copy_parts(view: NonNull<u8>, parts: Parts<'_>) {
     for part in parts {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller promises that the parts lie within the view, which is its own to write.
         unsafe {
             let place = view.add(part.offset as usize);
             place.copy_from_nonoverlapping(NonNull::from(part.bytes).cast(), part.bytes.len());
@@ -376,7 +376,7 @@ impl Memfd {
         regions: Regions<'_>,
         parts: Parts<'_>,
     ) -> io::Result<()> {
-        // SAFETY: the caller's promise: the pages are in nobody's use, and as long as the draft.
+        // SAFETY: the caller promises what `Pages::seal` asks: the pages are in nobody's use, and as long as the draft.
         unsafe {
             memory::map_zeroed(span.at, span.len)?;
             span.at.copy_from_nonoverlapping(NonNull::from(bytes).cast(), span.len);
@@ -477,11 +477,11 @@ impl Pages for Memfd {
     ) -> io::Result<()> {
         // SAFETY: `open` made it of this length, and nobody writes to it any more.
         let bytes = unsafe { std::slice::from_raw_parts(view.as_ptr(), span.len) };
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller promises that the pages are a draft's, in nobody's use.
         if let Err(error) = unsafe { self.seal_in_file(span, bytes, regions, parts, warm) } {
             self.failed.store(true, Ordering::Relaxed);
             tracing::warn!(%error, "code memory behind a descriptor cannot be written: private pages are used");
-            // SAFETY: the caller's promise. What is mapped by now, nobody has seen.
+            // SAFETY: the caller promises that the pages are a draft's, in nobody's use. What is mapped by now, nobody has seen.
             return unsafe { self.seal_privately(span, bytes, regions, parts) };
         }
         // Last, because pages of the draft that are moved are no more where they were.

@@ -116,7 +116,7 @@ impl Drop for Registered {
 ///
 /// The caller holds the lock; the list is whole; the entry is there until this returns.
 unsafe fn tell(action: u32, entry: *mut Entry) {
-    // SAFETY: the caller's promise. Volatile, because the reader is a debugger; the function's assembly is opaque, so
+    // SAFETY: the caller holds the lock, the list is whole and the entry is there. Volatile, because the reader is a debugger; the function's assembly is opaque, so
     // that all is written before the call.
     unsafe {
         let list = &raw mut __jit_debug_descriptor;

@@ -112,7 +112,7 @@ impl Description {
     pub(crate) unsafe fn register(self) -> Registration {
         let code = self.object.code();
         let frames = self.frames.and_then(|address| NonNull::new(address as *mut c_void));
-        // SAFETY: the caller's promise, of a section that is in the image or behind it.
+        // SAFETY: the caller promises that the image stays as it is until the registration is dropped, of a section that is in the image or behind it.
         let frames = frames.map(|section| unsafe { Frames::register(section, code) });
         #[cfg(target_os = "linux")]
         iterate::prepare();

@@ -53,7 +53,7 @@ pub(crate) unsafe extern "C" fn dlsym(
     name: *const c_char,
     caller: usize,
 ) -> *mut c_void {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller passes what dlsym(3) asks for: the name is a C string.
     unsafe { find(handle, CStr::from_ptr(name), None, caller) }
 }
 
@@ -68,7 +68,7 @@ pub(crate) unsafe extern "C" fn dlvsym(
     version: *const c_char,
     caller: usize,
 ) -> *mut c_void {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller passes what dlvsym(3) asks for: both are C strings.
     unsafe { find(handle, CStr::from_ptr(name), Some(CStr::from_ptr(version)), caller) }
 }
 
@@ -133,7 +133,7 @@ pub(super) fn name(function: usize) -> Option<CString> {
 /// The version's memory is there, and the part is only read.
 unsafe fn bytes<'a>(object: &Object, part: std::ops::Range<usize>) -> &'a [u8] {
     let start = std::ptr::with_exposed_provenance(object.base as usize + part.start);
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller promises that the version's memory is there and this part is only read.
     unsafe { std::slice::from_raw_parts(start, part.len()) }
 }
 
@@ -152,7 +152,7 @@ pub(crate) unsafe extern "C-unwind" fn dlopen(
     // SAFETY: null, or a C string, as the caller promises.
     let name = (!file.is_null()).then(|| unsafe { CStr::from_ptr(file) });
     let found = scope.zip(name).and_then(|(scope, name)| place(&scope, name));
-    // SAFETY: the caller's promise; a path, or what the caller gave.
+    // SAFETY: the caller passes what dlopen(3) asks for; a path, or what the caller gave.
     unsafe { libc::dlopen(found.as_ref().map_or(file, |found| found.as_ptr()), mode) }
 }
 
@@ -198,7 +198,7 @@ pub(crate) unsafe extern "C" fn dladdr(address: *const c_void, info: *mut Dl_inf
     });
     match found {
         Some(found) => {
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller passes what dladdr(3) asks for: `info` can be written to.
             unsafe { info.write(found) };
             1
         }

@@ -156,7 +156,7 @@ pub(crate) unsafe extern "C-unwind" fn dl_iterate_phdr(callback: Callback, data:
             dlpi_tls_modid: 0,
             dlpi_tls_data: std::ptr::null_mut(),
         };
-        // SAFETY: the caller's promise; all that the description points to is there until the callback has returned.
+        // SAFETY: the caller passes a callback for its data; all that the description points to is there until the callback has returned.
         let stopped = unsafe { callback(&mut info, size_of::<dl_phdr_info>(), data) };
         if stopped != 0 {
             return stopped;
@@ -201,10 +201,10 @@ pub(crate) unsafe extern "C-unwind" fn dl_find_object(pc: *mut c_void, result: *
         }
     });
     let Some(found) = found else {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller's `result` can be written to.
         return unsafe { process_dl_find_object(pc, result) };
     };
-    // SAFETY: the caller's promise. What it points to is there as long as the version, which the
+    // SAFETY: the caller's `result` can be written to. What it points to is there as long as the version, which the
     // caller is unwinding through.
     unsafe { result.write(found) };
     0
@@ -237,7 +237,7 @@ unsafe fn process_dl_find_object(pc: *mut c_void, result: *mut FoundObject) -> c
     if found.is_null() || found == ABSENT {
         return -1;
     }
-    // SAFETY: the C library's function of this name has this type; the caller's promise.
+    // SAFETY: the C library's function of this name has this type; the caller's `result` can be written to.
     unsafe {
         let find: unsafe extern "C-unwind" fn(*mut c_void, *mut FoundObject) -> c_int =
             std::mem::transmute(found);

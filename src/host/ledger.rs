@@ -175,7 +175,7 @@ impl Call {
     ///
     /// The module asked for this call, and is there.
     pub(super) unsafe fn run(self) {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller promises that the module asked for this call and is there.
         unsafe { (self.function)(self.argument.0) };
     }
 }

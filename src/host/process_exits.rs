@@ -112,7 +112,7 @@ type ExitFunction = unsafe extern "C" fn(*mut c_void, c_int);
 /// Those functions may be called now.
 pub(super) unsafe fn finalize(version: Id) {
     let handle = ledger().version(version).handle();
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller promises that the version's functions may be called now.
     unsafe { exit::finalize(handle) };
     fork_handlers::forget(version);
 }

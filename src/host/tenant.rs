@@ -155,11 +155,11 @@ impl Tenant {
                 thread.exits.extend(exits);
                 thread.values.extend(values);
             }
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller promises that the version was initialised and evicted, and its code may run.
             unsafe { self.drain() };
             drop(self.exchange(own));
         }
-        // SAFETY: the caller's promise.
+        // SAFETY: as above.
         unsafe { self.drain() };
     }
 
@@ -170,10 +170,10 @@ impl Tenant {
     /// As for [`Self::retire_threads`].
     pub(crate) unsafe fn run_exits(&self) {
         if ledger().version(self.id).registers {
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller promises that the version was initialised and evicted, and its code may run.
             unsafe { process_exits::finalize(self.id) };
         }
-        // SAFETY: the caller's promise.
+        // SAFETY: as above.
         unsafe { self.drain() };
     }
 
@@ -207,7 +207,7 @@ impl Tenant {
                     let Some(at) = exits.iter().rposition(|exit| exit.version == self.id) else { break };
                     exits.remove(at)
                 };
-                // SAFETY: the caller's promise.
+                // SAFETY: the caller promises that the version's code may run.
                 unsafe { exit.call.run() };
             }
             let destructors: Vec<(pthread_key_t, Call)> = {
@@ -228,7 +228,7 @@ impl Tenant {
                 return;
             }
             for (key, call) in destructors {
-                // SAFETY: a key of the version's; the caller's promise.
+                // SAFETY: a key of the version's; the caller promises that its code may run.
                 unsafe {
                     libc::pthread_setspecific(key, ptr::null());
                     call.run();

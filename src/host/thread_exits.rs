@@ -20,7 +20,7 @@ pub(super) unsafe extern "C" fn tlv_atexit(
     function: unsafe extern "C" fn(*mut c_void),
     argument: *mut c_void,
 ) -> c_int {
-    // SAFETY: the caller's promise. The function's address tells whose it is.
+    // SAFETY: the caller passes what `_tlv_atexit` asks for: a function for the argument. The function's address tells whose it is.
     unsafe { register(function, argument, std::ptr::null()) }
 }
 

@@ -43,7 +43,7 @@ impl<'b> Resolvers<'b> {
         let address = self.block.base() + resolver as usize;
         // Another thread may have linked it, and the cores are synchronised later.
         arch::cache::synchronise_this_core();
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller promises that a resolver is there, and vouches for it.
         *self.answers.entry(resolver).or_insert_with(|| arch::arithmetic::kept(|| unsafe { call(address) }))
     }
 }
@@ -55,7 +55,7 @@ impl<'b> Resolvers<'b> {
 /// A resolver is there.
 #[cfg(target_arch = "x86_64")]
 unsafe fn call(resolver: usize) -> u64 {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller promises that a resolver is there.
     unsafe { std::mem::transmute::<usize, extern "C" fn() -> u64>(resolver)() }
 }
 
@@ -81,7 +81,7 @@ unsafe fn call(resolver: usize) -> u64 {
     #[cfg(not(target_os = "linux"))]
     let (hwcap, hwcap2) = (0, 0);
     let argument = Argument { size: size_of::<Argument>() as u64, hwcap, hwcap2 };
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller promises that a resolver is there.
     unsafe {
         let resolver: extern "C" fn(u64, &Argument) -> u64 = std::mem::transmute(resolver);
         resolver(hwcap | IFUNC_ARG_HWCAP, &argument)

@@ -167,7 +167,7 @@ impl Version {
     /// The module is sound, its code was made visible to this core, its calls to other modules have somewhere to go, and
     /// this is called once.
     pub(crate) unsafe fn initialise(&self) -> Result<(), i32> {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller promises that the module is sound and visible, what it calls is there, and this is the only call.
         arithmetic::kept(|| unsafe { self.run_constructors() })
     }
 
@@ -189,7 +189,7 @@ impl Version {
                 unwind::contain("a constructor", || constructor(count, arguments, environment));
             }
         }
-        // SAFETY: the constructors have run; the caller's promise.
+        // SAFETY: the constructors have run; the caller vouches for the module.
         unsafe { self.hooks.init() }
     }
 
@@ -274,7 +274,7 @@ impl Version {
         if self.initialised.load(Ordering::Relaxed) {
             // One may run until its handlers are gone, and after that.
             self.handled.store(self.handler().is_some(), Ordering::Relaxed);
-            // SAFETY: initialised, and the caller's promise.
+            // SAFETY: initialised, and the caller promises that this is the only call.
             arithmetic::kept(|| unsafe { self.run_destructors() });
             if let Some(signal) = self.handler() {
                 tracing::warn!(
@@ -291,7 +291,7 @@ impl Version {
     ///
     /// As for [`finalise`](Self::finalise), and the version is initialised.
     unsafe fn run_destructors(&self) {
-        // SAFETY: initialised, evicted, and the caller's promise.
+        // SAFETY: initialised, evicted, and the caller vouches for the module.
         unsafe { self.hooks.shutdown() };
         // SAFETY: as above.
         unsafe { self.tenant.retire_threads() };

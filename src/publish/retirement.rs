@@ -268,7 +268,7 @@ impl Retirement {
             unbind(&version, tables);
             let bindings = version.home().map_or(Vec::new(), |home| home.bindings());
             let table = tables.with(&bindings);
-            // SAFETY: evicted; the caller's promise; each is in the list once, and never finalised again.
+            // SAFETY: evicted; the caller promises that no frame is inside; each is in the list once, and never finalised again.
             with_table(table.entries(), || unsafe { version.finalise() });
             tables.take_back(table, &bindings);
             if version.is_busy() {

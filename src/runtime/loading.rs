@@ -38,7 +38,7 @@ impl Runtime {
     /// - that threads it starts call what is new in this publication only after it, and no other module that is replaced while they
     ///   are in it: a thread outside frames holds only the version that started it.
     pub unsafe fn load(&self, source: impl Into<Source>) -> Result<Publication, Error> {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller vouches for the module's code, as `load_all` asks of each.
         unsafe { self.load_all([source]) }
     }
 
@@ -55,7 +55,7 @@ impl Runtime {
         &self,
         sources: impl IntoIterator<Item = impl Into<Source>>,
     ) -> Result<Publication, Error> {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller vouches for the code of each module.
         unsafe { self.load_with(sources, &LoadOptions::default()) }
     }
 
@@ -75,7 +75,7 @@ impl Runtime {
     ) -> Result<Publication, Error> {
         let sources: Vec<Source> = sources.into_iter().map(Into::into).collect();
         let (begin, modules) = (Instant::now(), sources.len());
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller vouches for the code of each module.
         let result = unsafe { self.publish(sources, options) };
         self.forget_stack();
         let took = begin.elapsed();
@@ -115,7 +115,7 @@ impl Runtime {
                         break state;
                     }
                 };
-                // SAFETY: the caller's promise.
+                // SAFETY: the caller vouches for the code of each module.
                 let published = unsafe { publish(&mut state, &candidates, &load, caller, phases) };
                 (published, state)
             };
@@ -314,7 +314,7 @@ unsafe fn publish(
 ) -> Result<Publication, Error> {
     let mut clock = Clock::start();
     let checked = Checked::new(state, candidates, load)?;
-    // SAFETY: the caller's promise: constructors of needed libraries may run, and the code is sound.
+    // SAFETY: the caller vouches for the files: constructors of needed libraries may run, and the code is sound.
     let staged = unsafe { checked.stage(caller, &mut clock, &mut phases) }?;
     // SAFETY: as above.
     let initialised = unsafe { staged.initialise(load) }?;

@@ -210,7 +210,7 @@ impl Runtime {
         memory: Range<*const u8>,
         stack_pointer: Option<NonNull<*const ()>>,
     ) -> FiberStack {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller promises that the memory and the word stay, and when fibers stand still.
         unsafe { quiescence::add_stack(memory, stack_pointer) }
     }
 

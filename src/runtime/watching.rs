@@ -87,7 +87,7 @@ impl Runtime {
         let (runtime, options, name) = (*self, *options, given.clone());
         let callback = move |_: &Path, found: Outcome| {
             let result = match found {
-                // SAFETY: the caller's promise.
+                // SAFETY: the caller vouches for every version that the file will have, as for `load`.
                 Outcome::Version(Contents { bytes, identity, .. }) => unsafe {
                     runtime.load_with([Source::read(&name, bytes, identity)], &options)
                 },

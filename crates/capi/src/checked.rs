@@ -144,7 +144,7 @@ pub(crate) fn opener(frame: *const Sealed, seal: u64) -> Option<u64> {
 #[inline(never)]
 pub(crate) unsafe fn begin(frame: *mut RuntimeFrame) -> c_int {
     let Some(runtime) = gate::running_checked() else { return no_runtime() };
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller promises that this is a place for a frame.
     unsafe { put(frame, runtime.frame()) }
 }
 
@@ -156,7 +156,7 @@ pub(crate) unsafe fn begin(frame: *mut RuntimeFrame) -> c_int {
 pub(crate) unsafe fn put(to: *mut RuntimeFrame, frame: Frame) -> c_int {
     // A thread that the child has not got may have had the lock.
     if gate::is_child() {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller promises that this is a place for a frame.
         unsafe { seal(to, frame) };
         return 0;
     }
@@ -166,7 +166,7 @@ pub(crate) unsafe fn put(to: *mut RuntimeFrame, frame: Frame) -> c_int {
     let mut reports = Vec::new();
     if let Some(Open { thread, since, .. }) = all.frames.get(&at.addr()) {
         let (name, age) = (all.name(*thread), since.elapsed().as_secs_f64());
-        // SAFETY: the caller's promise. Relaxed: the lock orders it, where it is a seal.
+        // SAFETY: the caller promises that this is a place for a frame, and so for its seal. Relaxed: the lock orders it, where it is a seal.
         let is_open =
             unsafe { (*at).seal.load(Ordering::Relaxed) } == checked_seal_of(at).wrapping_add(*thread);
         if is_open {
@@ -185,7 +185,7 @@ pub(crate) unsafe fn put(to: *mut RuntimeFrame, frame: Frame) -> c_int {
         all.frames.remove(&at.addr());
     }
     reports.extend(all.open(at.addr(), this, frame.generation()));
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller promises that this is a place for a frame.
     unsafe { seal_as(at, frame, checked_seal_of(at).wrapping_add(this)) };
     drop(lock);
     reports.iter().for_each(|report| private::report(format_args!("{report}")));

@@ -100,7 +100,7 @@ fn is_place(frame: *const RuntimeFrame) -> bool {
 #[inline]
 pub(crate) unsafe fn seal(to: *mut RuntimeFrame, frame: Frame) {
     let to = to.cast::<Sealed>();
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller promises that `to` is a place for a frame.
     unsafe { seal_as(to, frame, seal_of(to).wrapping_add(thread())) };
 }
 
@@ -128,7 +128,7 @@ pub unsafe extern "C" fn runtime_frame_begin(frame: *mut RuntimeFrame) -> c_int 
         return bad_frame(frame);
     }
     let Some(runtime) = gate::running() else {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller promises that this is a place for a frame.
         return unsafe { checked::begin(frame) };
     };
     // SAFETY: a place for a frame.
@@ -194,7 +194,7 @@ pub unsafe extern "C" fn runtime_frame_end(frame: *mut RuntimeFrame) -> c_int {
     // SAFETY: the caller's word that it is one.
     let seal = unsafe { (*sealed).seal.load(Ordering::Relaxed) };
     if seal != seal_of(sealed).wrapping_add(thread()) {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller passes a `runtime_frame_t`.
         return unsafe { checked::end(sealed, seal) };
     }
     // SAFETY: this thread sealed a frame at this address and has not ended it.

@@ -32,7 +32,7 @@ pub unsafe extern "C" fn runtime_frame_unwind(depth: u32) -> c_int {
             let message = format!("this thread has {open} frames open, and not {depth}");
             return Err(Failure::new(ErrorKind::WrongFrame, message));
         }
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller promises that frames above this depth are not ended any more.
         unsafe { end_frames(depth as usize) };
         checked::forget(open - depth as usize);
         Ok(())

@@ -81,7 +81,7 @@ impl<P, B: Barrier> Dispatcher<P, B> {
     ///
     /// `block` stays valid on this thread until the record is given up.
     pub unsafe fn register(&self, block: NonNull<ThreadBlock>, owner: u32) -> ThreadHandle<P> {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller promises that the block is valid on this thread until the record is given up.
         unsafe { self.threads.claim(block, owner) }
     }
 
@@ -372,7 +372,7 @@ impl<P> ThreadHandle<P> {
     ///
     /// The dispatcher is alive. Those pins are not used and not dropped any more.
     pub unsafe fn end_pins(&self, depth: usize) {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller promises that the dispatcher is alive.
         if unsafe { self.depth() } <= depth {
             return;
         }

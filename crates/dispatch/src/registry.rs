@@ -102,7 +102,7 @@ impl<P> Registry<P> {
         // Relaxed: for reports.
         record.owner.store(owner, Ordering::Relaxed);
         let handle = ThreadHandle { record: NonNull::from(record) };
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller promises that the block is valid on this thread.
         let words = unsafe { block.as_ref() };
         record.block.set(block);
         record.outer.set(words.table.get());
@@ -242,7 +242,7 @@ impl<P> ThreadHandle<P> {
         }
         impl<P> Drop for Restore<P> {
             fn drop(&mut self) {
-                // SAFETY: the caller's promise.
+                // SAFETY: the caller of `with_table` promises that the block is this thread's, of a dispatcher of this `P`.
                 let (block, record) = unsafe { parts::<P>(self.block) };
                 let mut table = self.outside;
                 if let Some(record) = record {
@@ -255,7 +255,7 @@ impl<P> ThreadHandle<P> {
                 block.call_through(table);
             }
         }
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller promises that the block is this thread's, of a dispatcher of this `P`.
         let (words, record) = unsafe { parts::<P>(block) };
         let outside = record.map_or(words.table.get(), |record| record.outer.replace(table));
         let _restore = Restore::<P> { block, outside, _of: PhantomData };
@@ -270,7 +270,7 @@ impl<P> ThreadHandle<P> {
     /// `block` is the calling thread's, and its record, if it has one, is of a dispatcher of this `P`. The table is there until
     /// the thread ends, or another is set.
     pub unsafe fn set_outer(block: NonNull<ThreadBlock>, table: *const usize) {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller promises that the block is this thread's, of a dispatcher of this `P`.
         let (block, record) = unsafe { parts::<P>(block) };
         if let Some(record) = record {
             record.outer.set(table);
@@ -293,7 +293,7 @@ impl<P> ThreadHandle<P> {
 ///
 /// The block is the calling thread's, and its record is of a dispatcher of this `P`.
 unsafe fn parts<'r, P>(block: NonNull<ThreadBlock>) -> (&'r ThreadBlock, Option<&'r Record<P>>) {
-    // SAFETY: the caller's promise; records live as long as the dispatcher.
+    // SAFETY: the caller promises that the block is this thread's, of a dispatcher of this `P`; records live as long as the dispatcher.
     unsafe {
         let block = block.as_ref();
         let record = block.record.get().map(|record| &**record.cast::<CachePadded<_>>().as_ref());

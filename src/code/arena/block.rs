@@ -40,7 +40,7 @@ impl Place {
         // there are as many mappings as there were.
         let lowest = arena.first_fit(&arena.extents(), *fit).is_none_or(|(_, _, free)| free > *offset);
         let keep = fit.len <= IDLE_BYTES && !arena.is_shared() && forgotten && lowest;
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller promises that nobody uses the pages, and that they are sealed with these regions.
         let mapped = keep && unsafe { arena.pages.retire(self.span(), &regions) };
         // SAFETY: as above.
         if !mapped && !unsafe { self.vacate() } {
@@ -65,7 +65,7 @@ impl Place {
     ///
     /// Nobody uses the pages any more.
     pub(super) unsafe fn release(&self) {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller promises that nobody uses the pages any more.
         if unsafe { self.vacate() } {
             self.arena.put_back(self.offset, self.fit.len);
         }
@@ -79,7 +79,7 @@ impl Place {
     ///
     /// Nobody uses the pages any more.
     unsafe fn vacate(&self) -> bool {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller promises that nobody uses the pages any more.
         unsafe { self.arena.pages.release(self.span(), self.arena.is_shared()) }.is_ok()
     }
 }
@@ -233,7 +233,7 @@ impl Block {
                 Ok(())
             }
             Some(region) => {
-                // SAFETY: the caller's promise.
+                // SAFETY: the caller promises that the word is in such a region and nobody else uses it.
                 unsafe {
                     self.place.arena.pages.amend(self.place.span(), region, offset, &word.to_le_bytes())
                 }

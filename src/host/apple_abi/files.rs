@@ -70,7 +70,7 @@ const PATH_MAX: usize = 1024;
 ///
 /// Such a buffer.
 pub(super) unsafe extern "C" fn getwd(into: *mut c_char) -> *mut c_char {
-    // SAFETY: the caller's promise. What does not fit is ERANGE.
+    // SAFETY: the caller's buffer has PATH_MAX bytes. What does not fit is ERANGE.
     unsafe { libc::getcwd(into, PATH_MAX) }
 }
 
@@ -80,7 +80,7 @@ pub(super) unsafe extern "C" fn getwd(into: *mut c_char) -> *mut c_char {
 ///
 /// A C string, and null or such a buffer.
 pub(super) unsafe extern "C" fn realpath(path: *const c_char, into: *mut c_char) -> *mut c_char {
-    // SAFETY: the caller's promise; with null the C library allocates as much as it needs.
+    // SAFETY: the caller passes a C string; with null the C library allocates as much as it needs.
     let found = unsafe { libc::realpath(path, null_mut()) };
     if found.is_null() || into.is_null() {
         return found;
@@ -110,7 +110,7 @@ pub(super) unsafe extern "C" fn realpath(path: *const c_char, into: *mut c_char)
 pub(super) unsafe extern "C" fn setbuf(stream: *mut libc::FILE, buffer: *mut c_char) {
     const BUFSIZ: usize = 1024;
     let mode = if buffer.is_null() { libc::_IONBF } else { libc::_IOFBF };
-    // SAFETY: the caller's promise. setbuf has no result to say that it failed.
+    // SAFETY: the caller passes a stream, and a buffer that outlives it. setbuf has no result to say that it failed.
     unsafe { libc::setvbuf(stream, buffer, mode, BUFSIZ) };
 }
 
@@ -121,7 +121,7 @@ pub(super) unsafe extern "C" fn setbuf(stream: *mut libc::FILE, buffer: *mut c_c
 /// A C string.
 pub(super) unsafe extern "C" fn open(path: *const c_char, flags: c_int, mode: c_int) -> c_int {
     let Some(flags) = to_linux(flags) else { return invalid() };
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller passes a C string.
     unsafe { libc::open(path, flags, mode as mode_t) }
 }
 
@@ -140,7 +140,7 @@ pub(super) unsafe extern "C" fn openat(
     /// Apple's AT_FDCWD.
     const WORKING_FOLDER: c_int = -2;
     let folder = if folder == WORKING_FOLDER { libc::AT_FDCWD } else { folder };
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller passes a C string.
     unsafe { libc::openat(folder, path, flags, mode as mode_t) }
 }
 
@@ -190,7 +190,7 @@ pub(super) unsafe extern "C" fn setlocale(category: c_int, locale: *const c_char
     ];
     let category = usize::try_from(category).ok().and_then(|at| CATEGORIES.get(at));
     match category {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller passes a C string or null.
         Some(category) => unsafe { libc::setlocale(*category, locale) },
         None => std::ptr::null_mut(),
     }

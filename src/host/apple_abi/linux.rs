@@ -147,7 +147,7 @@ pub(super) fn find(name: &str) -> Option<u64> {
 ///
 /// `length` bytes that may be written, `N` that may be read, apart from each other.
 unsafe extern "C" fn memset_pattern<const N: usize>(to: *mut c_void, pattern: *const c_void, length: usize) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller promises that so many bytes of the pattern can be read.
     let pattern = unsafe { pattern.cast::<[u8; N]>().read_unaligned() };
     let mut at = 0;
     while at < length {
@@ -193,6 +193,6 @@ unsafe extern "C" fn assert_rtn(
     expression: *const c_char,
 ) -> ! {
     let function = if function.addr() == usize::MAX { null() } else { function };
-    // SAFETY: the caller's promise; null is "no function" there too.
+    // SAFETY: the caller passes C strings; null is "no function" there too.
     unsafe { __assert_fail(expression, file, line, function) }
 }

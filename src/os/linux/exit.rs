@@ -40,7 +40,7 @@ pub(crate) unsafe fn at_thread_exit(
     argument: *mut c_void,
     dso: Option<*const c_void>,
 ) -> c_int {
-    // SAFETY: the caller's promise. An address of an object keeps that object from being unloaded meanwhile.
+    // SAFETY: the caller promises that the function may be called then. An address of an object keeps that object from being unloaded meanwhile.
     unsafe { __cxa_thread_atexit_impl(function, argument, dso.unwrap_or((&raw const OURS).cast())) }
 }
 
@@ -55,7 +55,7 @@ pub(crate) unsafe fn at_exit(
     argument: *mut c_void,
     dso: *const c_void,
 ) -> c_int {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller promises that the function may be called then.
     unsafe { __cxa_atexit(function, argument, dso) }
 }
 
@@ -65,7 +65,7 @@ pub(crate) unsafe fn at_exit(
 ///
 /// The function may be called with the argument when the process exits.
 pub(crate) unsafe fn on_exit(function: unsafe extern "C" fn(*mut c_void), argument: *mut c_void) -> c_int {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller promises that the function may be called when the process exits.
     unsafe { c_on_exit(function, argument) }
 }
 
@@ -81,7 +81,7 @@ pub(crate) fn at_quick_exit(function: extern "C" fn(*mut c_void)) -> c_int {
 ///
 /// Those functions may be called now.
 pub(crate) unsafe fn finalize(dso: *const c_void) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller promises that the functions of this handle may be called now.
     unsafe { __cxa_finalize(dso) };
 }
 
@@ -96,6 +96,6 @@ pub(crate) unsafe fn at_fork(
     child: Option<unsafe extern "C" fn()>,
     dso: *const c_void,
 ) -> c_int {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller promises that the functions may be called around any fork until they are taken back.
     unsafe { __register_atfork(prepare, parent, child, dso) }
 }

@@ -10,7 +10,7 @@ pub(crate) use crate::os::posix::fault::{Fault, watch};
 ///
 /// The context is what the kernel gave a handler.
 pub(crate) unsafe fn program_counter(context: *const c_void) -> usize {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller has the context from the kernel.
     let context = unsafe { &(*context.cast::<libc::ucontext_t>()).uc_mcontext };
     #[cfg(target_arch = "x86_64")]
     return context.gregs[libc::REG_RIP as usize] as usize;
@@ -40,7 +40,7 @@ pub(crate) unsafe fn errno() -> *mut c_int {
 ///
 /// The information is what the kernel gave the handler.
 pub(crate) unsafe fn end_as(signal: c_int, info: *const libc::siginfo_t, _is_fault: bool) {
-    // SAFETY: the caller's promise. getpid and gettid take nothing.
+    // SAFETY: the caller has the information from the kernel. getpid and gettid take nothing.
     unsafe {
         let (process, thread) = (libc::getpid(), libc::syscall(libc::SYS_gettid));
         libc::syscall(libc::SYS_rt_tgsigqueueinfo, process, thread, signal, info);

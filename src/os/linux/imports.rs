@@ -41,7 +41,7 @@ pub(crate) unsafe fn starts_threads(handle: *mut c_void, is_known: impl Fn(&str)
     static ASKED: Mutex<Option<HashMap<usize, About>>> = Mutex::new(None);
     let mut asked = ASKED.lock().unwrap_or_else(PoisonError::into_inner);
     let asked = asked.get_or_insert_default();
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller promises that the handle is dlopen's and the library stays.
     let Some(first) = (unsafe { link_map(handle) }) else { return true };
     let (mut found, mut next) = (vec![ptr::from_ref(first).expose_provenance()], 0);
     while let Some(&at) = found.get(next) {
@@ -73,7 +73,7 @@ impl About {
     ///
     /// As for [`starts_threads`].
     unsafe fn new(library: &LinkMap) -> Self {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller promises that the library stays.
         let (starts, needed) = unsafe { (imports(library), needed(library)) };
         Self { starts, needs: needed.into_iter().map(|map| ptr::from_ref(map).expose_provenance()).collect() }
     }
@@ -109,7 +109,7 @@ fn address<T>(library: &LinkMap, value: usize) -> *const T {
 ///
 /// As for [`entries`].
 unsafe fn table<T>(library: &LinkMap, tag: i64) -> Option<*const T> {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller promises that the library stays.
     let entry = unsafe { entries(library) }.find(|entry| entry.tag == tag)?;
     Some(address(library, entry.value))
 }
@@ -120,7 +120,7 @@ unsafe fn table<T>(library: &LinkMap, tag: i64) -> Option<*const T> {
 ///
 /// As for [`entries`].
 unsafe fn needed<'l>(library: &LinkMap) -> Vec<&'l LinkMap> {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller promises that the library stays.
     let Some(strings) = (unsafe { table::<c_char>(library, DT_STRTAB) }) else { return Vec::new() };
     // SAFETY: as above.
     let named = unsafe { entries(library) }.filter(|entry| entry.tag == DT_NEEDED);
@@ -147,7 +147,7 @@ unsafe fn needed<'l>(library: &LinkMap) -> Vec<&'l LinkMap> {
 ///
 /// As for [`entries`].
 unsafe fn imports(library: &LinkMap) -> bool {
-    // SAFETY: the caller's promise, for all that follows: tables as the gABI has them. What is imported is in no GNU hash table, and
+    // SAFETY: the caller promises that the library stays, for all that follows: tables as the gABI has them. What is imported is in no GNU hash table, and
     // comes before the first symbol that is, whose number is its second word; the other table's second word is how many there are.
     unsafe {
         let count = table::<u32>(library, DT_GNU_HASH).or_else(|| table(library, DT_HASH));

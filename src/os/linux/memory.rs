@@ -35,7 +35,7 @@ pub(crate) unsafe fn guard(at: NonNull<u8>, len: usize) -> io::Result<()> {
         const HWCAP2_BTI: u64 = 1 << 17;
         // SAFETY: reads a word that the kernel gave the process.
         if unsafe { libc::getauxval(libc::AT_HWCAP2) } & HWCAP2_BTI != 0 {
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller promises that the pages are its own, readable and executable.
             unsafe { mprotect(at.cast(), len, flags(Protection::ReadExecute) | PROT_BTI) }?;
         }
     }
@@ -70,7 +70,7 @@ pub(crate) fn must_toggle() -> bool {
 ///
 /// As [`protect`]; nobody executes the code.
 pub(crate) unsafe fn writable(at: NonNull<u8>, len: usize) -> io::Result<()> {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller promises that the pages are its own and nobody executes them.
     unsafe { protect(at, len, Protection::ReadWrite) }
 }
 
@@ -80,7 +80,7 @@ pub(crate) unsafe fn writable(at: NonNull<u8>, len: usize) -> io::Result<()> {
 ///
 /// As [`protect`].
 pub(crate) unsafe fn executable(at: NonNull<u8>, len: usize) -> io::Result<()> {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller promises that the pages are its own.
     unsafe { protect(at, len, Protection::ReadExecute) }
 }
 

@@ -30,9 +30,9 @@ pub(crate) unsafe fn open(libraries: &[&str], search: &Search) -> Result<Vec<Lib
     let path = file.as_ref().ok().and_then(|file| Some(path(file.get().ok()?.as_raw_fd())));
     // A process may have no such files (RLIMIT_FSIZE, RLIMIT_NOFILE) or paths.
     match path.filter(|path| Path::new(path).exists()) {
-        // SAFETY: the caller's promise; the object itself has no code.
+        // SAFETY: the caller accepts the libraries' constructors; the object itself has no code.
         Some(path) => unsafe { Library::open(&path) }.map(|opened| vec![opened]),
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller accepts the libraries' constructors.
         None => unsafe { search.open_each(libraries) },
     }
 }

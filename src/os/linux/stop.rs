@@ -349,7 +349,7 @@ fn now() -> u64 {
 ///
 /// The addresses that a handler was given.
 unsafe fn interrupted(info: usize, context: *const libc::ucontext_t) -> Stopped {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller has these addresses from the kernel, as a handler's arguments.
     let (machine, alternate) = unsafe { (&(*context).uc_mcontext, &(*context).uc_stack) };
     #[cfg(target_arch = "x86_64")]
     let stack_pointer = machine.gregs[libc::REG_RSP as usize] as usize;

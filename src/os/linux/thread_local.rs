@@ -29,7 +29,7 @@ unsafe extern "C" {
 ///
 /// The table starts with the number of entries behind it, and is there until the thread has another.
 pub(crate) unsafe fn set_blocks(table: *const AtomicUsize) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller promises that the table begins with its length and outlives its use by this thread.
     unsafe { midflight_set_blocks(table) };
 }
 
@@ -49,7 +49,7 @@ pub(crate) unsafe fn address_in_process(module: u64, offset: u64) -> *mut c_void
     unsafe extern "C" {
         fn __tls_get_addr(index: &Index) -> *mut c_void;
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller promises that the object with this id stays loaded.
     unsafe { __tls_get_addr(&Index { module, offset }) }
 }
 

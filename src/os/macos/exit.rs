@@ -29,7 +29,7 @@ pub(crate) unsafe fn at_thread_exit(
     argument: *mut c_void,
     _dso: Option<*const c_void>,
 ) -> c_int {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller promises that the function may be called then.
     unsafe { _tlv_atexit(function, argument) };
     0
 }
@@ -84,7 +84,7 @@ pub(crate) unsafe fn at_exit(
     let mut image = MaybeUninit::<libc::Dl_info>::uninit();
     // SAFETY: any address may be asked for, and `image` is written only.
     if dso.is_null() || unsafe { libc::dladdr(dso, image.as_mut_ptr()) } != 0 {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller promises that the function may be called then.
         return unsafe { __cxa_atexit(function, argument, dso) };
     }
     let mut at_exits = at_exits();
@@ -126,10 +126,10 @@ pub(crate) unsafe fn finalize(dso: *const c_void) {
             functions.iter().rposition(|one| one.dso == dso.addr()).map(|at| functions.remove(at))
         };
         let Some(AtExit { function, argument, .. }) = latest else { break };
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller promises that the functions of this handle may be called now.
         unsafe { function(ptr::with_exposed_provenance_mut(argument), 0) };
     }
-    // SAFETY: the caller's promise: what was registered with Libc itself for the handle, by others.
+    // SAFETY: as above: what was registered with Libc itself for the handle, by others.
     unsafe { __cxa_finalize(dso) };
     with_handlers(|handlers| handlers.retain(|handler| handler.dso != dso.addr()));
 }

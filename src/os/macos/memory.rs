@@ -155,7 +155,7 @@ pub(crate) unsafe fn executable(_at: NonNull<u8>, _len: usize) -> io::Result<()>
 ///
 /// The pages lie inside a reservation of the caller's, were mapped writable by [`map_zeroed`], and nobody relies on what was written.
 pub(crate) unsafe fn discard(at: NonNull<u8>, len: usize) -> io::Result<()> {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller promises that these pages are its own, and that nobody relies on them.
     unsafe { map_zeroed(at, len) }
 }
 

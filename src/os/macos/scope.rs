@@ -8,6 +8,6 @@ use crate::os::library::{Library, Search};
 ///
 /// The libraries' constructors run.
 pub(crate) unsafe fn open(libraries: &[&str], search: &Search) -> Result<Vec<Library>, String> {
-    // SAFETY: the caller's promise. dyld finds what they need by their own load commands.
+    // SAFETY: the caller accepts the libraries' constructors. dyld finds what they need by their own load commands.
     unsafe { search.open_each(libraries) }
 }

@@ -106,7 +106,7 @@ impl Frames {
     ///
     /// A checked section of call frame information that ends with a record of length 0, mapped and unchanged until this is dropped.
     pub(crate) unsafe fn register(section: NonNull<c_void>, code: Range<usize>) -> Self {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller promises that the section was checked and stays.
         let records = || unsafe { Records::of(section) };
         let image = asks().then(|| Box::new(HEADER));
         if let Some(image) = &image {

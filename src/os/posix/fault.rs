@@ -163,7 +163,7 @@ unsafe fn pass_on(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_voi
         // A fault cannot be ignored: the kernel ends the process.
         libc::SIG_DFL | libc::SIG_IGN => {
             set_default(signal);
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller has the information from the kernel.
             unsafe { end_as(signal, info, is_fault) };
         }
         handler => {

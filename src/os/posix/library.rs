@@ -112,7 +112,7 @@ impl Search {
     pub(crate) unsafe fn open_each(&self, libraries: &[&str]) -> Result<Vec<Library>, String> {
         let open = |library: &&str| match Library::kept(library) {
             Some(kept) => Ok(kept),
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller accepts the libraries' constructors.
             None => unsafe { Library::open(self.find(library).as_deref().unwrap_or(library)) },
         };
         libraries.iter().map(open).collect()

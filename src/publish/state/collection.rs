@@ -79,7 +79,7 @@ impl State {
             let behind = |slot| (slot, left_behind(slot, &called, trampolines.unbound(slot)));
             live::follow(left(version, tables).into_iter().map(behind));
         };
-        // SAFETY: the caller's promise; released.
+        // SAFETY: the caller promises that no thread is inside them; released.
         unsafe { retirement.bury(dying, tables, unbind) }
     }
 

@@ -169,7 +169,7 @@ unsafe fn finish(state: &State, linked: Vec<Linked<'_, '_>>) -> Result<Versions,
         let linked = linked[at].take().expect("each is finished once");
         let table = table_of_chooser(state, &linked, &finished);
         let mut version = None;
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller vouches for the code.
         let finish = || version = Some(unsafe { linked.finish() });
         match table {
             Some(table) => with_table(&table, finish),
