@@ -14,6 +14,9 @@ use crate::call::slots::{self, DECLARED};
 use crate::threads::Thread;
 use crate::{Checks, Config, Error, code, os};
 
+/// What reports are called in the log: who filters by it does not follow this file's moves.
+const LOG: &str = "midflight::checks";
+
 /// Relaxed, both: who looks too early or too late has checked or not checked one thing more.
 static ON: AtomicBool = AtomicBool::new(false);
 /// In milliseconds.
@@ -108,8 +111,8 @@ pub fn this_thread() -> String {
 
 /// Reports to the log, or to stderr where nobody reads one.
 pub fn report(what: fmt::Arguments<'_>) {
-    if tracing::event_enabled!(tracing::Level::WARN) {
-        tracing::warn!("{what}");
+    if tracing::event_enabled!(target: LOG, tracing::Level::WARN) {
+        tracing::warn!(target: LOG, "{what}");
     } else {
         eprintln!("midflight: {what}");
     }
@@ -125,7 +128,7 @@ pub(crate) fn outside_frame(slot: u32) -> ! {
          ask hot_reload_symbol() or Runtime::symbol() for an address that may be called anywhere",
         this_thread()
     );
-    tracing::error!("{what}");
+    tracing::error!(target: LOG, "{what}");
     eprintln!("midflight: {what}");
     std::process::abort()
 }

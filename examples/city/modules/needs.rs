@@ -66,7 +66,7 @@ fn cell_at(x: f32, y: f32) -> u32 {
 pub unsafe extern "C" fn step(slice: &Slice, world: &World, report: &mut StepReport) {
     report.version = VERSION;
     let (first, count) = (slice.first as usize, (slice.end - slice.first) as usize);
-    // SAFETY: the caller's promise; no two of the arrays overlap.
+    // SAFETY: the caller promises arrays of this length; no two of them overlap.
     let (x, y, vx, vy, home, hunger, energy, errand) = unsafe {
         let real = |array: *mut f32| slice::from_raw_parts(array.add(first), count);
         (
