@@ -102,7 +102,7 @@ fn page(memory: &mut CodeMemory, write: impl FnOnce(&mut [u8]) -> Result<(), Err
     };
     let mut draft = memory.draft(&shape).map_err(failed)?;
     write(draft.bytes())?;
-    draft.seal().map_err(failed)
+    Ok(draft.seal().map_err(failed)?.into_block())
 }
 
 /// The trampoline of a slot in this process.

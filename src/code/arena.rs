@@ -15,7 +15,7 @@ use super::backing::{Memfd, Pages, RESERVED, Toggled, WriteOnce};
 use crate::os::memory;
 use crate::os::witness::Witness;
 use block::Place;
-pub(crate) use block::{Block, Draft};
+pub(crate) use block::{Block, Draft, Sealed};
 
 /// An arena's size: well inside the +-128 MiB of an AArch64 branch, so that a module's text, GOT and veneers reach each
 /// other wherever in the arena they are.

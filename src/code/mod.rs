@@ -1,11 +1,11 @@
 //! Code memory: reserved arenas, blocks that are written once and then sealed, and the two ways to write them.
 //!
-//! A block goes one way: `Draft` (writable, not executable) -> `Block` (each region with its final protection)
-//! -> dropped (nothing of it is left in memory; its pages inaccessible and free, or kept mapped for the next block of the same
-//! shape). No page is ever writable and executable.
+//! A block goes one way: `Draft` (writable, not executable) -> `Sealed` (each region with its final protection, known to nobody)
+//! -> `Block` (others may be inside) -> freed (nothing of it is left in memory; its pages inaccessible and free, or kept mapped for
+//! the next block of the same shape). No page is ever writable and executable.
 
 mod arena;
 mod backing;
 
-pub(crate) use arena::{Block, CodeMemory, Draft, MAX_BLOCK, Reservation, Shape, hold_back};
+pub(crate) use arena::{Block, CodeMemory, Draft, MAX_BLOCK, Reservation, Sealed, Shape, hold_back};
 pub use backing::Backing;

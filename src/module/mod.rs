@@ -24,4 +24,4 @@ pub(crate) use phases::Clock;
 pub use phases::Phases;
 use remarks::Remark;
 pub(crate) use stage::{Code, Found, Libraries, Linked, Meant, Neighbours, Placed, bind, place};
-pub(crate) use version::{Version, Versions, callers_first, dependencies_first, in_order};
+pub(crate) use version::{Unseen, Version, Versions, callers_first, dependencies_first, in_order};

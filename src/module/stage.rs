@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::CString;
+use std::mem::ManuallyDrop;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
@@ -16,7 +17,7 @@ use super::needed::{self, is_apples};
 use super::sanitizers;
 use super::{Clock, ModuleFile, Phases, Remark, Version, lent};
 use crate::Error;
-use crate::code::{Block, CodeMemory, Draft, Shape};
+use crate::code::{CodeMemory, Draft, Sealed, Shape};
 use crate::debug::{Description, Observers};
 use crate::host::dynamic::Scope;
 use crate::host::loaded::FileOnDisk;
@@ -309,7 +310,7 @@ pub(crate) struct Linked<'i, 'f> {
     constructors: Vec<u64>,
     destructors: Vec<u64>,
     description: Description,
-    block: Block,
+    block: Sealed,
     pub(crate) code: Code,
     pub(crate) phases: Phases,
 }
@@ -460,9 +461,10 @@ impl Linked<'_, '_> {
             lends: self.bound.lent.is_some(),
             origin: OnceLock::new(),
             end: Mutex::default(),
-            registration,
-            tenant: self.tenant,
-            block,
+            registration: ManuallyDrop::new(registration),
+            tenant: ManuallyDrop::new(self.tenant),
+            block: ManuallyDrop::new(block.into_block()),
+            freed: false,
         })
     }
 }

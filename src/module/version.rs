@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::c_int;
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -28,7 +29,7 @@ use crate::unwind;
 /// The versions behind a generation, one per loaded module, by name.
 pub(crate) type Versions = Vec<Arc<Version>>;
 
-/// A linked module in code memory. When it is dropped its memory goes; its destructors must have run ([`Version::finalise`]).
+/// A linked module in code memory, which goes by [`free`](Version::free) only: dropped, it stays as it is, since somebody may be inside.
 pub(crate) struct Version {
     pub(super) name: Arc<str>,
     pub(super) number: u64,
@@ -62,10 +63,10 @@ pub(crate) struct Version {
     pub(super) origin: OnceLock<Arc<Origin>>,
     /// How it ended to be current.
     pub(super) end: Mutex<Option<End>>,
-    // Dropped in this order.
-    pub(super) registration: Registration,
-    pub(super) tenant: Tenant,
-    pub(super) block: Block,
+    pub(super) registration: ManuallyDrop<Registration>,
+    pub(super) tenant: ManuallyDrop<Tenant>,
+    pub(super) block: ManuallyDrop<Block>,
+    pub(super) freed: bool,
 }
 
 impl Version {
@@ -317,9 +318,15 @@ impl Version {
     }
 }
 
-/// What was where is known before the memory goes.
-impl Drop for Version {
-    fn drop(&mut self) {
+impl Version {
+    /// Takes its memory away, and what was told of it first. What was where stays known.
+    ///
+    /// # Safety
+    ///
+    /// Nobody is inside it or will be. If it was initialised, its destructors have run ([`finalise`](Self::finalise)), and its threads
+    /// are over.
+    pub(crate) unsafe fn free(mut self) {
+        self.freed = true;
         crate::fault::prepare();
         let exports = std::mem::replace(&mut self.exports, Exports::Listed(List::default()));
         let names = exports.outlive(&self.block).map(|names| Box::new(names) as Box<dyn Names>);
@@ -334,6 +341,45 @@ impl Drop for Version {
             reservation: self.block.reservation(),
             freed: Instant::now(),
         });
+        // SAFETY: each once, as `self` is consumed: unwinders and debuggers forget it and threads' blocks go before the memory does.
+        // The caller promises that nobody is inside.
+        unsafe {
+            ManuallyDrop::drop(&mut self.registration);
+            ManuallyDrop::drop(&mut self.tenant);
+            ManuallyDrop::take(&mut self.block).free();
+        }
+    }
+}
+
+impl Drop for Version {
+    fn drop(&mut self) {
+        if !self.freed {
+            tracing::error!(
+                module = &*self.name,
+                version = self.number,
+                "was given up and not freed, so it stays in memory: a fault of midflight's"
+            );
+        }
+    }
+}
+
+/// Versions that are linked and that nobody was told of. Dropped, they are freed.
+#[derive(Default)]
+pub(crate) struct Unseen(pub(crate) Versions);
+
+impl Unseen {
+    /// Others are told of them from now on.
+    pub(crate) fn into_versions(mut self) -> Versions {
+        std::mem::take(&mut self.0)
+    }
+}
+
+impl Drop for Unseen {
+    fn drop(&mut self) {
+        for version in self.0.drain(..).filter_map(Arc::into_inner) {
+            // SAFETY: nobody was told of it, and nothing of it was initialised.
+            unsafe { version.free() };
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! A block: its place in an arena, its draft, and what it is once it is sealed.
 
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -114,7 +115,7 @@ impl Draft<'_> {
 
     /// Gives each region its final protection, and makes executable ones visible to instruction fetch. Other cores
     /// are synchronised by `barrier::synchronise_cores` before anybody is told the address.
-    pub(crate) fn seal(mut self) -> io::Result<Block> {
+    pub(crate) fn seal(mut self) -> io::Result<Sealed> {
         let place = self.place();
         // SAFETY: `self` was the only way to write, and it is consumed; the regions lie within the image that the place was made
         // for. On error Drop releases the pages.
@@ -130,7 +131,7 @@ impl Draft<'_> {
             place.arena.pages.close(place.span(), self.view);
         }
         let place = self.place.take().expect("sealed once");
-        let block = Block { place, regions: std::mem::take(&mut self.regions), reusable: true };
+        let block = Block { place, regions: std::mem::take(&mut self.regions), reusable: true, freed: false };
         block.place.arena.sealed(&block.regions);
         for region in block.regions.iter().filter(|r| r.protection == Protection::ReadExecute) {
             // SAFETY: just mapped readable and executable at this address.
@@ -139,7 +140,7 @@ impl Draft<'_> {
                 arch::cache::publish_code(at.as_ptr(), region.len as usize);
             }
         }
-        Ok(block)
+        Ok(Sealed(Some(block)))
     }
 }
 
@@ -156,12 +157,44 @@ impl Drop for Draft<'_> {
     }
 }
 
-/// Sealed memory. Its pages go when it is dropped, so its owner must know that nobody is inside.
+/// A block that nobody else was told of: its pages go when it is dropped.
+pub(crate) struct Sealed(Option<Block>);
+
+impl Sealed {
+    /// Others are told of it from now on.
+    pub(crate) fn into_block(mut self) -> Block {
+        self.0.take().expect("it is there until this or the drop")
+    }
+}
+
+impl Deref for Sealed {
+    type Target = Block;
+
+    fn deref(&self) -> &Block {
+        self.0.as_ref().expect("it is there until this is dropped")
+    }
+}
+
+impl DerefMut for Sealed {
+    fn deref_mut(&mut self) -> &mut Block {
+        self.0.as_mut().expect("it is there until this is dropped")
+    }
+}
+
+impl Drop for Sealed {
+    fn drop(&mut self) {
+        // SAFETY: nobody else knows of it, and who drops this is not inside.
+        self.0.take().into_iter().for_each(|block| unsafe { block.free() });
+    }
+}
+
+/// Sealed memory. Its pages go by [`free`](Self::free) only: dropped, they stay as they are, since somebody may be inside.
 pub(crate) struct Block {
     place: Place,
     regions: Box<[Region]>,
     /// Its pages may be kept for the next block of this layout.
     reusable: bool,
+    freed: bool,
 }
 
 impl Block {
@@ -243,15 +276,33 @@ impl Block {
     }
 }
 
-impl Drop for Block {
-    fn drop(&mut self) {
+impl Block {
+    /// Gives the pages back.
+    ///
+    /// # Safety
+    ///
+    /// Nobody executes or reads them any more.
+    pub(crate) unsafe fn free(mut self) {
+        self.freed = true;
         self.place.arena.dropped(&self.regions);
-        // SAFETY: who drops a block says that nobody executes or reads it any more; it is sealed.
+        // SAFETY: the caller promises that nobody uses the pages; a block is sealed with its regions.
         unsafe {
             match self.reusable {
                 true => self.place.retire(std::mem::take(&mut self.regions)),
                 false => self.place.release(),
             }
+        }
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        if !self.freed {
+            tracing::error!(
+                base = self.base(),
+                len = self.len(),
+                "code memory was given up and not freed: a fault of midflight's"
+            );
         }
     }
 }

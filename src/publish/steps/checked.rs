@@ -10,9 +10,7 @@ use super::next::{Next, Staged};
 use crate::Error;
 use crate::call::home::with_table;
 use crate::load::Load;
-use crate::module::{
-    Clock, Code, Libraries, Linked, Phases, Placed, Version, Versions, bind, in_order, place,
-};
+use crate::module::{Clock, Code, Libraries, Linked, Phases, Placed, Unseen, Version, bind, in_order, place};
 use crate::publish::candidates::{Candidate, Candidates, NewExporters};
 use crate::publish::state::{Module, State};
 use crate::quiescence::Caller;
@@ -132,8 +130,12 @@ impl<'s, 'c, 'f> Checked<'s, 'c, 'f> {
         // SAFETY: the caller vouches for the code.
         let versions = unsafe { finish(state, linked) }?;
         clock.lap(&mut phases.register);
-        let next = versions.iter().map(|version| (version.name().clone(), Some(version.clone()))).collect();
-        versions.iter().try_for_each(|version| state.check_version(version, &next))?;
+        {
+            let versions = &versions.0;
+            let next =
+                versions.iter().map(|version| (version.name().clone(), Some(version.clone()))).collect();
+            versions.iter().try_for_each(|version| state.check_version(version, &next))?;
+        }
         load.reached(70)?;
         Next::new(state, versions).map(|next| Staged::new(next, codes))
     }
@@ -155,7 +157,7 @@ fn link<'i, 'f>(placed: &Drafts<'i, 'f>, load: &Load<'_>) -> Result<Vec<Linked<'
 /// # Safety
 ///
 /// The code is sound.
-unsafe fn finish(state: &State, linked: Vec<Linked<'_, '_>>) -> Result<Versions, Error> {
+unsafe fn finish(state: &State, linked: Vec<Linked<'_, '_>>) -> Result<Unseen, Error> {
     let mut order: Vec<usize> = (0..linked.len()).collect();
     if linked.iter().any(Linked::calls_to_choose) {
         let places: HashMap<&str, usize> =
@@ -164,10 +166,10 @@ unsafe fn finish(state: &State, linked: Vec<Linked<'_, '_>>) -> Result<Versions,
         order = in_order(linked.len(), called);
     }
     let mut linked: Vec<_> = linked.into_iter().map(Some).collect();
-    let mut finished: Vec<Option<Arc<Version>>> = vec![None; linked.len()];
-    for at in order {
+    let mut finished = Unseen::default();
+    for &at in &order {
         let linked = linked[at].take().expect("each is finished once");
-        let table = table_of_chooser(state, &linked, &finished);
+        let table = table_of_chooser(state, &linked, &finished.0);
         let mut version = None;
         // SAFETY: the caller vouches for the code.
         let finish = || version = Some(unsafe { linked.finish() });
@@ -175,31 +177,26 @@ unsafe fn finish(state: &State, linked: Vec<Linked<'_, '_>>) -> Result<Versions,
             Some(table) => with_table(&table, finish),
             None => finish(),
         }
-        finished[at] = Some(Arc::new(version.expect("it was finished")?));
+        finished.0.push(Arc::new(version.expect("it was finished")?));
     }
-    Ok(finished.into_iter().flatten().collect())
+    // As they were given.
+    let mut placed: Vec<_> = order.into_iter().zip(std::mem::take(&mut finished.0)).collect();
+    placed.sort_unstable_by_key(|(at, _)| *at);
+    finished.0.extend(placed.into_iter().map(|(_, version)| version));
+    Ok(finished)
 }
 
 /// What code calls that chooses functions of a module: what is current, but for what is new. None: it calls nothing.
-fn table_of_chooser(
-    state: &State,
-    linked: &Linked<'_, '_>,
-    finished: &[Option<Arc<Version>>],
-) -> Option<Vec<usize>> {
+fn table_of_chooser(state: &State, linked: &Linked<'_, '_>, finished: &[Arc<Version>]) -> Option<Vec<usize>> {
     if !linked.calls_to_choose() {
         return None;
     }
     let mut table = state.tables.current().to_vec();
-    let new: Vec<_> = finished.iter().flatten().cloned().collect();
-    let find = |module: &str| {
-        let new = new.iter().find(|version| &**version.name() == module);
-        new.or_else(|| state.loaded(module).ok())
-    };
+    // What it is the first to call has a slot that is bound nowhere yet.
     let called = linked.calls().filter_map(|(module, symbol)| {
-        let slot = state.slot_of(module, symbol)?;
-        Some((slot, find(module)?.function(symbol)?))
+        Some((state.slot_of(module, symbol)?, state.loaded(module).ok()?.function(symbol)?))
     });
-    for (slot, target) in state.next_bindings(&new).into_iter().chain(called) {
+    for (slot, target) in called.chain(state.next_bindings(finished)) {
         table[slot as usize] = target;
     }
     Some(table)

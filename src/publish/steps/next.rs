@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::Error;
 use crate::call::home::with_table;
 use crate::load::Load;
-use crate::module::{Code, Phases, Version, Versions, dependencies_first};
+use crate::module::{Code, Phases, Unseen, Version, Versions, dependencies_first};
 use crate::publish::publication::{ModuleVersion, Publication};
 use crate::publish::state::{Before, Published, State, synchronise_cores};
 use crate::publish::tables::{Change, Table};
@@ -22,7 +22,8 @@ pub(super) struct Next<'s> {
 
 impl<'s> Next<'s> {
     /// That in which these replace what they replace.
-    pub(super) fn new(state: &'s mut State, versions: Versions) -> Result<Self, Error> {
+    pub(super) fn new(state: &'s mut State, versions: Unseen) -> Result<Self, Error> {
+        let versions = versions.into_versions();
         let changes = state.next_bindings(&versions);
         let table = state.tables.with(&changes);
         settle(state, &versions);
