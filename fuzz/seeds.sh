@@ -356,6 +356,20 @@ cat > "$work/version.s" <<'S'
         number old, 1
         number new, 2
 S
+cat > "$work/shared.s" <<'S'
+        .text
+        returns _Znwm
+        .data
+        .globl one_for_all
+        .type one_for_all, %gnu_unique_object
+one_for_all: .quad 5
+        .size one_for_all, 8
+        .weak environ
+        .type environ, %object
+environ: .quad 0
+        .size environ, 8
+        .quad one_for_all, environ, _Znwm
+S
 cat > "$work/said.c" <<'C'
 #include "runtime_module.h"
 RUNTIME_MODULE("known", "1.2")
@@ -372,6 +386,7 @@ all="plain place"
     parts $all > "$work/all.s"
     parts $all chosen > "$work/chosen_all.s"
     parts $all version > "$work/version_all.s"
+    parts $all shared > "$work/shared_all.s"
     parts plain place > "$work/two.s"
     parts plain > "$work/one.s"
 }
@@ -388,6 +403,7 @@ known libc "$work/all.s" -Wl,--no-as-needed -lc
 known relr "$work/all.s" -Wl,-z,pack-relative-relocs
 known small "$work/one.s" -Wl,--no-eh-frame-hdr
 known chosen "$work/chosen_all.s"
+known shared "$work/shared_all.s"
 known version "$work/version_all.s" -Wl,--version-script="$work/versions.map"
 known said "$work/two.s" -I../include "$work/said.c" -Wl,--build-id=sha1
 known wide "$work/two.s" -Wl,-z,max-page-size=65536
@@ -402,6 +418,14 @@ separated_by() {
     cat "$first" && printf '\n=%s=\n' "$separator" && cat "$second"
 }
 separated_by newer "$runtime/gnu.so" "$runtime/newer.so" > "$runtime/two-versions"
+known other "$work/two.s" -Wl,-soname,other.so
+printf '%s\n' '        asks ask_other, answer' '        .weak sin' > "$work/other.s"
+if [ "$machine" = x86_64 ]; then
+    { parts place other && sed 's/place/another/; s/here/there/' "$work/place.s"; } > "$work/caller.s"
+    known caller "$work/caller.s" -Wl,--no-as-needed "$runtime/other.so" -Wl,-soname,caller.so
+    separated_by newer "$runtime/other.so" "$runtime/caller.so" > "$runtime/two-modules"
+    rm "$runtime/caller.so"
+fi
 separated_by newer "$runtime/all.o" "$work/newer.o" > "$runtime/two-versions-of-objects"
 parts place > "$work/second.s"
 gcc -c "$work/second.s" -o "$work/second.o"

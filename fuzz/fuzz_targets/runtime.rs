@@ -24,14 +24,14 @@ use std::sync::OnceLock;
 use harmless::{Does, Trial};
 use libfuzzer_sys::{Corpus, fuzz_target};
 use midflight::{Error, LoadOptions, Runtime, Source};
-use midflight_image::{ExportKind, Host, Image, Input, Machine};
+use midflight_image::{Export, ExportKind, Host, Image, Input, Machine};
 
 const FILES: &[u8] = b"\n=next=\n";
 const VERSIONS: &[u8] = b"\n=newer=\n";
 const MOST_FILES: usize = 3;
 const MAX_SPAN: u64 = 128 << 20;
-/// Libraries that the process has.
-const LIBRARIES: [&str; 3] = ["libc.so.6", "libm.so.6", "libgcc_s.so.1"];
+/// Libraries that the process has, and a name that only a module has.
+const LIBRARIES: [&str; 4] = ["libc.so.6", "libm.so.6", "libgcc_s.so.1", "other.so"];
 
 fuzz_target!(|bytes: &[u8]| -> Corpus {
     let files: Vec<Vec<&[u8]>> =
@@ -117,6 +117,12 @@ impl<'f> Version<'f> {
         let resolvers = image.indirect().iter().map(|indirect| indirect.resolver);
         let chosen = exports.iter().filter(|export| export.kind == ExportKind::Indirect);
         let hooks = ["module_init", "module_shutdown"].into_iter().filter_map(|name| image.export(name));
+        // A hook may be a function that another one chooses.
+        let hooks = hooks.map(|hook| match (hook.kind, does(hook.offset)) {
+            (ExportKind::Indirect, Some(Does::Place(chosen))) => Export { offset: chosen, ..hook },
+            (ExportKind::Indirect, _) => Export { offset: u64::MAX, ..hook },
+            _ => hook,
+        });
         let named = chosen.copied().chain(hooks).map(|export| export.offset);
         let mut entered = trial.init.iter().chain(&trial.fini).copied().chain(resolvers).chain(named);
         if (&trial.init, &trial.fini) != (&other.init, &other.fini) || !entered.all(is_plain) {
@@ -155,7 +161,10 @@ fn write(number: usize, files: &[&[u8]]) -> Source {
     });
     let mut paths = Vec::new();
     for (bytes, mut file) in files.iter().zip(&all[number * MOST_FILES..]) {
-        file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(bytes)).expect("there is memory");
+        file.set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| file.write_all(bytes))
+            .expect("there is memory");
         paths.push(format!("/proc/self/fd/{}", file.as_raw_fd()));
     }
     match &paths[..] {
@@ -167,9 +176,11 @@ fn write(number: usize, files: &[&[u8]]) -> Source {
 /// From the first load to nothing left.
 fn live(rt: Runtime, versions: &[Version<'_>], process: Option<(usize, usize)>) {
     let (first, last) = (&versions[0], versions.last().expect("there is one"));
-    let verified = LoadOptions { verify: true, validate: true, keep_previous: true, ..LoadOptions::default() };
+    let verified =
+        LoadOptions { verify: true, validate: true, keep_previous: true, ..LoadOptions::default() };
     let mut places = BTreeSet::new();
     let mut kept = None;
+    let mut held = Vec::new();
     for (version, options) in [
         (first, LoadOptions::default()),
         (last, verified),
@@ -178,15 +189,28 @@ fn live(rt: Runtime, versions: &[Version<'_>], process: Option<(usize, usize)>) 
     ] {
         let before = modules(rt);
         if let Some(module) = load(rt, version, &options) {
-            places.extend(asking::everything(rt, version, &module));
+            // A frame that is held goes on with what it has begun with.
+            for (_frame, functions) in held.drain(..) {
+                let functions: asking::Functions<'_> = functions;
+                functions.call();
+            }
+            let others = if std::ptr::eq(version, last) { &versions[..versions.len() - 1] } else { &[] };
+            places.extend(asking::everything(rt, version, others, &module));
+            let functions = asking::Functions::of(rt, version, &module);
+            held.push((rt.frame(), functions));
             kept = kept.or_else(|| options.keep_previous.then_some(module));
         } else {
             assert_eq!(modules(rt), before, "what is refused changes nothing");
         }
-        assert_eq!(unwinder::record(split as *const () as usize), process, "the host's own is found as before");
+        assert_eq!(
+            unwinder::record(split as *const () as usize),
+            process,
+            "the host's own is found as before"
+        );
     }
+    drop(held);
     if let Some(module) = kept {
-        told(rt.rollback_module(&module).map(drop));
+        told(rt.rollback_module(&module));
     }
     let names: Vec<String> = modules(rt).into_iter().map(|(name, _)| name).collect();
     rt.unload_all(&names).expect("together they can go");

@@ -11,44 +11,73 @@ use crate::{Known, Version, unwinder};
 
 type Function = extern "C" fn(usize, usize, usize, usize, usize) -> u64;
 
-/// Returns some addresses that were the module's.
-pub fn everything(rt: Runtime, version: &Version<'_>, module: &str) -> Vec<usize> {
-    let mut functions: Vec<(Function, &Known)> = Vec::new();
-    for known in &version.functions {
-        let address = rt.frame_symbol(module, &known.name).expect("the runtime has what the image has");
-        // SAFETY: code whose bytes are known.
-        functions.push((unsafe { std::mem::transmute::<*mut (), Function>(address.as_ptr()) }, known));
+/// Functions of a loaded version, each with its trampoline.
+pub struct Functions<'v>(Vec<(Function, &'v Known)>);
+
+impl<'v> Functions<'v> {
+    pub fn of(rt: Runtime, version: &'v Version<'_>, module: &str) -> Self {
+        let function = |known: &'v Known| {
+            let address = rt.frame_symbol(module, &known.name).expect("the runtime has what the image has");
+            // SAFETY: code whose bytes are known.
+            (unsafe { std::mem::transmute::<*mut (), Function>(address.as_ptr()) }, known)
+        };
+        let other = "no such symbol";
+        assert!(rt.frame_symbol(module, other).is_err() || version.image.export(other).is_some());
+        Self(version.functions.iter().map(function).collect())
     }
-    let other = "no such symbol";
-    assert!(rt.frame_symbol(module, other).is_err() || version.image.export(other).is_some());
-    let _frame = rt.frame();
-    let mut base = None;
-    for (function, known) in &functions {
-        match known.does {
-            Does::Returns => drop(function(0, 0, 0, 0, 0)),
-            Does::Number(number) => assert_eq!(function(0, 0, 0, 0, 0), u64::from(number)),
-            Does::Place(place) => {
-                let found = function(0, 0, 0, 0, 0).wrapping_sub(place) as usize;
-                assert_eq!(*base.get_or_insert(found), found, "all are at one place");
+
+    /// Calls those of which the answer is known, in the frame that is open. Returns where they say that the image is.
+    pub fn call(&self) -> Option<usize> {
+        let mut base = None;
+        for (function, known) in &self.0 {
+            match known.does {
+                Does::Returns => drop(function(0, 0, 0, 0, 0)),
+                Does::Number(number) => assert_eq!(function(0, 0, 0, 0, 0), u64::from(number)),
+                Does::Place(place) => {
+                    let found = function(0, 0, 0, 0, 0).wrapping_sub(place) as usize;
+                    assert_eq!(*base.get_or_insert(found), found, "all are at one place");
+                }
+                Does::Calls(_) | Does::ThreadLocal(_) => {}
             }
-            Does::Calls(_) | Does::ThreadLocal(_) => {}
         }
+        base
     }
-    let Some(base) = base else { return Vec::new() };
-    let loaded = Loaded { version, base };
+}
+
+/// Asks everything of a version in one frame. Returns some addresses that are the module's.
+pub fn everything(rt: Runtime, version: &Version<'_>, others: &[Version<'_>], module: &str) -> Vec<usize> {
+    let functions = Functions::of(rt, version, module);
+    let _frame = rt.frame();
+    let Some(base) = functions.call() else { return Vec::new() };
     assert!(base.is_multiple_of(version.image.align() as usize));
-    for (function, known) in &functions {
+    let loaded = Loaded { version, base };
+    for (function, known) in functions.0 {
         match known.does {
             Does::Calls(place) => {
                 let import = version.trial.import(place).expect("it is known");
-                loaded.ask(*function, base + known.offset as usize, version.image.imports()[import].name);
+                let name = version.image.imports()[import].name;
+                loaded.ask(function, base + known.offset as usize, name);
+                others.iter().for_each(|other| other_module(function, name, other));
             }
-            Does::ThreadLocal(place) => loaded.thread_local(*function, place),
+            Does::ThreadLocal(place) => loaded.thread_local(function, place),
             Does::Returns | Does::Number(_) | Does::Place(_) => {}
         }
     }
     loaded.records();
     version.functions.iter().take(4).map(|known| base + known.offset as usize).collect()
+}
+
+/// A call to the other module, if only that has what it calls.
+fn other_module(function: Function, name: &str, other: &Version<'_>) {
+    let known = other.functions.iter().find(|known| known.name == name);
+    let Some(Does::Number(number)) = known.map(|known| known.does) else { return };
+    let in_process = CString::new(name).is_ok_and(|name| {
+        // SAFETY: a look-up.
+        !unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) }.is_null()
+    });
+    if !in_process {
+        assert_eq!(function(0, 0, 0, 0, 0), number.into(), "{name} of the other module");
+    }
 }
 
 /// A backtrace through the function at this address comes out where the function was called.
@@ -197,7 +226,9 @@ impl Loaded<'_, '_> {
     /// A variable of this thread, as it is in the beginning.
     fn thread_local(&self, function: Function, place: u64) {
         let offset = self.version.trial.descriptor(place).expect("it is known");
-        let Some(block) = self.version.image.thread_locals() else { panic!("it has no thread-local variables") };
+        let Some(block) = self.version.image.thread_locals() else {
+            panic!("it has no thread-local variables")
+        };
         if offset >= block.size {
             return;
         }
@@ -206,7 +237,8 @@ impl Loaded<'_, '_> {
         assert_eq!(start as u64 % block.align, block.skew);
         // SAFETY: a variable of this thread, of at least a byte.
         let found = unsafe { *(variable as *const u8) };
-        let initial = self.version.trial.memory[block.offset as usize..][..block.initialised as usize].get(offset as usize);
+        let initial = self.version.trial.memory[block.offset as usize..][..block.initialised as usize]
+            .get(offset as usize);
         assert_eq!(found, initial.copied().unwrap_or(0));
     }
 
@@ -223,7 +255,9 @@ impl Loaded<'_, '_> {
     fn records(&self) {
         let Some(mut functions) = self.functions() else { return };
         functions.sort_unstable();
-        if functions.iter().any(|(start, end)| start >= end) || functions.windows(2).any(|pair| pair[0].1 > pair[1].0) {
+        if functions.iter().any(|(start, end)| start >= end)
+            || functions.windows(2).any(|pair| pair[0].1 > pair[1].0)
+        {
             return;
         }
         for (start, end) in functions.into_iter().take(16) {
