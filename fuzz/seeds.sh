@@ -356,6 +356,15 @@ cat > "$work/version.s" <<'S'
         number old, 1
         number new, 2
 S
+cat > "$work/chosen_version.s" <<'S'
+        .globl old
+        .type old, %gnu_indirect_function
+        .set old, place
+        .symver old, f@V1
+        .symver new, f@@V2
+        .text
+        number new, 2
+S
 cat > "$work/shared.s" <<'S'
         .text
         returns _Znwm
@@ -386,6 +395,7 @@ all="plain place"
     parts $all > "$work/all.s"
     parts $all chosen > "$work/chosen_all.s"
     parts $all version > "$work/version_all.s"
+    parts $all chosen_version > "$work/chosen_version_all.s"
     parts $all shared > "$work/shared_all.s"
     parts plain place > "$work/two.s"
     parts plain > "$work/one.s"
@@ -405,6 +415,7 @@ known small "$work/one.s" -Wl,--no-eh-frame-hdr
 known chosen "$work/chosen_all.s"
 known shared "$work/shared_all.s"
 known version "$work/version_all.s" -Wl,--version-script="$work/versions.map"
+known chosen-version "$work/chosen_version_all.s" -Wl,--version-script="$work/versions.map"
 known said "$work/two.s" -I../include "$work/said.c" -Wl,--build-id=sha1
 known wide "$work/two.s" -Wl,-z,max-page-size=65536
 for source in all chosen_all two one; do

@@ -114,8 +114,10 @@ impl<'f> Version<'f> {
         };
         let is_plain = |at| matches!(does(at), Some(Does::Returns | Does::Number(_) | Does::Place(_)));
         let exports = image.exports();
+        let old = image.versions();
         let resolvers = image.indirect().iter().map(|indirect| indirect.resolver);
-        let chosen = exports.iter().filter(|export| export.kind == ExportKind::Indirect);
+        let all = exports.iter().chain(old.iter().map(|(export, _)| export));
+        let chosen = all.filter(|export| export.kind == ExportKind::Indirect);
         let hooks = ["module_init", "module_shutdown"].into_iter().filter_map(|name| image.export(name));
         // A hook may be a function that another one chooses.
         let hooks = hooks.map(|hook| match (hook.kind, does(hook.offset)) {
@@ -135,8 +137,7 @@ impl<'f> Version<'f> {
             }
             _ => true,
         };
-        let versions = image.versions().into_iter();
-        let versioned = versions.map(|(export, version)| format!("{}@{version}", export.name));
+        let versioned = old.iter().map(|(export, version)| format!("{}@{version}", export.name));
         let plain = exports.iter().map(|export| export.name.to_owned());
         let functions = plain.chain(versioned).filter_map(|name| {
             // By its hash another symbol of that name may be found than the one that is listed, or none.
