@@ -205,3 +205,242 @@ for machine in x86_64 aarch64; do
     done
 done
 echo "$(ls "$interface" | wc -l) seeds in fuzz/$interface"
+
+# Modules of which every function does what the target `runtime` knows (fuzz/runtime/harmless.rs).
+runtime=corpus/runtime
+mkdir -p "$runtime"
+cat > "$work/known.x86_64.s" <<'S'
+.macro function name
+        .globl \name
+        .type \name, @function
+\name:  .cfi_startproc
+.endm
+.macro end name
+        .cfi_endproc
+        .size \name, . - \name
+.endm
+.macro number name, number
+        function \name
+        movl $\number, %eax
+        ret
+        end \name
+.endm
+.macro asks name, symbol
+        function \name
+        pushq %rax
+        .cfi_adjust_cfa_offset 8
+        call *\symbol@GOTPCREL(%rip)
+        popq %rcx
+        .cfi_adjust_cfa_offset -8
+        ret
+        end \name
+.endm
+.macro variable name, symbol
+        function \name
+        pushq %rax
+        .cfi_adjust_cfa_offset 8
+        leaq \symbol@tlsdesc(%rip), %rax
+        call *\symbol@tlscall(%rax)
+        popq %rcx
+        .cfi_adjust_cfa_offset -8
+        ret
+        end \name
+.endm
+.macro returns name
+        function \name
+        ret
+        end \name
+.endm
+        .text
+S
+cat > "$work/known.aarch64.s" <<'S'
+.macro function name
+        .globl \name
+        .type \name, %function
+\name:  .cfi_startproc
+.endm
+.macro end name
+        .cfi_endproc
+        .size \name, . - \name
+.endm
+.macro number name, number
+        function \name
+        mov w0, #\number
+        ret
+        end \name
+.endm
+.macro returns name
+        function \name
+        ret
+        end \name
+.endm
+        .text
+S
+cat > "$work/plain.s" <<'S'
+        number answer, 42
+        number module_init, 0
+        returns module_shutdown
+        returns up
+        returns down
+        .section .init_array, "aw"
+        .quad up, up
+        .section .fini_array, "aw"
+        .quad down
+        .data
+        .globl counter, pointer, pointers
+        .type counter, %object
+counter: .quad 7
+        .size counter, 8
+        .type pointer, %object
+pointer: .quad counter
+        .size pointer, 8
+pointers: .quad answer, pointer + 4
+        .weak maybe
+        .quad maybe, write
+        .bss
+        .globl zeroed
+        .type zeroed, %object
+zeroed: .zero 9000
+        .size zeroed, 9000
+        .section .note.GNU-stack, "", %progbits
+S
+cat > "$work/place.s" <<'S'
+        .text
+        function place
+S
+case $(uname -m) in
+    x86_64) printf '        leaq answer_here(%%rip), %%rax\n' ;;
+    aarch64) printf '        adr x0, answer_here\n' ;;
+esac >> "$work/place.s"
+cat >> "$work/place.s" <<'S'
+        ret
+        end place
+answer_here:
+        number here, 7
+S
+cat > "$work/asks.s" <<'S'
+        .text
+        asks ask_bsearch, bsearch
+        asks ask_iterate, dl_iterate_phdr
+        asks ask_object, _dl_find_object
+        asks ask_name, dladdr
+        asks ask_symbol, dlsym
+S
+cat > "$work/variables.s" <<'S'
+        .text
+        variable first, mine
+        variable second, zeros
+        .section .tdata, "awT", %progbits
+        .globl mine, zeros
+        .type mine, %object
+        .type zeros, %object
+mine:   .byte 1, 2, 3, 4, 5
+        .size mine, 5
+        .section .tbss, "awT", %nobits
+        .balign 32
+zeros:  .zero 40
+        .size zeros, 40
+S
+cat > "$work/chosen.s" <<'S'
+        .text
+        .globl chosen
+        .type chosen, %gnu_indirect_function
+        .set chosen, place
+        .data
+        .quad chosen
+S
+cat > "$work/version.s" <<'S'
+        .symver old, f@V1
+        .symver new, f@@V2
+        .text
+        number old, 1
+        number new, 2
+S
+cat > "$work/chosen_version.s" <<'S'
+        .globl old
+        .type old, %gnu_indirect_function
+        .set old, place
+        .symver old, f@V1
+        .symver new, f@@V2
+        .text
+        number new, 2
+S
+cat > "$work/shared.s" <<'S'
+        .text
+        returns _Znwm
+        .data
+        .globl one_for_all
+        .type one_for_all, %gnu_unique_object
+one_for_all: .quad 5
+        .size one_for_all, 8
+        .weak environ
+        .type environ, %object
+environ: .quad 0
+        .size environ, 8
+        .quad one_for_all, environ, _Znwm
+S
+cat > "$work/said.c" <<'C'
+#include "runtime_module.h"
+RUNTIME_MODULE("known", "1.2")
+C
+machine=$(uname -m)
+parts() {
+    cat "$work/known.$machine.s"
+    for part; do cat "$work/$part.s"; done
+}
+all="plain place"
+[ "$machine" = aarch64 ] || all="plain place asks variables"
+# shellcheck disable=SC2086
+{
+    parts $all > "$work/all.s"
+    parts $all chosen > "$work/chosen_all.s"
+    parts $all version > "$work/version_all.s"
+    parts $all chosen_version > "$work/chosen_version_all.s"
+    parts $all shared > "$work/shared_all.s"
+    parts plain place > "$work/two.s"
+    parts plain > "$work/one.s"
+}
+known() {
+    name=$1
+    shift
+    gcc -shared -nostdlib -s -Wl,-z,max-page-size=4096 -Wl,-z,noseparate-code -Wl,--build-id=none -o "$runtime/$name.so" "$@"
+}
+known gnu "$work/all.s" -Wl,--hash-style=gnu -Wl,-soname,rich.so
+known sysv "$work/all.s" -Wl,--hash-style=sysv
+known both "$work/all.s" -Wl,--hash-style=both -Wl,-z,now -Wl,-z,relro -Wl,-init=up -Wl,-fini=down
+known ended "$work/all.s" "$(gcc -print-file-name=crtendS.o)"
+known libc "$work/all.s" -Wl,--no-as-needed -lc
+known relr "$work/all.s" -Wl,-z,pack-relative-relocs
+known small "$work/one.s" -Wl,--no-eh-frame-hdr
+known chosen "$work/chosen_all.s"
+known shared "$work/shared_all.s"
+known version "$work/version_all.s" -Wl,--version-script="$work/versions.map"
+known chosen-version "$work/chosen_version_all.s" -Wl,--version-script="$work/versions.map"
+known said "$work/two.s" -I../include "$work/said.c" -Wl,--build-id=sha1
+known wide "$work/two.s" -Wl,-z,max-page-size=65536
+for source in all chosen_all two one; do
+    gcc -c "$work/$source.s" -o "$runtime/$source.o"
+done
+sed 's/answer, 42/answer, 43/; s/9000/700/' "$work/all.s" > "$work/newer.s"
+gcc -c "$work/newer.s" -o "$work/newer.o"
+known newer "$work/newer.s"
+separated_by() {
+    separator=$1 first=$2 second=$3
+    cat "$first" && printf '\n=%s=\n' "$separator" && cat "$second"
+}
+separated_by newer "$runtime/gnu.so" "$runtime/newer.so" > "$runtime/two-versions"
+known other "$work/two.s" -Wl,-soname,other.so
+printf '%s\n' '        asks ask_other, answer' '        .weak sin' > "$work/other.s"
+if [ "$machine" = x86_64 ]; then
+    { parts place other && sed 's/place/another/; s/here/there/' "$work/place.s"; } > "$work/caller.s"
+    known caller "$work/caller.s" -Wl,--no-as-needed "$runtime/other.so" -Wl,-soname,caller.so
+    separated_by newer "$runtime/other.so" "$runtime/caller.so" > "$runtime/two-modules"
+    rm "$runtime/caller.so"
+fi
+separated_by newer "$runtime/all.o" "$work/newer.o" > "$runtime/two-versions-of-objects"
+parts place > "$work/second.s"
+gcc -c "$work/second.s" -o "$work/second.o"
+separated_by next "$runtime/one.o" "$work/second.o" > "$runtime/two-objects"
+ar rcD "$work/known.a" "$runtime/one.o" "$work/second.o"
+cp "$work/known.a" "$runtime/two.a"
+echo "$(ls "$runtime" | wc -l) seeds in fuzz/$runtime"

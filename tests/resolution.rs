@@ -90,6 +90,14 @@ fn versions_are_found_whatever_tables_a_module_has() {
         assert_eq!(["api", "api@API_1", "api@API_2"].map(|name| call(&rt, "api", name)), [2, 1, 2]);
         assert!(rt.frame_symbol("api", "api@API_3").is_err());
     }
+    // Nor that of one which is only found by its version.
+    let old = "__asm__(\".symver api0,chosen@API_1\");
+               static int seven(void) { return 7; } static void *choose(void) { return (void *)seven; }
+               int api0(void) __attribute__((ifunc(\"choose\")));";
+    for argument in ["-Wl,--hash-style=sysv", "-Wl,--hash-style=gnu"] {
+        load(&rt, &[&api_with(&shop, &[1, 2], old, &[argument]), &first]).unwrap();
+        assert_eq!(["api", "chosen@API_1"].map(|name| call(&rt, "api", name)), [2, 7], "{argument}");
+    }
 }
 
 /// A header that the host and modules include: `VERSION` is who includes it. The functions' names say whose they are, since the tests of

@@ -62,6 +62,7 @@ fn walk(bytes: &[u8], machine: Machine, page_size: u64) {
     if let Some(unwind) = image.unwind().filter(|unwind| unwind.terminated) {
         assert_eq!(word(&memory, unwind.offset + unwind.size - 4) as u32, 0);
     }
+    look_up(&image, &memory);
     for calls in [image.init(base, &memory), image.fini(base, &memory)].into_iter().flatten() {
         assert!(calls.iter().all(|call| (base..base + image.span()).contains(call)));
     }
@@ -120,6 +121,31 @@ fn ask(image: &Image<'_>, page_size: u64) {
     }
     if let Some(unwind) = image.unwind() {
         assert!(unwind.offset + unwind.size <= span && protection(unwind.offset).is_some());
+    }
+}
+
+/// What is found in the linked image is what the file lists.
+fn look_up(image: &Image<'_>, memory: &[u8]) {
+    let Some(tables) = image.export_tables() else { return };
+    let (bytes, span) = (&memory[tables.region()], image.span());
+    let is_code = |offset: u64| {
+        let of = image.regions().iter().find(|region| offset.wrapping_sub(region.offset) < region.len);
+        of.is_some_and(|region| region.protection == Protection::ReadExecute)
+    };
+    let versions = image.versions().into_iter().map(|(export, version)| format!("{}@{version}", export.name));
+    let names = image.exports().into_iter().map(|export| export.name.to_owned());
+    // Of the seeds, whatever has become of them.
+    let others = ["", "@", "no such symbol", "f@V1", "f@V2", "f@V3"].map(str::to_owned);
+    for name in versions.chain(names).take(256).chain(others) {
+        let listed = image.export(&name).map(|export| (export.kind, export.offset));
+        assert_eq!(tables.find(bytes, &name, is_code), listed, "{name:?}");
+    }
+    for offset in image.regions().iter().flat_map(|region| [region.offset, region.offset + region.len - 1]) {
+        let distance = tables.at(&bytes[tables.names()], offset).map_or(0, |(_, distance)| distance);
+        let start = tables.nearest(bytes, offset).map_or(0, |(_, start)| start);
+        // A symbol of a damaged file may begin below the image.
+        assert!(distance < span || offset.checked_sub(distance).is_none());
+        assert!(start <= offset || start.wrapping_sub(offset) > span);
     }
 }
 

@@ -99,6 +99,7 @@ fn malformed((problem, at): Fault) -> Error {
 // a pointer or not.
 const WIDTH: u8 = 0x07;
 const SIGNED: u8 = 0x08;
+const FORMAT: u8 = SIGNED | WIDTH;
 const APPLICATION: u8 = 0x70;
 const ABSOLUTE: u8 = 0x00;
 const PC_RELATIVE: u8 = 0x10;
@@ -109,12 +110,21 @@ const USUAL: u8 = PC_RELATIVE | SIGNED | 3;
 
 /// Bytes of a pointer.
 fn width(encoding: u8) -> Result<usize, Fault> {
-    match encoding & WIDTH {
-        0 | 4 => Ok(8),
-        2 => Ok(2),
-        3 => Ok(4),
-        // LEB128, which no compiler uses here.
+    match encoding & FORMAT {
+        0 | 4 | 0xC => Ok(8),
+        2 | 0xA => Ok(2),
+        3 | 0xB => Ok(4),
+        // LEB128, which no compiler uses here, and what libgcc ends the process at.
         _ => Err(("an unknown encoding of addresses", encoding.into())),
+    }
+}
+
+/// The encoding of an address whose width and place are enough to read it.
+fn known(encoding: u8, place: usize) -> Result<u8, Fault> {
+    width(encoding)?;
+    match encoding & APPLICATION {
+        ABSOLUTE | PC_RELATIVE => Ok(encoding),
+        _ => Err(("an unknown encoding of addresses", place)),
     }
 }
 
@@ -257,6 +267,9 @@ fn common(
         data.leb().map(|_| ())?
     };
     let mut common = Common { place, functions: ABSOLUTE, tables: None };
+    // libgcc looks for R by itself, and not behind letters that it does not know there: what it would read in two ways it
+    // does not get.
+    let mut looked_at = true;
     match augmentation {
         [] => {}
         [b'z', letters @ ..] => {
@@ -264,22 +277,30 @@ fn common(
             data.block()?;
             for letter in letters {
                 match letter {
-                    b'R' => common.functions = data.byte()?,
-                    b'L' => common.tables = Some(data.byte()?),
+                    b'R' if looked_at => {
+                        common.functions = known(data.byte()?, place)?;
+                        looked_at = false;
+                    }
+                    b'L' => {
+                        common.tables = Some(match data.byte()? {
+                            OMITTED => OMITTED,
+                            encoding => known(encoding, place)?,
+                        });
+                    }
                     b'P' => {
-                        let encoding = data.byte()?;
+                        let encoding = known(data.byte()?, place)?;
                         visit(Field::Language, read(record, data.at, encoding)?, data.at, encoding)?;
                         data.at += width(encoding)?;
                     }
                     // Signal frames, and functions that sign or tag return addresses: no data.
-                    b'S' | b'B' | b'G' => {}
+                    b'S' | b'B' | b'G' => looked_at = false,
                     _ => return Err(("an unknown augmentation", place)),
                 }
             }
         }
         _ => return Err(("an unknown augmentation", place)),
     }
-    if common.functions & INDIRECT != 0 || !matches!(common.functions & APPLICATION, ABSOLUTE | PC_RELATIVE) {
+    if common.functions & INDIRECT != 0 {
         return Err(("an unknown encoding of addresses", place));
     }
     Ok(common)

@@ -106,3 +106,62 @@ fn sections_that_say_nothing() {
     assert!(unwind::check(&[0xFF; 16], 0, 0..u64::MAX).is_err(), "a 64-bit length");
     assert!(unwind::check(&[1, 0], 0, 0..u64::MAX).is_err(), "a length that is cut off");
 }
+
+/// A common record with these letters and their data, and that of a function at `BASE` whose addresses have eight bytes.
+fn section(letters: &[u8], data: &[u8]) -> Vec<u8> {
+    let record = |id: u32, content: &[u8]| {
+        let mut content = content.to_vec();
+        content.resize(content.len().next_multiple_of(4), 0);
+        [&(content.len() as u32 + 4).to_le_bytes()[..], &id.to_le_bytes(), &content].concat()
+    };
+    // Version 1; code by 1, data by -8, return address in column 16.
+    let common = [&[1], letters, &[0, 1, 0x78, 16, data.len() as u8], data].concat();
+    let common = record(0, &common);
+    let function = [&BASE.to_le_bytes()[..], &16_u64.to_le_bytes(), &[0]].concat();
+    let function = record(common.len() as u32 + 4, &function);
+    [common, function, vec![0; 4]].concat()
+}
+
+/// libgcc looks for R by itself, from letter to letter, and stops at the first that it does not know there; and it ends the process
+/// at an encoding that it does not know.
+#[test]
+fn what_unwinders_would_read_in_two_ways_is_refused() {
+    const PERSONALITY: [u8; 9] = [0, 1, 2, 3, 4, 5, 6, 7, 8];
+    let check = |letters: &[u8], data: &[u8]| unwind::check(&section(letters, data), 0, BASE..BASE + 16);
+    let with = |first: u8, last: u8| [&[first], &PERSONALITY[1..], &[last]].concat();
+    for (letters, data) in [
+        (&b"zR"[..], &[0_u8][..]),
+        (b"zR", &[4]),
+        (b"zR", &[0xC]),
+        (b"zRS", &[0]),
+        (b"zRB", &[0]),
+        (b"zRSBG", &[0]),
+        (b"zLR", &[0, 0]),
+        (b"zLR", &[0xFF, 0]),
+        (b"zPR", &with(0, 0)),
+        (b"zPR", &with(0x90, 0)),
+        (b"zS", &[]),
+    ] {
+        assert_eq!(check(letters, data), Ok(1), "{}", String::from_utf8_lossy(letters));
+    }
+    for (letters, data) in [
+        (&b"zSR"[..], &[0][..]),
+        (b"zBR", &[0]),
+        (b"zGR", &[0]),
+        (b"zRR", &[0, 4]),
+        // A signed address, and one that is relative to who knows what.
+        (b"zR", &[8]),
+        (b"zR", &[0x18]),
+        (b"zR", &[0x50]),
+        // Of a personality routine: aligned, relative to the text, and so on.
+        (b"zPR", &with(0x50, 0)),
+        (b"zPR", &with(0x20, 0)),
+        (b"zPR", &with(0x70, 0)),
+        (b"zPR", &with(8, 0)),
+        (b"zLR", &[8, 0]),
+        (b"zLR", &[0x60, 0]),
+    ] {
+        let refused = check(letters, data);
+        assert!(refused.is_err(), "{} {data:?}: {refused:?}", String::from_utf8_lossy(letters));
+    }
+}

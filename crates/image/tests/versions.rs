@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use midflight_image::Image;
+use midflight_image::{ExportKind, Image};
 
 const TWO: &str = "V1 { global: f; local: *; }; V2 { global: f; } V1;";
 const BOTH_VERSIONS: &str = r#"
@@ -44,6 +44,55 @@ fn only_the_default_version_of_an_export_is_found() {
                 assert_eq!(found.map(|(_, offset)| offset), image.export(name).map(|export| export.offset));
             }
         }
+    }
+}
+
+/// A definition that only its version finds is looked at like any other.
+#[test]
+fn an_old_version_is_checked_as_the_default_is() {
+    const CODE: u8 = 2;
+    const VARIABLE: u8 = 1;
+    for machine in BOTH {
+        for style in ["-Wl,--hash-style=sysv", "-Wl,--hash-style=gnu"] {
+            let module = compile(machine, BOTH_VERSIONS, &[&version_script(TWO), style]);
+            let image = Image::parse(&module, machine, 4096, MAX_SPAN).unwrap();
+            let at = |version: &str| image.export(version).unwrap().offset;
+            let (table, old) = (symbol(&module, "f"), at("f@V1"));
+            let old = (table..).step_by(24).find(|entry| u64_at(&module, entry + 8) == old).unwrap();
+            for (kind, address, size) in [
+                (CODE, 0x7FFF_FFFF, 4),
+                (VARIABLE, 0x7FFF_FFFF, 4),
+                (VARIABLE, u64::MAX - 255, 4),
+                (VARIABLE, at("f@V1"), 1 << 40),
+                (CODE, at("f@V1"), 1 << 40),
+            ] {
+                let mut bad = module.clone();
+                bad[old + 4] = 0x10 | kind;
+                put64(&mut bad, old + 8, address);
+                put64(&mut bad, old + 16, size);
+                let refused = Image::parse(&bad, machine, 4096, MAX_SPAN).unwrap_err().to_string();
+                assert!(refused.contains('f') && refused.contains("outside"), "{refused}");
+            }
+        }
+    }
+}
+
+/// What it is called by is chosen by code, so the tables do not say it.
+#[test]
+fn an_old_version_may_be_chosen_by_code() {
+    let source = r#"
+        __asm__(".symver f_old,f@V1"); __asm__(".symver f_new,f@@V2");
+        static int one(void) { return 1; }
+        static void *pick(void) { return one; }
+        int f_old(void) __attribute__((ifunc("pick")));
+        int f_new(void) { return 2; }
+    "#;
+    for machine in BOTH {
+        let module = compile(machine, source, &[&version_script(TWO)]);
+        let image = Image::parse(&module, machine, 4096, MAX_SPAN).unwrap();
+        assert_eq!(image.export("f@V1").unwrap().kind, ExportKind::Indirect);
+        assert_eq!(image.export("f").unwrap().kind, ExportKind::Function);
+        assert!(image.chooses() && image.export_tables().is_none());
     }
 }
 

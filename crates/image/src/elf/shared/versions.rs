@@ -128,6 +128,14 @@ impl<'data> Versions<'data> {
         Some((Wanted::Version(Some(number)), self.names[at].1))
     }
 
+    /// How a definition is found: by its plain name, or by its version alone; None: in no way.
+    pub(super) fn found_by(&self, symbol: u32) -> Option<Wanted> {
+        match self.are(Wanted::Default, symbol) {
+            true => Some(Wanted::Default),
+            false => self.of_definition(symbol).map(|(wanted, _)| wanted),
+        }
+    }
+
     /// Whether a definition is the one that is asked for.
     pub(super) fn are(&self, wanted: Wanted, symbol: u32) -> bool {
         let entry = self.numbers.and_then(|numbers| numbers.get(symbol as usize));
