@@ -483,8 +483,11 @@ fn shared_definition(
     path: &Path,
 ) -> Result<Option<Binding>, Error> {
     let (path, symbol) = (|| path.into(), || import.name.into());
-    let found = process_symbol(false, import, libraries)
-        .map_err(|reason| Error::Convention { path: path(), symbol: symbol(), reason })?;
+    let found = process_symbol(false, import, libraries).map_err(|reason| Error::Convention {
+        path: path(),
+        symbol: symbol(),
+        reason,
+    })?;
     if let Some(Binding::Address(address)) = found
         && import.kind == ImportKind::Data
         && let Some(there) = symbol::size(address, import.name)
