@@ -140,6 +140,11 @@ impl Identity {
     fn as_written(self) -> Self {
         Self { changed: (0, 0), ..self }
     }
+
+    /// Whether it is the same file, as it was written then.
+    pub(crate) fn is_as_written(self, other: Self) -> bool {
+        self.as_written() == other.as_written()
+    }
 }
 
 impl From<&Metadata> for Identity {
@@ -172,7 +177,7 @@ impl FileOnDisk {
     pub(super) fn name(&self) -> CString {
         let is_there = || {
             std::fs::metadata(OsStr::from_bytes(self.path.to_bytes())).is_ok_and(|now| {
-                Some(Identity::from(&now).as_written()) == self.identity.map(Identity::as_written)
+                self.identity.is_some_and(|identity| identity.is_as_written(Identity::from(&now)))
             })
         };
         let path = self.identity.map(|_| self.path.clone());
