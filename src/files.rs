@@ -31,8 +31,13 @@ pub(crate) struct Identity {
 
 impl Identity {
     /// Apart from what a link, a new name or other rights change.
-    pub(crate) fn as_written(self) -> Self {
+    fn as_written(self) -> Self {
         Self { changed: (0, 0), ..self }
+    }
+
+    /// Whether it is the same file, as it was written then.
+    pub(crate) fn is_as_written(self, other: Self) -> bool {
+        self.as_written() == other.as_written()
     }
 }
 

@@ -18,6 +18,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use midflight::{Backing, Config, Frame, Runtime, SharedFrame};
+use support::looks::is_emulated;
 use support::{Workshop, this_test};
 
 type Callback = extern "C" fn(*mut c_void) -> i32;
@@ -443,10 +444,6 @@ fn run(way: &str, seed: u64, duration: Duration) {
     let Done { unpinned, signals, .. } = &DONE;
     assert!(unpinned.load(Ordering::Relaxed) > 0 && signals.load(Ordering::Relaxed) > 0, "{DONE:?}");
     println!("{way}, seed {seed}: {DONE:?}");
-}
-
-fn is_emulated() -> bool {
-    std::env::var_os("MIDFLIGHT_TEST_RUNNER").is_some()
 }
 
 fn canaries(test: &str, way: &str) {

@@ -7,7 +7,7 @@ mod support;
 use std::ffi::c_int;
 use std::path::{Path, PathBuf};
 
-use midflight::{Error, ImageError, Runtime};
+use midflight::{Error, ErrorKind, ImageError, Runtime};
 use support::linked::*;
 use support::{DONE, Workshop, is_child};
 
@@ -238,7 +238,8 @@ fn an_inline_variable_that_has_grown_is_refused_by_name() {
     let object = shop.object("plugin.cpp", &source(5), &["-fPIC"]);
     for module in [&shop.cpp("plugin", 1, &source(5), &[]), &object] {
         let error = load(&rt, &[module]).unwrap_err();
-        assert!(matches!(&error, Error::Convention { symbol, .. } if symbol == "grown"), "{error}");
+        let Error::AnotherSize { symbol, sizes: [16, 20], .. } = &error else { panic!("{error}") };
+        assert_eq!((&**symbol, error.kind()), ("grown", ErrorKind::Incompatible));
     }
     load(&rt, &[&shop.cpp("plugin", 2, &source(4), &[])]).unwrap();
 }

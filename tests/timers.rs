@@ -10,10 +10,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use midflight::{LoadOptions, Runtime};
+use support::looks::is_emulated;
 use support::*;
 
 midflight::module! {
-    unsafe mod ticking { safe fn begin(state: &'static State) -> c_int; safe fn end() -> c_int; }
+    unsafe mod ticking { safe fn begin(state: &'static State) -> c_int; safe fn end() -> c_int; safe fn handle() -> usize; }
     unsafe mod messages { safe fn watch(queue: c_int, count: &'static AtomicU64) -> c_int; }
     unsafe mod asking { safe fn ask(count: &'static AtomicU64) -> c_int; }
 }
@@ -59,6 +60,11 @@ fn load<const N: usize>(rt: Runtime, files: [&PathBuf; N]) {
     unsafe { rt.load_with(files, &LoadOptions::default()) }.unwrap();
 }
 
+/// How many timers the process has.
+fn timers() -> usize {
+    std::fs::read_to_string("/proc/self/timers").unwrap().matches("ID: ").count()
+}
+
 /// `ticking`, whose timer runs out each millisecond, and what it calls.
 fn versions(shop: &Workshop, version: u32, keeps: bool) -> [PathBuf; 2] {
     let source = format!(
@@ -77,6 +83,7 @@ fn versions(shop: &Workshop, version: u32, keeps: bool) -> [PathBuf; 2] {
              state->over++;
          }}
          int end(void) {{ return armed && !(armed = 0) ? timer_delete(timer) : 0; }}
+         unsigned long handle(void) {{ return (unsigned long)timer; }}
          int begin(struct state *state) {{
              struct sigevent event = {{ .sigev_notify = SIGEV_THREAD, .sigev_notify_function = tick }};
              event.sigev_value.sival_ptr = state;
@@ -128,6 +135,8 @@ fn a_timer_that_a_module_leaves_does_not_run_it_any_more() {
     wait_until("the timer runs out", || STATE.over.load(Ordering::SeqCst) > 5);
     rt.unload_all(["ticking", "used"]).unwrap();
     wait_until("nothing keeps it", || nothing_is_left(rt));
+    // An emulator's are not those that it shows.
+    assert!(is_emulated() || timers() == 0, "it is deleted");
     let over = STATE.over.load(Ordering::SeqCst);
     // Another's timer runs out several times meanwhile.
     load(rt, versions(&shop, 4, false).each_ref());
@@ -138,6 +147,56 @@ fn a_timer_that_a_module_leaves_does_not_run_it_any_more() {
     assert_eq!(STATE.over.load(Ordering::SeqCst), over);
     assert_eq!(ticking::end(&rt.frame()), 0);
     rt.shutdown().unwrap();
+}
+
+/// Whoever has a timer's handle may delete it; the C library gives the next one the same.
+#[test]
+fn a_timer_of_the_programs_is_left_alone_when_it_has_the_handle_of_a_modules() {
+    /// glibc's `struct sigevent`, where it asks for a thread.
+    #[repr(C)]
+    struct Event {
+        value: usize,
+        signal: c_int,
+        notify: c_int,
+        function: extern "C" fn(usize),
+        rest: [usize; 5],
+    }
+    extern "C" fn tick(_: usize) {}
+    static STATE: State = State::new();
+    let (rt, shop, _turn) = start("timer-handle");
+    if is_macho() {
+        return;
+    }
+    rt.shutdown().unwrap();
+    STATE.go_on.store(1, Ordering::SeqCst);
+    load(rt, versions(&shop, 1000, true).each_ref());
+    assert_eq!(ticking::begin(&rt.frame(), &STATE), 0);
+    let handle = ticking::handle(&rt.frame()) as libc::timer_t;
+    wait_until("the timer runs out", || STATE.over.load(Ordering::SeqCst) > 0);
+    let mut event = Event { value: 0, signal: 0, notify: libc::SIGEV_THREAD, function: tick, rest: [0; 5] };
+    let mut timer: libc::timer_t = std::ptr::null_mut();
+    let hour = libc::timespec { tv_sec: 3600, tv_nsec: 0 };
+    let hours = libc::itimerspec { it_interval: hour, it_value: hour };
+    // SAFETY: the module's timer, which it does not use any more; one of our own after that, with a function that stays.
+    unsafe {
+        assert_eq!(libc::timer_delete(handle), 0);
+        let event = (&raw mut event).cast();
+        assert_eq!(libc::timer_create(libc::CLOCK_MONOTONIC, event, &raw mut timer), 0);
+        assert_eq!(libc::timer_settime(timer, 0, &raw const hours, std::ptr::null_mut()), 0);
+    }
+    assert_eq!(timer, handle, "this is what the test is about");
+    rt.unload_all(["ticking", "used"]).unwrap();
+    wait_until("nothing keeps it", || nothing_is_left(rt));
+    let mut left = libc::itimerspec {
+        it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 },
+        it_value: libc::timespec { tv_sec: 0, tv_nsec: 0 },
+    };
+    // SAFETY: our own timer.
+    unsafe {
+        assert_eq!(libc::timer_gettime(timer, &raw mut left), 0, "it is there");
+        assert_eq!(libc::timer_delete(timer), 0);
+    }
+    assert_eq!(left.it_interval.tv_sec, 3600);
 }
 
 #[test]

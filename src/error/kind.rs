@@ -19,7 +19,7 @@ pub enum ErrorKind {
     InvalidModule = -5,
     /// The module needs what cannot be found, or what more than one offers.
     Unresolved = -6,
-    /// The version does not fit to the one that is loaded, or to who calls it.
+    /// The version does not fit to the one that is loaded, to who calls it, or to what it shares with the process.
     Incompatible = -7,
     /// Whether it fits cannot be known. The C API only.
     CompatibilityUnknown = -8,
@@ -100,7 +100,9 @@ impl Error {
             | Self::Ambiguous { .. } => ErrorKind::Unresolved,
             Self::Image { .. } | Self::NoName { .. } => ErrorKind::InvalidModule,
             Self::DuplicateModule { .. } | Self::NoFiles => ErrorKind::InvalidArgument,
-            Self::MissingFunctions { .. } | Self::Incompatible { .. } => ErrorKind::Incompatible,
+            Self::MissingFunctions { .. } | Self::Incompatible { .. } | Self::AnotherSize { .. } => {
+                ErrorKind::Incompatible
+            }
             Self::NoSuchFunction { .. } => ErrorKind::NoSuchSymbol,
             Self::NewerThanFrame { .. } => ErrorKind::WrongFrame,
             Self::NotLoaded { .. } => ErrorKind::NotLoaded,

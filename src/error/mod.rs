@@ -69,6 +69,15 @@ pub enum Error {
         /// Why it would go wrong, and what to do.
         reason: &'static str,
     },
+    /// A variable of which a process has one is of another size in the module than where it is.
+    AnotherSize {
+        /// The file.
+        path: PathBuf,
+        /// The variable.
+        symbol: String,
+        /// Of how many bytes it is where it is, and in the module.
+        sizes: [u64; 2],
+    },
     /// More than one other module exports what the module uses.
     Ambiguous {
         /// The file.
@@ -256,6 +265,7 @@ impl Error {
             | Self::Library { path, .. }
             | Self::DataImport { path, .. }
             | Self::Convention { path, .. }
+            | Self::AnotherSize { path, .. }
             | Self::Ambiguous { path, .. }
             | Self::MissingFunctions { path, .. }
             | Self::MissingModule { path, .. }
@@ -301,6 +311,12 @@ impl fmt::Display for Error {
             Self::Convention { path, symbol, reason } => {
                 write!(f, "{}: `{symbol}` {reason}", path.display())
             }
+            Self::AnotherSize { path, symbol, sizes: [there, here] } => write!(
+                f,
+                "{}: `{symbol}` has {there} bytes in the process, which it is shared with, and {here} in the module: \
+                 it is a variable of a header that both include, so build both from the same one",
+                path.display()
+            ),
             Self::Ambiguous { path, symbol, modules } => write!(
                 f,
                 "{}: uses `{symbol}`, which {} all export: link it with the one it means, so that DT_NEEDED names it",

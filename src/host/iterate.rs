@@ -3,17 +3,15 @@
 //! first; an unwinder that is linked into a module (`-static-libgcc`) finds a function's caller by the one or the
 //! other.
 
-use std::cell::Cell;
 use std::ffi::{c_int, c_void};
-use std::sync::Once;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use libc::{Elf64_Phdr, dl_phdr_info};
 use midflight_image::{Protection, Region};
 
 use super::loaded::{self, FrameHeader, Object};
 use crate::os::library::process_symbol;
+use crate::os::walk::{self, Walking};
 
 fn program_headers(object: &Object) -> Vec<Elf64_Phdr> {
     let header = |p_type, p_flags, address: u64, size| Elf64_Phdr {
@@ -38,73 +36,6 @@ fn program_headers(object: &Object) -> Vec<Elf64_Phdr> {
         header(libc::PT_GNU_EH_FRAME, libc::PF_R, &raw const *frames as u64, size_of::<FrameHeader>() as u64)
     });
     object.regions.iter().map(segment).chain(frames).collect()
-}
-
-/// How many threads are in [`dl_iterate_phdr`], which holds a lock of the C library's meanwhile: a
-/// child that is forked then would wait for it for ever. So forks wait for these threads, and who
-/// begins meanwhile waits for the fork.
-///
-/// SeqCst: who begins counts himself and looks for a fork, the fork announces itself and looks at
-/// the count; one sees the other.
-static WALKERS: AtomicUsize = AtomicUsize::new(0);
-static FORKING: AtomicUsize = AtomicUsize::new(0);
-
-thread_local! {
-    /// How deep this thread is in walks: a callback may begin another, or fork. No destructor.
-    static DEPTH: Cell<usize> = const { Cell::new(0) };
-}
-
-/// A thread that walks, also when it leaves by an exception.
-pub(crate) struct Walking;
-
-impl Walking {
-    pub(crate) fn new() -> Self {
-        if DEPTH.replace(DEPTH.get() + 1) == 0 {
-            loop {
-                WALKERS.fetch_add(1, Ordering::SeqCst);
-                if FORKING.load(Ordering::SeqCst) == 0 {
-                    break;
-                }
-                WALKERS.fetch_sub(1, Ordering::SeqCst);
-                std::thread::yield_now();
-            }
-        }
-        Self
-    }
-}
-
-impl Drop for Walking {
-    fn drop(&mut self) {
-        DEPTH.set(DEPTH.get() - 1);
-        if DEPTH.get() == 0 {
-            WALKERS.fetch_sub(1, Ordering::SeqCst);
-        }
-    }
-}
-
-/// Has forks wait for the walkers.
-fn watch_forks() {
-    /// A callback that waits for the thread that forks would have both wait for ever: after so long
-    /// the fork goes on.
-    const PATIENCE: Duration = Duration::from_secs(1);
-    extern "C" fn before() {
-        FORKING.fetch_add(1, Ordering::SeqCst);
-        let own = usize::from(DEPTH.get() != 0);
-        let until = Instant::now() + PATIENCE;
-        while WALKERS.load(Ordering::SeqCst) > own && Instant::now() < until {
-            std::thread::yield_now();
-        }
-    }
-    extern "C" fn in_parent() {
-        FORKING.fetch_sub(1, Ordering::SeqCst);
-    }
-    extern "C" fn in_child() {
-        // There is this thread only.
-        WALKERS.store(usize::from(DEPTH.get() != 0), Ordering::SeqCst);
-        FORKING.store(0, Ordering::SeqCst);
-    }
-    // SAFETY: the handlers stay for the life of the process.
-    unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) };
 }
 
 type Callback = unsafe extern "C-unwind" fn(*mut dl_phdr_info, usize, *mut c_void) -> c_int;
@@ -217,8 +148,7 @@ const ABSENT: *mut c_void = std::ptr::without_provenance_mut(1);
 /// Looks for what [`dl_find_object`] passes on to, before any module can call it: a look-up takes
 /// locks, which a signal handler must not.
 pub(crate) fn prepare() {
-    static WATCH: Once = Once::new();
-    WATCH.call_once(watch_forks);
+    walk::watch_forks();
     if PROCESS.load(Ordering::Relaxed).is_null() {
         let found = process_symbol(c"_dl_find_object", None);
         let found = found.map_or(ABSENT, |address| std::ptr::with_exposed_provenance_mut(address as usize));

@@ -140,7 +140,7 @@ impl FileOnDisk {
     pub(super) fn name(&self) -> CString {
         let is_there = || {
             std::fs::metadata(OsStr::from_bytes(self.path.to_bytes())).is_ok_and(|now| {
-                Some(Identity::from(&now).as_written()) == self.identity.map(Identity::as_written)
+                self.identity.is_some_and(|identity| identity.is_as_written(Identity::from(&now)))
             })
         };
         let path = self.identity.map(|_| self.path.clone());

@@ -14,6 +14,7 @@ use super::ledger::{Opaque, ledger};
 use super::places::{self, Id};
 use super::spawn;
 use super::threads::{self, Entry};
+use crate::os::timer;
 
 /// glibc's `struct sigevent`, where it asks for a thread.
 #[repr(C)]
@@ -34,8 +35,16 @@ pub(super) struct Notification {
     function: usize,
     value: Opaque,
     /// A timer's comes again and again.
-    timer: Option<Opaque>,
+    timer: Option<Timer>,
     repeats: bool,
+}
+
+/// A timer that was made.
+struct Timer {
+    /// By which the C library knows it. If the program deletes it, that is another's next.
+    handle: Opaque,
+    /// By which the kernel does.
+    number: Option<timer::Number>,
 }
 
 /// Notes what a module asks for. Returns the event that asks for us in its place, and the number.
@@ -72,9 +81,13 @@ pub(crate) unsafe extern "C" fn timer_create(
     if let Some((_, number)) = noted {
         if result != 0 {
             forget(number);
-        } else if let Some(notification) = ledger().notifications.get_mut(&number) {
+        } else {
             // SAFETY: just written.
-            notification.timer = Some(Opaque(unsafe { *timer }));
+            let handle = unsafe { *timer };
+            let timer = Timer { handle: Opaque(handle), number: timer::number(handle) };
+            if let Some(notification) = ledger().notifications.get_mut(&number) {
+                notification.timer = Some(timer);
+            }
         }
     }
     result
@@ -82,7 +95,9 @@ pub(crate) unsafe extern "C" fn timer_create(
 
 /// timer_delete(2). What has run out and not begun to run does not run any more.
 pub(super) unsafe extern "C" fn timer_delete(timer: timer_t) -> c_int {
-    ledger().notifications.retain(|_, notification| notification.timer.is_none_or(|of| of.0 != timer));
+    ledger()
+        .notifications
+        .retain(|_, notification| notification.timer.as_ref().is_none_or(|of| of.handle.0 != timer));
     // SAFETY: as the caller asks.
     unsafe { libc::timer_delete(timer) }
 }
@@ -160,17 +175,15 @@ pub(crate) unsafe extern "C" fn arrive_notified(number: *mut c_void) -> Entry {
     Entry::new(function, value.0)
 }
 
-/// Takes back what a version has asked for and has not had. Returns how many timers it had left.
+/// Takes back what a version has asked for and has not had. Returns how many timers it had left. One that the kernel does not
+/// list goes on, and runs nothing.
 pub(super) fn give_up(version: Id) -> usize {
     let mut timers = Vec::new();
     ledger().notifications.retain(|_, notification| {
         let is_its = notification.version == version;
-        timers.extend(notification.timer.filter(|_| is_its));
+        timers.extend(notification.timer.take_if(|_| is_its));
         !is_its
     });
-    for timer in &timers {
-        // SAFETY: made by the version, and not deleted before: `timer_delete` would have struck it out.
-        unsafe { libc::timer_delete(timer.0) };
-    }
-    timers.len()
+    // By the kernel's numbers: a handle is another timer's by now, if the program has deleted this one.
+    timers.iter().filter(|timer| timer.number.is_none_or(timer::delete)).count()
 }

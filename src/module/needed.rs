@@ -15,10 +15,7 @@ use super::stage::{Libraries, Meant, Neighbours};
 use super::{ModuleFile, Remark};
 use crate::Error;
 use crate::arch::arithmetic;
-#[cfg(target_os = "linux")]
-use crate::host::iterate::Walking;
-use crate::os::library::Library;
-use crate::os::library::Search;
+use crate::os::library::{Library, Search};
 use crate::os::scope;
 use crate::os::symbol;
 
@@ -142,7 +139,7 @@ pub(super) fn search_of(module: &Path, image: &Image<'_>) -> Search {
 
 /// The libraries of the process that are modules as well: what was bound to them stays with them.
 pub(super) fn copies(neighbours: &impl Neighbours, remarks: &mut Vec<Remark>) {
-    each_object(|path| {
+    symbol::each_object(|path| {
         let found = neighbours.module_of(file_name(path)).filter(|found| found.by_library);
         let copy = |found: Meant| Remark::Copy { library: path.into(), module: found.module };
         remarks.extend(found.map(copy));
@@ -151,18 +148,11 @@ pub(super) fn copies(neighbours: &impl Neighbours, remarks: &mut Vec<Remark>) {
 
 /// Whether the process has a library of this name.
 pub(super) fn copy_of(library: &str, module: &Arc<str>, remarks: &mut Vec<Remark>) {
-    each_object(|path| {
+    symbol::each_object(|path| {
         if file_name(path) == library {
             remarks.push(Remark::Copy { library: path.into(), module: module.clone() });
         }
     });
-}
-
-/// The paths of the objects that the process has.
-fn each_object(see: impl FnMut(&str)) {
-    #[cfg(target_os = "linux")]
-    let _walking = Walking::new();
-    symbol::each_object(see);
 }
 
 /// Whether a library is one of Apple's own, by the folders that nobody else has libraries in. No hot module is meant by such a name.

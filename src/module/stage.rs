@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::mem::ManuallyDrop;
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
@@ -178,9 +179,7 @@ pub(crate) unsafe fn bind(
     let mut own_variables = 0;
     for import in image.imports() {
         if let Some(size) = import.own {
-            let shared = shared_definition(import, size, &bound.libraries).map_err(|reason| {
-                Error::Convention { path: file.path().into(), symbol: import.name.into(), reason }
-            })?;
+            let shared = shared_definition(import, size, &bound.libraries, file.path())?;
             if shared.is_none() && import.kind != ImportKind::Function && own_variables < LOOKED_AT {
                 own_variables += 1;
                 if let Some(other) = neighbours.exporters(import.name, name).first() {
@@ -479,21 +478,25 @@ fn means_apples(image: &Image<'_>, import: &Import<'_>) -> bool {
         }
 }
 
-/// What the process or a library has for a definition of the module, of which a process has one. An error is why it cannot serve.
+/// What the process or a library has for a definition of the module, of which a process has one.
 fn shared_definition(
     import: &Import<'_>,
     size: u64,
     libraries: &[Library],
-) -> Result<Option<Binding>, &'static str> {
-    let found = process_symbol(false, import, libraries)?;
+    path: &Path,
+) -> Result<Option<Binding>, Error> {
+    let (path, symbol) = (|| path.into(), || import.name.into());
+    let found = process_symbol(false, import, libraries).map_err(|reason| Error::Convention {
+        path: path(),
+        symbol: symbol(),
+        reason,
+    })?;
     if let Some(Binding::Address(address)) = found
         && import.kind == ImportKind::Data
-        && symbol::size(address, import.name).is_some_and(|there| there != size)
+        && let Some(there) = symbol::size(address, import.name)
+        && there != size
     {
-        return Err(
-            "has another size in the process, which it is shared with, than in the module: it is a variable of a header that \
-                    both include, so build both from the same one",
-        );
+        return Err(Error::AnotherSize { path: path(), symbol: symbol(), sizes: [there, size] });
     }
     Ok(found)
 }

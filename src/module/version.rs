@@ -312,7 +312,7 @@ impl Version {
                 module = &*self.name,
                 version = self.number,
                 timers,
-                "timers that the module had left are deleted: delete them in `module_shutdown` or a destructor"
+                "timers that the module had left run nothing any more: delete them in `module_shutdown` or a destructor"
             );
         }
     }

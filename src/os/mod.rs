@@ -12,7 +12,7 @@ mod linux;
 #[cfg(target_os = "linux")]
 pub(crate) use linux::{
     arguments, barrier, changes, exit, fault, imports, lease, memory, scope, stop, symbol, thread,
-    thread_local, unwind, usage, witness,
+    thread_local, timer, unwind, usage, walk, witness,
 };
 
 #[cfg(target_os = "macos")]

@@ -19,7 +19,7 @@
 //!    tables promise is in it. One that is not may still become so: it is handed on as it is, for the loader to say what is wrong
 //!    with it, once it has not changed for [`Settle::patience`].
 //! 3. **It is another**: its digest is not that of the content that was handed on last, or was loaded to begin with. Times
-//!    do not count. A, then B, then A again are three versions; versions that were replaced within a debounce may be
+//!    do not count. What the kernel says was not written, and is the same file by inode, size and time, is not even read. A, then B, then A again are three versions; versions that were replaced within a debounce may be
 //!    passed over, the last never is.
 //!
 //! The thread is started with the first watch, has no timer while nothing happens, and holds no lock while a callback runs. What

@@ -3,8 +3,9 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::io;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use super::reading::{Attempt, Held, Stamp, attempt};
 use super::route::Places;
 use super::{Callback, Digest, MOST_DEBOUNCES, Outcome, Settle, WatchId};
+use crate::files::Identity;
 use crate::os::changes::{Changes, Event};
 
 /// What the thread shares with those who call the watcher.
@@ -39,6 +41,10 @@ pub(super) struct File {
     settle: Settle,
     /// What was handed on last.
     last: Option<Digest>,
+    /// As what the file was found that has it.
+    known: Option<Identity>,
+    /// It may have been written since, or may be another.
+    changed: bool,
     /// Taken while it runs.
     callback: Option<Callback>,
     /// When to look at it.
@@ -73,7 +79,24 @@ impl Wrong {
 impl File {
     pub(super) fn new(path: PathBuf, settle: Settle, last: Option<Digest>, callback: Callback) -> Self {
         let callback = Some(callback);
-        Self { path, settle, last, callback, due: None, latest: None, before: None, doubt: None }
+        Self {
+            path,
+            settle,
+            last,
+            known: None,
+            changed: true,
+            callback,
+            due: None,
+            latest: None,
+            before: None,
+            doubt: None,
+        }
+    }
+
+    /// It may be another, or written.
+    fn changed(&mut self, now: Instant) {
+        self.changed = true;
+        self.touched(now);
     }
 
     /// Something happened to it.
@@ -85,6 +108,7 @@ impl File {
     /// What to tell of what a reading found; and when to look again, if nothing is noticed before.
     fn judge(&mut self, attempt: Attempt, now: Instant) -> Option<Outcome> {
         let before = self.before.take();
+        self.known = None;
         match attempt {
             Attempt::Missing => self.doubt = None,
             Attempt::Written(held) => {
@@ -110,11 +134,13 @@ impl File {
             Attempt::Complete(contents) => {
                 if self.last == Some(contents.digest) {
                     self.doubt = None;
+                    self.known = Some(contents.identity);
                 } else if (self.settle.whole)(&contents.bytes)
                     || self.is_certain(Wrong::Incomplete(contents.digest), self.settle.patience, now)
                 {
                     self.doubt = None;
                     self.last = Some(contents.digest);
+                    self.known = Some(contents.identity);
                     return Some(Outcome::Version(contents));
                 } else {
                     // It will be the second reading, if there are two to be.
@@ -165,7 +191,7 @@ impl State {
         if changes.are_renewed()? {
             self.places.clear();
             let now = Instant::now();
-            self.files.values_mut().for_each(|file| file.touched(now));
+            self.files.values_mut().for_each(|file| file.changed(now));
         }
         Ok(())
     }
@@ -237,7 +263,7 @@ impl Shared {
     pub(super) fn stop(&self) -> BTreeMap<WatchId, File> {
         let mut state = self.state();
         state.stopping = true;
-        let files = std::mem::take(&mut state.files);
+        let files = mem::take(&mut state.files);
         drop(state);
         self.changes.wake();
         files
@@ -285,8 +311,10 @@ impl Shared {
         let mut state = self.state();
         let State { files, places, .. } = &mut *state;
         for event in events {
+            let only_status = matches!(event, Event::Status(_));
             let concerned: Vec<_> = match event {
                 Event::Changed(place, name) => places.concerned(place, name.as_deref()).collect(),
+                Event::Status(place) => places.concerned(place, None).collect(),
                 Event::Gone(place) => places.remove(place),
                 Event::Lost => files.keys().copied().collect(),
                 Event::Renewed => {
@@ -295,8 +323,10 @@ impl Shared {
                 }
             };
             for id in concerned {
-                if let Some(file) = files.get_mut(&id) {
-                    file.touched(now);
+                match files.get_mut(&id) {
+                    Some(file) if only_status => file.touched(now),
+                    Some(file) => file.changed(now),
+                    None => {}
                 }
             }
         }
@@ -314,6 +344,8 @@ impl Shared {
         let state = &mut *guard;
         let Some(file) = state.files.get_mut(&id) else { return };
         (file.due, file.latest) = (None, None);
+        let changed = mem::take(&mut file.changed);
+        let known = file.known.filter(|_| !changed);
         let path = file.path.clone();
         let found = match state.renew(&self.changes) {
             Ok(()) => state.places.find(&self.changes, id, &path),
@@ -323,6 +355,10 @@ impl Shared {
         let (path, settle, last, before) = (file.path.clone(), file.settle.clone(), file.last, file.before);
         drop(guard);
         let settled = !matches!(found, Ok(false));
+        // Another link, or other rights: all that was written is known.
+        if settled && known.is_some_and(|known| is_as_written(&path, known)) {
+            return;
+        }
         let attempt = match found {
             Ok(_) => attempt(&path, &settle, last, before),
             Err(error) => Attempt::Failed(error),
@@ -332,7 +368,7 @@ impl Shared {
         let Some(file) = state.files.get_mut(&id) else { return };
         let now = Instant::now();
         if !settled {
-            file.touched(now);
+            file.changed(now);
         }
         let Some(outcome) = file.judge(attempt, now) else { return };
         let mut callback = file.callback.take().expect("only this thread runs it");
@@ -371,6 +407,11 @@ impl Shared {
     pub(super) fn places(&self) -> usize {
         self.state().places.len()
     }
+}
+
+/// Whether the file at the path is that one, not written since. It may be gone, or not to be seen: then reading it says so.
+fn is_as_written(path: &Path, known: Identity) -> bool {
+    std::fs::metadata(path).is_ok_and(|now| known.is_as_written(Identity::from(&now)))
 }
 
 /// Calls what may panic. Returns the panic's message.

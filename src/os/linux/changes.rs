@@ -52,6 +52,8 @@ impl Interest {
 pub(crate) enum Event {
     /// Something happened to the place, or to this name in it.
     Changed(Place, Option<OsString>),
+    /// The file was not written: its links, rights or times are others.
+    Status(Place),
     /// The place is no more, or its file system was unmounted.
     Gone(Place),
     /// There were too many to be kept: anything may have happened.
@@ -251,6 +253,8 @@ fn seen(mask: AddWatchFlags, place: Place, name: Option<OsString>) -> Event {
         Event::Lost
     } else if mask.intersects(AddWatchFlags::IN_IGNORED | AddWatchFlags::IN_UNMOUNT) {
         Event::Gone(place)
+    } else if mask == AddWatchFlags::IN_ATTRIB {
+        Event::Status(place)
     } else {
         Event::Changed(place, name)
     }

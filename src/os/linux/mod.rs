@@ -15,6 +15,8 @@ pub(crate) mod symbol;
 mod tasks;
 pub(crate) mod thread;
 pub(crate) mod thread_local;
+pub(crate) mod timer;
 pub(crate) mod unwind;
 pub(crate) mod usage;
+pub(crate) mod walk;
 pub(crate) mod witness;

@@ -4,6 +4,8 @@ use std::ffi::CStr;
 
 use libc::{Dl_info, Elf64_Sym, c_void};
 
+use crate::os::walk::Walking;
+
 /// The address of a symbol in what `handle` (of dlopen, or RTLD_DEFAULT) reaches.
 pub(crate) fn lookup(handle: *mut c_void, name: &CStr, version: Option<&CStr>) -> Option<u64> {
     // SAFETY: C strings, and a handle that is open or RTLD_DEFAULT.
@@ -65,6 +67,7 @@ pub(crate) fn each_object(mut see: impl FnMut(&str)) {
     ) -> unsafe extern "C" fn(*mut libc::dl_phdr_info, usize, *mut c_void) -> libc::c_int {
         visit::<S>
     }
+    let _walking = Walking::new();
     // SAFETY: the function has the type, and is given what it takes.
     unsafe { libc::dl_iterate_phdr(Some(visitor(&see)), (&raw mut see).cast()) };
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicUsize;
 use midflight_image::ThreadLocal;
 
 use crate::os::library::{self, Library};
+use crate::os::walk::Walking;
 
 unsafe extern "C" {
     /// Descriptor resolver: the argument is the distance from the thread pointer.
@@ -70,7 +71,7 @@ pub(crate) fn find(name: &CStr, version: Option<&CStr>, libraries: &[Library]) -
 
 /// The calling thread's block of an object.
 #[derive(Clone, Copy, Debug)]
-struct Block {
+pub(super) struct Block {
     /// The C library's id of the object.
     module: usize,
     start: usize,
@@ -80,7 +81,7 @@ struct Block {
 }
 
 /// The blocks that the calling thread has of the process's objects: dl_iterate_phdr(3).
-fn blocks() -> Vec<Block> {
+pub(super) fn blocks() -> Vec<Block> {
     unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, size: usize, blocks: *mut c_void) -> c_int {
         // SAFETY: dl_iterate_phdr passes its own record, and what `blocks` below gave it.
         let (info, blocks) = unsafe { (&*info, &mut *blocks.cast::<Vec<Block>>()) };
@@ -100,6 +101,7 @@ fn blocks() -> Vec<Block> {
         0
     }
     let mut blocks: Vec<Block> = Vec::new();
+    let _walking = Walking::new();
     // SAFETY: `visit` has the type, and does not unwind (short of having no memory, which aborts).
     unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut blocks).cast()) };
     blocks

@@ -52,6 +52,8 @@ impl Interest {
 pub(crate) enum Event {
     /// Something happened to the place, or to this name in it.
     Changed(Place, Option<OsString>),
+    /// See Linux.
+    Status(Place),
     /// The place is no more, or its file system was unmounted.
     Gone(Place),
     /// There were too many to be kept: anything may have happened.
@@ -174,6 +176,8 @@ impl Changes {
                 // An inode's number is used again once nobody has it open.
                 open.remove(&place);
                 seen.push(Event::Gone(place));
+            } else if event.fflags() == FilterFlag::NOTE_ATTRIB {
+                seen.push(Event::Status(place));
             } else {
                 seen.push(Event::Changed(place, None));
             }

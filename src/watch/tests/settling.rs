@@ -82,6 +82,41 @@ fn contents_count_and_not_times() {
     log.is_next("");
 }
 
+/// Cargo's builds take away one of two links of what they have not made anew.
+// Where readings can be counted.
+#[cfg(target_os = "linux")]
+#[test]
+fn another_link_or_other_rights_are_no_reason_to_read() {
+    use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+    let folder = Folder::new();
+    let (path, link) = (folder.at("file"), folder.at("link"));
+    fs::write(&path, "A").unwrap();
+    let watcher = Watcher::new();
+    let (_, log) = watcher.log(&path, quick());
+    log.is_next("A");
+    let notice = Inotify::init(InitFlags::IN_NONBLOCK).unwrap();
+    notice.add_watch(&path, AddWatchFlags::IN_ACCESS).unwrap();
+    let is_read = || {
+        log.is_quiet();
+        notice.read_events().is_ok()
+    };
+    fs::hard_link(&path, &link).unwrap();
+    assert!(!is_read());
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(!is_read());
+    fs::remove_file(&link).unwrap();
+    assert!(!is_read());
+    // Its time may be all that there is to see of a change.
+    File::open(&path).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    assert!(is_read());
+    // A change that leaves the time as it was.
+    let file = OpenOptions::new().write(true).open(&path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"B", 0).unwrap();
+    file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    drop(file);
+    log.is_next("B");
+}
+
 #[test]
 fn a_file_written_by_several_openings_is_handed_on_when_it_is_whole() {
     let folder = Folder::new();

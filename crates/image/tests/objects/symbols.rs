@@ -197,6 +197,24 @@ fn of_equal_groups_the_first() {
     }
 }
 
+/// What compilers wrote before there were groups, and some assembly has still.
+#[test]
+fn of_sections_that_a_link_has_once_the_first() {
+    let source = |number: u32, user: &str| {
+        format!(
+            ".section .gnu.linkonce.t.f,\"ax\",%progbits\n.globl f\n.type f, %function\nf: .4byte {number}\n
+             .section .gnu.linkonce.r.f,\"a\",%progbits\n.globl table\ntable: .8byte {number}\n
+             .data\n.globl {user}\n{user}: .8byte f"
+        )
+    };
+    for machine in BOTH {
+        let files = [assembly(machine, &source(1, "p")), assembly(machine, &source(2, "q"))];
+        let linked = link(machine, &files);
+        assert_eq!(linked.word("table"), 1);
+        assert_eq!([linked.word("p"), linked.word("q")], [linked.address("f"); 2]);
+    }
+}
+
 #[test]
 fn code_may_not_refer_to_what_was_discarded() {
     let group = |body: &str| {

@@ -18,6 +18,9 @@ pub(super) type Symbol = elf::Sym64<LE>;
 pub(super) type Rela = elf::Rela64<LE>;
 type Word = object::U32<LE>;
 
+/// How the names of sections begin that a link has once, for GNU ld.
+const ONCE: &[u8] = b".gnu.linkonce.";
+
 /// A section whose name is not UTF-8.
 const OTHER: &str = "(not UTF-8)";
 
@@ -67,6 +70,8 @@ pub(super) struct File<'data> {
     pub(super) versioned: bool,
     pub(super) relocations: Vec<Relocations<'data>>,
     pub(super) groups: Vec<Group<'data>>,
+    /// Sections of which the link has only the first file's, by number and name: what there was before groups.
+    pub(super) once: Vec<(u32, &'data [u8])>,
 }
 
 impl<'data> File<'data> {
@@ -89,11 +94,19 @@ impl<'data> File<'data> {
             versioned: false,
             relocations: Vec::new(),
             groups: Vec::new(),
+            once: Vec::new(),
         };
         let names =
             header.shstrndx(LE, bytes).map_err(|_| malformed(SECTIONS, "its names are nowhere", 0))?;
         if names != 0 {
-            file.section_names = Strings::parse(file.string_table(names)?)?;
+            let names = file.string_table(names)?;
+            file.section_names = Strings::parse(names)?;
+            for (index, section) in (0..).zip(sections) {
+                let name = names.get(section.sh_name(LE) as usize..).unwrap_or_default();
+                if name.starts_with(ONCE) {
+                    file.once.push((index, file.section_bytes(section)?));
+                }
+            }
         }
         let mut symbol_table = None;
         for (index, section) in (0..).zip(sections) {

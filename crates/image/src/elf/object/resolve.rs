@@ -2,7 +2,7 @@
 //!
 //! ELF gABI, chapter 4, "Symbol Table", with what GNU ld and lld agree on beyond it: a strong definition before a
 //! common block before a weak definition, of common blocks the largest; and of a group of sections (COMDAT) the
-//! first.
+//! first. Of sections that are marked so by their names, which GNU ld alone knows, the first too.
 
 use super::super::malformed;
 use super::file::{File, Group, Home};
@@ -130,8 +130,10 @@ impl<'data> Resolver<'data> {
         machine: Machine,
     ) -> Result<(), Error> {
         let all = objects.iter().chain(&members);
-        self.names
-            .reserve(all.map(|file| file.symbols.len() - file.first_global + file.groups.len()).sum())?;
+        self.names.reserve(
+            all.map(|file| file.symbols.len() - file.first_global + file.groups.len() + file.once.len())
+                .sum(),
+        )?;
         let whole = objects.is_empty();
         for file in objects {
             let candidate = self.read(file)?;
@@ -196,12 +198,13 @@ impl<'data> Resolver<'data> {
         let taken = |group: &&Group<'_>| {
             number(group.signature).is_some_and(|name| self.globals[*name as usize].grouped)
         };
-        let discarded: BTreeSet<u32> = file
-            .groups
-            .iter()
-            .filter(taken)
-            .flat_map(|group| group.members.iter().map(|member| member.get(LE)))
-            .collect();
+        let members = file.groups.iter().filter(taken).flat_map(|group| group.members);
+        let mut discarded: BTreeSet<u32> = members.map(|member| member.get(LE)).collect();
+        for &(section, name) in &file.once {
+            if self.names.find(name).is_some_and(|name| self.globals[name as usize].grouped) {
+                discarded.insert(section);
+            }
+        }
         let mut repeats = false;
         for definition in Self::definitions(candidate) {
             let Defined { name, rank, section } = definition?;
@@ -275,6 +278,13 @@ impl<'data> Resolver<'data> {
                 for member in group.members {
                     self.sections[first + member.get(LE) as usize].state = State::Discarded;
                 }
+            }
+        }
+        for &(section, name) in &file.once {
+            let name = self.names.number(name)?;
+            self.globals.resize(self.names.len(), Global::NEW);
+            if core::mem::replace(&mut self.globals[name as usize].grouped, true) {
+                self.sections[first + section as usize].state = State::Discarded;
             }
         }
         // What is about a section goes with it.
