@@ -2,7 +2,7 @@
 
 mod support;
 
-use midflight::{Config, Error, Runtime};
+use midflight::{Config, Error, LoadOptions, Runtime};
 use support::Workshop;
 
 midflight::module! {
@@ -101,4 +101,22 @@ fn old_versions_are_bounded_and_what_would_go_past_is_refused_by_name() {
     let refused = unsafe { rt.load(&huge) }.unwrap_err();
     assert!(matches!(refused, Error::MemoryLimit { held: 0, .. }), "{refused}");
     assert_eq!(bounded::number(&rt.frame()), 2);
+
+    // A dry run says so, too: to the byte, with what is current and nothing else.
+    let other = module("other", 1);
+    let dry_run = |limit| {
+        rt.set_max_memory(Some(limit)).unwrap();
+        rt.dry_run([&other], &LoadOptions::default())
+    };
+    let refused = dry_run(MODULE).unwrap_err();
+    let Error::MemoryLimit { limit: MODULE, needed, current, .. } = refused else { panic!("{refused}") };
+    assert!(needed > MODULE && current > MODULE);
+    let refused = dry_run(current + needed - 1).unwrap_err();
+    assert!(matches!(refused, Error::MemoryLimit { .. }), "{refused}");
+    dry_run(current + needed).unwrap();
+    // SAFETY: as declared.
+    unsafe { rt.load(&other) }.unwrap();
+    rt.set_max_memory(None).unwrap();
+    // SAFETY: nothing of it is called.
+    unsafe { rt.load(&huge) }.unwrap();
 }

@@ -129,29 +129,23 @@ impl State {
             let mut staging = Staging { new: &new, state: self, dry: false };
             // SAFETY: no library is loaded.
             let bound = unsafe { bind(file, image, name, Libraries::Loaded, &mut staging) }?;
-            let calls: Vec<_> = bound.calls().map(|(m, s)| (m.to_owned(), s.to_owned())).collect();
             // What is missing may be in a library that is absent: then nothing can be said of linking.
             let whole = bound.absent.is_empty() || bound.missing(image).next().is_none();
-            placed.push((
-                candidate,
-                calls,
-                whole.then(|| place(file, image, bound, &mut self.memory, false)).transpose()?,
-            ));
+            let draft = whole.then(|| place(file, image, bound, &mut self.memory, false)).transpose()?;
+            placed.push((candidate, draft));
         }
-        let staying = self.current().filter(|version| !candidates.has(version.name()));
-        let callers: Vec<_> = staying.map(|version| &**version).collect();
-        for (candidate, _, _) in &placed {
-            let of_module = |symbol: &str, (m, s): (&str, &str)| m == &*candidate.name && s == symbol;
+        // What candidates call of each other is there: they were bound to it.
+        let staying: Vec<_> = self.current().filter(|version| !candidates.has(version.name())).collect();
+        for candidate in candidates.iter() {
             let is_called = |symbol: &str| {
-                callers.iter().flat_map(|v| v.calls()).any(|call| of_module(symbol, call))
-                    || placed.iter().flat_map(|(_, calls, _)| calls).any(|(m, s)| of_module(symbol, (m, s)))
+                staying.iter().flat_map(|v| v.calls()).any(|call| call == (&*candidate.name, symbol))
             };
             let has = |symbol: &str| candidate.function(symbol);
             self.check_promises(&candidate.name, candidate.file.path(), has, is_called)?;
         }
         let drafts = placed
             .into_iter()
-            .filter_map(|(candidate, _, placed)| Some((candidate.name.clone(), Mutex::new(Some(placed?)))));
+            .filter_map(|(candidate, draft)| Some((candidate.name.clone(), Mutex::new(Some(draft?)))));
         let drafts: Vec<_> = drafts.collect();
         load.each(&drafts, |(name, placed)| link(placed, name.clone(), 0, load))?;
         load.deadline.check()
