@@ -363,6 +363,43 @@ fn a_thread_that_a_module_started_may_outlive_its_unload() {
     }
 }
 
+/// Loads what has nothing to do with it, until that has freed all that is old.
+fn load_others_to_the_end(rt: Runtime, shop: &Workshop) {
+    let (begin, other) = (Instant::now(), module(shop, "unrelated", 1, "word nothing_of_it(void) { return 1; }"));
+    while rt.statistics().unwrap().old_bytes > 0 {
+        assert!(begin.elapsed() < Duration::from_secs(60));
+        // The first time nothing is replaced.
+        load(rt, &other);
+    }
+    rt.unload("unrelated").unwrap();
+}
+
+#[test]
+fn a_load_frees_what_threads_have_left_by_then() {
+    let (rt, shop, _turn) = start("left_by_then");
+    let old = |rt: Runtime| rt.statistics().unwrap().old_bytes;
+    // Its own thread; and another that runs an exit function of it.
+    load(rt, module(&shop, "starter", 10, STARTER));
+    said();
+    assert_eq!(starter::start_thread(&rt.frame(), 0), 0);
+    wait_for_waiting(1);
+    assert_eq!(unload(rt, "starter").busy, 1);
+    open_gate(1);
+    load_others_to_the_end(rt, &shop);
+    let source = "static void done(void *n) { wait_for_host(); say((word)n); }
+                  void enter(word n) { __cxa_thread_atexit_impl(done, (void *)n, &__dso_handle); }";
+    load(rt, module(&shop, "leaver", 10, source));
+    said();
+    let thread = std::thread::spawn(move || leaver::enter(&rt.frame(), 7));
+    wait_for_waiting(1);
+    assert_eq!(unload(rt, "leaver").busy, 1);
+    assert!(old(rt) > 0);
+    open_gate(1);
+    thread.join().unwrap();
+    load_others_to_the_end(rt, &shop);
+    assert_eq!(said(), [7]);
+}
+
 #[test]
 fn threads_that_were_joined_or_never_began_hold_nothing() {
     let (rt, shop, _turn) = start("joined");
@@ -409,6 +446,10 @@ const KEYS: &str = "
     static void end(void *value) { say((word)value); if ((word)value % 10 < 2) pthread_setspecific(key, value + 1); }
     static void end_standard(void *value) { say((word)value + 1000); }
     __attribute__((constructor)) static void begin(void) {
+        // Deleted with a value: nothing is said of it.
+        tss_t deleted;
+        if (tss_create(&deleted, end_standard) || tss_set(deleted, &key)) abort();
+        tss_delete(deleted);
         if (pthread_key_create(&key, end) || pthread_key_create(&plain, 0) || tss_create(&standard, end_standard)) abort();
     }
     int set(word value) {
@@ -443,6 +484,46 @@ fn destructors_of_keys_run_at_the_end_of_their_thread_or_version() {
     drop(go);
     thread.join().unwrap();
     assert!(said().is_empty());
+}
+
+/// The C library gives a key's number again.
+#[test]
+fn a_value_of_a_key_that_is_gone_is_not_the_next_ones() {
+    let (rt, shop, _turn) = start("next_key");
+    let source = |number: u32, sets: &str| {
+        format!(
+            "static pthread_key_t key;
+             static void end(void *value) {{ say({number}); {sets}; }}
+             __attribute__((constructor)) static void begin(void) {{ if (pthread_key_create(&key, end)) abort(); }}
+             int set(word value) {{ return value ? pthread_setspecific(key, (void *)value) : (int)key; }}"
+        )
+    };
+    // A destructor that always sets the value again: some rounds, and no more, as in the C library.
+    let stubborn = module(&shop, "keys", 3, &source(1, "pthread_setspecific(key, value)"));
+    let other = module(&shop, "other_keys", 1, &source(2, ""));
+    let next = module(&shop, "keys", 4, &source(3, ""));
+    let thread = std::thread::spawn(move || {
+        for path in [&stubborn, &other] {
+            load(rt, path);
+        }
+        said();
+        let set = rt.frame_symbol("other_keys", "set").unwrap();
+        // SAFETY: it is of that type, and called in a frame.
+        let set_other: extern "C" fn(u64) -> i32 = unsafe { std::mem::transmute(set) };
+        let number = {
+            let frame = rt.frame();
+            assert_eq!((keys::set(&frame, 10), set_other(20)), (0, 0));
+            keys::set(&frame, 0)
+        };
+        unload_wholly(rt, "keys");
+        let rounds = said();
+        assert!(rounds.len() > 1 && rounds.iter().all(|said| *said == 1), "{rounds:?}");
+        load(rt, &next);
+        assert_eq!(keys::set(&rt.frame(), 0), number);
+    });
+    thread.join().unwrap();
+    assert_eq!(said(), [2], "the other's value is still there, and the next key has none");
+    rt.unload_all(["keys", "other_keys"]).unwrap();
 }
 
 #[test]

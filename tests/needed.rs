@@ -237,6 +237,10 @@ const ASKS: &str = r#"
         int (*library)(void) = dlsym(RTLD_DEFAULT, "of_library");
         return own && library && dlsym(RTLD_DEFAULT, "strlen") ? own() + 10 * library() : -1;
     }
+    int versioned(void) {
+        int (*library)(void) = dlvsym(RTLD_NEXT, "of_library", "ASKED_2");
+        return library && !dlvsym(RTLD_NEXT, "of_library", "ASKED_1") ? library() : -1;
+    }
     int nowhere(void) {
         dlerror();
         if (dlsym(RTLD_NEXT, "of_nobody")) return 0;
@@ -273,7 +277,9 @@ const ASKS: &str = r#"
 #[test]
 fn a_module_finds_symbols_and_libraries_by_name() {
     let (rt, shop, _turn) = start_logged("asks");
-    let asked = library(&shop, "asked", ".1", "int of_library(void) { return 7; }", &[]);
+    let script = shop.file("asked.map", b"ASKED_2 { of_library; };");
+    let script = format!("-Wl,--version-script={}", script.display());
+    let asked = library(&shop, "asked", ".1", "int of_library(void) { return 7; }", &[script]);
     let mut arguments = with(&[&asked]);
     arguments.extend(["-Wl,-rpath,$ORIGIN/beside".into(), "-ldl".into()]);
     let asks = module(&shop, "asks", 1, ASKS, &arguments);
@@ -282,9 +288,15 @@ fn a_module_finds_symbols_and_libraries_by_name() {
     std::fs::create_dir(&folder).unwrap();
     std::fs::rename(beside, folder.join("libbeside.so.1")).unwrap();
     load(&rt, &[&asks]).unwrap();
-    for (function, answer) in
-        [("next", 74), ("everywhere", 75), ("nowhere", 1), ("replaced", 1), ("opened", 9), ("address", 1)]
-    {
+    for (function, answer) in [
+        ("next", 74),
+        ("everywhere", 75),
+        ("versioned", 7),
+        ("nowhere", 1),
+        ("replaced", 1),
+        ("opened", 9),
+        ("address", 1),
+    ] {
         assert_eq!(call(&rt, "asks", function), answer, "{function}");
     }
 }

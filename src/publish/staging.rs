@@ -240,16 +240,12 @@ impl State {
             return None;
         }
         let mut table = self.tables.current().to_vec();
-        let new: Vec<_> = finished.iter().flatten().cloned().collect();
-        let find = |module: &str| {
-            let new = new.iter().find(|version| &**version.name() == module);
-            new.or_else(|| self.loaded(module).ok())
-        };
+        // What it is the first to call has a slot that is bound nowhere yet.
         let called = linked.calls().filter_map(|(module, symbol)| {
-            let slot = self.slot_of(module, symbol)?;
-            Some((slot, find(module)?.function(symbol)?))
+            Some((self.slot_of(module, symbol)?, self.loaded(module).ok()?.function(symbol)?))
         });
-        for (slot, target) in self.next_bindings(&new).into_iter().chain(called) {
+        let new: Vec<_> = finished.iter().flatten().cloned().collect();
+        for (slot, target) in called.chain(self.next_bindings(&new)) {
             table[slot as usize] = target;
         }
         Some(table)
