@@ -377,7 +377,6 @@ fn load_others_to_the_end(rt: Runtime, shop: &Workshop) {
 #[test]
 fn a_load_frees_what_threads_have_left_by_then() {
     let (rt, shop, _turn) = start("left_by_then");
-    let old = |rt: Runtime| rt.statistics().unwrap().old_bytes;
     // Its own thread; and another that runs an exit function of it.
     load(rt, module(&shop, "starter", 10, STARTER));
     said();
@@ -390,10 +389,20 @@ fn a_load_frees_what_threads_have_left_by_then() {
                   void enter(word n) { __cxa_thread_atexit_impl(done, (void *)n, &__dso_handle); }";
     load(rt, module(&shop, "leaver", 10, source));
     said();
-    let thread = std::thread::spawn(move || leaver::enter(&rt.frame(), 7));
+    let (entered, wait_for_entered) = mpsc::channel();
+    let (go, stay) = mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        leaver::enter(&rt.frame(), 7);
+        entered.send(()).unwrap();
+        stay.recv().unwrap_err();
+    });
+    wait_for_entered.recv().unwrap();
+    let old = rt.frame();
+    rt.unload("leaver").unwrap();
+    drop(go);
     wait_for_waiting(1);
-    assert_eq!(unload(rt, "leaver").busy, 1);
-    assert!(old(rt) > 0);
+    drop(old);
+    assert_eq!(rt.collect().unwrap().busy, 1);
     open_gate(1);
     thread.join().unwrap();
     load_others_to_the_end(rt, &shop);
@@ -450,6 +459,7 @@ const KEYS: &str = "
         tss_t deleted;
         if (tss_create(&deleted, end_standard) || tss_set(deleted, &key)) abort();
         tss_delete(deleted);
+        if (tss_set(deleted, &key) == 0) abort();
         if (pthread_key_create(&key, end) || pthread_key_create(&plain, 0) || tss_create(&standard, end_standard)) abort();
     }
     int set(word value) {
