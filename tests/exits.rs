@@ -263,6 +263,41 @@ fn functions_for_the_end_of_the_process_run_at_the_retirement() {
     assert_eq!(said(), [6, 1, 5, 3, 4, 2, 1]);
 }
 
+/// crt's part of the C library is in shared objects, and not in object files.
+#[test]
+#[cfg(target_os = "linux")]
+fn functions_that_object_files_leave_run_once() {
+    let (rt, shop, _turn) = start("object_exits");
+    if support::is_macho() {
+        return;
+    }
+    let source = "
+        static void end(void) { say(1); }
+        static void quick(void) { say(2); }
+        static void before(void) { say(3); }
+        void nothing(void) {}
+        __attribute__((constructor)) static void begin(void) {
+            if (atexit(end) || at_quick_exit(quick) || pthread_atfork(before, 0, 0)) abort();
+        }";
+    load(rt, shop.object("at_exit.c", &(prelude() + source), &["-fPIC"]));
+    said();
+    let fork = || {
+        // SAFETY: the child exits at once, and is waited for.
+        unsafe {
+            let child = libc::fork();
+            if child == 0 {
+                libc::_exit(0);
+            }
+            assert_eq!(libc::waitpid(child, std::ptr::null_mut(), 0), child);
+        }
+    };
+    fork();
+    assert_eq!(said(), [3]);
+    unload_wholly(rt, "at_exit");
+    fork();
+    assert_eq!(said(), [1]);
+}
+
 const OBJECTS: &str = "
     struct Named {
         word n;
@@ -455,12 +490,14 @@ const KEYS: &str = "
     static void end(void *value) { say((word)value); if ((word)value % 10 < 2) pthread_setspecific(key, value + 1); }
     static void end_standard(void *value) { say((word)value + 1000); }
     __attribute__((constructor)) static void begin(void) {
+        if (pthread_key_create(&key, end) || pthread_key_create(&plain, 0) || tss_create(&standard, end_standard)) abort();
         // Deleted with a value: nothing is said of it.
         tss_t deleted;
         if (tss_create(&deleted, end_standard) || tss_set(deleted, &key)) abort();
         tss_delete(deleted);
         if (tss_set(deleted, &key) == 0) abort();
-        if (pthread_key_create(&key, end) || pthread_key_create(&plain, 0) || tss_create(&standard, end_standard)) abort();
+        pthread_key_t gone;
+        if (pthread_key_create(&gone, end) || pthread_setspecific(gone, &key) || pthread_key_delete(gone)) abort();
     }
     int set(word value) {
         return pthread_setspecific(key, (void *)value) || pthread_setspecific(plain, (void *)value)
