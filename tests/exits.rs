@@ -298,6 +298,22 @@ fn functions_that_object_files_leave_run_once() {
     assert_eq!(said(), [1]);
 }
 
+/// As the C++ runtime's own may.
+#[test]
+fn a_module_may_have_its_exit_functions_run_early() {
+    let (rt, shop, _turn) = start("early_exits");
+    let source = "void __cxa_finalize(void *);
+                  static void one(void *n) { say((word)n); }
+                  __attribute__((constructor)) static void begin(void) { __cxa_atexit(one, (void *)1, &__dso_handle); }
+                  void nothing(void) { __cxa_finalize(&__dso_handle); }";
+    load(rt, module(&shop, "at_exit", 2, source));
+    said();
+    at_exit::nothing(&rt.frame());
+    assert_eq!(said(), [1]);
+    unload_wholly(rt, "at_exit");
+    assert!(said().is_empty(), "each ran once");
+}
+
 const OBJECTS: &str = "
     struct Named {
         word n;
@@ -493,11 +509,11 @@ const KEYS: &str = "
         if (pthread_key_create(&key, end) || pthread_key_create(&plain, 0) || tss_create(&standard, end_standard)) abort();
         // Deleted with a value: nothing is said of it.
         tss_t deleted;
-        if (tss_create(&deleted, end_standard) || tss_set(deleted, &key)) abort();
+        pthread_key_t gone;
+        if (tss_create(&deleted, end_standard) || pthread_key_create(&gone, end)) abort();
+        if (tss_set(deleted, &key) || pthread_setspecific(gone, &key) || pthread_key_delete(gone)) abort();
         tss_delete(deleted);
         if (tss_set(deleted, &key) == 0) abort();
-        pthread_key_t gone;
-        if (pthread_key_create(&gone, end) || pthread_setspecific(gone, &key) || pthread_key_delete(gone)) abort();
     }
     int set(word value) {
         return pthread_setspecific(key, (void *)value) || pthread_setspecific(plain, (void *)value)
@@ -594,15 +610,16 @@ fn exit_functions_call_other_modules() {
                  void leave_a_call(void) { __cxa_thread_atexit_impl(done, (void *)10, &__dso_handle); }
                  static void end(void) { say(20 + number()); }
                  __attribute__((constructor)) static void begin(void) { atexit(end); }";
-    load(rt, one);
+    load(rt, &one);
     load(rt, module(&shop, "outer", 1, outer));
     said();
-    std::thread::spawn(move || {
-        outer::leave_a_call(&rt.frame());
-        load(rt, two);
-    })
-    .join()
-    .unwrap();
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            outer::leave_a_call(&rt.frame());
+            load(rt, &two);
+        });
+        thread.join().unwrap();
+    });
     assert_eq!(said(), [12], "the current version's");
     let inside = rt.frame();
     outer::leave_a_call(&inside);
@@ -611,6 +628,24 @@ fn exit_functions_call_other_modules() {
     drop(inside);
     rt.collect().unwrap();
     assert_eq!(said(), [12, 22], "the version's that dies with it");
+
+    // A thread exits when both are replaced, and not free. What it has called goes with the rest.
+    load(rt, &one);
+    load(rt, module(&shop, "outer", 2, outer));
+    let inside = rt.frame();
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            outer::leave_a_call(&rt.frame());
+            load(rt, module(&shop, "outer", 3, outer));
+            load(rt, &two);
+        });
+        thread.join().unwrap();
+    });
+    assert_eq!(said(), [11]);
+    drop(inside);
+    let left = rt.collect().unwrap();
+    assert_eq!((said(), left.freed, left.old_bytes), (vec![21], 2, 0));
+    rt.unload_all(["outer", "inner"]).unwrap();
 }
 
 #[test]

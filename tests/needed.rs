@@ -66,9 +66,17 @@ fn a_module_is_found_by_its_librarys_name_whatever_it_is_called() {
     unsafe { rt.load(midflight::Source::linked("physics", [&named])) }.unwrap();
     load(&rt, &[&user]).unwrap();
     let newer = shop.module("phys", 4, "int gravity(void) { return 9; }");
+    let follows = || {
+        // SAFETY: as above.
+        unsafe { rt.load(midflight::Source::linked("physics", [&newer])) }.unwrap();
+        assert_eq!((call(&rt, "user", "answer"), warned(&[])), (9, 0));
+    };
+    follows();
+    // Both at once.
+    rt.shutdown().unwrap();
     // SAFETY: as above.
-    unsafe { rt.load(midflight::Source::linked("physics", [&newer])) }.unwrap();
-    assert_eq!((call(&rt, "user", "answer"), warned(&[])), (9, 0));
+    unsafe { rt.load_all([midflight::Source::linked("physics", [&named]), (&user).into()]) }.unwrap();
+    follows();
 }
 
 #[test]
