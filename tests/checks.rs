@@ -5,7 +5,7 @@ mod support;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Output;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use midflight::{Checks, Config, ErrorKind, Runtime};
 use support::{DONE, Workshop, is_child, this_test};
@@ -240,4 +240,41 @@ fn a_frame_that_is_held_is_reported_once() {
     assert_eq!((forgotten, told.matches("inside a frame").count()), (1, 3), "{told}");
     let (output, told) = child(TEST, "off", None);
     assert!(String::from_utf8_lossy(&output.stdout).contains(DONE) && !told.contains("inside"), "{told}");
+}
+
+#[test]
+fn a_frame_that_is_not_late_yet_is_not_reported_with_one_that_is() {
+    const TEST: &str = "a_frame_that_is_not_late_yet_is_not_reported_with_one_that_is";
+    const LONGEST: Duration = Duration::from_secs(2);
+    if how().is_some() {
+        let mut config = Config::default();
+        (config.checks, config.longest_frame) = (Checks::On, Some(LONGEST));
+        let (rt, shop) = (Runtime::start_with(config).unwrap(), Workshop::new("not-late"));
+        load(rt, &shop, 1);
+        let late = rt.frame();
+        load(rt, &shop, 2);
+        let begin = Instant::now();
+        std::thread::scope(|scope| {
+            let (entered, is_in) = mpsc::channel();
+            let (leave, left) = mpsc::channel::<()>();
+            scope.spawn(move || {
+                let _frame = rt.frame();
+                entered.send(()).unwrap();
+                left.recv().unwrap_err();
+            });
+            is_in.recv().unwrap();
+            while begin.elapsed() < LONGEST {
+                std::thread::yield_now();
+            }
+            load(rt, &shop, 3);
+            drop(leave);
+        });
+        drop(late);
+        println!("{DONE}");
+        std::process::exit(0);
+    }
+    let (output, told) = child(TEST, "", None);
+    assert!(String::from_utf8_lossy(&output.stdout).contains(DONE), "{told}");
+    let inside = told.matches("is inside a frame of generation 1, ").count();
+    assert_eq!((inside, told.matches("inside a frame").count()), (1, 1), "{told}");
 }

@@ -80,6 +80,39 @@ fn three_verdicts_on_what_is_loaded() {
     rt.set_keep_files(false);
 }
 
+/// It may define what nobody else does.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_library_that_is_not_loaded_leaves_linking_unknown() {
+    let (rt, shop, _turn) = start("absent");
+    if support::is_macho() {
+        return;
+    }
+    rt.shutdown().unwrap();
+    load(rt, &module(&shop, 1, OLD, &["-g"]), false).unwrap();
+    let library = shop.module("may_define", 1, "int defined(void) { return 1; }");
+    let linked = |number, more: &str| {
+        let source = format!("{OLD} {more}");
+        module(&shop, number, &source, &["-g", "-Wl,--no-as-needed", library.to_str().unwrap()])
+    };
+    let user = linked(2, "int defined(void); int more(void) { return defined(); }");
+    let compared = rt.compatibility(&user).unwrap();
+    assert_eq!(verdicts(&compared), [Unknown, Compatible, Compatible], "{compared}");
+    let reason = compared.report.reason.unwrap();
+    assert!(reason.contains("libmay_define.so may define defined, and is not loaded"), "{reason}");
+    // Not if nothing is missing, whatever it defines.
+    let whole = rt.compatibility(linked(3, "")).unwrap();
+    assert_eq!((verdicts(&whole), &whole.report.reason), ([Compatible; 3], &None), "{whole}");
+    // Nor is what was found not to fit by what is there.
+    let lacking = module(
+        &shop,
+        4,
+        "int walk(void); int defined(void); int more(void) { return defined(); }",
+        &["-g", library.to_str().unwrap()],
+    );
+    assert_eq!(verdicts(&rt.compatibility(&lacking).unwrap())[0], Incompatible);
+}
+
 /// What was not kept is read again where it was loaded from, if it is known to be the same still.
 // By ELF's debug information.
 #[cfg(target_os = "linux")]

@@ -263,6 +263,57 @@ fn functions_for_the_end_of_the_process_run_at_the_retirement() {
     assert_eq!(said(), [6, 1, 5, 3, 4, 2, 1]);
 }
 
+/// crt's part of the C library is in shared objects, and not in object files.
+#[test]
+#[cfg(target_os = "linux")]
+fn functions_that_object_files_leave_run_once() {
+    let (rt, shop, _turn) = start("object_exits");
+    if support::is_macho() {
+        return;
+    }
+    let source = "
+        static void end(void) { say(1); }
+        static void quick(void) { say(2); }
+        static void before(void) { say(3); }
+        void nothing(void) {}
+        __attribute__((constructor)) static void begin(void) {
+            if (atexit(end) || at_quick_exit(quick) || pthread_atfork(before, 0, 0)) abort();
+        }";
+    load(rt, shop.object("at_exit.c", &(prelude() + source), &["-fPIC"]));
+    said();
+    let fork = || {
+        // SAFETY: the child exits at once, and is waited for.
+        unsafe {
+            let child = libc::fork();
+            if child == 0 {
+                libc::_exit(0);
+            }
+            assert_eq!(libc::waitpid(child, std::ptr::null_mut(), 0), child);
+        }
+    };
+    fork();
+    assert_eq!(said(), [3]);
+    unload_wholly(rt, "at_exit");
+    fork();
+    assert_eq!(said(), [1]);
+}
+
+/// As the C++ runtime's own may.
+#[test]
+fn a_module_may_have_its_exit_functions_run_early() {
+    let (rt, shop, _turn) = start("early_exits");
+    let source = "void __cxa_finalize(void *);
+                  static void one(void *n) { say((word)n); }
+                  __attribute__((constructor)) static void begin(void) { __cxa_atexit(one, (void *)1, &__dso_handle); }
+                  void nothing(void) { __cxa_finalize(&__dso_handle); }";
+    load(rt, module(&shop, "at_exit", 2, source));
+    said();
+    at_exit::nothing(&rt.frame());
+    assert_eq!(said(), [1]);
+    unload_wholly(rt, "at_exit");
+    assert!(said().is_empty(), "each ran once");
+}
+
 const OBJECTS: &str = "
     struct Named {
         word n;
@@ -363,6 +414,53 @@ fn a_thread_that_a_module_started_may_outlive_its_unload() {
     }
 }
 
+/// Loads what has nothing to do with it, until that has freed all that is old.
+fn load_others_to_the_end(rt: Runtime, shop: &Workshop) {
+    let (begin, other) =
+        (Instant::now(), module(shop, "unrelated", 1, "word nothing_of_it(void) { return 1; }"));
+    while rt.statistics().unwrap().old_bytes > 0 {
+        assert!(begin.elapsed() < Duration::from_secs(60));
+        // The first time nothing is replaced.
+        load(rt, &other);
+    }
+    rt.unload("unrelated").unwrap();
+}
+
+#[test]
+fn a_load_frees_what_threads_have_left_by_then() {
+    let (rt, shop, _turn) = start("left_by_then");
+    // Its own thread; and another that runs an exit function of it.
+    load(rt, module(&shop, "starter", 10, STARTER));
+    said();
+    assert_eq!(starter::start_thread(&rt.frame(), 0), 0);
+    wait_for_waiting(1);
+    assert_eq!(unload(rt, "starter").busy, 1);
+    open_gate(1);
+    load_others_to_the_end(rt, &shop);
+    let source = "static void done(void *n) { wait_for_host(); say((word)n); }
+                  void enter(word n) { __cxa_thread_atexit_impl(done, (void *)n, &__dso_handle); }";
+    load(rt, module(&shop, "leaver", 10, source));
+    said();
+    let (entered, wait_for_entered) = mpsc::channel();
+    let (go, stay) = mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        leaver::enter(&rt.frame(), 7);
+        entered.send(()).unwrap();
+        stay.recv().unwrap_err();
+    });
+    wait_for_entered.recv().unwrap();
+    let old = rt.frame();
+    rt.unload("leaver").unwrap();
+    drop(go);
+    wait_for_waiting(1);
+    drop(old);
+    assert_eq!(rt.collect().unwrap().busy, 1);
+    open_gate(1);
+    thread.join().unwrap();
+    load_others_to_the_end(rt, &shop);
+    assert_eq!(said(), [7]);
+}
+
 #[test]
 fn threads_that_were_joined_or_never_began_hold_nothing() {
     let (rt, shop, _turn) = start("joined");
@@ -410,6 +508,13 @@ const KEYS: &str = "
     static void end_standard(void *value) { say((word)value + 1000); }
     __attribute__((constructor)) static void begin(void) {
         if (pthread_key_create(&key, end) || pthread_key_create(&plain, 0) || tss_create(&standard, end_standard)) abort();
+        // Deleted with a value: nothing is said of it.
+        tss_t deleted;
+        pthread_key_t gone;
+        if (tss_create(&deleted, end_standard) || pthread_key_create(&gone, end)) abort();
+        if (tss_set(deleted, &key) || pthread_setspecific(gone, &key) || pthread_key_delete(gone)) abort();
+        tss_delete(deleted);
+        if (tss_set(deleted, &key) == 0) abort();
     }
     int set(word value) {
         return pthread_setspecific(key, (void *)value) || pthread_setspecific(plain, (void *)value)
@@ -445,6 +550,46 @@ fn destructors_of_keys_run_at_the_end_of_their_thread_or_version() {
     assert!(said().is_empty());
 }
 
+/// The C library gives a key's number again.
+#[test]
+fn a_value_of_a_key_that_is_gone_is_not_the_next_ones() {
+    let (rt, shop, _turn) = start("next_key");
+    let source = |number: u32, sets: &str| {
+        format!(
+            "static pthread_key_t key;
+             static void end(void *value) {{ say({number}); {sets}; }}
+             __attribute__((constructor)) static void begin(void) {{ if (pthread_key_create(&key, end)) abort(); }}
+             int set(word value) {{ return value ? pthread_setspecific(key, (void *)value) : (int)key; }}"
+        )
+    };
+    // A destructor that always sets the value again: some rounds, and no more, as in the C library.
+    let stubborn = module(&shop, "keys", 3, &source(1, "pthread_setspecific(key, value)"));
+    let other = module(&shop, "other_keys", 1, &source(2, ""));
+    let next = module(&shop, "keys", 4, &source(3, ""));
+    let thread = std::thread::spawn(move || {
+        for path in [&stubborn, &other] {
+            load(rt, path);
+        }
+        said();
+        let set = rt.frame_symbol("other_keys", "set").unwrap();
+        // SAFETY: it is of that type, and called in a frame.
+        let set_other: extern "C" fn(u64) -> i32 = unsafe { std::mem::transmute(set) };
+        let number = {
+            let frame = rt.frame();
+            assert_eq!((keys::set(&frame, 10), set_other(20)), (0, 0));
+            keys::set(&frame, 0)
+        };
+        unload_wholly(rt, "keys");
+        let rounds = said();
+        assert!(rounds.len() > 1 && rounds.iter().all(|said| *said == 1), "{rounds:?}");
+        load(rt, &next);
+        assert_eq!(keys::set(&rt.frame(), 0), number);
+    });
+    thread.join().unwrap();
+    assert_eq!(said(), [2], "the other's value is still there, and the next key has none");
+    rt.unload_all(["keys", "other_keys"]).unwrap();
+}
+
 #[test]
 fn keys_are_given_back() {
     let (rt, shop, _turn) = start("keys_back");
@@ -466,15 +611,16 @@ fn exit_functions_call_other_modules() {
                  void leave_a_call(void) { __cxa_thread_atexit_impl(done, (void *)10, &__dso_handle); }
                  static void end(void) { say(20 + number()); }
                  __attribute__((constructor)) static void begin(void) { atexit(end); }";
-    load(rt, one);
+    load(rt, &one);
     load(rt, module(&shop, "outer", 1, outer));
     said();
-    std::thread::spawn(move || {
-        outer::leave_a_call(&rt.frame());
-        load(rt, two);
-    })
-    .join()
-    .unwrap();
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            outer::leave_a_call(&rt.frame());
+            load(rt, &two);
+        });
+        thread.join().unwrap();
+    });
     assert_eq!(said(), [12], "the current version's");
     let inside = rt.frame();
     outer::leave_a_call(&inside);
@@ -483,6 +629,24 @@ fn exit_functions_call_other_modules() {
     drop(inside);
     rt.collect().unwrap();
     assert_eq!(said(), [12, 22], "the version's that dies with it");
+
+    // A thread exits when both are replaced, and not free. What it has called goes with the rest.
+    load(rt, &one);
+    load(rt, module(&shop, "outer", 2, outer));
+    let inside = rt.frame();
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            outer::leave_a_call(&rt.frame());
+            load(rt, module(&shop, "outer", 3, outer));
+            load(rt, &two);
+        });
+        thread.join().unwrap();
+    });
+    assert_eq!(said(), [11]);
+    drop(inside);
+    let left = rt.collect().unwrap();
+    assert_eq!((said(), left.freed, left.old_bytes), (vec![21], 2, 0));
+    rt.unload_all(["outer", "inner"]).unwrap();
 }
 
 #[test]

@@ -2,8 +2,10 @@
 
 mod support;
 
-use midflight::{Config, Error, Runtime};
-use support::Workshop;
+use std::path::PathBuf;
+
+use midflight::{Config, Error, LoadOptions, Runtime};
+use support::{DONE, Workshop, is_child};
 
 midflight::module! {
     unsafe mod bounded { safe fn number() -> i32; }
@@ -101,4 +103,97 @@ fn old_versions_are_bounded_and_what_would_go_past_is_refused_by_name() {
     let refused = unsafe { rt.load(&huge) }.unwrap_err();
     assert!(matches!(refused, Error::MemoryLimit { held: 0, .. }), "{refused}");
     assert_eq!(bounded::number(&rt.frame()), 2);
+
+    // A dry run says so, too: to the byte, with what is current and nothing else.
+    let other = module("other", 1);
+    let dry_run = |limit| {
+        rt.set_max_memory(Some(limit)).unwrap();
+        rt.dry_run([&other], &LoadOptions::default())
+    };
+    let refused = dry_run(MODULE).unwrap_err();
+    let Error::MemoryLimit { limit: MODULE, needed, current, .. } = refused else { panic!("{refused}") };
+    assert!(needed > MODULE && current > MODULE);
+    let refused = dry_run(current + needed - 1).unwrap_err();
+    assert!(matches!(refused, Error::MemoryLimit { .. }), "{refused}");
+    dry_run(current + needed).unwrap();
+    // SAFETY: as declared.
+    unsafe { rt.load(&other) }.unwrap();
+    rt.set_max_memory(None).unwrap();
+    // SAFETY: nothing of it is called.
+    unsafe { rt.load(&huge) }.unwrap();
+}
+
+const LARGE: &str = "const volatile char ballast[3 << 20] = { 1 }; int number(void) { return ballast[1]; }";
+
+#[test]
+fn what_is_kept_stays_while_there_is_room_and_gives_way_when_there_is_none() {
+    if !is_child("what_is_kept_stays_while_there_is_room_and_gives_way_when_there_is_none") {
+        return;
+    }
+    let shop = Workshop::new("gives-way");
+    let mut config = Config::default();
+    (config.max_memory, config.history) = (Some(64 << 20), 1);
+    let rt = Runtime::start_with(config).unwrap();
+    // SAFETY: as declared, here and below.
+    let load = |path: &PathBuf| unsafe {
+        rt.load_with([path], &LoadOptions { keep_previous: true, ..LoadOptions::default() })
+    };
+    let versions = [1, 2].map(|number| shop.module("bounded", number, LARGE));
+    let lent = shop.module("lent", 1, "int number(void) { return 1; }");
+    // SAFETY: as above.
+    (0..2).for_each(|_| _ = unsafe { rt.load(&lent) }.unwrap());
+    rt.rollback(rt.frame().generation() - 1).unwrap();
+    versions.iter().for_each(|path| drop(load(path).unwrap()));
+    rt.rollback_module("bounded").unwrap();
+    // Three of it: one is current, one history has, one is kept until somebody looks.
+    rt.symbol("lent", "number").unwrap();
+    // SAFETY: as above.
+    (0..2).for_each(|_| _ = unsafe { rt.load(&lent) }.unwrap());
+    assert_eq!(rt.collect().unwrap().retained, 1);
+    assert!(rt.statistics().unwrap().old_bytes > 3 << 20, "the version before");
+
+    // Of all that only what is current is left.
+    let large = shop.module("large", 1, LARGE);
+    rt.set_max_memory(Some(1)).unwrap();
+    let refused = rt.dry_run([&large], &LoadOptions::default()).unwrap_err();
+    let Error::MemoryLimit { needed, current, retained, .. } = refused else { panic!("{refused}") };
+    assert_eq!(retained, 1, "a dry run frees nothing");
+    // Whoever has an address of what is retained may be this very thread. What history had is retained then, too.
+    let some = rt.statistics().unwrap().retained_bytes;
+    rt.set_max_memory(Some(current + needed + 2 * some)).unwrap();
+    load(&large).unwrap();
+    let error = rt.rollback_module("bounded").unwrap_err();
+    assert!(matches!(error, Error::NoPreviousVersion { .. }), "{error}");
+    println!("{DONE}");
+}
+
+/// Of old code, which a frame holds, and of current code together.
+#[cfg(target_os = "linux")]
+#[test]
+fn that_nine_tenths_of_the_limit_are_in_use_is_said() {
+    use support::linked::{load, start_logged, warned};
+    if !is_child("that_nine_tenths_of_the_limit_are_in_use_is_said") {
+        return;
+    }
+    let (rt, shop, _turn) = start_logged("nine-tenths");
+    let [old, new] = [1, 2].map(|version| shop.module("bounded", version, LARGE));
+    let small = shop.module("small", 1, "int small(void) { return 1; }");
+    load(&rt, &[&old]).unwrap();
+    let frame = rt.frame();
+    load(&rt, &[&new, &small]).unwrap();
+    let used = || {
+        let figures = rt.statistics().unwrap();
+        figures.current_bytes + figures.old_bytes
+    };
+    // Loading it again takes no more in the end.
+    let said_with = |limit: usize| {
+        rt.set_max_memory(Some(limit)).unwrap();
+        load(&rt, &[&small]).unwrap();
+        warned(&["90%"])
+    };
+    assert_eq!(said_with(used().div_ceil(9) * 10), 0);
+    assert_eq!(said_with((used() - 1) / 9 * 10), 1);
+    rt.set_max_memory(None).unwrap();
+    drop(frame);
+    println!("{}", DONE);
 }

@@ -66,9 +66,17 @@ fn a_module_is_found_by_its_librarys_name_whatever_it_is_called() {
     unsafe { rt.load(midflight::Source::linked("physics", [&named])) }.unwrap();
     load(&rt, &[&user]).unwrap();
     let newer = shop.module("phys", 4, "int gravity(void) { return 9; }");
+    let follows = || {
+        // SAFETY: as above.
+        unsafe { rt.load(midflight::Source::linked("physics", [&newer])) }.unwrap();
+        assert_eq!((call(&rt, "user", "answer"), warned(&[])), (9, 0));
+    };
+    follows();
+    // Both at once.
+    rt.shutdown().unwrap();
     // SAFETY: as above.
-    unsafe { rt.load(midflight::Source::linked("physics", [&newer])) }.unwrap();
-    assert_eq!((call(&rt, "user", "answer"), warned(&[])), (9, 0));
+    unsafe { rt.load_all([midflight::Source::linked("physics", [&named]), (&user).into()]) }.unwrap();
+    follows();
 }
 
 #[test]
@@ -237,6 +245,10 @@ const ASKS: &str = r#"
         int (*library)(void) = dlsym(RTLD_DEFAULT, "of_library");
         return own && library && dlsym(RTLD_DEFAULT, "strlen") ? own() + 10 * library() : -1;
     }
+    int versioned(void) {
+        int (*library)(void) = dlvsym(RTLD_NEXT, "of_library", "ASKED_2");
+        return library && !dlvsym(RTLD_NEXT, "of_library", "ASKED_1") ? library() : -1;
+    }
     int nowhere(void) {
         dlerror();
         if (dlsym(RTLD_NEXT, "of_nobody")) return 0;
@@ -273,7 +285,9 @@ const ASKS: &str = r#"
 #[test]
 fn a_module_finds_symbols_and_libraries_by_name() {
     let (rt, shop, _turn) = start_logged("asks");
-    let asked = library(&shop, "asked", ".1", "int of_library(void) { return 7; }", &[]);
+    let script = shop.file("asked.map", b"ASKED_2 { of_library; };");
+    let script = format!("-Wl,--version-script={}", script.display());
+    let asked = library(&shop, "asked", ".1", "int of_library(void) { return 7; }", &[script]);
     let mut arguments = with(&[&asked]);
     arguments.extend(["-Wl,-rpath,$ORIGIN/beside".into(), "-ldl".into()]);
     let asks = module(&shop, "asks", 1, ASKS, &arguments);
@@ -282,9 +296,15 @@ fn a_module_finds_symbols_and_libraries_by_name() {
     std::fs::create_dir(&folder).unwrap();
     std::fs::rename(beside, folder.join("libbeside.so.1")).unwrap();
     load(&rt, &[&asks]).unwrap();
-    for (function, answer) in
-        [("next", 74), ("everywhere", 75), ("nowhere", 1), ("replaced", 1), ("opened", 9), ("address", 1)]
-    {
+    for (function, answer) in [
+        ("next", 74),
+        ("everywhere", 75),
+        ("versioned", 7),
+        ("nowhere", 1),
+        ("replaced", 1),
+        ("opened", 9),
+        ("address", 1),
+    ] {
         assert_eq!(call(&rt, "asks", function), answer, "{function}");
     }
 }

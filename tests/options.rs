@@ -284,6 +284,26 @@ fn a_dry_run_takes_no_address_for_what_it_would_call() {
     assert_eq!(call(rt, "callers", "calls37"), 37);
 }
 
+#[test]
+fn a_dry_run_knows_what_loaded_modules_call() {
+    let (rt, shop, _turn) = start("dry-callers");
+    let user = shop.module("dry_user", 1, "int extra(void); int use_it(void) { return extra(); }");
+    let used = |version: u32, source: &str| shop.module("dry_used", version, source);
+    let whole = used(1, "int extra(void) { return 1; } int other(void) { return 1; }");
+    // SAFETY: of the tests' own.
+    unsafe { rt.load_all([&user, &whole]) }.unwrap();
+    let lacks_it = used(2, "int other(void) { return 2; }");
+    let dry = rt.dry_run([&lacks_it], &LoadOptions::default()).unwrap_err();
+    assert!(matches!(&dry, Error::MissingFunctions { symbols, .. } if symbols[..] == ["extra"]), "{dry}");
+    assert_eq!(dry.to_string(), load(rt, &lacks_it, &LoadOptions::default()).unwrap_err().to_string());
+    // What nobody calls may go, and so may what is called by those only that come along.
+    let lacks_other = used(3, "int extra(void) { return 3; }");
+    rt.dry_run([&lacks_other], &LoadOptions::default()).unwrap();
+    let without = shop.module("dry_user", 2, "int use_it(void) { return 0; }");
+    rt.dry_run([&without, &lacks_it], &LoadOptions::default()).unwrap();
+    rt.unload_all(["dry_user", "dry_used"]).unwrap();
+}
+
 /// Sixteen modules that call each other around; the generation that each says it is of is its file's.
 fn ring(shop: &Workshop, number: u32) -> Vec<PathBuf> {
     let module = |at: usize| {

@@ -9,6 +9,7 @@ mod support;
 
 use std::process::Command;
 
+use midflight::Runtime;
 use support::start;
 
 midflight::module! {
@@ -19,13 +20,17 @@ midflight::module! {
 fn a_process_that_exits_runs_the_functions_of_what_is_loaded() {
     const CHILD: &str = "MIDFLIGHT_TEST_EXIT_CHILD";
     if let Some(how) = std::env::var_os(CHILD) {
-        exit_child(how.to_str().unwrap());
+        match how.to_str().unwrap() {
+            "quick, replaced" => exit_from_an_old_version(),
+            how => exit_child(how),
+        }
     }
     for (how, expected) in [
         ("loaded", "[thread][second 5][host][first][status 5]"),
         ("unloaded", "[destructor][second 0][first][status 0][host]"),
         ("quick", "[quick host][quick two][quick one]"),
         ("quick unloaded", "[destructor][second 0][first][status 0][quick host]"),
+        ("quick, replaced", "[busy 1][quick]"),
     ] {
         let mut child = this_program();
         let output = child
@@ -71,16 +76,47 @@ unsafe extern "C" {
     fn quick_exit(status: i32) -> !;
 }
 
+fn print(text: &str) {
+    // SAFETY: writes the text.
+    unsafe { libc::write(1, text.as_ptr().cast(), text.len()) };
+}
+
+/// An old version's function runs, and another thread frees what nobody is inside.
+fn exit_from_an_old_version() -> ! {
+    extern "C" fn collect() {
+        let collect = || {
+            // SAFETY: nobody is inside but whom the runtime has call there.
+            let left = unsafe { Runtime::start().unwrap().collect_escaped() }.unwrap();
+            print(&format!("[busy {}]", left.busy));
+        };
+        std::thread::spawn(collect).join().unwrap();
+    }
+    let (rt, shop, _turn) = start("exit_from_old");
+    let source = format!(
+        "#include <stdlib.h>
+         #include <unistd.h>
+         static void quick(void) {{ ((void (*)(void)){}ul)(); if (write(1, \"[quick]\", 7) < 0) abort(); }}
+         void nothing(void) {{}}
+         __attribute__((constructor)) static void begin(void) {{ at_quick_exit(quick); }}",
+        collect as *const () as usize
+    );
+    // SAFETY: nothing of them is called by the host.
+    unsafe {
+        rt.load(shop.module("kept", 1, &source)).unwrap();
+        rt.symbol("kept", "nothing").unwrap();
+        rt.load(shop.module("kept", 2, "void nothing(void) {}")).unwrap();
+    }
+    drop(shop);
+    // SAFETY: ends the process.
+    unsafe { quick_exit(5) }
+}
+
 fn exit_child(how: &str) -> ! {
     extern "C" fn host(_: *mut libc::c_void) {
         print("[host]");
     }
     extern "C" fn quick_host(_: *mut libc::c_void) {
         print("[quick host]");
-    }
-    fn print(text: &str) {
-        // SAFETY: writes the text.
-        unsafe { libc::write(1, text.as_ptr().cast(), text.len()) };
     }
     let (rt, shop, _turn) = start("exit_child");
     let source = "

@@ -155,6 +155,10 @@ fn a_variable_of_another_module() {
     let b = shop.module("steady", 2, "extern int shared_counter; int value(void) { return shared_counter; }");
     let text = refused(rt, &shop, &b);
     assert!(text.contains("`shared_counter`") && text.contains("`has_variable`"), "{text}");
+    // Nor of one that comes with it.
+    rt.unload("has_variable").unwrap();
+    // SAFETY: it is refused.
+    assert_eq!(unsafe { rt.load_all([&a, &b]) }.unwrap_err().to_string(), text);
 }
 
 #[test]

@@ -319,12 +319,12 @@ fn what_chooses_a_function_may_call_other_modules() {
     let (rt, shop, _turn) = start_logged("choosers");
     let choice = "int choice(void) { return 1; }";
     // It goes on to a third one.
-    let through = "int choice(void); int asked(void) { return choice(); }";
+    let through = "int choice(void); int asked(void) { return choice(); } int also(void) { return 1; }";
     let chooser = r#"
-        int asked(void);
+        int asked(void), also(void);
         static int one(void) { return 42; }
         static int other(void) { return 7; }
-        static void *choose(void) { return asked() ? (void *)one : (void *)other; }
+        static void *choose(void) { return asked() && also() ? (void *)one : (void *)other; }
         int work(void) __attribute__((ifunc("choose")));
         static int (*pointer)(void) = work;
         int answer(void) { return work() == pointer() ? work() : -1; }

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
-use midflight::{Collected, LoadOptions, Runtime};
-use support::looks::is_emulated;
+use midflight::{Collected, Error, LoadOptions, Runtime};
+use support::looks::{elsewhere, is_emulated};
 use support::*;
 
 /// What the handler said last: the version of the module that it called.
@@ -43,7 +43,7 @@ fn versions(shop: &Workshop, version: c_int, init: &str, shutdown: &str) -> [Pat
 const INSTALL: &str = "struct sigaction action = { .sa_handler = handle }; sigaction(SIGUSR2, &action, 0);";
 const TAKE_BACK: &str = "signal(SIGUSR2, SIG_IGN);";
 
-fn load(rt: Runtime, files: [PathBuf; 2]) {
+fn load<const N: usize>(rt: Runtime, files: [PathBuf; N]) {
     // On a thread of its own, so that no address stays behind on this one's stack, where every word counts.
     std::thread::scope(|scope| {
         // SAFETY: they have no functions that are declared.
@@ -118,6 +118,54 @@ fn a_handler_that_is_taken_back_keeps_its_version_until_a_look() {
     assert!((0..5).any(|_| is_seen_to_be_free()) || is_emulated());
     assert_eq!(vouch(rt).old_bytes, 0);
     rt.shutdown().unwrap();
+}
+
+#[test]
+fn a_load_that_has_no_room_looks_whether_a_handler_is_over() {
+    let (rt, shop, _turn) = start("signal-room");
+    if is_bridged() || is_emulated() {
+        return;
+    }
+    rt.shutdown().unwrap();
+    let more = shop.module("more", 1, "int more(void) { return 1; }");
+    // SAFETY: nothing of it is called.
+    let load_more = || elsewhere(|| unsafe { rt.load(&more) }.map(drop));
+    // What calls another module is retained, and looked for as that.
+    let alone = |version: u32, init: &str, shutdown: &str| {
+        let source = format!(
+            "#include <signal.h>
+             static __attribute__((used)) void handle(int signal) {{ ((void (*)(int)){}ul)({version}); }}
+             int module_init(void) {{ {init} return 0; }}
+             void module_shutdown(void) {{ {shutdown} }}",
+            say as *const () as usize
+        );
+        shop.module("alone", version, &source)
+    };
+    let makes_room = || {
+        load(rt, [alone(9, INSTALL, TAKE_BACK)]);
+        assert_eq!(said(), 9);
+        load(rt, [alone(10, "", "")]);
+        // SAFETY: no thread is in the handler.
+        let left = unsafe { rt.collect_escaped() }.unwrap();
+        assert_eq!((left.busy, left.retained), (1, 0), "it was there when the version was ended: {left:?}");
+        rt.set_max_memory(Some(1)).unwrap();
+        let refused = load_more().unwrap_err();
+        let Error::MemoryLimit { needed, current, .. } = refused else { panic!("{refused}") };
+        rt.set_max_memory(Some(current + needed)).unwrap();
+        let begin = Instant::now();
+        let loaded = loop {
+            let loaded = load_more().is_ok();
+            if loaded || begin.elapsed() > Duration::from_secs(4) {
+                break loaded;
+            }
+        };
+        rt.set_max_memory(None).unwrap();
+        loaded
+    };
+    // As above.
+    assert!((0..5).any(|_| makes_room()));
+    rt.shutdown().unwrap();
+    vouch(rt);
 }
 
 #[test]

@@ -10,13 +10,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use midflight::{LoadOptions, Runtime};
+use support::linked::{lines, start_logged, warned};
 use support::looks::is_emulated;
 use support::*;
 
 midflight::module! {
     unsafe mod ticking { safe fn begin(state: &'static State) -> c_int; safe fn end() -> c_int; safe fn handle() -> usize; }
     unsafe mod messages { safe fn watch(queue: c_int, count: &'static AtomicU64) -> c_int; }
-    unsafe mod asking { safe fn ask(count: &'static AtomicU64) -> c_int; }
+    unsafe mod asking { safe fn ask(state: &'static State) -> c_int; }
 }
 
 /// What a timer's function and its test tell each other.
@@ -200,6 +201,44 @@ fn a_timer_of_the_programs_is_left_alone_when_it_has_the_handle_of_a_modules() {
 }
 
 #[test]
+fn each_timer_has_a_value_of_its_own_and_may_be_taken_back() {
+    static COUNTS: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
+    let (rt, shop, _turn) = start_logged("timers-apart");
+    if is_macho() {
+        return;
+    }
+    let source = "
+        #include <signal.h>
+        #include <time.h>
+        static void tick(union sigval value) { ++*(_Atomic unsigned long *)value.sival_ptr; }
+        int begin_each(unsigned long counts[3]) {
+            struct itimerspec each = { { 0, 1000000 }, { 0, 1000000 } };
+            timer_t timers[3];
+            for (int i = 0; i < 3; i++) {
+                struct sigevent event = { .sigev_notify = SIGEV_THREAD, .sigev_notify_function = tick };
+                event.sigev_value.sival_ptr = counts + i;
+                if (timer_create(CLOCK_MONOTONIC, &event, timers + i)) return 1;
+            }
+            if (timer_delete(timers[1])) return 2;
+            return timer_settime(timers[0], 0, &each, 0) || timer_settime(timers[2], 0, &each, 0) ? 3 : 0;
+        }";
+    load(rt, [&shop.module("several", 1, source)]);
+    let begin = rt.frame_symbol("several", "begin_each").unwrap();
+    {
+        let _frame = rt.frame();
+        // SAFETY: it is of that type.
+        let begin: extern "C" fn(&[AtomicU64; 3]) -> c_int = unsafe { std::mem::transmute(begin) };
+        assert_eq!(begin(&COUNTS), 0);
+    }
+    let counts = || COUNTS.each_ref().map(|count| count.load(Ordering::SeqCst));
+    wait_until("both run out", || counts()[0] > 0 && counts()[2] > 0);
+    lines().clear();
+    rt.unload("several").unwrap();
+    wait_until("nothing keeps it", || nothing_is_left(rt));
+    assert_eq!((warned(&["several", "timers=2"]), counts()[1]), (1, 0), "what was taken back is not left");
+}
+
+#[test]
 fn timers_come_and_go_while_versions_are_replaced() {
     static STATE: State = State::new();
     let (rt, shop, _turn) = start("timers");
@@ -277,7 +316,7 @@ fn a_message_that_comes_late_finds_nothing_to_run() {
 
 #[test]
 fn the_end_of_a_look_up_is_told_on_a_thread_that_is_the_versions() {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
+    static STATE: State = State::new();
     let (rt, shop, _turn) = start("look-up");
     if is_macho() {
         return;
@@ -285,20 +324,28 @@ fn the_end_of_a_look_up_is_told_on_a_thread_that_is_the_versions() {
     let source = "
         #define _GNU_SOURCE
         #include <netdb.h>
+        #include <sched.h>
         #include <signal.h>
-        static void come(union sigval value) { ++*(_Atomic unsigned long *)value.sival_ptr; }
-        int ask(unsigned long *count) {
+        struct state { _Atomic unsigned long begun, go_on; };
+        static void come(union sigval value) {
+            struct state *state = value.sival_ptr;
+            state->begun++;
+            while (!state->go_on) sched_yield();
+        }
+        int ask(struct state *state) {
             static struct addrinfo hints = { .ai_flags = AI_NUMERICHOST };
             static struct gaicb one = { .ar_name = \"127.0.0.1\", .ar_request = &hints };
             struct gaicb *list[] = { &one };
             struct sigevent event = { .sigev_notify = SIGEV_THREAD, .sigev_notify_function = come };
-            event.sigev_value.sival_ptr = count;
+            event.sigev_value.sival_ptr = state;
             return getaddrinfo_a(GAI_NOWAIT, list, 1, &event);
         }";
     load(rt, [&shop.module("asking", 1, source)]);
-    assert_eq!(asking::ask(&rt.frame(), &COUNT), 0);
-    wait_until("it is told", || COUNT.load(Ordering::SeqCst) == 1);
+    assert_eq!(asking::ask(&rt.frame(), &STATE), 0);
+    wait_until("it is told", || STATE.begun.load(Ordering::SeqCst) == 1);
     rt.unload("asking").unwrap();
+    assert_eq!(rt.collect().unwrap().busy, 1);
+    STATE.go_on.store(1, Ordering::SeqCst);
     wait_until("its thread ends", || nothing_is_left(rt));
 }
 

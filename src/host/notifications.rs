@@ -187,3 +187,28 @@ pub(super) fn give_up(version: Id) -> usize {
     // By the kernel's numbers: a handle is another timer's by now, if the program has deleted this one.
     timers.iter().filter(|timer| timer.number.is_none_or(timer::delete)).count()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::Tenant;
+
+    /// Nothing comes of it.
+    #[test]
+    fn what_the_c_library_refuses_is_not_kept() {
+        const NO_CLOCK: clockid_t = 99;
+        const NO_QUEUE: mqd_t = -1;
+        let tenant = Tenant::new(None).unwrap();
+        // No code runs there.
+        tenant.settle(1 << 47, 4096);
+        let (value, attributes) = (ptr::null_mut(), ptr::null_mut());
+        let notify = libc::SIGEV_THREAD;
+        let mut event = Event { value, signal: 0, notify, function: 1 << 47, attributes, rest: [0; 4] };
+        let mut timer: timer_t = ptr::null_mut();
+        // SAFETY: both are refused.
+        let refused =
+            unsafe { [timer_create(NO_CLOCK, &mut event, &mut timer, 0), mq_notify(NO_QUEUE, &event, 0)] };
+        assert_eq!(refused, [-1, -1]);
+        assert!(ledger().notifications.values().all(|of| !tenant.is(of.version)));
+    }
+}

@@ -61,6 +61,12 @@ mod tests {
             ("_ZN3std6thread6Thread3new17h0123456789abcdefE", false, false),
             ("_RNvNtNtCsabc_4game12thread_local11destructors8register", false, false),
             ("_RNCNvNtNtNtNtCsjr_3std3sys12thread_local11destructors10linux_like8register0B9_", false, false),
+            (
+                "_ZN3std3sys12thread_local11destructors10linux_like8register\
+                 28_$u7b$$u7b$closure$u7d$$u7d$17h0123456789abcdefE",
+                false,
+                false,
+            ),
             ("register", false, false),
         ] {
             assert_eq!(

@@ -8,16 +8,13 @@ use std::mem::MaybeUninit;
 use libc::Dl_info;
 
 use super::dynamic;
-use super::places;
 use crate::os::exit;
 use crate::os::library::{Library, process_symbol};
 
 /// If it is a destructor's registration of such a variable: does what is to be done in its place.
 pub(super) fn register(destructor: usize, variable: *mut c_void) -> Option<c_int> {
-    if variable.is_null() || places::find(variable.addr()).is_some() {
-        return None;
-    }
     let mut owner = MaybeUninit::<Dl_info>::uninit();
+    // Of null, and of modules' own variables, the dynamic linker knows nothing.
     // SAFETY: any address may be asked about, and there is room for the answer.
     if unsafe { libc::dladdr(variable, owner.as_mut_ptr()) } == 0 {
         return None;

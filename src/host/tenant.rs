@@ -93,7 +93,7 @@ impl Tenant {
     pub(crate) fn is_busy(&self) -> bool {
         let mut ledger = ledger();
         let account = ledger.version(self.id);
-        account.threads + account.leaving + account.exits > 0
+        [account.threads, account.leaving, account.exits].iter().any(|count| *count > 0)
     }
 
     /// Takes out of the threads what the version left in them, for [`Self::retire_threads`]. No frame is in it any more.

@@ -196,7 +196,8 @@ mod tests {
         let table = tables.with(&[]);
         let first = tables.publish(table, &[], |_, _| {});
         for target in 1..3 * LOG {
-            let changes = [(target as u32 % 10, target)];
+            // The last slot changes once, and the log does not have that any more.
+            let changes = [(if target == 1 { 9 } else { target as u32 % 9 }, target)];
             let table = tables.with(&changes);
             tables.publish(table, &changes, |_, _| {});
         }

@@ -93,10 +93,11 @@ impl State {
         while !has_room(self) && self.history.forget() {
             self.collect(false);
         }
-        if !has_room(self) && self.forget_previous() {
+        if !has_room(self) {
+            self.forget_previous();
             self.collect(false);
         }
-        if !has_room(self) && self.retirement.report(0).retained > 0 {
+        if !has_room(self) {
             self.collect_quiescent(caller)?;
         }
         match has_room(self) {
@@ -119,9 +120,8 @@ impl State {
         Error::MemoryLimit { limit, needed, current: self.bytes, old, held, holders, retained, busy }
     }
 
-    /// Forgets what was kept for [`rollback_module`](Self::rollback_module). False if nothing was.
-    fn forget_previous(&mut self) -> bool {
-        let modules = self.modules.values_mut();
-        modules.filter_map(|module| module.previous.take()).count() > 0
+    /// Forgets what was kept for [`rollback_module`](Self::rollback_module).
+    fn forget_previous(&mut self) {
+        self.modules.values_mut().for_each(|module| module.previous = None);
     }
 }

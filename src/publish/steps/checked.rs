@@ -54,38 +54,28 @@ impl<'s, 'c, 'f> Checked<'s, 'c, 'f> {
         let bytes = self.bytes();
         let Self { state, candidates, load } = self;
         state.check_room(bytes)?;
-        let mut rehearsed = Vec::with_capacity(candidates.len());
+        let mut placed = Vec::with_capacity(candidates.len());
         let new = NewExporters::of(candidates);
-        for candidate in candidates.iter() {
-            let Candidate { file, image, name } = candidate;
+        for Candidate { file, image, name } in candidates.iter() {
             let mut neighbours =
                 Neighbourhood { new: &new, state: &mut *state, trampolines: Trampolines::Found };
             // SAFETY: no library is loaded.
             let bound = unsafe { bind(file, image, name, Libraries::Loaded, &mut neighbours) }?;
-            let calls: Vec<_> = bound.calls().map(|(m, s)| (m.to_owned(), s.to_owned())).collect();
             // What is missing may be in a library that is absent: then nothing can be said of linking.
             let whole = bound.absent.is_empty() || bound.missing(image).next().is_none();
-            let placed = whole.then(|| place(file, image, bound, &mut state.memory, false)).transpose()?;
-            rehearsed.push((candidate, calls, placed));
+            let draft = whole.then(|| place(file, image, bound, &mut state.memory, false)).transpose()?;
+            placed.extend(draft.map(|draft| (name.clone(), 0, Mutex::new(Some(draft)))));
         }
-        let staying = state.current().filter(|version| !candidates.has(version.name()));
-        let callers: Vec<_> = staying.map(|version| &**version).collect();
-        for (candidate, _, _) in &rehearsed {
-            let of_module = |symbol: &str, (m, s): (&str, &str)| m == &*candidate.name && s == symbol;
+        // What candidates call of each other is there: they were bound to it.
+        let staying: Vec<_> = state.current().filter(|version| !candidates.has(version.name())).collect();
+        for candidate in candidates.iter() {
             let is_called = |symbol: &str| {
-                callers.iter().flat_map(|v| v.calls()).any(|call| of_module(symbol, call))
-                    || rehearsed
-                        .iter()
-                        .flat_map(|(_, calls, _)| calls)
-                        .any(|(m, s)| of_module(symbol, (m, s)))
+                staying.iter().flat_map(|v| v.calls()).any(|call| call == (&*candidate.name, symbol))
             };
             let has = |symbol: &str| candidate.function(symbol);
             state.check_promises(&candidate.name, candidate.file.path(), has, is_called)?;
         }
-        let placed = rehearsed.into_iter().filter_map(|(candidate, _, placed)| {
-            Some((candidate.name.clone(), 0, Mutex::new(Some(placed?))))
-        });
-        link(&placed.collect::<Vec<_>>(), load)?;
+        link(&placed, load)?;
         load.deadline.check()
     }
 
