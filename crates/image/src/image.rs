@@ -4,110 +4,14 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::debug::{DebugInfo, SymbolContents, SymbolFile, Symbols};
-use crate::elf::note::{Declared, Properties};
-use crate::elf::object::Objects;
-use crate::elf::shared::{ExportTables, Shared};
-use crate::elf::{self, FileType};
+use crate::elf::shared::ExportTables;
 use crate::error::label;
-use crate::macho;
+use crate::parts::content;
+use crate::source::{Format, Source};
 use crate::{
     Binding, Error, Export, Host, Import, ImportKind, Indirect, Machine, Region, ThreadLocals, Unwind,
     Verbatim, Window,
 };
-
-/// A kind of file that an image is made from. The methods are those of [`Image`], which checks what they are given.
-pub(crate) trait Source<'data> {
-    fn soname(&self) -> Option<&'data str> {
-        None
-    }
-    fn needed(&self) -> &[&'data str] {
-        &[]
-    }
-    /// Of `needed`, by their numbers from 1; ascending.
-    fn optional(&self) -> &[usize] {
-        &[]
-    }
-    fn runpath(&self) -> Option<&str> {
-        None
-    }
-    fn is_runpath_inherited(&self) -> bool {
-        false
-    }
-    fn declared(&self) -> &Declared<'data>;
-    fn properties(&self) -> Properties {
-        Properties::default()
-    }
-    fn span(&self) -> u64;
-    fn align(&self) -> u64;
-    fn regions(&self) -> &[Region];
-    fn verbatim(&self) -> &[Verbatim<'data>] {
-        &[]
-    }
-    fn imports(&self) -> &[Import<'data>];
-    fn exports(&self) -> Vec<Export<'_>>;
-    fn export(&self, name: &str) -> Option<Export<'_>>;
-    fn versions(&self) -> Vec<(Export<'_>, &str)> {
-        Vec::new()
-    }
-    fn defines_versions(&self) -> bool {
-        false
-    }
-    fn export_tables(&self) -> Option<ExportTables> {
-        None
-    }
-    fn thread_locals(&self) -> Option<ThreadLocals> {
-        None
-    }
-    fn unwind(&self) -> Option<Unwind> {
-        None
-    }
-    fn indirect(&self) -> &[Indirect] {
-        &[]
-    }
-    fn chooses(&self) -> bool {
-        !self.indirect().is_empty()
-    }
-    fn bias(&self, _base: u64) -> Option<u64> {
-        None
-    }
-    fn symbols(&self) -> Symbols<'data> {
-        Symbols::default()
-    }
-    fn debug(&self, _base: u64) -> DebugInfo<'data> {
-        DebugInfo::default()
-    }
-    fn window(&self, _bindings: &[Option<Binding>]) -> Result<Window, Error> {
-        Ok(Window::ANYWHERE)
-    }
-    /// All but the verbatim parts. `bindings` are those of the imports, in their order; only weak ones are missing.
-    fn link(
-        &self,
-        base: u64,
-        memory: &mut [u8],
-        host: &Host,
-        bindings: &[Option<Binding>],
-    ) -> Result<(), Error>;
-    fn init(&self, base: u64, memory: &[u8]) -> Result<Vec<u64>, Error>;
-    fn fini(&self, base: u64, memory: &[u8]) -> Result<Vec<u64>, Error>;
-}
-
-/// Which format a module's files are in.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-pub enum Format {
-    /// ELF, as on Linux.
-    Elf,
-    /// Mach-O, as on macOS.
-    MachO,
-}
-
-/// A file of a module, or of a part of it.
-#[derive(Clone, Copy, Debug)]
-pub struct Input<'data> {
-    /// What messages call it.
-    pub name: &'data str,
-    /// Its bytes.
-    pub bytes: &'data [u8],
-}
 
 /// A module that has been read and checked. It borrows its tables from the bytes of its files.
 pub struct Image<'data> {
@@ -128,42 +32,12 @@ impl core::fmt::Debug for Image<'_> {
 }
 
 impl<'data> Image<'data> {
-    /// Reads and checks a shared object (of Mach-O a dylib or bundle), an object file or a static archive. Whatever is not supported is refused here,
-    /// before anything is mapped.
-    ///
-    /// `page_size` is that of the system that will run it. The memory of the image, and its alignment, may be
-    /// `max_span` bytes at most.
-    pub fn parse(bytes: &'data [u8], machine: Machine, page_size: u64, max_span: u64) -> Result<Self, Error> {
-        Self::parse_all(&[Input { name: "", bytes }], machine, page_size, max_span)
-    }
-
-    /// As [`parse`](Self::parse), of a module that is made of several object files and archives, as they would stand
-    /// on a linker's command line. A shared object stands alone.
-    pub fn parse_all(
-        inputs: &[Input<'data>],
+    pub(crate) fn new(
         machine: Machine,
-        page_size: u64,
-        max_span: u64,
-    ) -> Result<Self, Error> {
-        let format = if macho::is_macho(inputs) { Format::MachO } else { Format::Elf };
-        let source: Box<dyn Source<'data> + Send + Sync + 'data> = match inputs {
-            _ if format == Format::MachO => macho::parse(inputs, machine, page_size, max_span)?,
-            [one] if !crate::archive::is_archive(one.bytes) => match elf::identify(one.bytes, machine)? {
-                (header, FileType::Shared) => {
-                    Box::new(Shared::parse(one.bytes, header, machine, page_size, max_span)?)
-                }
-                (_, FileType::Object) => Box::new(Objects::parse(inputs, machine, page_size, max_span)?),
-            },
-            several => Box::new(Objects::parse(several, machine, page_size, max_span)?),
-        };
-        Ok(Self { machine, format, source })
-    }
-
-    /// How much of a shared object's file loading it needs, given its first bytes: without the tables for linkers and debuggers,
-    /// which are a quarter of an ordinary file. [`symbols`](Self::symbols) and [`debug`](Self::debug) of so much
-    /// of it are empty. None: all of it, as of other files, or it cannot be told.
-    pub fn loaded_length(start: &[u8]) -> Option<u64> {
-        elf::shared::loaded_length(start)
+        format: Format,
+        source: Box<dyn Source<'data> + Send + Sync + 'data>,
+    ) -> Self {
+        Self { machine, format, source }
     }
 
     /// The instruction set it was parsed for.
@@ -475,20 +349,4 @@ impl<'data> Image<'data> {
             Err(Error::UnresolvedImport { names, omitted })
         }
     }
-}
-
-/// See [`Image::content`].
-pub(crate) fn content<'m, 'data: 'm>(
-    verbatim: &[Verbatim<'data>],
-    memory: &'m [u8],
-    offset: u64,
-    len: u64,
-) -> &'m [u8] {
-    let holds = |part: &&Verbatim<'_>| (part.offset..part.offset + part.bytes.len() as u64).contains(&offset);
-    let (bytes, start) = match verbatim.iter().find(holds) {
-        Some(part) => (part.bytes, offset - part.offset),
-        None => (memory, offset),
-    };
-    let rest = usize::try_from(start).ok().and_then(|start| bytes.get(start..)).unwrap_or_default();
-    &rest[..rest.len().min(usize::try_from(len).unwrap_or(usize::MAX))]
 }

@@ -4,7 +4,8 @@
 //!
 //! ```text
 //! bytes of the file
-//!   -> elf/mod.rs            identity: class, byte order, machine, kind of file
+//!   -> open.rs               which reader the files are for
+//!   -> elf/identity.rs       class, byte order, machine, kind of file
 //!   -> elf/shared/           a shared object:
 //!        segments.rs         where each segment goes, and each page's final protection
 //!        tls.rs, eh_frame.rs its thread-local block; its call frame information
@@ -14,7 +15,7 @@
 //!        uses.rs             every relocation looked at once, before anything is written
 //!        local_exec.rs       what a linker has let pass that only a program can do
 //!   -> macho/                the same of Mach-O files for arm64 (macho/mod.rs says what is where)
-//!   =  Image                 what has been checked; it borrows from the bytes (image.rs, parts.rs)
+//!   =  Image                 what has been checked; it borrows from the bytes (image.rs, source.rs, parts.rs)
 //!   -> Image::link           segments copied, fix-ups applied (relocate.rs, fixup.rs) for one address
 //!   -> Image::init           what the module wants called, read back from the linked memory
 //! ```
@@ -41,15 +42,18 @@ mod image;
 mod linking;
 mod machine;
 mod macho;
+mod open;
 mod parts;
 mod shared_definitions;
+mod source;
 pub mod unwind;
 
 pub use elf::shared::ExportTables;
 pub use error::{Error, NoteProblem, Refusal};
-pub use image::{Format, Image, Input};
+pub use image::Image;
 pub use machine::Machine;
 pub use parts::{
     Binding, Export, ExportKind, Host, Import, ImportKind, Indirect, Lookup, Protection, Region, ThreadLocal,
     ThreadLocals, Unwind, Verbatim, Window,
 };
+pub use source::{Format, Input};

@@ -202,3 +202,19 @@ impl Window {
     /// Anywhere.
     pub const ANYWHERE: Self = Self { low: 0, high: u64::MAX };
 }
+
+/// See [`Image::content`](crate::Image::content).
+pub(crate) fn content<'m, 'data: 'm>(
+    verbatim: &[Verbatim<'data>],
+    memory: &'m [u8],
+    offset: u64,
+    len: u64,
+) -> &'m [u8] {
+    let holds = |part: &&Verbatim<'_>| (part.offset..part.offset + part.bytes.len() as u64).contains(&offset);
+    let (bytes, start) = match verbatim.iter().find(holds) {
+        Some(part) => (part.bytes, offset - part.offset),
+        None => (memory, offset),
+    };
+    let rest = usize::try_from(start).ok().and_then(|start| bytes.get(start..)).unwrap_or_default();
+    &rest[..rest.len().min(usize::try_from(len).unwrap_or(usize::MAX))]
+}

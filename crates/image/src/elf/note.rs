@@ -5,7 +5,7 @@
 //! linkers put it into a segment of its own (PT_NOTE) that says so. That one says what the module asks of the processor: Linux
 //! Extensions to gABI, "Program Property".
 
-use super::{Half, table_of};
+use crate::elf::format::{Half, table_of};
 use crate::error::NoteProblem as Problem;
 use crate::{Error, Machine};
 use alloc::vec::Vec;

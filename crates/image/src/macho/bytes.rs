@@ -1,7 +1,7 @@
 //! A reader of the variable-length tables: LEB128 numbers and strings that end with a zero.
 
-use super::malformed;
 use crate::Error;
+use crate::macho::format::malformed;
 
 /// Reads from the front of a table. What it is asked for behind the end is an error that names the table.
 #[derive(Clone)]

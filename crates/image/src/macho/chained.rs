@@ -3,8 +3,8 @@
 use super::bytes::Cursor;
 use super::fixups::{Builder, SIZE};
 use super::segments::Layout;
-use super::{Half, LE, Short, Word, malformed, table_of};
 use crate::Error;
+use crate::macho::format::{Half, LE, Short, Word, malformed, table_of};
 use alloc::vec::Vec;
 
 pub(super) const TABLE: &str = "table of chained fix-ups (LC_DYLD_CHAINED_FIXUPS)";

@@ -1,8 +1,8 @@
 //! The load commands: where the tables are, what is asked for. Apple's <mach-o/loader.h>.
 
 use super::bytes::Cursor;
-use super::{Header, LE, malformed, table_of};
 use crate::Error;
+use crate::macho::format::{Header, LE, malformed, table_of};
 use alloc::string::String;
 use alloc::vec::Vec;
 use object::macho;

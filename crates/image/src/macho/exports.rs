@@ -4,12 +4,12 @@
 //! Names are spelled along the trie's edges, so they are nowhere in the file as a whole: they are kept here.
 
 use super::bytes::{Cursor, c_name};
-use super::malformed;
 use super::sections::holds;
 use super::segments::Layout;
 use super::symbols::SymbolTable;
 use super::tls::Variables;
 use crate::error::label;
+use crate::macho::format::malformed;
 use crate::{Error, Export, ExportKind};
 use alloc::string::String;
 use alloc::vec::Vec;

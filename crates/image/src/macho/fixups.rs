@@ -2,11 +2,11 @@
 
 use super::bytes::c_name;
 use super::exports::{Definition, Exports};
-use super::malformed;
 use super::sections::holds;
 use super::segments::Layout;
 use super::tls::{BOOTSTRAP, Variables};
 use crate::error::label;
+use crate::macho::format::malformed;
 use crate::shared_definitions::{ALLOCATORS, is_of_class};
 use crate::{Binding, Error, Import, ImportKind, Lookup, Protection};
 use alloc::collections::BTreeMap;

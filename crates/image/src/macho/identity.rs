@@ -1,7 +1,7 @@
 //! Which file it is: thin or universal, of which machine, of which kind. Apple's <mach-o/loader.h>, <mach-o/fat.h> and
 //! <mach/machine.h>.
 
-use super::{Header, LE, malformed, table_of};
+use crate::macho::format::{Header, LE, malformed, table_of};
 use crate::{Error, Input, Machine};
 use object::macho;
 

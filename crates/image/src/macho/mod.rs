@@ -20,6 +20,7 @@ mod chained;
 mod commands;
 mod exports;
 mod fixups;
+mod format;
 mod identity;
 pub(crate) mod object;
 mod opcodes;
@@ -30,29 +31,10 @@ mod symbols;
 mod tls;
 pub(crate) mod unwind;
 
-use crate::image::{Input, Source};
+use crate::source::{Input, Source};
 use crate::{Error, Machine, archive};
-use ::object::LittleEndian as LE;
-use ::object::macho;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-
-type Header = macho::MachHeader64<LE>;
-type Short = ::object::U16<LE>;
-type Half = ::object::U32<LE>;
-type Word = ::object::U64<LE>;
-
-/// A linked file has a map of its object files only, which may be gone; and those of several are not one without being rewritten.
-const DEBUG_OMITTED: &str = "debug information of Mach-O files is not read; that of ELF files is, on Linux: build the module as such to have it";
-
-fn malformed(table: &'static str, problem: &'static str, at: u64) -> Error {
-    Error::Malformed { table, problem, at }
-}
-
-/// The first `count` entries of a table, none if there are not that many bytes.
-fn table_of<T: ::object::Pod>(bytes: &[u8], count: usize) -> &[T] {
-    ::object::pod::slice_from_bytes(bytes, count).map_or(&[], |(table, _)| table)
-}
 
 /// Whether these files are for this reader: the first one says it.
 pub(crate) fn is_macho(inputs: &[Input<'_>]) -> bool {

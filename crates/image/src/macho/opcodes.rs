@@ -1,11 +1,11 @@
 //! Rebase and bind opcodes: small programs that say where addresses are written. Apple's <mach-o/loader.h>, at `REBASE_OPCODE_MASK`
 //! and `BIND_OPCODE_MASK`.
 
-use super::LE;
 use super::bytes::Cursor;
 use super::commands::range;
 use super::fixups::{Builder, Place, SIZE};
 use crate::Error;
+use crate::macho::format::LE;
 use alloc::string::String;
 use object::macho;
 

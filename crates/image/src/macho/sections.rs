@@ -2,8 +2,8 @@
 
 use super::commands::Section;
 use super::segments::Segment;
-use super::{LE, malformed};
 use crate::error::label;
+use crate::macho::format::{LE, malformed};
 use crate::{Error, Protection};
 use alloc::string::String;
 use alloc::vec::Vec;

@@ -5,7 +5,7 @@
 
 use super::commands::Commands;
 use super::sections::Sections;
-use super::{LE, malformed};
+use crate::macho::format::{LE, malformed};
 use crate::{Error, Protection, Region, Verbatim};
 use alloc::vec::Vec;
 use object::macho;

@@ -7,10 +7,12 @@ use super::sections::{CallKind, Place, Stubs};
 use super::segments::Layout;
 use super::symbols::SymbolTable;
 use super::tls::Variables;
-use super::{DEBUG_OMITTED, Half, Header, LE, Word, chained, exports, malformed, opcodes, table_of, unwind};
+use super::{chained, exports, opcodes, unwind};
 use crate::debug::{DebugInfo, Symbols};
 use crate::elf::note::Declared;
-use crate::image::{self, Source};
+use crate::macho::format::{DEBUG_OMITTED, Half, Header, LE, Word, malformed, table_of};
+use crate::parts;
+use crate::source::Source;
 use crate::{Binding, Error, Export, Host, Import, Protection, Region, ThreadLocals, Unwind, Verbatim};
 use alloc::vec::Vec;
 use object::macho;
@@ -85,7 +87,7 @@ impl<'data> Shared<'data> {
             let Place { address, size } = calls.place;
             let outside = malformed("table of sections", "functions to call are outside the image", address);
             let offset = self.layout.offset(address).ok_or(outside.clone())?;
-            let bytes = image::content(&self.layout.verbatim, memory, offset, size);
+            let bytes = parts::content(&self.layout.verbatim, memory, offset, size);
             if bytes.len() as u64 != size {
                 return Err(outside);
             }

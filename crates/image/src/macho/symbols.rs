@@ -3,9 +3,9 @@
 
 use super::commands::range;
 use super::segments::Layout;
-use super::{LE, malformed, table_of};
 use crate::Error;
 use crate::debug::{Symbol, Symbols};
+use crate::macho::format::{LE, malformed, table_of};
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
 use object::macho;

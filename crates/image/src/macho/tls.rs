@@ -5,7 +5,7 @@
 //! is to keep all registers but x0, x16, x17 and the flags. (dyld: `threadLocalHelpers.s`, and where `__tlv_bootstrap` is set up.)
 
 use super::segments::Layout;
-use super::{LE, Word, malformed, table_of};
+use crate::macho::format::{LE, Word, malformed, table_of};
 use crate::{Error, Host, ThreadLocals};
 use alloc::vec::Vec;
 

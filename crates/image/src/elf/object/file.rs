@@ -3,7 +3,8 @@
 //! ELF gABI, chapter 4. Sections of a file that a compiler wrote do not overlap; here they must not, because then no
 //! table is read twice, and all work is in proportion to the size of the file.
 
-use super::super::{Header, malformed, table_of};
+use crate::elf::format::{Header, malformed, table_of};
+use crate::elf::identity::{FileType, identify};
 use crate::linking::label::Label;
 use crate::linking::strings::Strings;
 use crate::{Error, Machine};
@@ -297,9 +298,9 @@ impl<'data> File<'data> {
 }
 
 fn headers(bytes: &[u8], machine: Machine) -> Result<(&Header, &[SectionHeader]), Error> {
-    let header = match super::super::identify(bytes, machine)? {
-        (header, super::super::FileType::Object) => header,
-        (_, super::super::FileType::Shared) => {
+    let header = match identify(bytes, machine)? {
+        (header, FileType::Object) => header,
+        (_, FileType::Shared) => {
             return Err(Error::UnsupportedFile {
                 found: "a shared object among object files",
                 advice: "a module is one shared object, or object files and archives: load the shared object as \

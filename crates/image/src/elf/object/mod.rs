@@ -33,14 +33,14 @@ mod table;
 mod window;
 
 use super::note::{self, Declared, Properties};
-use super::{Word, malformed, table_of};
+use crate::elf::format::{Word, malformed, table_of};
 use crate::error::label;
-use crate::image::{Input, Source};
 use crate::linking::calls::Array;
 use crate::linking::label::Label;
 use crate::linking::layout::Layout;
 use crate::linking::names::Names;
 use crate::linking::section::{Part, Section};
+use crate::source::{Input, Source};
 use crate::{
     Binding, Error, Export, ExportKind, Host, Import, Indirect, Machine, Region, ThreadLocals, Unwind,
     Window, archive,

@@ -1,6 +1,5 @@
 //! Writing the image: the sections, every fix-up, the global offset table and the stubs, for one address.
 
-use super::super::malformed;
 use super::super::shared::tls;
 use super::Objects;
 use super::erratum::{self, Mended};
@@ -9,6 +8,7 @@ use super::resolve::Linked;
 use super::scan::{self, Direct};
 use super::symbols::{Definition, NONE, Symbol, own};
 use super::table::{Entry, stub_size};
+use crate::elf::format::malformed;
 use crate::fixup::aarch64::{self, Field};
 use crate::fixup::{Encoding, From, Howto, Slot, What, x86_64};
 use crate::machine::{Static, ThreadKind};

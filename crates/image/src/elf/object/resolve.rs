@@ -4,9 +4,9 @@
 //! common block before a weak definition, of common blocks the largest; and of a group of sections (COMDAT) the
 //! first. Of sections that are marked so by their names, which GNU ld alone knows, the first too.
 
-use super::super::malformed;
 use super::file::{File, Group, Home};
 use super::section;
+use crate::elf::format::malformed;
 use crate::error::label;
 use crate::linking::label::Label;
 use crate::linking::names::Names;

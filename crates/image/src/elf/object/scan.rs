@@ -1,12 +1,12 @@
 //! Every relocation looked at once, before anything is placed: what must be imported, and what the global offset
 //! table and the stubs must hold.
 
-use super::super::malformed;
 use super::file::Rela;
 use super::layout::is_table_of_linkers;
 use super::resolve::{Global, Linked, unversioned};
 use super::symbols::{Definition, Symbols, Used};
 use super::table::Table;
+use crate::elf::format::malformed;
 use crate::error::{NOT_TEXT, Refusal, label};
 use crate::fixup::x86_64::{self, Load};
 use crate::fixup::{Encoding, From, Howto, Slot, What};

@@ -1,8 +1,8 @@
 //! Sections: which of them are loaded, and among what.
 
-use super::super::malformed;
 use super::calls;
 use super::file::{File, SectionHeader};
+use crate::elf::format::malformed;
 use crate::error::label;
 use crate::linking::frames;
 use crate::linking::section::{Part, Role, Section, State};

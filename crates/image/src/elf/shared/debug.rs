@@ -1,6 +1,7 @@
 //! What the section headers lead to: names and debug information. Nothing of it is needed to run the module, so what is
 //! damaged here is left out, and harms nothing else.
 
+use crate::elf::format::{Header, table_of};
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
 
@@ -9,7 +10,6 @@ use object::elf;
 use object::read::elf::{FileHeader, SectionHeader, Sym};
 
 use super::segments::Layout;
-use super::{Header, table_of};
 use crate::debug::{self, DebugInfo, Symbol, Symbols};
 
 type Section = elf::SectionHeader64<LE>;

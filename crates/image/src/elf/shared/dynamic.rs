@@ -4,7 +4,7 @@
 //! found through the segments, never through section headers, which a stripped module need not have.
 
 use super::segments::Layout;
-use super::{Word, malformed, table_of};
+use crate::elf::format::{Word, malformed, table_of};
 use crate::linking::strings::Strings;
 use crate::{Error, Machine};
 use alloc::vec::Vec;

@@ -7,7 +7,7 @@
 //! process.
 
 use super::segments::Layout;
-use super::{malformed, table_of};
+use crate::elf::format::{malformed, table_of};
 use crate::{Error, Protection, Unwind};
 use object::LittleEndian as LE;
 

@@ -7,8 +7,8 @@
 //! bytes that nobody has vouched for they can panic.
 
 use super::segments::Layout;
-use super::{Half, Word, malformed, table_of};
 use crate::Error;
+use crate::elf::format::{Half, Word, malformed, table_of};
 use core::ops::Range;
 use object::LittleEndian as LE;
 

@@ -3,10 +3,11 @@
 //! A version of a module is asked for few of its exports, and may have thousands: a list of them for each version took a
 //! quarter of the time of loading 2,000.
 
+use super::Shared;
 use super::hash::GnuHash;
 use super::symbols::{Symbol, kind_of};
 use super::versions::{Defined, Wanted};
-use super::{Half, Shared, table_of};
+use crate::elf::format::{Half, table_of};
 use crate::{ExportKind, Protection};
 use alloc::boxed::Box;
 use core::ffi::CStr;

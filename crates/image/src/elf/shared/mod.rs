@@ -15,9 +15,10 @@ mod uses;
 mod versions;
 
 use super::note::{Declared, Properties};
-use super::{Half, Header, Word, malformed, table_of};
 use crate::debug::{DebugInfo, Symbols as Names};
-use crate::image::{self, Source};
+use crate::elf::format::{Header, Word, malformed, table_of};
+use crate::parts;
+use crate::source::Source;
 use crate::{
     Binding, Error, Export, Host, Import, Indirect, Machine, Protection, Region, ThreadLocals, Unwind,
     Verbatim,
@@ -124,7 +125,7 @@ impl<'data> Shared<'data> {
         let start = self.tables.layout.offset(address).ok_or(outside.clone())?;
         let count = usize::try_from(count).map_err(|_| outside.clone())?;
         let len = count.saturating_mul(8);
-        let words = image::content(self.tables.layout.verbatim(), memory, start, len as u64);
+        let words = parts::content(self.tables.layout.verbatim(), memory, start, len as u64);
         let words = Some(words).filter(|words| words.len() == len).ok_or(outside)?;
         for word in table_of::<Word>(words, count) {
             let entry = word.get(LE);

@@ -1,8 +1,8 @@
 //! Where a shared object says something of itself: segments of notes (PT_NOTE), because its sections are not loaded.
 
 use super::super::note::{Declared, Properties};
-use super::malformed;
 use super::segments::Layout;
+use crate::elf::format::malformed;
 use crate::{Error, Machine};
 use object::LittleEndian as LE;
 use object::elf;

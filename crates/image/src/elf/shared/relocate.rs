@@ -10,7 +10,8 @@
 
 use super::symbols::Definition;
 use super::uses::{Own, Uses};
-use super::{Tables, Word, malformed, tls};
+use super::{Tables, tls};
+use crate::elf::format::{Word, malformed};
 use crate::error::{Refusal, label};
 use crate::fixup::{self, Kind, Operands};
 use crate::machine::Dynamic as Meaning;

@@ -4,7 +4,7 @@
 //! so nothing of the file that is not in a segment ever reaches memory (a mapping would drag in the rest of its
 //! first and last page).
 
-use super::{Header, malformed};
+use crate::elf::format::{Header, malformed};
 use crate::{Error, Protection, Region, Verbatim};
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -404,7 +404,7 @@ fn regions(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::elf::table_of;
+    use crate::elf::format::table_of;
     use Protection::{Read, ReadExecute, ReadWrite};
 
     const R: u32 = elf::PF_R;

@@ -3,11 +3,12 @@
 //! ELF gABI, chapter 4, "Symbol Table". Nothing says how long the table is: the hash tables do, and where they
 //! are empty, only the end of the segment bounds it.
 
+use super::Tables;
 use super::dynamic::Dynamic;
 use super::hash::{GnuHash, SysvHash};
 use super::segments::{Layout, Nearby};
 use super::versions::{Versions, Wanted};
-use super::{Tables, malformed, table_of};
+use crate::elf::format::{malformed, table_of};
 use crate::error::label;
 use crate::shared_definitions::{ALLOCATORS, is_of_class, is_repeatable};
 use crate::{Error, Export, ExportKind, Protection};

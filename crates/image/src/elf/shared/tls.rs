@@ -4,8 +4,8 @@
 //! Descriptors for IA32 and AMD64/EM64T", and "ELF for the Arm 64-bit Architecture". On both machines offsets count from
 //! the start of a module's block: glibc's TLS_DTV_OFFSET is 0.
 
-use super::malformed;
 use super::segments::Layout;
+use crate::elf::format::malformed;
 use crate::linking::layout::LARGEST_BLOCK;
 use crate::machine::ThreadKind;
 use crate::{Error, Host, ThreadLocal, ThreadLocals};

@@ -4,7 +4,8 @@
 use super::relocate::{Relocation, TABLE, each_relr};
 use super::segments::Nearby;
 use super::symbols::{Definition, Exported};
-use super::{Tables, malformed, tls};
+use super::{Tables, tls};
+use crate::elf::format::malformed;
 use crate::error::{NOT_TEXT, Refusal, label};
 use crate::fixup::{self, Kind, Operands};
 use crate::machine::{Dynamic as Meaning, ThreadKind};

@@ -6,8 +6,8 @@
 
 use super::dynamic::Dynamic;
 use super::segments::Layout;
-use super::{malformed, table_of};
 use crate::Error;
+use crate::elf::format::{malformed, table_of};
 use alloc::vec::Vec;
 use object::LittleEndian as LE;
 use object::elf;

@@ -1,11 +1,11 @@
 //! Names of all files, for debuggers and profilers. Nothing of it is needed to run the module, so what is damaged here is left
 //! out, and harms nothing else.
 
-use super::super::{DEBUG_OMITTED, LE};
 use super::Objects;
 use super::file::Home;
 use crate::debug::{DebugInfo, Symbol, Symbols};
 use crate::linking::section::Part;
+use crate::macho::format::{DEBUG_OMITTED, LE};
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
 use object::macho;

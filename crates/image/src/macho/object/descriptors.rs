@@ -4,13 +4,13 @@
 //! A compiler writes the address of `_tlv_bootstrap`, 0, and the address of the variable's initial contents. What stands there
 //! when the image is linked is the host's function, which variable it is to find, and 0: no loader need see it.
 
-use super::super::malformed;
 use super::fixups::Fixup;
 use super::scan::{Of, Scan, place};
 use super::symbols::{Definition, Spot};
 use crate::Error;
 use crate::fixup::{Encoding, What};
 use crate::linking::section::Part;
+use crate::macho::format::malformed;
 
 /// Bytes.
 pub(super) const SIZE: usize = 24;

@@ -6,9 +6,9 @@
 use super::super::commands::{self, Commands};
 use super::super::identity::{self, FileType};
 use super::super::sections::name;
-use super::super::{LE, malformed, table_of};
 use crate::linking::label::Label;
 use crate::linking::strings::Strings;
+use crate::macho::format::{LE, malformed, table_of};
 use crate::{Error, Machine};
 use alloc::string::String;
 use alloc::vec::Vec;

@@ -3,13 +3,13 @@
 //! Apple's <mach-o/reloc.h> and <mach-o/arm64/reloc.h>: addends are in the place, or in a relocation before (ADDEND); a difference takes two
 //! (SUBTRACTOR). What a field is checked for beyond that is as in ld64 and lld.
 
-use super::super::{LE, malformed};
 use super::file::{File, Header, Relocation};
 use crate::error::{Refusal, label};
 use crate::fixup::Encoding::{self, Signed, Word};
 use crate::fixup::aarch64::Field;
 use crate::fixup::{From, Howto, Problem, Slot, What};
 use crate::machine::MACHO;
+use crate::macho::format::{LE, malformed};
 use crate::{Error, Machine};
 use object::macho;
 

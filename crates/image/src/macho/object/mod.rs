@@ -33,15 +33,15 @@ mod table;
 mod unwind;
 
 use super::bytes::c_name;
-use super::malformed;
 use crate::elf::note::Declared;
 use crate::fixup::aarch64;
-use crate::image::{Input, Source};
 use crate::linking::calls::Array;
 use crate::linking::label::Label;
 use crate::linking::layout::Layout;
 use crate::linking::names::Names;
 use crate::linking::section::{Part, Section};
+use crate::macho::format::malformed;
+use crate::source::{Input, Source};
 use crate::{
     Binding, Error, Export, ExportKind, Host, Import, Region, ThreadLocals, Unwind, Window, archive,
 };

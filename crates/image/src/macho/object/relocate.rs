@@ -1,6 +1,5 @@
 //! Writing the image: the sections, every fix-up, the global offset table and the stubs, for one address.
 
-use super::super::malformed;
 use super::Objects;
 use super::fixups::Target;
 use super::resolve::Linked;
@@ -11,6 +10,7 @@ use super::table::Entry;
 use crate::error::label;
 use crate::fixup::{Howto, What, aarch64};
 use crate::linking::section::Part;
+use crate::macho::format::malformed;
 use crate::{Binding, Error, Host, Machine, Window};
 
 /// What linking for one address works on.

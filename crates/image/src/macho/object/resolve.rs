@@ -3,7 +3,6 @@
 //! As ld64 and lld do it: a strong definition before a weak one before a common block, of common blocks the largest, of weak
 //! definitions the first. What is defined weakly and not used stays where it is in its section: only its name goes elsewhere.
 
-use super::super::{LE, malformed};
 use super::file::{self, File, Home, Nlist};
 use super::section::{self, Kind};
 use crate::Error;
@@ -11,6 +10,7 @@ use crate::error::label;
 use crate::linking::label::Label;
 use crate::linking::names::Names;
 use crate::linking::section::{Section, State};
+use crate::macho::format::{LE, malformed};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use object::macho;

@@ -99,7 +99,7 @@ impl<'data> Scan<'_, 'data> {
             Target::Symbol(index) => {
                 let number = self.symbols.number(of.number, index);
                 let number = number.ok_or_else(|| {
-                    super::super::malformed(
+                    crate::macho::format::malformed(
                         "relocation table",
                         "it names a symbol that is not there",
                         index.into(),

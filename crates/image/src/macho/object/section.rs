@@ -2,12 +2,12 @@
 //! `section_64`.
 
 use super::super::sections::{name, refusal};
-use super::super::{LE, malformed};
 use super::file::{File, is_zero};
 use crate::Error;
 use crate::linking::calls::{Calls, LAST, Turn};
 use crate::linking::frames;
 use crate::linking::section::{Part, Role, Section, State};
+use crate::macho::format::{LE, malformed};
 use object::macho;
 
 /// What a section is, as far as not every section is treated like it.

@@ -1,6 +1,5 @@
 //! The symbols of the link: those that files share, by the number of their name, then each file's own.
 
-use super::super::LE;
 use super::file::Home;
 use super::resolve::{Common, Global, Linked, Rank, bad, is_own, nowhere};
 use super::section::Kind;
@@ -8,6 +7,7 @@ use crate::Error;
 use crate::error::label;
 use crate::linking::names::Names;
 use crate::linking::section::{Section, State};
+use crate::macho::format::LE;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 

@@ -1,6 +1,5 @@
 //! Call frame information for the image: what the files have of it (`__eh_frame`), and what their compact unwind records say.
 
-use super::super::malformed;
 use super::super::unwind::{Own, compact_unwind, eh_frame};
 use super::fixups::{Fixup, Target};
 use super::scan::{Of, place};
@@ -9,6 +8,7 @@ use super::symbols::{Spot, in_file, own};
 use super::{Objects, relocate};
 use crate::fixup::{Encoding, From, What};
 use crate::linking::section::Part;
+use crate::macho::format::malformed;
 use crate::{Error, Host, Protection, Region, Unwind};
 use alloc::vec::Vec;
 
