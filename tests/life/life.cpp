@@ -33,9 +33,11 @@
 #include <string>
 #include <vector>
 
+#include "addresses.hpp"
 #include "life.h"
 #include "model.hpp"
 #include "runtime_api.h"
+#include "verdict.hpp"
 
 using namespace model;
 
@@ -45,157 +47,6 @@ constexpr auto PATIENCE = std::chrono::seconds(20);
 constexpr int WIDE = 1000;
 std::string folder;
 bool is_emulated;
-
-// --- What is wrong ---------------------------------------------------------------------------------------------------
-
-constexpr const char* KINDS[] = {"constructor",  "module_init",        "module_shutdown",
-                                 "destructor",   "exit function",      "quick-exit function",
-                                 "on_exit function", "handler of fork", "thread-local's destructor",
-                                 "key's destructor", "thread"};
-
-// Who runs module code on this thread, and where its calls must end. The host's own calls are the first of a thread's.
-struct Level {
-    int root;  // the version whose code it is, by itself; 0: none's
-    int kind;
-    int first; // what was current when it began
-    Pin pin;
-};
-thread_local Level levels[32];
-thread_local volatile int depth;
-thread_local volatile bool in_signal;
-Level& level() { return levels[depth]; }
-
-std::atomic<bool> is_exiting;
-
-std::string name(int version) {
-    if (version <= 0 || version >= version_count) return "no version (" + std::to_string(version) + ")";
-    const Version& of = versions[version];
-    return std::string(1, LETTERS[of.module]) + "#" + std::to_string(version) + " (variant " +
-           std::to_string(of.variant) + ", generation " + std::to_string(of.born) + ")";
-}
-
-[[noreturn]] void wrong(const std::string& what) {
-    std::string text = "WRONG: " + what + "\n  on this thread:";
-    for (int at = depth; at >= 0; --at) {
-        const Level& of = levels[at];
-        text += of.root ? std::string(" ") + KINDS[of.kind] + " of " + name(of.root) : " the host";
-        if (of.pin.opened)
-            for (int n = 0; n < of.pin.count; ++n)
-                text += (n ? " or " : " in a frame of ") + std::to_string(of.pin.candidates[n]);
-        if (at) text += ", in";
-    }
-    for (int at = std::max(0, started - 8); at <= started; ++at) {
-        text += "\n  generation " + std::to_string(at) + (generations[at].failed ? " failed:" : at > published ? " begins:" : ":");
-        for (int module = 0; module < MODULES; ++module)
-            if (int version = generations[at].of[module]) text += std::string(" ") + LETTERS[module] + "#" + std::to_string(version);
-    }
-    text += "\n";
-    (void)!write(2, text.data(), text.size());
-    _exit(3);
-}
-
-// Whether this thread was started by the version, and need not be over before it ends.
-bool is_thread_of(int version) {
-    for (int at = depth; at >= 0; --at)
-        if (levels[at].root == version && levels[at].kind == THREAD) return true;
-    return false;
-}
-
-// A call came to this version.
-void came_to(int caller, int module, int version) {
-    auto describe = [&](const char* what) {
-        wrong((caller ? name(caller) : "the host") + " calls " + LETTERS[module] + " and comes to " + name(version) + what);
-    };
-    if (!is_version(version, module)) describe("");
-    // When the process ends, versions end in the order of the C library's list.
-    if (versions[version].ended && !is_exiting && !is_thread_of(version)) describe(", which has ended");
-    // It may have come between the two steps of anything.
-    if (in_signal) return;
-    Level& here = level();
-    if (here.pin.opened) {
-        auto fits = [&](const Generation& g) { return g.of[module] == version && (!caller || g.has(caller)); };
-        if (!here.pin.narrow(fits)) describe(", which is of another generation than the frame");
-    } else if (here.root) {
-        if (!may_come_to(here.root, here.first, caller, version)) describe(", which is not where its version belongs");
-    } else if (!is_current_since(here.first, module, version)) {
-        describe(", which is not current");
-    }
-}
-
-void expect(const char* what, int code, std::initializer_list<int> allowed) {
-    for (int one : allowed)
-        if (code == one) return;
-    wrong(std::string(what) + ": " + runtime_strerror(code) + ": " + runtime_last_error());
-}
-
-// --- Addresses -------------------------------------------------------------------------------------------------------
-
-struct Address {
-    std::atomic<int (*)()> function;
-    std::atomic<int> since; // the generation from which frames have it
-    std::atomic<bool> anywhere;
-};
-Address addresses[MODULES][FUNCTIONS];
-
-// One at a time changes what is loaded, so that the model knows in which order.
-std::mutex& publishing = *new std::mutex;
-
-bool offers(const Generation& generation, int module, int function) {
-    int version = generation.of[module];
-    if (version == PENDING) return function < G0 || function > G3;
-    return version > 0 && has(versions[version].variant, function);
-}
-
-// Whether the calling thread may call it as things are.
-bool may_call(int module, int function) {
-    const Address& address = addresses[module][function];
-    if (!address.function) return false;
-    const Pin& pin = level().pin;
-    if (pin.opened)
-        return pin.first() >= address.since && pin.all([&](const Generation& g) { return offers(g, module, function); });
-    return address.anywhere && offers(generations[published], module, function);
-}
-
-std::string ask(int module, int function, bool anywhere) {
-    std::lock_guard<std::mutex> one(publishing);
-    Address& address = addresses[module][function];
-    const Pin& pin = level().pin;
-    const char letter[] = {LETTERS[module], 0};
-    std::string symbol = std::string(letter) + "_" + NAMES[function];
-    void* found;
-    add();
-    start();
-    int code = anywhere ? hot_reload_symbol(letter, symbol.c_str(), &found) : hot_reload_frame_symbol(letter, symbol.c_str(), &found);
-    finish(true);
-    const Generation& current = generations[published];
-    bool is_there = current.of[module] > 0 && offers(current, module, function);
-    if (is_there) expect("the address of a function", code, {RUNTIME_OK, pin.opened ? RUNTIME_ERROR_WRONG_FRAME : RUNTIME_OK});
-    else expect("the address of a function", code, {RUNTIME_ERROR_NOT_LOADED, RUNTIME_ERROR_NO_SUCH_SYMBOL});
-    if (code) return "refused";
-    // The thread's own frame has it: that is promised by the address being given.
-    int since = pin.opened ? pin.first() : int(published);
-    if (!address.function || since < address.since) address.since = since;
-    if (anywhere) address.anywhere = true;
-    address.function = reinterpret_cast<int (*)()>(found);
-    return "";
-}
-
-std::string call(int module, int function) {
-    if (!addresses[module][function].function) {
-        std::string result = ask(module, function, false);
-        if (!result.empty()) return result;
-    }
-    if (!may_call(module, function)) return "skipped";
-    int begin = depth, outer = level().first, first = published;
-    if (!in_signal) level().first = first;
-    int version = addresses[module][function].function.load()();
-    if (depth != begin) wrong("a call came back elsewhere");
-    // Others may have been made within it.
-    if (!in_signal) level().first = first;
-    came_to(0, module, version);
-    if (!in_signal) level().first = outer;
-    return "";
-}
 
 // --- Threads ---------------------------------------------------------------------------------------------------------
 
