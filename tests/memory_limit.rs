@@ -123,8 +123,7 @@ fn old_versions_are_bounded_and_what_would_go_past_is_refused_by_name() {
     unsafe { rt.load(&huge) }.unwrap();
 }
 
-const LARGE: &str =
-    "const volatile char ballast[3 << 20] = { 1 }; int number(void) { return ballast[1]; }";
+const LARGE: &str = "const volatile char ballast[3 << 20] = { 1 }; int number(void) { return ballast[1]; }";
 
 #[test]
 fn what_is_kept_stays_while_there_is_room_and_gives_way_when_there_is_none() {

@@ -61,9 +61,8 @@ fn a_version_is_freed_when_no_thread_is_inside_and_not_before() {
         load(&waiting(&shop, 2)).unwrap();
         let named = |why: &String| why.contains("in the module") && why.contains("has an address");
         // And nothing else is, where every thread can be looked at.
-        let has_address = |kept: &Kept| {
-            kept.because.iter().any(named) && (is_emulated() || kept.because.iter().all(named))
-        };
+        let has_address =
+            |kept: &Kept| kept.because.iter().any(named) && (is_emulated() || kept.because.iter().all(named));
         let looked = look(rt, |looked| {
             assert_eq!((looked.collected.retained, looked.collected.freed), (1, 0), "{looked:?}");
             looked.kept.iter().any(has_address)
