@@ -282,7 +282,7 @@ def run(root, tree, work, listed):
     mutants = [dict(mutant, number=number) for number, mutant in enumerate(listed)]
     assert len(mutants) < LENGTH
     # Built once, so incremental compilation would only cost.
-    env = dict(os.environ, CARGO_TARGET_DIR=str(work / "target-at-once"), CARGO_INCREMENTAL="0", CARGO_PROFILE_DEV_DEBUG="0")
+    env = dict(os.environ, CARGO_TARGET_DIR=str(work / "target-at-once"), CARGO_INCREMENTAL="0")
     viable = without_errors(root, tree, parser(work), mutants, env)
     tests = Tests(tree, env)
     passing = collections.defaultdict(list)

@@ -48,6 +48,14 @@ fn three_verdicts_on_what_is_loaded() {
     let first = rt.compatibility(&old).unwrap();
     assert_eq!((first.loaded, verdicts(&first)), (None, [Compatible; 3]), "nothing is there to break");
 
+    let blank = module(&shop, 3, OLD, &["-s"]);
+    let first = rt.compatibility(&blank).unwrap();
+    assert_eq!(
+        (verdicts(&first), &first.report.reason),
+        ([Compatible; 3], &None),
+        "whatever it says of itself"
+    );
+
     // Nothing was kept to compare with, and it is not there any more.
     let removed = shop.file("removed.so", &std::fs::read(&old).unwrap());
     load(rt, &removed, false).unwrap();
@@ -67,8 +75,7 @@ fn three_verdicts_on_what_is_loaded() {
         assert_eq!(verdicts(&compared)[2], Incompatible, "{compared}");
         assert!(compared.to_string().contains("agent"), "{compared}");
     }
-    let stripped = module(&shop, 3, OLD, &["-s"]);
-    assert_eq!(verdicts(&rt.compatibility(&stripped).unwrap()), [Compatible, Unknown, Unknown]);
+    assert_eq!(verdicts(&rt.compatibility(&blank).unwrap()), [Compatible, Unknown, Unknown]);
     let renamed = module(&shop, 4, "int walk(void) { return 0; }", &["-g"]);
     assert_eq!(verdicts(&rt.compatibility(&renamed).unwrap())[0], Incompatible);
     let unresolved =

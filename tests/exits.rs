@@ -2,12 +2,12 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Barrier, Condvar, Mutex, PoisonError, mpsc};
+use std::sync::{Barrier, mpsc};
 use std::time::{Duration, Instant};
 
-use midflight::{Collected, Runtime};
+use midflight::Runtime;
+use support::saying::*;
 use support::{Workshop, start};
 
 midflight::module! {
@@ -15,126 +15,9 @@ midflight::module! {
     unsafe mod objects { safe fn touch() -> u64; }
     unsafe mod at_exit { safe fn nothing(); }
     unsafe mod starter { safe fn start_thread(kind: u32) -> i32; }
-    unsafe mod keys { safe fn set(value: u64) -> i32; }
     unsafe mod outer { safe fn leave_a_call(); }
     unsafe mod inner { safe fn number() -> u64; }
     unsafe mod forks { safe fn nothing_more(); }
-}
-
-/// What modules said.
-static LOG: Mutex<Vec<u64>> = Mutex::new(Vec::new());
-
-extern "C" fn say(n: u64) {
-    LOG.lock().unwrap_or_else(PoisonError::into_inner).push(n);
-}
-
-fn said() -> Vec<u64> {
-    std::mem::take(&mut LOG.lock().unwrap_or_else(PoisonError::into_inner))
-}
-
-/// Where modules wait: how many do, and how many may go on.
-static GATE: (Mutex<(u32, u32)>, Condvar) = (Mutex::new((0, 0)), Condvar::new());
-
-extern "C" fn wait() {
-    let mut gate = GATE.0.lock().unwrap_or_else(PoisonError::into_inner);
-    gate.0 += 1;
-    GATE.1.notify_all();
-    gate = GATE.1.wait_while(gate, |(_, open)| *open == 0).unwrap_or_else(PoisonError::into_inner);
-    *gate = (gate.0 - 1, gate.1 - 1);
-}
-
-/// Until so many wait.
-fn wait_for_waiting(count: u32) {
-    let gate = GATE.0.lock().unwrap_or_else(PoisonError::into_inner);
-    drop(GATE.1.wait_while(gate, |(waiting, _)| *waiting < count).unwrap_or_else(PoisonError::into_inner));
-}
-
-fn open_gate(count: u32) {
-    GATE.0.lock().unwrap_or_else(PoisonError::into_inner).1 += count;
-    GATE.1.notify_all();
-}
-
-/// C's own threads, and keys, where the C library has none: macOS's. They are a pthread, whose result is a number, and a key.
-const THREADS: &str = "
-    typedef pthread_t thrd_t;
-    typedef pthread_key_t tss_t;
-    struct begun { int (*function)(void *); void *argument; };
-    static inline void *begin_thread(void *memory) {
-        struct begun begun = *(struct begun *)memory;
-        free(memory);
-        return (void *)(long)begun.function(begun.argument);
-    }
-    static inline int thrd_create(thrd_t *thread, int (*function)(void *), void *argument) {
-        struct begun *begun = malloc(sizeof *begun);
-        *begun = (struct begun){ function, argument };
-        return pthread_create(thread, 0, begin_thread, begun);
-    }
-    static inline int thrd_join(thrd_t thread, int *result) {
-        void *of;
-        int error = pthread_join(thread, &of);
-        *result = (int)(long)of;
-        return error;
-    }
-    static inline int thrd_detach(thrd_t thread) { return pthread_detach(thread); }
-    static inline int tss_create(tss_t *key, void (*end)(void *)) { return pthread_key_create(key, end); }
-    static inline void tss_delete(tss_t key) { pthread_key_delete(key); }
-    static inline int tss_set(tss_t key, void *value) { return pthread_setspecific(key, value); }
-    static inline void *tss_get(tss_t key) { return pthread_getspecific(key); }
-";
-
-fn prelude() -> String {
-    // macOS's own function for the end of a thread does not ask whose it is.
-    let at_thread_exit = if support::is_macho() {
-        "void _tlv_atexit(void (*)(void *), void *);
-         #define __cxa_thread_atexit_impl(function, argument, owner) _tlv_atexit(function, argument)"
-    } else {
-        "int __cxa_thread_atexit_impl(void (*)(void *), void *, void *);"
-    };
-    format!(
-        "#include <errno.h>
-         #include <pthread.h>
-         #include <stdlib.h>
-         #include <unistd.h>
-         typedef unsigned long word;
-         static void say(word n) {{ ((void (*)(word)){}ul)(n); }}
-         static inline void wait_for_host(void) {{ ((void (*)(void)){}ul)(); }}
-         extern void *__dso_handle;
-         int __cxa_atexit(void (*)(void *), void *, void *);
-         {at_thread_exit}
-         ",
-        say as *const () as usize, wait as *const () as usize
-    )
-}
-
-fn load(rt: Runtime, path: impl AsRef<Path>) {
-    // SAFETY: the tests' modules have the functions as declared above.
-    unsafe { rt.load(path.as_ref()) }.unwrap();
-}
-
-fn module(shop: &Workshop, name: &str, version: u32, source: &str) -> PathBuf {
-    // Apple's attributes are laid out otherwise than Linux's.
-    let threads = match (support::is_macho(), support::is_bridged()) {
-        (false, _) => "#include <threads.h>\n",
-        (_, false) => THREADS,
-        (_, true) => &format!("#define NO_ATTRIBUTES\n{THREADS}"),
-    };
-    shop.module(name, version, &(prelude() + threads + source))
-}
-
-fn module_of_cpp(shop: &Workshop, name: &str, source: &str) -> PathBuf {
-    let prelude = prelude().replace("extern void *__dso_handle;", "extern \"C\" {");
-    shop.cpp(name, 1, &("#include <thread>\n".to_owned() + &prelude + "}\n" + source), &[])
-}
-
-/// Unloads, which frees what it can. What is left is in the report.
-fn unload(rt: Runtime, name: &str) -> Collected {
-    rt.unload(name).unwrap();
-    rt.collect().unwrap()
-}
-
-fn unload_wholly(rt: Runtime, name: &str) {
-    let left = unload(rt, name);
-    assert_eq!((left.held, left.busy), (0, 0));
 }
 
 /// Collects until nothing is busy. What it waits for is the C library's part in a thread's end, which nobody tells.
@@ -499,106 +382,6 @@ fn a_thread_of_cpp_may_outlive_its_unload() {
     open_gate(1);
     assert_eq!(collect_to_the_end(rt), 1);
     assert_eq!(said(), [68, 10, 62]);
-}
-
-const KEYS: &str = "
-    static pthread_key_t key, plain;
-    static tss_t standard;
-    static void end(void *value) { say((word)value); if ((word)value % 10 < 2) pthread_setspecific(key, value + 1); }
-    static void end_standard(void *value) { say((word)value + 1000); }
-    __attribute__((constructor)) static void begin(void) {
-        if (pthread_key_create(&key, end) || pthread_key_create(&plain, 0) || tss_create(&standard, end_standard)) abort();
-        // Deleted with a value: nothing is said of it.
-        tss_t deleted;
-        pthread_key_t gone;
-        if (tss_create(&deleted, end_standard) || pthread_key_create(&gone, end)) abort();
-        if (tss_set(deleted, &key) || pthread_setspecific(gone, &key) || pthread_key_delete(gone)) abort();
-        tss_delete(deleted);
-        if (tss_set(deleted, &key) == 0) abort();
-    }
-    int set(word value) {
-        return pthread_setspecific(key, (void *)value) || pthread_setspecific(plain, (void *)value)
-            || tss_set(standard, (void *)value) || pthread_getspecific(key) != (void *)value
-            || tss_get(standard) != (void *)value;
-    }";
-
-#[test]
-fn destructors_of_keys_run_at_the_end_of_their_thread_or_version() {
-    let (rt, shop, _turn) = start("keys");
-    load(rt, module(&shop, "keys", 1, KEYS));
-    said();
-    let sorted = || {
-        let mut said = said();
-        said.sort_unstable();
-        said
-    };
-    std::thread::spawn(move || assert_eq!(keys::set(&rt.frame(), 20), 0)).join().unwrap();
-    assert_eq!(sorted(), [20, 21, 22, 1020]);
-    assert_eq!(keys::set(&rt.frame(), 30), 0);
-    let (set, wait) = mpsc::channel();
-    let (go, stay) = mpsc::channel::<()>();
-    let thread = std::thread::spawn(move || {
-        assert_eq!(keys::set(&rt.frame(), 40), 0);
-        set.send(()).unwrap();
-        stay.recv().unwrap_err();
-    });
-    wait.recv().unwrap();
-    unload_wholly(rt, "keys");
-    assert_eq!(sorted(), [30, 31, 32, 40, 41, 42, 1030, 1040]);
-    drop(go);
-    thread.join().unwrap();
-    assert!(said().is_empty());
-}
-
-/// The C library gives a key's number again.
-#[test]
-fn a_value_of_a_key_that_is_gone_is_not_the_next_ones() {
-    let (rt, shop, _turn) = start("next_key");
-    let source = |number: u32, sets: &str| {
-        format!(
-            "static pthread_key_t key;
-             static void end(void *value) {{ say({number}); {sets}; }}
-             __attribute__((constructor)) static void begin(void) {{ if (pthread_key_create(&key, end)) abort(); }}
-             int set(word value) {{ return value ? pthread_setspecific(key, (void *)value) : (int)key; }}"
-        )
-    };
-    // A destructor that always sets the value again: some rounds, and no more, as in the C library.
-    let stubborn = module(&shop, "keys", 3, &source(1, "pthread_setspecific(key, value)"));
-    let other = module(&shop, "other_keys", 1, &source(2, ""));
-    let next = module(&shop, "keys", 4, &source(3, ""));
-    let thread = std::thread::spawn(move || {
-        for path in [&stubborn, &other] {
-            load(rt, path);
-        }
-        said();
-        let set = rt.frame_symbol("other_keys", "set").unwrap();
-        // SAFETY: it is of that type, and called in a frame.
-        let set_other: extern "C" fn(u64) -> i32 = unsafe { std::mem::transmute(set) };
-        let number = {
-            let frame = rt.frame();
-            assert_eq!((keys::set(&frame, 10), set_other(20)), (0, 0));
-            keys::set(&frame, 0)
-        };
-        unload_wholly(rt, "keys");
-        let rounds = said();
-        assert!(rounds.len() > 1 && rounds.iter().all(|said| *said == 1), "{rounds:?}");
-        load(rt, &next);
-        assert_eq!(keys::set(&rt.frame(), 0), number);
-    });
-    thread.join().unwrap();
-    assert_eq!(said(), [2], "the other's value is still there, and the next key has none");
-    rt.unload_all(["keys", "other_keys"]).unwrap();
-}
-
-#[test]
-fn keys_are_given_back() {
-    let (rt, shop, _turn) = start("keys_back");
-    let path = module(&shop, "keys", 2, KEYS);
-    // There are 1,024 keys in a process (PTHREAD_KEYS_MAX), and the module takes three.
-    for _ in 0..400 {
-        load(rt, &path);
-        unload(rt, "keys");
-    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod kept;
 #[cfg(target_os = "linux")]
 pub(crate) mod linked;
 pub(crate) mod looks;
+pub(crate) mod saying;
 mod workshop;
 
 use std::process::Command;
