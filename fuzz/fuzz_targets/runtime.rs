@@ -15,11 +15,11 @@ mod memory;
 #[path = "../runtime/unwinder.rs"]
 mod unwinder;
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Seek, Write};
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use harmless::{Does, Trial};
 use libfuzzer_sys::{Corpus, fuzz_target};
@@ -50,7 +50,13 @@ fuzz_target!(|bytes: &[u8]| -> Corpus {
         live(rt, &versions, process);
         let second = memory::used();
         live(rt, &versions, process);
-        assert_eq!(memory::used(), second, "something is left behind");
+        // A thread that has staged a load frees its task when it has said that it is done.
+        let patience = Instant::now() + Duration::from_secs(5);
+        while memory::used().exceeds(&second) && Instant::now() < patience {
+            std::thread::yield_now();
+        }
+        let third = memory::used();
+        assert!(!third.exceeds(&second), "something is left behind: {third:?} after {second:?}");
     }
     Corpus::Keep
 });
@@ -179,7 +185,7 @@ fn live(rt: Runtime, versions: &[Version<'_>], process: Option<(usize, usize)>) 
     let (first, last) = (&versions[0], versions.last().expect("there is one"));
     let verified =
         LoadOptions { verify: true, validate: true, keep_previous: true, ..LoadOptions::default() };
-    let mut places = BTreeSet::new();
+    let mut places = Vec::new();
     let mut kept = None;
     let mut held = Vec::new();
     for (version, options) in [
@@ -196,11 +202,12 @@ fn live(rt: Runtime, versions: &[Version<'_>], process: Option<(usize, usize)>) 
                 functions.call();
             }
             let others = if std::ptr::eq(version, last) { &versions[..versions.len() - 1] } else { &[] };
-            places.extend(asking::everything(rt, version, others, &module));
+            places = asking::everything(rt, version, others, &module);
             let functions = asking::Functions::of(rt, version, &module);
             held.push((rt.frame(), functions));
             kept = kept.or_else(|| options.keep_previous.then_some(module));
         } else {
+            places.clear();
             assert_eq!(modules(rt), before, "what is refused changes nothing");
         }
         assert_eq!(
@@ -215,10 +222,14 @@ fn live(rt: Runtime, versions: &[Version<'_>], process: Option<(usize, usize)>) 
     }
     let names: Vec<String> = modules(rt).into_iter().map(|(name, _)| name).collect();
     rt.unload_all(&names).expect("together they can go");
-    let looked = rt.collect_quiescent().expect("threads can be looked at");
-    assert!(looked.collected.retained == 0, "{looked:?}");
+    // What it has seen of a module that may be run by threads of others is by chance.
+    rt.collect_quiescent().expect("threads can be looked at");
+    // SAFETY: no thread is inside, and nobody goes to an address that is looked up below.
+    let left = unsafe { rt.collect_escaped() }.expect("it is not busy");
+    assert!((left.retained, left.held, left.busy) == (0, 0, 0), "{left:?}");
     let after = rt.statistics().expect("it is not busy");
     assert_eq!((after.modules, after.current_bytes, after.old_bytes, after.retained_bytes), (0, 0, 0, 0));
+    // Those of the latest version: another may have had the pages of those before.
     for place in places {
         let mut text = String::new();
         let known = midflight::explain_address(place as *const (), &mut text).expect("it is text");
