@@ -4,6 +4,7 @@ use midflight_image::{Binding, Host, Image, Import, ImportKind, Protection, Thre
 
 /// What a function does whose bytes are known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(target_arch = "aarch64", allow(dead_code, reason = "fewer are known there"))]
 pub enum Does {
     /// Returns: what, is in a register that it leaves as it was.
     Returns,

@@ -1,4 +1,4 @@
-//! What the process has: allocations, descriptors, mappings.
+//! What the process has: memory, descriptors, mappings of code.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicIsize, Ordering};
@@ -43,11 +43,17 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 /// What may not grow.
-#[derive(PartialEq, Eq, Debug)]
+#[derive(Debug)]
 pub struct Used {
     bytes: isize,
     descriptors: usize,
     mappings: usize,
+}
+
+impl Used {
+    pub fn exceeds(&self, before: &Self) -> bool {
+        self.bytes > before.bytes || self.descriptors > before.descriptors || self.mappings > before.mappings
+    }
 }
 
 /// Without what is kept of versions that are gone, so that they can be explained: that is bounded by itself.
