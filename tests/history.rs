@@ -5,7 +5,7 @@ mod support;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use midflight::{Config, Error, Runtime};
+use midflight::{Config, Error, LoadOptions, Runtime};
 use support::Workshop;
 
 midflight::module! {
@@ -198,4 +198,20 @@ fn what_is_back_already_is_not_kept_twice() {
     rt.collect().unwrap();
     assert_eq!(ended_versions() >> 20 & 0b11, 0b11);
     rt.unload("filler").unwrap();
+}
+
+#[test]
+fn a_version_that_has_come_back_already_is_not_brought_back_again() {
+    let (rt, shop, _turn) = start("back-already");
+    let first = load(rt, &shop.module("guest", 1, "int number(void) { return 1; }"));
+    let keep = LoadOptions { keep_previous: true, ..LoadOptions::default() };
+    let second = shop.module("guest", 2, "int number(void) { return 2; }");
+    // SAFETY: as above.
+    unsafe { rt.load_with([&second], &keep) }.unwrap();
+    rt.rollback(first).unwrap();
+    assert_eq!(guest::number(&rt.frame()), 1);
+    let before = rt.frame().generation();
+    let error = rt.rollback_module("guest").unwrap_err();
+    assert!(matches!(error, Error::NoPreviousVersion { .. }), "{error}");
+    assert_eq!((guest::number(&rt.frame()), rt.frame().generation()), (1, before));
 }

@@ -22,8 +22,11 @@ impl State {
     /// See [`crate::Runtime::rollback_module`].
     pub(crate) fn rollback_module(&mut self, module: &str) -> Result<Publication, Error> {
         let begin = Instant::now();
-        let name = self.loaded(module)?.name().clone();
+        let current = self.loaded(module)?;
+        let name = current.name().clone();
         let previous = self.modules.get(module).and_then(|module| module.previous.clone());
+        // It may have come back already, by a rollback of all.
+        let previous = previous.filter(|previous| !Arc::ptr_eq(previous, current));
         let previous = previous.ok_or_else(|| Error::NoPreviousVersion { module: module.into() })?;
         let (publication, before) = self.republish(Next::from([(name, Some(previous))]), begin)?;
         self.keep_previous(before);
