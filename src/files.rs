@@ -13,7 +13,7 @@ pub(crate) fn open(path: &Path) -> io::Result<(Held<File>, Metadata)> {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     let metadata = file.metadata()?;
     match metadata.is_file() {
-        true => Ok((Held::new(file)?, metadata)),
+        true => Ok((Held::known(file, &metadata), metadata)),
         false => Err(io::Error::other("it is not a regular file")),
     }
 }

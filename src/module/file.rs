@@ -1,6 +1,7 @@
 //! A module's files: read once, named, parsed.
 
 use std::fmt;
+use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -235,8 +236,11 @@ impl ModuleFile {
 /// was not there.
 pub(super) fn read(path: &Path, whole: bool) -> std::io::Result<(Buffer, Identity)> {
     let (held, metadata) = files::open(path)?;
-    let mut file = held.get()?;
-    let length = metadata.len();
+    let bytes = held.use_up(|file| read_open(file, metadata.len(), whole))?;
+    Ok((bytes, Identity::from(&metadata)))
+}
+
+fn read_open(mut file: &File, length: u64, whole: bool) -> std::io::Result<Buffer> {
     // ELF's own tables number with 32 bits.
     let length = u32::try_from(length).map_err(|_| std::io::ErrorKind::FileTooLarge)? as usize;
     // No memory for what is not read.
@@ -248,9 +252,7 @@ pub(super) fn read(path: &Path, whole: bool) -> std::io::Result<(Buffer, Identit
     let mut bytes = buffers::take(loaded.clamp(start.len(), length))?;
     bytes[..start.len()].copy_from_slice(start);
     file.read_exact(&mut bytes[start.len()..])?;
-    // What was read is another's, if the program has closed this one meanwhile.
-    held.get()?;
-    Ok((bytes, Identity::from(&metadata)))
+    Ok(bytes)
 }
 
 /// What is read of a file to see what it is: all of a small one.

@@ -5,10 +5,11 @@
 //! Another thread that closes it between the look and the use is beyond what can be known. It is so
 //! with every descriptor.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Write};
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -44,6 +45,21 @@ impl<T: AsFd> Held<T> {
     pub(crate) fn new(what: T) -> io::Result<Self> {
         let identity = identity(what.as_fd(), false)?;
         Ok(Self { what: ManuallyDrop::new(what), identity, gone: AtomicBool::new(false) })
+    }
+
+    /// Has it used for a moment, and closes it. What came of that counts only if it was what was opened until the end: a look
+    /// before would say nothing more, and each takes half a microsecond of a load of 30.
+    ///
+    /// # Errors
+    ///
+    /// If the program has closed it; or those of the use.
+    pub(crate) fn use_up<R>(self, with: impl FnOnce(&T) -> io::Result<R>) -> io::Result<R> {
+        let result = with(&self.what);
+        self.get()?;
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: not used any more, and dropped once: `this` is not.
+        unsafe { ManuallyDrop::drop(&mut this.what) };
+        result
     }
 
     /// As [`new`](Self::new), for what has no inode of its own: all of eventfd, epoll, timerfd and
@@ -94,6 +110,14 @@ impl<T: AsFd> Held<T> {
             self.gone.store(true, Ordering::Relaxed);
         }
         there
+    }
+}
+
+impl Held<File> {
+    /// As [`new`](Self::new), of a file that was just asked for its metadata.
+    pub(crate) fn known(file: File, metadata: &Metadata) -> Self {
+        let identity = Identity { device: metadata.dev(), inode: metadata.ino(), mark: None };
+        Self { what: ManuallyDrop::new(file), identity, gone: AtomicBool::new(false) }
     }
 }
 
