@@ -235,7 +235,9 @@ fn each_timer_has_a_value_of_its_own_and_may_be_taken_back() {
     lines().clear();
     rt.unload("several").unwrap();
     wait_until("nothing keeps it", || nothing_is_left(rt));
-    assert_eq!((warned(&["several", "timers=2"]), counts()[1]), (1, 0), "what was taken back is not left");
+    assert_eq!(counts()[1], 0);
+    // An emulator's timers are not those that it shows: what was left is not known there.
+    assert!(is_emulated() || warned(&["several", "timers=2"]) == 1, "what was taken back is not left");
 }
 
 #[test]
