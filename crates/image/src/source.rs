@@ -7,7 +7,7 @@ use crate::elf::note::{Declared, Properties};
 use crate::elf::shared::ExportTables;
 use crate::{Binding, Error, Export, Host, Import, Indirect, Region, ThreadLocals, Unwind, Verbatim, Window};
 
-/// A kind of file that an image is made from. The methods are those of [`Image`], which checks what they are given.
+/// A kind of file that an image is made from. The methods are those of [`Image`](crate::Image), which checks what they are given.
 pub(crate) trait Source<'data> {
     fn soname(&self) -> Option<&'data str> {
         None
