@@ -407,6 +407,10 @@ pub(crate) fn callers_first(versions: Vec<Version>) -> Vec<Version> {
 
 /// Places of versions, of each after those of its home.
 fn by_homes(versions: &[&Version]) -> Vec<usize> {
+    // As nearly always.
+    if versions.len() < 2 {
+        return (0..versions.len()).collect();
+    }
     let places: HashMap<Key, usize> = versions.iter().enumerate().map(|(at, v)| (v.key(), at)).collect();
     let homes: Vec<_> = versions.iter().map(|version| version.home()).collect();
     in_order(versions.len(), |at| {
