@@ -33,14 +33,14 @@ pub(crate) struct Home {
 /// the homes of what was replaced, so that a publication that replaces many modules notes each once.
 #[derive(Debug)]
 pub(crate) struct World {
-    pub(crate) places: Vec<Place>,
+    pub(crate) places: Vec<Resident>,
     /// The last generation that had them.
     pub(crate) generation: u64,
 }
 
 /// A version in a world.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct Resident {
     pub(crate) key: Key,
     /// What is behind its own slots, if it is one of the replaced.
     pub(crate) own: Box<[Change]>,

@@ -76,7 +76,7 @@ impl Runtime {
         let sources: Vec<Source> = sources.into_iter().map(Into::into).collect();
         let (begin, modules) = (Instant::now(), sources.len());
         // SAFETY: the caller vouches for the code of each module.
-        let result = unsafe { self.publish(sources, options) };
+        let result = unsafe { self.load_sources(sources, options) };
         self.forget_stack();
         let took = begin.elapsed();
         self.shared.recorder.lock().note(modules, took, &result);
@@ -90,7 +90,11 @@ impl Runtime {
     ///
     /// As for [`load`](Self::load), of each.
     #[inline(never)]
-    unsafe fn publish(&self, sources: Vec<Source>, options: &LoadOptions<'_>) -> Result<Publication, Error> {
+    unsafe fn load_sources(
+        &self,
+        sources: Vec<Source>,
+        options: &LoadOptions<'_>,
+    ) -> Result<Publication, Error> {
         let _busy = Busy::enter()?;
         quiescence::outside(|caller| {
             let loader = &self.shared.loader;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Next, State, synchronise_cores};
 use crate::Error;
-use crate::call::home::{Home, Place, World};
+use crate::call::home::{Home, Resident, World};
 use crate::call::live::{self, LIVE, MAX_SLOTS};
 use crate::module::Version;
 use crate::publish::tables::Change;
@@ -98,7 +98,7 @@ impl State {
                 let target = find(module)?.function(symbol)?;
                 Some((self.slots.get(module, symbol)?.index, target))
             });
-            places.push(Place { key: version.key(), own: own.into(), calls: calls.collect(), needs });
+            places.push(Resident { key: version.key(), own: own.into(), calls: calls.collect(), needs });
         }
         World { places, generation: self.generation }.homes(count)
     }

@@ -32,7 +32,7 @@ const ALLOCATOR_HASHES: [u32; ALLOCATORS.len()] = {
 
 pub(super) type Symbol = elf::Sym64<LE>;
 
-pub(super) struct Symbols<'data> {
+pub(super) struct DynamicSymbols<'data> {
     table: &'data [Symbol],
     /// Those that the hash table lists: only they can be exports. The rest is reached by relocations.
     listed: Range<u32>,
@@ -55,7 +55,7 @@ pub(super) enum Definition {
     Elsewhere,
 }
 
-impl<'data> Symbols<'data> {
+impl<'data> DynamicSymbols<'data> {
     pub(super) fn parse(layout: &Layout<'data>, dynamic: &Dynamic<'data>) -> Result<Self, Error> {
         let entry = dynamic.get(elf::DT_SYMENT);
         if entry != Some(size_of::<Symbol>() as u64) {
@@ -88,7 +88,7 @@ impl<'data> Symbols<'data> {
         if !versions.cover(listed.end) {
             return Err(malformed(TABLE, "there are fewer versions than symbols", listed.end.into()));
         }
-        Ok(Symbols { table, listed, gnu, sysv, versions })
+        Ok(DynamicSymbols { table, listed, gnu, sysv, versions })
     }
 
     /// Bytes of the GNU hash table, if there is one.

@@ -14,7 +14,7 @@ use super::Backing;
 use super::backing::{Memfd, Pages, RESERVED, Toggled, WriteOnce};
 use crate::platform::os::memory;
 use crate::platform::os::witness::Witness;
-use block::Place;
+use block::Allocation;
 pub(crate) use block::{Block, Draft, Sealed};
 
 /// An arena's size: well inside the +-128 MiB of an AArch64 branch, so that a module's text, GOT and veneers reach each
@@ -183,7 +183,7 @@ impl CodeMemory {
         Arena::reserve(self.backing, shape, self.witness.clone())
     }
 
-    fn place(&mut self, shape: &Shape<'_, '_>) -> io::Result<Place> {
+    fn place(&mut self, shape: &Shape<'_, '_>) -> io::Result<Allocation> {
         // What a forked child shares is neither reused nor kept: it goes with the last of its
         // blocks. So does what could not be written any more, because the program has closed its
         // descriptor or limited the size of files.
@@ -191,26 +191,26 @@ impl CodeMemory {
         if self.backing == Backing::Toggled || is_large(shape) {
             let arena = Arc::new(self.reserve(shape)?);
             let offset = arena.take(shape).ok_or(io::ErrorKind::OutOfMemory)?;
-            return Ok(Place { arena, offset, fit: shape.fit(), warm: false });
+            return Ok(Allocation { arena, offset, fit: shape.fit(), warm: false });
         }
         let windowed = shape.window != Window::ANYWHERE;
         for arena in &self.arenas {
             if let Some(offset) = arena.take_idle(shape) {
-                return Ok(Place { arena: arena.clone(), offset, fit: shape.fit(), warm: true });
+                return Ok(Allocation { arena: arena.clone(), offset, fit: shape.fit(), warm: true });
             }
         }
         for arena in &self.arenas {
             if (windowed || !arena.reserved_for_windows)
                 && let Some(offset) = arena.take(shape)
             {
-                return Ok(Place { arena: arena.clone(), offset, fit: shape.fit(), warm: false });
+                return Ok(Allocation { arena: arena.clone(), offset, fit: shape.fit(), warm: false });
             }
         }
         let arena = Arc::new(self.reserve(shape)?);
         // A new arena has room, at any alignment up to its size, for whatever fits at all.
         let offset = arena.take(shape).ok_or(io::ErrorKind::OutOfMemory)?;
         self.arenas.push(arena.clone());
-        Ok(Place { arena, offset, fit: shape.fit(), warm: false })
+        Ok(Allocation { arena, offset, fit: shape.fit(), warm: false })
     }
 }
 
