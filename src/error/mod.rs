@@ -8,7 +8,8 @@ use std::{fmt, io};
 
 pub use kind::ErrorKind;
 
-/// Why a call of the runtime changed nothing. After any error the old versions go on serving.
+/// Why a call of the runtime failed. After all but [`Error::Integrity`] nothing was published, and the
+/// old versions go on serving.
 #[non_exhaustive]
 pub enum Error {
     /// This system lacks something that the runtime cannot do without.

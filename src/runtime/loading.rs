@@ -17,7 +17,8 @@ use crate::{Compatibility, Error, LoadOptions, Publication, Source};
 impl Runtime {
     /// Loads a module, or replaces the version that is loaded, for every frame opened from now on.
     ///
-    /// Whatever is wrong with the file is an error, and then the old version goes on serving untouched.
+    /// Whatever is wrong with the file is an error, and then the old version goes on serving. What its
+    /// code does is its own: a constructor that crashes ends the process.
     ///
     /// # Errors
     ///
