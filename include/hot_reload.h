@@ -97,8 +97,8 @@ int hot_reload_modules_atomic(const char** module_paths, uint32_t module_count, 
  * be called there. From then on, a version that lacks the function is refused. */
 int hot_reload_symbol(const char* module, const char* symbol, void** address);
 
-/* Such an address (in checked mode another, see runtime_check_frames()), with the caller's word that it is only called by threads that are inside a frame (runtime_frame_begin()): old versions
- * are freed as soon as their last frame has ended, by themselves. As above, the frames are opened after this returned. */
+/* Such an address (in checked mode another, see runtime_check_frames()), with the caller's word that it is only called by threads that are inside a frame (runtime_frame_begin()): an old
+ * version is freed by whatever loads, unloads, rolls back or collects next once its last frame has ended. As above, the frames are opened after this returned. */
 int hot_reload_frame_symbol(const char* module, const char* symbol, void** address);
 
 /* Keeps the versions of a module that are replaced from now on, and those of the modules that it calls, for the life of the process: for modules
