@@ -53,8 +53,8 @@ enum {
     /* The module needs symbols or libraries that cannot be found, or that more than one module
      * offers. */
     RUNTIME_ERROR_UNRESOLVED = -6,
-    /* The new version does not fit: to the version that is loaded, to who calls it, or to what it
-     * shares with the process. */
+    /* The new version does not fit the version that is loaded, who calls it, or what it shares with
+     * the process. */
     RUNTIME_ERROR_INCOMPATIBLE = -7,
     /* Whether it fits cannot be known: there is no debug information. Returned by
      * hot_reload_check_compatibility() only. */

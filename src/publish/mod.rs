@@ -3,7 +3,7 @@
 //! | | |
 //! |---|---|
 //! | `candidates` | the files of a load |
-//! | `compatibility` | whether they fit to what is loaded |
+//! | `compatibility` | whether they fit what is loaded |
 //! | `steps` | what a load makes of them, one after the other |
 //! | `state` | what is loaded, and how that changes |
 //! | `tables` | what a generation is made in |
