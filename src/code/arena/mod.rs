@@ -27,13 +27,14 @@ const ARENA: usize = 64 << 20;
 pub(crate) const MAX_BLOCK: usize = 1 << 39;
 
 /// How much memory an arena keeps in the shape of blocks that were freed. A reload whose layout is that of a version that was
-/// freed before takes its pages as they are mapped: of 61 us for loading a module of 15 kB, 36 went into mapping its four
-/// regions, and every mapping that is taken away interrupts the readers.
+/// freed before takes its pages as they are mapped: mapping its regions is more than half of the
+/// time of loading a small module, and every mapping that is taken away interrupts the readers.
 const IDLE_BYTES: usize = 4 << 20;
 const IDLE_BLOCKS: usize = 64;
 
-/// How many of the blocks of an arena that were freed last are not used again yet, so that who
-/// comes to one by an address that was kept meets traps for longer. Relaxed: a block more or less.
+/// How many of the blocks that were freed last are not used again yet, in each arena. Their text
+/// traps meanwhile, so that a stale call is noticed for longer. Relaxed: a block more or less does
+/// not matter.
 static HELD_BACK: AtomicUsize = AtomicUsize::new(0);
 
 /// Of an arena, at most.
