@@ -4,12 +4,13 @@ mod support;
 
 use std::fmt::Write;
 use std::mem::offset_of;
+use std::path::Path;
 
 use midflight::ErrorKind;
 use midflight_c::hot_reload::*;
 use midflight_c::runtime_core::*;
 use midflight_c::runtime_types::*;
-use support::{MACHINES, Workshop, host_compiler, include};
+use support::{MACHINES, Workshop, earlier_headers, host_compiler, include};
 
 macro_rules! checks {
     ($checks:ident, $c:literal, $rust:ty: $($field:ident),+ $(,)?) => {
@@ -96,9 +97,9 @@ const CODES: [&str; 23] = [
     "INTERNAL",
 ];
 
-#[test]
-fn structures_and_codes_are_those_of_the_headers() {
-    let workshop = Workshop::new("capi-layout");
+/// That what was ever true of the documented structures is true with these headers, on both machines.
+fn holds_with(include: &Path, name: &str) {
+    let workshop = Workshop::new(name);
     let mut source =
         String::from("#include \"runtime_api.h\"\n#include \"runtime_module.h\"\n#include <assert.h>\n");
     source.push_str("#ifndef __cplusplus\n#include <stdalign.h>\n#endif\n");
@@ -114,7 +115,7 @@ fn structures_and_codes_are_those_of_the_headers() {
             command
                 .args(["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only"])
                 .arg(format!("-std={standard}"));
-            let result = command.arg("-I").arg(include()).arg(&file).output();
+            let result = command.arg("-I").arg(include).arg(&file).output();
             let result =
                 result.unwrap_or_else(|error| panic!("{command:?}: {error}; scripts/setup installs it"));
             assert!(
@@ -123,6 +124,19 @@ fn structures_and_codes_are_those_of_the_headers() {
                 String::from_utf8_lossy(&result.stderr)
             );
         }
+    }
+}
+
+#[test]
+fn structures_and_codes_are_those_of_the_headers() {
+    holds_with(&include(), "capi-layout");
+}
+
+/// The documented structures keep exactly their fields: a host of then and the library of now agree.
+#[test]
+fn structures_and_codes_are_those_of_earlier_headers() {
+    for earlier in earlier_headers() {
+        holds_with(&earlier, "capi-layout-earlier");
     }
 }
 

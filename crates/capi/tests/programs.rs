@@ -253,6 +253,22 @@ fn c_with_the_shared_library() {
     run(&program, &session);
 }
 
+/// A host that was compiled before this library was: with the headers of then.
+#[test]
+fn a_program_of_earlier_headers() {
+    let session = stopped("program-earlier");
+    let shared = session.path("libmidflight.so.0");
+    std::fs::copy(library("so"), &shared).unwrap();
+    for earlier in earlier_headers() {
+        let include = format!("-I{}", earlier.display());
+        for (file, standard) in [("program.c", "-std=c11"), ("program.cpp", "-std=c++17")] {
+            for library in [&shared, &library("a")] {
+                run(&compile(&session, file, &[standard, &include], &[library]), &session);
+            }
+        }
+    }
+}
+
 #[test]
 fn constructors_get_the_programs_arguments() {
     let session = stopped("program-arguments");
