@@ -129,6 +129,42 @@ int hot_reload_watch(const char* module_path, const hot_reload_config_t* reload_
 /* Ends a watch. A reload that is under way is waited for. RUNTIME_ERROR_NOT_WATCHED. */
 int hot_reload_unwatch(const char* module_path);
 
+/* How current is what an address is in. */
+typedef enum {
+    HOT_RELOAD_STANDING_UNKNOWN = 0,
+    HOT_RELOAD_STANDING_COMING = 1,    /* a version that is being loaded, or whose load has failed */
+    HOT_RELOAD_STANDING_CURRENT = 2,   /* the version that frames opened now run */
+    HOT_RELOAD_STANDING_OLD = 3,       /* a version that was replaced or unloaded, and is still in memory */
+    HOT_RELOAD_STANDING_GONE = 4,      /* a version that was freed; the latest 128 are known */
+    HOT_RELOAD_STANDING_TRAMPOLINE = 5 /* an address of hot_reload_symbol(), or one like it: in no version */
+} hot_reload_standing_t;
+
+/* What there is at an address. What has no room in a text is left out. */
+typedef struct {
+    uint32_t struct_size; /* see RUNTIME_SIZED() */
+    hot_reload_standing_t standing;
+    /* The number of the version: it counts the loads of the module, from 1. 0 of a trampoline. */
+    unsigned long long version;
+    /* How far it is from the start of `symbol`. */
+    unsigned long long offset;
+    /* The address in the file's own numbering, as addr2line takes it; of object files and archives, which have none, how far it is from the
+     * start of the module in memory. 0 of a trampoline. */
+    unsigned long long file_address;
+    bool is_code;
+    unsigned char reserved[7];
+    char module[128];
+    /* The exported symbol that it is in, as the file has it (c++filt knows mangled ones); empty if there is none. */
+    char symbol[256];
+    /* The file that the version was read from; empty of a trampoline. */
+    char path[512];
+} hot_reload_address_t;
+
+/* Describes what there is at an address, for handlers of crashes: RUNTIME_ERROR_NOT_LOADED if it is in no module and no trampoline, but the
+ * host's own, a library's or nobody's; RUNTIME_ERROR_INVALID_ARGUMENT if `description` cannot be written or does not say its size.
+ *
+ * May be called in signal handlers, in any state, and in a forked child; it leaves runtime_last_error() as it is. */
+int hot_reload_describe_address(const void* address, hot_reload_address_t* description);
+
 typedef enum {
     COMPATIBILITY_UNKNOWN = 0, /* no debug information: see unknown_because */
     COMPATIBILITY_COMPATIBLE = 1,

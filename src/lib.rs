@@ -51,7 +51,7 @@ pub use call::slots::Slot;
 pub use code::Backing;
 pub use config::{Checks, Config, Gdb, StaleCalls};
 pub use error::{Error, ErrorKind};
-pub use fault::explain_address;
+pub use fault::{AddressDescription, Standing, describe_address, explain_address};
 pub use midflight_dispatch::PinnedElsewhere;
 pub use midflight_image::{Error as ImageError, NoteProblem, Refusal};
 pub use midflight_interface as interface;

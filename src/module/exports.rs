@@ -1,11 +1,13 @@
 //! What a version exports, by name.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use midflight_image::{Export, ExportKind, ExportTables, Image, Protection};
 
 use crate::code::Block;
-use crate::fault::past::{self, Names};
+use crate::fault::past;
+use crate::host::loaded::Names;
 
 /// An exported symbol where it was loaded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,7 +27,7 @@ pub(crate) enum Exports {
     /// By the file's own tables, in the version's memory.
     InPlace(ExportTables),
     /// By a list, for images that have no such tables.
-    Listed(List),
+    Listed(Arc<List>),
 }
 
 impl Exports {
@@ -33,7 +35,15 @@ impl Exports {
     pub(crate) fn new(image: &Image<'_>, address: impl FnMut(&Export<'_>) -> u64) -> Self {
         match image.export_tables() {
             Some(tables) => Self::InPlace(tables),
-            None => Self::Listed(List::new(image.exports(), image.versions(), address)),
+            None => Self::Listed(Arc::new(List::new(image.exports(), image.versions(), address))),
+        }
+    }
+
+    /// As they are listed, if they are.
+    pub(crate) fn listed(&self) -> Option<Arc<dyn Names>> {
+        match self {
+            Self::InPlace(_) => None,
+            Self::Listed(list) => Some(list.clone()),
         }
     }
 
@@ -70,7 +80,7 @@ pub(crate) struct Outlived {
     base: u64,
 }
 
-impl past::Names for Outlived {
+impl Names for Outlived {
     fn at(&self, address: u64) -> Option<(&[u8], u64)> {
         match &self.exports {
             Exports::InPlace(tables) => tables.at(&self.names, address.checked_sub(self.base)?),
@@ -167,6 +177,13 @@ impl List {
         None
     }
 
+    fn name(&self, index: usize) -> &str {
+        let start = index.checked_sub(1).map_or(0, |before| self.entries[before].end);
+        &self.names[start as usize..self.entries[index].end as usize]
+    }
+}
+
+impl Names for List {
     fn at(&self, address: u64) -> Option<(&[u8], u64)> {
         let distance = |entry: &Entry| {
             let distance = address.checked_sub(entry.address as u64)?;
@@ -182,11 +199,6 @@ impl List {
         self.names.capacity()
             + self.entries.capacity() * size_of::<Entry>()
             + self.buckets.capacity() * size_of::<u32>()
-    }
-
-    fn name(&self, index: usize) -> &str {
-        let start = index.checked_sub(1).map_or(0, |before| self.entries[before].end);
-        &self.names[start as usize..self.entries[index].end as usize]
     }
 }
 

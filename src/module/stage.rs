@@ -422,6 +422,7 @@ impl Linked<'_, '_> {
             ExportKind::Indirect => unsafe { resolvers.ask(export.offset) },
             _ => base + export.offset,
         });
+        registration.loaded.set_names(exports.listed());
         let stays = image.imports().iter().any(|import| shared_std::starts_threads(import.name));
         if stays {
             tracing::warn!(

@@ -12,15 +12,16 @@ use midflight_image::Protection;
 use parking_lot::Mutex;
 
 use super::Origin;
-use super::exports::{Exported, Exports, List};
+use super::exports::{Exported, Exports};
 use super::hooks::Hooks;
 use super::stage::Code;
 use crate::arch::arithmetic;
 use crate::call::home::{Home, Key};
 use crate::code::Block;
 use crate::debug::Registration;
-use crate::fault::past::{self, End, Names, Past};
+use crate::fault::past::{self, End, Past};
 use crate::host::Tenant;
+use crate::host::loaded::{self, Names, Standing};
 use crate::host::places::Id;
 use crate::host::signals;
 use crate::os::{Strings, arguments};
@@ -206,6 +207,8 @@ impl Version {
 
     /// Notes how it ended. None: it is current.
     pub(crate) fn set_end(&self, end: Option<End>) {
+        let standing = if end.is_some() { Standing::Old } else { Standing::Current };
+        self.registration.loaded.set_standing(standing);
         *self.end.lock() = end;
     }
 
@@ -328,7 +331,7 @@ impl Version {
     pub(crate) unsafe fn free(mut self) {
         self.freed = true;
         crate::fault::prepare();
-        let exports = std::mem::replace(&mut self.exports, Exports::Listed(List::default()));
+        let exports = std::mem::replace(&mut self.exports, Exports::Listed(Arc::default()));
         let names = exports.outlive(&self.block).map(|names| Box::new(names) as Box<dyn Names>);
         past::note(Past {
             module: self.name.clone(),
@@ -336,6 +339,7 @@ impl Version {
             path: std::mem::take(&mut self.path),
             end: *self.end.get_mut(),
             base: self.block.base(),
+            bias: self.registration.loaded.bias(),
             regions: self.block.regions().into(),
             names,
             reservation: self.block.reservation(),
@@ -346,7 +350,7 @@ impl Version {
         unsafe {
             ManuallyDrop::drop(&mut self.registration);
             ManuallyDrop::drop(&mut self.tenant);
-            ManuallyDrop::take(&mut self.block).free();
+            loaded::free(ManuallyDrop::take(&mut self.block));
         }
     }
 }

@@ -448,6 +448,14 @@ static void everything(void) {
         ROW_ANY(runtime_explain_address, "bad address", OK, runtime_explain_address(bad_struct(i), text, sizeof text));
     }
     ROW_ANY(runtime_explain_address, "no room", OK, runtime_explain_address(good, text, 7) || runtime_explain_address(good, NULL, 0));
+    hot_reload_address_t place = RUNTIME_SIZED(hot_reload_address_t);
+    for (unsigned i = 0; i < BAD_INPUTS; i++) {
+        ROW_ANY(hot_reload_describe_address, "bad address", OK,
+                hot_reload_describe_address(bad_struct(i), &place) != RUNTIME_ERROR_NOT_LOADED);
+    }
+    place.struct_size = 3;
+    ROW_ANY(hot_reload_describe_address, "no room", OK,
+            hot_reload_describe_address(good, &place) != RUNTIME_ERROR_INVALID_ARGUMENT);
     ROW_ANY(runtime_check_frames, "off", OK, (runtime_check_frames(false), 0));
     ROW_AS(runtime_report_stale_calls, "on", OK, runtime_report_stale_calls(true));
 
@@ -487,6 +495,8 @@ static void everything(void) {
         // valgrind 3.19 does rt_sigprocmask(2) itself, writes to its mask unasked, and ends with a fault of its own.
         if (at == page_constant && getenv("UNDER_VALGRIND") != NULL) continue;
         ROW(runtime_get_status, "bad output", runtime_get_status(at));
+        ROW_ANY(hot_reload_describe_address, "bad output", OK,
+                hot_reload_describe_address(good, at) != RUNTIME_ERROR_INVALID_ARGUMENT);
         ROW_ANY(runtime_explain_address, "bad text", OK, runtime_explain_address(good, at, 64));
         ROW(hot_reload_get_statistics, "bad output", hot_reload_get_statistics(at));
         ROW(hot_reload_check_compatibility, "bad output", hot_reload_check_compatibility(good, at));

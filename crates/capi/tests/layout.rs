@@ -24,7 +24,23 @@ macro_rules! checks {
     };
 }
 
-fn checks() -> Vec<(String, i64)> {
+/// As [`checks!`], and that each field begins where the one before ends: what is padding today would be a field of garbage in a
+/// host that was compiled before it was one.
+macro_rules! growing {
+    ($checks:ident, $c:literal, $rust:ty: $($field:ident),+ $(,)?) => {
+        checks!($checks, $c, $rust: $($field),+);
+        let size = |field: &str| format!("sizeof((({}*)0)->{field})", $c);
+        let mut end = String::from("0");
+        for field in [$(stringify!($field)),+] {
+            $checks.push((format!("offsetof({}, {field}) - ({end})", $c), 0));
+            end = format!("offsetof({}, {field}) + {}", $c, size(field));
+        }
+        $checks.push((format!("sizeof({}) - ({end})", $c), 0));
+        assert_eq!(offset_of!($rust, struct_size), 0);
+    };
+}
+
+fn documented() -> Vec<(String, i64)> {
     let mut checks = Vec::new();
     checks!(checks, "runtime_frame_t", RuntimeFrame: reserved);
     checks!(checks, "runtime_config_t", RuntimeConfig: hot_reload_threads, max_concurrent_reloads, reload_timeout_ns,
@@ -47,6 +63,26 @@ fn checks() -> Vec<(String, i64)> {
         max_reload_time_ms, avg_stage_time_ms, p99_stage_time_ms, avg_publish_time_ms, p99_publish_time_ms, cache_hit_rate,
         cache_hits, cache_misses, generation, loaded_modules, watched_files, memory_usage_mb, retired_bytes,
         retained_bytes);
+    checks
+}
+
+/// Structures that grow. Each field begins where the one before ends, and the last at the end: there is no padding.
+fn growing() -> Vec<(String, i64)> {
+    let mut checks = Vec::new();
+    growing!(checks, "hot_reload_address_t", HotReloadAddress: struct_size, standing, version, offset, file_address, is_code,
+        reserved, module, symbol, path);
+    for (name, value) in [
+        ("HOT_RELOAD_STANDING_COMING", 1),
+        ("HOT_RELOAD_STANDING_OLD", 3),
+        ("HOT_RELOAD_STANDING_TRAMPOLINE", 5),
+    ] {
+        checks.push((name.into(), value));
+    }
+    checks
+}
+
+fn codes() -> Vec<(String, i64)> {
+    let mut checks = Vec::new();
     for (name, kind) in CODES.into_iter().zip(ErrorKind::ALL) {
         checks.push((format!("RUNTIME_ERROR_{name}"), kind as i64));
     }
@@ -97,13 +133,13 @@ const CODES: [&str; 23] = [
     "INTERNAL",
 ];
 
-/// That what was ever true of the documented structures is true with these headers, on both machines.
-fn holds_with(include: &Path, name: &str) {
+/// That this is true with these headers, on both machines.
+fn holds_with(include: &Path, name: &str, checks: impl IntoIterator<Item = (String, i64)>) {
     let workshop = Workshop::new(name);
     let mut source =
         String::from("#include \"runtime_api.h\"\n#include \"runtime_module.h\"\n#include <assert.h>\n");
     source.push_str("#ifndef __cplusplus\n#include <stdalign.h>\n#endif\n");
-    for (what, value) in checks() {
+    for (what, value) in checks {
         writeln!(source, "static_assert((long long)({what}) == {value}, \"{what} is {value}\");").unwrap();
     }
     for machine in MACHINES {
@@ -129,14 +165,14 @@ fn holds_with(include: &Path, name: &str) {
 
 #[test]
 fn structures_and_codes_are_those_of_the_headers() {
-    holds_with(&include(), "capi-layout");
+    holds_with(&include(), "capi-layout", [documented(), growing(), codes()].concat());
 }
 
 /// The documented structures keep exactly their fields: a host of then and the library of now agree.
 #[test]
 fn structures_and_codes_are_those_of_earlier_headers() {
     for earlier in earlier_headers() {
-        holds_with(&earlier, "capi-layout-earlier");
+        holds_with(&earlier, "capi-layout-earlier", [documented(), codes()].concat());
     }
 }
 

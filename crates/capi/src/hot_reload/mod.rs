@@ -1,5 +1,6 @@
 //! `hot_reload.h`: loading and replacing modules.
 
+mod addresses;
 mod compatibility;
 mod watching;
 
@@ -17,6 +18,7 @@ use crate::pointers::{self, Output, Plain, c_string};
 use crate::runtime_core::{MOST_THREADS, timeout, warn_of};
 use crate::runtime_types::Bool;
 
+pub use addresses::*;
 pub use compatibility::{CompatibilityDifference, ModuleCompatibility};
 
 /// `HOT_RELOAD_MAX_MODULES`.
