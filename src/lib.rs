@@ -21,48 +21,35 @@
 //!
 //! ARCHITECTURE.md in the repository has the whole picture; `midflight_dispatch` argues the concurrency.
 
-mod arch;
-mod assemble;
-mod buffers;
 mod call;
 mod code;
-mod config;
-mod debug;
 mod error;
 mod fault;
-mod files;
 mod host;
-mod load;
-mod lockless;
 mod module;
-mod options;
-mod os;
-mod process;
+mod platform;
 mod publish;
-mod quiescence;
 mod runtime;
-mod statistics;
-mod threads;
-mod unwind;
-mod watch;
 
+pub use call::checks::Checks;
 pub use call::frame::{Frame, SharedFrame};
 pub use call::slots::Slot;
 pub use code::Backing;
-pub use config::{Checks, Config, Gdb, StaleCalls};
 pub use error::{Error, ErrorKind};
-pub use fault::{AddressDescription, Standing, describe_address, explain_address};
+pub use fault::{AddressDescription, StaleCalls, Standing, describe_address, explain_address};
 pub use midflight_dispatch::PinnedElsewhere;
 pub use midflight_image::{Error as ImageError, NoteProblem, Refusal};
 pub use midflight_interface as interface;
 pub use module::Source;
-pub use options::{LoadOptions, Progress};
-pub use process::ProcessUsage;
+pub use module::debug::Gdb;
+pub use platform::threads::Holder;
+pub use publish::load::options::{LoadOptions, Progress};
+pub use publish::quiescence::FiberStack;
 pub use publish::{Collected, Compatibility, Kept, ModuleVersion, Phases, Publication, Quiescence};
-pub use quiescence::FiberStack;
+pub use runtime::config::Config;
+pub use runtime::process::ProcessUsage;
+pub use runtime::statistics::{Statistics, Times};
 pub use runtime::{Runtime, print_outcome};
-pub use statistics::{Statistics, Times};
-pub use threads::Holder;
 
 /// What the [`module!`] macro expands to uses, and the C API. Not for direct use.
 #[doc(hidden)]
@@ -72,9 +59,9 @@ pub mod private {
     pub use crate::call::macros::{gives_static, is_static};
     pub use crate::call::slots::DECLARED;
     pub use crate::fault::past::footprint;
-    pub use crate::os::fork::is_child;
-    pub use crate::os::held::Record;
-    pub use crate::quiescence::forget_stack;
+    pub use crate::platform::os::fork::is_child;
+    pub use crate::platform::os::held::Record;
+    pub use crate::publish::quiescence::forget_stack;
     pub use linkme;
 }
 

@@ -1,6 +1,6 @@
 //! What the process is told of a version, it forgets when the version goes.
 //!
-//! On Linux only: macOS has no `dl_iterate_phdr`, and its unwinder's table is asked elsewhere (src/os/macos/unwind.rs).
+//! On Linux only: macOS has no `dl_iterate_phdr`, and its unwinder's table is asked elsewhere (src/platform/os/macos/unwind.rs).
 
 #![cfg(target_os = "linux")]
 

@@ -1,5 +1,5 @@
 // One function per cache-maintenance instruction, so that a test can read back exactly what is issued. The loops around
-// them, and why, are in src/arch/aarch64/cache.rs. Macros keep the four (and the register read) alike.
+// them, and why, are in src/platform/arch/aarch64/cache.rs. Macros keep the four (and the register read) alike.
     .macro midflight_function name
     .globl \name
     .hidden \name

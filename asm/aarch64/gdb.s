@@ -1,4 +1,4 @@
-// What gdb looks for by name: src/debug/gdb.rs says more. Weak, so that another JIT compiler in the program may bring them too.
+// What gdb looks for by name: src/module/debug/gdb.rs says more. Weak, so that another JIT compiler in the program may bring them too.
     .data
     .p2align 3
     .weak __jit_debug_descriptor

@@ -1,5 +1,5 @@
 // How Mach-O modules find their thread-local variables. The calling thread's table of blocks is the third of its words: see
-// src/os/macos/thread.rs, and thread_local.s for the table. Null is a thread that has none yet.
+// src/platform/os/macos/thread.rs, and thread_local.s for the table. Null is a thread that has none yet.
 //
 // x0 holds the descriptor's address: this function, id << 32 | offset, 0. It returns the variable's address in x0, and may change x16, x17 and the
 // flags besides, as dyld's own does (libdyld/threadLocalHelpers.s).

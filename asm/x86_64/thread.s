@@ -1,5 +1,5 @@
 # The runtime's words in each thread's static TLS: the table pointer, initially the live table, and the thread's
-# record, initially none. src/os/linux/thread.rs gives them their types.
+# record, initially none. src/platform/os/linux/thread.rs gives them their types.
     .section .tdata, "awT", @progbits
     .p2align 4
     .globl midflight_thread

@@ -11,8 +11,30 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::call::slots::{self, DECLARED};
-use crate::threads::Thread;
-use crate::{Checks, Config, Error, code, os};
+use crate::platform::os;
+use crate::platform::threads::Thread;
+use crate::{Error, code};
+
+/// Whether the use of frames is checked. A call outside every frame to an address of
+/// [`frame_symbol`](crate::Runtime::frame_symbol) then ends the process, with the name of the
+/// function and of the thread; and a thread that is inside a frame for longer than
+/// [`Config::longest_frame`](crate::Config::longest_frame) after that was replaced is reported when somebody publishes or
+/// collects: to the log, or to stderr where nobody reads one.
+///
+/// The environment variable `MIDFLIGHT_CHECKS` (`on`, `off`, `longest-frame=MILLISECONDS`,
+/// `hold-back=VERSIONS`; separated by commas) goes before the configuration.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum Checks {
+    /// In debug builds (`debug_assertions`) of a crate that declares modules; of midflight itself,
+    /// if none does.
+    #[default]
+    ByBuild,
+    /// It is checked.
+    On,
+    /// It is not, and costs nothing.
+    Off,
+}
 
 /// What reports are called in the log: who filters by it does not follow this file's moves.
 const LOG: &str = "midflight::checks";
@@ -23,8 +45,8 @@ static ON: AtomicBool = AtomicBool::new(false);
 static LONGEST: AtomicU64 = AtomicU64::new(0);
 
 /// Says `on` or `off` whatever the configuration says, `longest-frame=MILLISECONDS` for
-/// [`Config::longest_frame`] and `hold-back=VERSIONS` for [`Config::hold_back`]; several words
-/// separated by commas.
+/// [`Config::longest_frame`](crate::Config::longest_frame) and `hold-back=VERSIONS` for
+/// [`Config::hold_back`](crate::Config::hold_back); several words separated by commas.
 const VARIABLE: &str = "MIDFLIGHT_CHECKS";
 
 /// What the environment forces.
@@ -61,15 +83,16 @@ fn forced() -> Result<Forced, Error> {
     Ok(forced)
 }
 
-/// As the environment says, else the configuration.
-pub(crate) fn start(config: &Config) -> Result<(), Error> {
+/// As the environment says, else as the configuration does: whether, how long a frame may be open, and of how many
+/// versions the pages are held back.
+pub(crate) fn start(checks: Checks, longest_frame: Option<Duration>, hold_back: usize) -> Result<(), Error> {
     let forced = forced()?;
-    let longest = forced.longest.or(config.longest_frame).unwrap_or(LONGEST_FRAME);
-    code::hold_back(forced.hold_back.unwrap_or(config.hold_back));
+    let longest = forced.longest.or(longest_frame).unwrap_or(LONGEST_FRAME);
+    code::hold_back(forced.hold_back.unwrap_or(hold_back));
     LONGEST.store(longest.as_millis().try_into().unwrap_or(u64::MAX), Ordering::Relaxed);
     // The runtime starts once.
     FORCED.get_or_init(|| forced);
-    set(config.checks);
+    set(checks);
     Ok(())
 }
 

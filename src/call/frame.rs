@@ -7,8 +7,8 @@ use midflight_dispatch::{Dispatcher, Pin, PinnedElsewhere, Share, ThreadHandle};
 
 use crate::call::slots::{DECLARED, Slot};
 use crate::call::versions;
-use crate::os::barrier::Barrier;
-use crate::os::{stop, thread};
+use crate::platform::os::barrier::Barrier;
+use crate::platform::os::{stop, thread};
 
 /// The process's dispatcher. A static, because the threads' table words and the live table are.
 pub(crate) static DISPATCH: Dispatcher<Made, Barrier> = Dispatcher::new(Barrier);

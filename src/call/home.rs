@@ -11,10 +11,10 @@ use std::sync::Arc;
 
 use midflight_dispatch::{Generation, ThreadBlock, ThreadHandle};
 
-use crate::arch;
 use crate::call::frame::{DISPATCH, Made};
 use crate::call::live::LIVE;
-use crate::os::{stop, thread};
+use crate::platform::arch;
+use crate::platform::os::{stop, thread};
 
 /// A slot, and what is behind it.
 pub(crate) type Change = (u32, usize);

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use midflight_dispatch::LiveTable;
 
 use crate::call::home::{Change, Home};
-use crate::os::memory;
+use crate::platform::os::memory;
 
 /// Slots a process can have: 1 MiB of address space in .bss, of which pages are touched as slots come into use.
 pub(crate) const MAX_SLOTS: usize = 1 << 17;
@@ -18,9 +18,9 @@ pub(crate) const MAX_SLOTS: usize = 1 << 17;
 /// Its address is the initial value of every thread's table word.
 pub(crate) static LIVE: LiveTable<MAX_SLOTS> = LiveTable::new();
 
-// On macOS a thread's words are in keys: `os/macos/thread.rs`.
+// On macOS a thread's words are in keys: `platform/os/macos/thread.rs`.
 #[cfg(target_os = "linux")]
-crate::assemble::assemble!("thread", live = LIVE);
+crate::platform::assemble::assemble!("thread", live = LIVE);
 
 /// What follows publications, behind a lock: a new table is a copy that misses none.
 static FOLLOWING: Mutex<Following> = Mutex::new(Following { slots: 0, tables: Vec::new() });

@@ -7,14 +7,14 @@ use std::ops::Range;
 use midflight_image::{Protection, Region, Window};
 
 use crate::Error;
-use crate::arch::{self, CHECKED_CODE, OUTSIDE, SLOT_CODE, Stub};
-use crate::assemble::assemble;
 use crate::call::checks;
 use crate::call::live::LIVE;
 use crate::call::slots;
 use crate::code::{Block, CodeMemory, Shape};
-use crate::lockless::Lockless;
-use crate::os::{barrier, thread};
+use crate::platform::arch::{self, CHECKED_CODE, OUTSIDE, SLOT_CODE, Stub};
+use crate::platform::assemble::assemble;
+use crate::platform::lockless::Lockless;
+use crate::platform::os::{barrier, thread};
 
 /// Pages of slot code. They stay for the life of the process, as the addresses they give out do.
 pub(crate) struct Trampolines {

@@ -12,8 +12,8 @@ use midflight_image::{Region, Verbatim, Window};
 
 use super::Backing;
 use super::backing::{Memfd, Pages, RESERVED, Toggled, WriteOnce};
-use crate::os::memory;
-use crate::os::witness::Witness;
+use crate::platform::os::memory;
+use crate::platform::os::witness::Witness;
 use block::Place;
 pub(crate) use block::{Block, Draft, Sealed};
 

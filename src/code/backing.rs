@@ -10,10 +10,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use midflight_image::{Protection, Region, Verbatim};
 
-use crate::buffers::Buffer;
-use crate::os::held::Held;
-use crate::os::memory;
-use crate::{arch, buffers};
+use crate::platform::buffers::Buffer;
+use crate::platform::os::held::Held;
+use crate::platform::os::memory;
+use crate::platform::{arch, buffers};
 
 /// How code is written before it executes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

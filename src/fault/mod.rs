@@ -17,7 +17,25 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::call::trampolines;
 use crate::host::loaded;
-use crate::os::fault::{self, Fault};
+use crate::platform::os::fault::{self, Fault};
+
+/// Whether stderr is told of a call into a version that is gone when it traps: which function of
+/// which version of which module it was, replaced when, and what to do. Then the process ends as it
+/// would have.
+///
+/// Before the first version is freed, a handler is installed for SIGILL, SIGTRAP, SIGSEGV and
+/// SIGBUS. It goes on to the program's, which were there before, or ends the process by the same
+/// signal. A program that wants its handlers alone has [`explain_address`]
+/// for them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum StaleCalls {
+    /// It is told.
+    #[default]
+    Reported,
+    /// No handler is installed.
+    Unreported,
+}
 
 pub use describe::{AddressDescription, Standing, describe_address};
 

@@ -17,7 +17,7 @@ use midflight_image::{Protection, Region};
 use super::names::Name;
 use crate::code::Reservation;
 use crate::host::loaded::Names;
-use crate::lockless::Lockless;
+use crate::platform::lockless::Lockless;
 
 /// Each takes some 300 bytes beside its names.
 const COUNT: usize = 128;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use midflight_image::ThreadLocals;
 
 use super::places::Id;
-use crate::os::thread_local;
+use crate::platform::os::thread_local;
 
 /// What a new block holds, and how it lies.
 #[derive(Clone, Copy)]

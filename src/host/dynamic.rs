@@ -9,8 +9,8 @@ use libc::{Dl_info, c_char, c_int, c_void};
 
 use super::loaded::{self, Object};
 use super::symbol as replaced;
-use crate::os::library::{Library, Search, process_symbol};
-use crate::os::symbol::lookup;
+use crate::platform::os::library::{Library, Search, process_symbol};
+use crate::platform::os::symbol::lookup;
 
 /// What a version reaches by names: only of versions that ask.
 pub(crate) struct Scope {

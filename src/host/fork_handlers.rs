@@ -9,7 +9,7 @@ use std::ptr;
 use super::ledger::{ledger, run_at_home};
 use super::places::Id;
 use super::process_exits::owner;
-use crate::os::exit;
+use crate::platform::os::exit;
 
 type Handler = Option<unsafe extern "C" fn()>;
 

@@ -10,8 +10,8 @@ use libc::{Elf64_Phdr, dl_phdr_info};
 use midflight_image::{Protection, Region};
 
 use super::loaded::{self, FrameHeader, Object};
-use crate::os::library::process_symbol;
-use crate::os::walk::{self, Walking};
+use crate::platform::os::library::process_symbol;
+use crate::platform::os::walk::{self, Walking};
 
 fn program_headers(object: &Object) -> Vec<Elf64_Phdr> {
     let header = |p_type, p_flags, address: u64, size| Elf64_Phdr {

@@ -11,8 +11,8 @@ use midflight_image::{ExportTables, Protection, Region};
 
 use super::dynamic::Scope;
 use crate::code::Block;
-use crate::files::Identity;
-use crate::lockless::Lockless;
+use crate::platform::files::Identity;
+use crate::platform::lockless::Lockless;
 
 /// The versions there are, and how many have come and gone: who caches what was found compares the
 /// two. It is never changed: who adds or removes a version makes another list, most of whose chunks

@@ -33,7 +33,7 @@ pub(crate) mod threads;
 pub(crate) use tenant::Tenant;
 
 use crate::call::home::Home;
-use crate::os::thread_local;
+use crate::platform::os::thread_local;
 
 /// Takes the list of versions whose first thread is new since this was asked last.
 pub(crate) fn take_new_with_threads() -> Vec<places::Id> {

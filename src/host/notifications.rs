@@ -14,7 +14,7 @@ use super::ledger::{Opaque, ledger};
 use super::places::{self, Id};
 use super::spawn;
 use super::threads::{self, Entry};
-use crate::os::timer;
+use crate::platform::os::timer;
 
 /// glibc's `struct sigevent`, where it asks for a thread.
 #[repr(C)]

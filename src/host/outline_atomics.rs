@@ -43,7 +43,7 @@ functions! {
     __aarch64_ldset8_relax __aarch64_ldset8_acq __aarch64_ldset8_rel __aarch64_ldset8_acq_rel
 }
 
-crate::assemble::assemble!("atomics");
+crate::platform::assemble::assemble!("atomics");
 
 /// The same, with a barrier behind: each with what stands for `__aarch64_` in the name.
 mod synchronised {

@@ -9,7 +9,7 @@ use super::fork_handlers;
 use super::ledger::{Call, Opaque, ledger, run_at_home};
 use super::places::{self, Id};
 use super::shared_variables;
-use crate::os::exit;
+use crate::platform::os::exit;
 
 type Function = unsafe extern "C" fn(*mut c_void);
 

@@ -8,8 +8,8 @@ use std::mem::MaybeUninit;
 use libc::Dl_info;
 
 use super::dynamic;
-use crate::os::exit;
-use crate::os::library::{Library, process_symbol};
+use crate::platform::os::exit;
+use crate::platform::os::library::{Library, process_symbol};
 
 /// If it is a destructor's registration of such a variable: does what is to be done in its place.
 pub(super) fn register(destructor: usize, variable: *mut c_void) -> Option<c_int> {

@@ -8,7 +8,7 @@ use std::ffi::c_void;
 #[cfg(target_os = "linux")]
 use super::notifications;
 use super::{dynamic, keys, threads};
-use crate::assemble::assemble;
+use crate::platform::assemble::assemble;
 
 #[cfg(target_os = "linux")]
 assemble!(

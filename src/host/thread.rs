@@ -15,10 +15,10 @@ use super::ledger::{Opaque, ledger, watch_forks};
 use super::places::Id;
 use super::thread_exits::{self, Exit};
 use crate::Error;
-use crate::arch::registers;
 use crate::call::live::LIVE;
 use crate::call::{frame, home};
-use crate::os::{exit, thread as os_thread};
+use crate::platform::arch::registers;
+use crate::platform::os::{exit, thread as os_thread};
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct ThreadId(pub(super) u64);

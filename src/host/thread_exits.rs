@@ -5,7 +5,7 @@ use std::ffi::{c_int, c_void};
 use super::ledger::{Call, Opaque, ledger, run_at_home};
 use super::places::{self, Id};
 use super::thread::{self, ThreadId};
-use crate::os::exit;
+use crate::platform::os::exit;
 
 pub(super) struct Exit {
     pub(super) version: Id,

@@ -8,18 +8,18 @@ use super::blocks::Block;
 use super::ledger::ledger;
 use super::places::Id;
 use super::thread;
-use crate::assemble::assemble;
-use crate::os::thread_local;
+use crate::platform::assemble::assemble;
+use crate::platform::os::thread_local;
 
 #[cfg(target_os = "linux")]
 assemble!(
     "thread_local",
     empty = super::blocks::EMPTY,
-    save = crate::arch::registers::SAVE,
+    save = crate::platform::arch::registers::SAVE,
     address = address
 );
 #[cfg(target_os = "macos")]
-assemble!("thread_local", offset = crate::os::thread::OFFSET, address = address);
+assemble!("thread_local", offset = crate::platform::os::thread::OFFSET, address = address);
 
 /// Tells our ids from the C library's, which count from 1.
 const OURS: u64 = 1 << 31;
@@ -96,9 +96,9 @@ mod tests {
 
     use midflight_image::ThreadLocals;
 
-    use crate::arch::registers;
     use crate::host::Tenant;
-    use crate::os::thread_local;
+    use crate::platform::arch::registers;
+    use crate::platform::os::thread_local;
 
     /// The processor that runs this has one of them as its own; tests/thread_locals.rs has all registers of that.
     #[test]

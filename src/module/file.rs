@@ -9,10 +9,11 @@ use std::sync::{Arc, OnceLock};
 use midflight_image::{Format, Image, Input, Machine};
 use midflight_interface::Interface;
 
-use crate::buffers::{self, Buffer};
+use crate::Error;
 use crate::code::MAX_BLOCK;
-use crate::files::Identity;
-use crate::{Error, arch, files};
+use crate::platform::buffers::{self, Buffer};
+use crate::platform::files::Identity;
+use crate::platform::{arch, files};
 
 /// What a module is made of: a shared object; or object files and static archives, which are linked as they are loaded.
 ///

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::exports::Exports;
 use crate::code::Block;
-use crate::unwind;
+use crate::module::unwind;
 
 const INIT: &str = "module_init";
 const SHUTDOWN: &str = "module_shutdown";

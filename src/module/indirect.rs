@@ -5,8 +5,8 @@ use std::io;
 
 use midflight_image::Image;
 
-use crate::arch;
 use crate::code::Block;
+use crate::platform::arch;
 
 /// What resolvers have answered. Each is asked once, as in any program: two answers might differ.
 pub(crate) struct Resolvers<'b> {

@@ -9,7 +9,7 @@ use midflight_image::{Image, Input, Machine};
 use midflight_interface::Interface;
 use parking_lot::Mutex;
 
-use crate::files::Identity;
+use crate::platform::files::Identity;
 
 use super::file::{self, Contents, OnDisk, inputs};
 

@@ -4,7 +4,7 @@
 //! Such a module is called outside frames, whatever the host does: what is replaced of it, and of what it calls, is kept
 //! until a look at all threads shows that none is inside.
 
-use crate::os::library::Library;
+use crate::platform::os::library::Library;
 
 /// Functions of the C library by which code of a module comes to run on threads of which no word passes here.
 const UNNOTED: [&str; 10] = [

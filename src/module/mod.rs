@@ -3,6 +3,7 @@
 //! `file` reads and names it, `needed` finds the modules and libraries that it names, `stage` binds its imports and links it into code memory, `version` is what stands behind a generation. `interfaces`
 //! has what files say of themselves.
 
+pub(crate) mod debug;
 mod exports;
 mod file;
 mod hooks;
@@ -14,6 +15,7 @@ mod phases;
 mod remarks;
 mod sanitizers;
 mod stage;
+pub(crate) mod unwind;
 mod version;
 
 pub use file::Source;

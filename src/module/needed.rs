@@ -14,10 +14,10 @@ use super::file::file_name;
 use super::stage::{Libraries, Meant, Neighbours};
 use super::{ModuleFile, Remark};
 use crate::Error;
-use crate::arch::arithmetic;
-use crate::os::library::{Library, Search};
-use crate::os::scope;
-use crate::os::symbol;
+use crate::platform::arch::arithmetic;
+use crate::platform::os::library::{Library, Search};
+use crate::platform::os::scope;
+use crate::platform::os::symbol;
 
 /// For each name that the module needs, the module that it means.
 pub(super) fn modules(

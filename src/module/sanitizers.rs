@@ -4,7 +4,7 @@
 //!
 //! The undefined behaviour sanitizer is not among them: its library may come at any time.
 
-use crate::os::library::{self, Library};
+use crate::platform::os::library::{self, Library};
 
 /// What the code of a sanitizer calls first, the stem of its library's name, and what to say.
 struct Sanitizer {

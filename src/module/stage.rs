@@ -19,13 +19,13 @@ use super::sanitizers;
 use super::{Clock, ModuleFile, Phases, Remark, Version, lent};
 use crate::Error;
 use crate::code::{CodeMemory, Draft, Sealed, Shape};
-use crate::debug::{Description, Observers};
 use crate::host::dynamic::Scope;
 use crate::host::loaded::FileOnDisk;
 use crate::host::{self, Tenant, apple_abi, shared_std, signals};
-use crate::os::library::{self, Library};
-use crate::os::{symbol, thread_local};
-use crate::unwind;
+use crate::module::debug::{Description, Observers};
+use crate::module::unwind;
+use crate::platform::os::library::{self, Library};
+use crate::platform::os::{symbol, thread_local};
 
 /// What other modules offer to the one that is being staged.
 pub(crate) trait Neighbours {

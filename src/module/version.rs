@@ -15,17 +15,17 @@ use super::Origin;
 use super::exports::{Exported, Exports};
 use super::hooks::Hooks;
 use super::stage::Code;
-use crate::arch::arithmetic;
 use crate::call::home::{Home, Key};
 use crate::code::Block;
-use crate::debug::Registration;
 use crate::fault::past::{self, End, Past};
 use crate::host::Tenant;
 use crate::host::loaded::{self, Names, Standing};
 use crate::host::places::Id;
 use crate::host::signals;
-use crate::os::{Strings, arguments};
-use crate::unwind;
+use crate::module::debug::Registration;
+use crate::module::unwind;
+use crate::platform::arch::arithmetic;
+use crate::platform::os::{Strings, arguments};
 
 /// The versions behind a generation, one per loaded module, by name.
 pub(crate) type Versions = Vec<Arc<Version>>;

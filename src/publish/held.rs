@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::retirement::Retirement;
 use crate::call::checks;
-use crate::threads::Holder;
+use crate::platform::threads::Holder;
 
 /// What is known of the generations that somebody may be inside.
 #[derive(Default)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::retirement::{Collected, Retirement};
 use crate::module::Version;
-use crate::quiescence::{self, Caller, Scan};
+use crate::publish::quiescence::{self, Caller, Scan};
 
 /// What a look at all threads has come to: see [`Runtime::collect_quiescent`](crate::Runtime::collect_quiescent).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

@@ -19,7 +19,7 @@ use crate::call::frame::{DISPATCH, Made};
 use crate::call::home::{Home, Key, with_table};
 use crate::host;
 use crate::module::{Version, callers_first};
-use crate::threads::{Holder, Thread};
+use crate::platform::threads::{Holder, Thread};
 
 /// What a collection did, and what is left.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -17,18 +17,18 @@ use super::libraries::Libraries;
 use super::publication::ModuleVersion;
 use super::retirement::Retirement;
 use super::tables::{Change, Table, Tables};
+use crate::Error;
 use crate::call::checks;
 use crate::call::frame::{DISPATCH, Made, in_open_frame};
 use crate::call::live;
 use crate::call::slots::SlotTable;
 use crate::call::trampolines::Trampolines;
 use crate::call::versions;
-use crate::code::{Backing, CodeMemory};
+use crate::code::CodeMemory;
 use crate::fault::past::End;
-use crate::load::Figures;
 use crate::module::{Origin, Version};
-use crate::os::{barrier, memory};
-use crate::{Config, Error};
+use crate::platform::os::barrier;
+use crate::publish::load::Figures;
 
 /// All that a publisher changes. One thread at a time has it.
 pub(crate) struct State {
@@ -90,17 +90,7 @@ pub(super) type Before = Vec<(Arc<str>, Option<Arc<Version>>)>;
 
 impl State {
     /// Publishes the empty generation, number 0.
-    pub(crate) fn new(config: &Config) -> Result<Self, Error> {
-        let backing = match config.backing {
-            Backing::Memfd if config.perf_map => Backing::WriteOnce,
-            // Where the system executes nothing else.
-            Backing::WriteOnce if memory::must_toggle() => Backing::Toggled,
-            asked => asked,
-        };
-        let page_size = config.page_size.unwrap_or_else(memory::page_size);
-        tracing::info!(?backing, page_size, membarrier = barrier::is_asymmetric(), "code memory");
-        let memory = CodeMemory::new(backing, page_size)
-            .map_err(|source| Error::CodeMemory { of: "the runtime".into(), source })?;
+    pub(crate) fn new(memory: CodeMemory, history: usize, max_memory: Option<usize>) -> Result<Self, Error> {
         let trampolines = Trampolines::new(&memory)?;
         let slots = SlotTable::declared()?;
         let mut state = Self {
@@ -113,10 +103,10 @@ impl State {
             libraries: Libraries::default(),
             generation: 0,
             tables: Tables::default(),
-            history: History::new(config.history),
+            history: History::new(history),
             retirement: Retirement::default(),
             held: Held::default(),
-            max_memory: config.max_memory,
+            max_memory,
         };
         // One at least: a dry run takes its trampoline for what would be others'.
         state.cover_slots(state.slots.len().max(1))?;

@@ -8,10 +8,10 @@ use parking_lot::MutexGuard;
 
 use super::{Busy, Runtime};
 use crate::interface::{Interface, Verdict};
-use crate::load::Load;
 use crate::module::{Clock, Extent, ModuleFile, Origin, Phases};
+use crate::publish::load::Load;
+use crate::publish::quiescence::{self, Caller};
 use crate::publish::{Candidate, Candidates, Checked, Missing, State, compare};
-use crate::quiescence::{self, Caller};
 use crate::{Compatibility, Error, LoadOptions, Publication, Source};
 
 impl Runtime {

@@ -1,6 +1,10 @@
 //! The runtime: everything that an engine asks of it. `loading` is how modules come and go, `watching` what does so by itself.
 
+pub(crate) mod config;
 mod loading;
+pub(crate) mod process;
+pub(crate) mod statistics;
+pub(crate) mod watch;
 mod watching;
 
 use std::cell::Cell;
@@ -16,14 +20,15 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::call::checks;
 use crate::call::frame::Frame;
-use crate::debug::Observers;
-use crate::load::{Loader, told_figures};
-use crate::os::{barrier, fork};
+use crate::module::debug::Observers;
+use crate::platform::os::{barrier, fork};
 use crate::publish::State;
-use crate::statistics::Recorder;
+use crate::publish::load::{Loader, told_figures};
+use crate::publish::quiescence;
+use crate::runtime::statistics::Recorder;
 use crate::{
     Checks, Collected, Config, Error, FiberStack, Holder, ModuleVersion, Quiescence, StaleCalls, Statistics,
-    fault, quiescence,
+    fault,
 };
 use watching::Watches;
 pub use watching::print_outcome;
@@ -80,12 +85,12 @@ impl Runtime {
             return Ok(runtime);
         }
         let config = config.forced()?;
-        checks::start(&config)?;
+        checks::start(config.checks, config.longest_frame, config.hold_back)?;
         fork::watch();
         fault::set_reported(config.stale_calls == StaleCalls::Reported);
         barrier::start(config.force_fences);
-        let loader = Loader::new(Observers::new(&config)?);
-        let state = State::new(&config)?;
+        let loader = Loader::new(Observers::new(config.gdb, config.perf_map, config.jitdump.as_deref())?);
+        let state = State::new(config.code_memory()?, config.history, config.max_memory)?;
         let page_size = state.page_size();
         let shared = Shared {
             state: Mutex::new(state),

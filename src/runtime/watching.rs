@@ -8,8 +8,9 @@ use parking_lot::Mutex;
 
 use super::Runtime;
 use crate::module::Source;
-use crate::watch::{Contents, Digest, Outcome, Settle, WatchId, Watcher};
-use crate::{Error, LoadOptions, Publication, files};
+use crate::platform::files;
+use crate::runtime::watch::{Contents, Digest, Outcome, Settle, WatchId, Watcher};
+use crate::{Error, LoadOptions, Publication};
 
 /// The files that are watched, by absolute path.
 pub(crate) struct Watches {

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use midflight_image::{Protection, Region, Verbatim};
 
 use super::{Arena, Fit, IDLE_BYTES, Idle, Reservation, Retired};
-use crate::arch;
 use crate::code::backing::Span;
-use crate::os::{barrier, memory};
+use crate::platform::arch;
+use crate::platform::os::{barrier, memory};
 
 pub(super) struct Place {
     pub(super) arena: Arc<Arena>,

@@ -5,7 +5,12 @@ use std::ptr::{addr_of, null};
 
 use super::{ctype, files};
 
-crate::assemble::assemble!("apple_abi", open = files::open, openat = files::openat, fcntl = files::fcntl);
+crate::platform::assemble::assemble!(
+    "apple_abi",
+    open = files::open,
+    openat = files::openat,
+    fcntl = files::fcntl
+);
 
 /// Functions, each with the names that it has for modules. Only their addresses are taken.
 macro_rules! functions {

@@ -9,10 +9,10 @@ use crate::call::checks;
 use crate::call::home::Home;
 use crate::call::live::{self, LIVE};
 use crate::module::Version;
+use crate::publish::quiescence::Caller;
 use crate::publish::quiescent::Quiescence;
 use crate::publish::retirement::Collected;
 use crate::publish::tables::{Change, Tables};
-use crate::quiescence::Caller;
 
 impl State {
     /// Frees the versions that no thread can be inside any more, and the retained ones if the caller vouches for those.

@@ -9,11 +9,11 @@ use super::neighbours::{Neighbourhood, Trampolines};
 use super::next::{Next, Staged};
 use crate::Error;
 use crate::call::home::with_table;
-use crate::load::Load;
 use crate::module::{Clock, Code, Libraries, Linked, Phases, Placed, Unseen, Version, bind, in_order, place};
 use crate::publish::candidates::{Candidate, Candidates, NewExporters};
+use crate::publish::load::Load;
+use crate::publish::quiescence::Caller;
 use crate::publish::state::{Module, State};
-use crate::quiescence::Caller;
 
 /// Files whose modules' needs are met. Dropped, it leaves nothing.
 pub(crate) struct Checked<'s, 'c, 'f> {

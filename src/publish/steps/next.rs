@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::Error;
 use crate::call::home::with_table;
-use crate::load::Load;
 use crate::module::{Code, Phases, Unseen, Version, Versions, dependencies_first};
+use crate::publish::load::Load;
 use crate::publish::publication::{ModuleVersion, Publication};
 use crate::publish::state::{Before, Published, State, synchronise_cores};
 use crate::publish::tables::{Change, Table};

@@ -1,0 +1,40 @@
+//! Threads as reports name them.
+
+use std::fmt;
+
+use crate::platform::os::stop;
+
+/// A thread of the process.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Thread {
+    pub(crate) id: i32,
+    pub(crate) name: String,
+}
+
+impl Thread {
+    pub(crate) fn new(id: i32) -> Self {
+        Self { id, name: stop::name(id) }
+    }
+}
+
+impl fmt::Display for Thread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "thread {} `{}`", self.id, self.name)
+    }
+}
+
+/// A thread that holds a generation which was replaced, and what only that has: it is inside a frame.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Holder {
+    /// The thread: the kernel's number and the name that it was given.
+    pub thread: String,
+    /// The generation.
+    pub generation: u64,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is in generation {}", self.thread, self.generation)
+    }
+}

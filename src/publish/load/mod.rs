@@ -1,0 +1,178 @@
+//! What loading does before and around the runtime's lock: turns and time-outs (`gate`), threads (`crew`), reading. `publish/steps` has
+//! what is done behind it.
+
+mod crew;
+mod gate;
+pub(crate) mod options;
+
+use std::cell::Cell;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+pub(crate) use crew::Crew;
+pub(crate) use gate::{Deadline, Gate};
+
+use crate::module::debug::Observers;
+use crate::module::{Extent, Interfaces, ModuleFile, Origin, Source};
+use crate::{Error, LoadOptions};
+
+/// What all loads share.
+pub(crate) struct Loader {
+    pub(crate) gate: Gate,
+    pub(crate) crew: Crew,
+    pub(crate) interfaces: Interfaces,
+    pub(crate) observers: Mutex<Observers>,
+    /// See [`crate::Runtime::set_keep_files`]. Relaxed, as the next: a load takes it as it finds it.
+    pub(crate) keep_files: AtomicBool,
+    /// See [`crate::Runtime::set_eager_collection`].
+    pub(crate) eager: AtomicBool,
+}
+
+impl Loader {
+    pub(crate) fn new(observers: Observers) -> Self {
+        Self {
+            gate: Gate::default(),
+            crew: Crew::default(),
+            interfaces: Interfaces::default(),
+            observers: Mutex::new(observers),
+            keep_files: AtomicBool::new(false),
+            eager: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn is_eager(&self) -> bool {
+        self.eager.load(Ordering::Relaxed)
+    }
+
+    /// How much is read of the files of a load.
+    pub(crate) fn extent(&self, options: &LoadOptions<'_>) -> Extent {
+        match self.keep_files.load(Ordering::Relaxed) || options.validate {
+            _ if self.observers.lock().are_there() => Extent::Observed,
+            true => Extent::Whole,
+            false => Extent::Loaded,
+        }
+    }
+}
+
+/// A load that is under way.
+pub(crate) struct Load<'l> {
+    pub(crate) loader: &'l Loader,
+    pub(crate) options: &'l LoadOptions<'l>,
+    pub(crate) deadline: Deadline,
+    pub(crate) begin: Instant,
+    paths: Vec<PathBuf>,
+    /// For progress callbacks that ask.
+    figures: Mutex<Figures>,
+}
+
+/// What the state knows of itself, for statistics.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Figures {
+    pub(crate) generation: u64,
+    pub(crate) modules: usize,
+    pub(crate) current_bytes: usize,
+    pub(crate) old_bytes: usize,
+    pub(crate) retained_bytes: usize,
+}
+
+thread_local! {
+    static TOLD: Cell<Option<Figures>> = const { Cell::new(None) };
+}
+
+/// On a thread that is in a progress callback: what its load knows of the state.
+pub(crate) fn told_figures() -> Option<Figures> {
+    TOLD.get()
+}
+
+/// A progress callback that runs.
+struct Telling;
+
+impl Telling {
+    fn new(figures: Figures) -> Self {
+        TOLD.set(Some(figures));
+        Self
+    }
+}
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        TOLD.set(None);
+    }
+}
+
+impl<'l> Load<'l> {
+    pub(crate) fn new(loader: &'l Loader, options: &'l LoadOptions<'l>, sources: &[Source]) -> Self {
+        let paths = match options.progress {
+            Some(_) => sources.iter().filter_map(|source| source.path()).map(Into::into).collect(),
+            None => Vec::new(),
+        };
+        Self {
+            loader,
+            options,
+            deadline: Deadline::after(options.timeout),
+            begin: Instant::now(),
+            paths,
+            figures: Mutex::default(),
+        }
+    }
+
+    /// Notes what the state is, if somebody may ask in a progress callback.
+    pub(crate) fn note_figures(&self, figures: impl FnOnce() -> Result<Figures, Error>) -> Result<(), Error> {
+        if self.options.progress.is_some() {
+            *self.figures.lock() = figures()?;
+        }
+        Ok(())
+    }
+
+    /// Tells how far it is, and whether it may go on.
+    pub(crate) fn reached(&self, percent: u32) -> Result<(), Error> {
+        self.tell(percent);
+        self.deadline.check()
+    }
+
+    /// Tells how far it is.
+    pub(crate) fn tell(&self, percent: u32) {
+        if let Some(progress) = self.options.progress {
+            let _telling = Telling::new(*self.figures.lock());
+            self.paths.iter().for_each(|path| progress(path, percent));
+        }
+    }
+
+    /// What `work` makes of each item, side by side if that was asked for.
+    pub(crate) fn each<'i, T: Sync, R: Send + Sync>(
+        &self,
+        items: &'i [T],
+        work: impl Fn(&'i T) -> Result<R, Error> + Sync,
+    ) -> Result<Vec<R>, Error> {
+        self.loader.crew.map(self.options.threads, items, work)?.into_iter().collect()
+    }
+
+    /// Reads the files.
+    pub(crate) fn read(&self, sources: Vec<Source>) -> Result<Vec<ModuleFile>, Error> {
+        if sources.is_empty() {
+            return Err(Error::NoFiles);
+        }
+        let extent = self.loader.extent(self.options);
+        if self.options.threads < 2 {
+            return sources.into_iter().map(|source| ModuleFile::read(source, extent)).collect();
+        }
+        let sources: Vec<_> = sources.into_iter().map(|source| Mutex::new(Some(source))).collect();
+        self.each(&sources, |source| {
+            ModuleFile::read(source.lock().take().expect("each is read once"), extent)
+        })
+    }
+
+    /// What is to be kept of a file for later comparisons.
+    pub(crate) fn origin(&self, file: &mut ModuleFile) -> Arc<Origin> {
+        let origin = match file.take_interface() {
+            Some(interface) => Origin::from(interface),
+            None if self.loader.keep_files.load(Ordering::Relaxed) => Origin::from(file.take_contents()),
+            None => Origin::from(file.on_disk()),
+        };
+        Arc::new(origin)
+    }
+}
