@@ -83,6 +83,28 @@ int hot_reload_module(const char* module_path, const hot_reload_config_t* reload
  * one is wrong, no version of any has moved. Codes as above. */
 int hot_reload_modules_atomic(const char** module_paths, uint32_t module_count, const hot_reload_config_t* reload_config);
 
+/* What a module is made of, where that is more than one file. */
+typedef struct {
+    uint32_t struct_size; /* see RUNTIME_SIZED() */
+    /* A shared object; or object files and archives, which become one module: all object files, and of the archives the members that
+     * define what is still missing, as on a linker's command line. Archives alone are taken whole. */
+    uint32_t file_count;
+    const char* const* files;
+    /* The module's name, for one file it may be NULL: then it is what hot_reload_module() would have. */
+    const char* name;
+    /* Libraries of the system that it needs, such as "libstdc++.so.6", and other modules. Shared objects name theirs themselves;
+     * object files cannot. What the process has already in its global scope need not be named. */
+    const char* const* needs;
+    uint32_t need_count;
+    uint32_t reserved; /* 0 */
+} hot_reload_source_t;
+
+/* hot_reload_module() of such a module. Callbacks are given the first of its files. */
+int hot_reload_source(const hot_reload_source_t* source, const hot_reload_config_t* reload_config);
+
+/* hot_reload_modules_atomic() of such modules. */
+int hot_reload_sources_atomic(const hot_reload_source_t* const* sources, uint32_t source_count, const hot_reload_config_t* reload_config);
+
 /* The address of a module's function: stable for the life of the process, whatever is reloaded; of the type that the function has. Called on a
  * thread that is inside a frame it runs that frame's version, else the current one. Call it outside frames, or in frames that were opened
  * after this returned.
@@ -128,6 +150,40 @@ int hot_reload_watch(const char* module_path, const hot_reload_config_t* reload_
 
 /* Ends a watch. A reload that is under way is waited for. RUNTIME_ERROR_NOT_WATCHED. */
 int hot_reload_unwatch(const char* module_path);
+
+/* Why a version is in memory. */
+typedef enum {
+    HOT_RELOAD_VERSION_UNKNOWN = 0,
+    HOT_RELOAD_VERSION_CURRENT = 1,  /* frames opened now run it */
+    HOT_RELOAD_VERSION_RETIRED = 2,  /* it was replaced: until the last frame of its generations has ended, and what is kept that calls it */
+    HOT_RELOAD_VERSION_RETAINED = 3, /* it may be called outside frames: until runtime_gc_collect(), or for good (hot_reload_retain()) */
+    HOT_RELOAD_VERSION_BACKUP = 4,   /* for hot_reload_rollback() */
+    HOT_RELOAD_VERSION_BUSY = 5      /* threads that it started go on, or its exit functions, or its handlers of signals are installed */
+} hot_reload_version_state_t;
+
+typedef struct {
+    uint32_t struct_size;
+    hot_reload_version_state_t state;
+    const char* module;
+    const char* declared; /* the version that it says it is (RUNTIME_MODULE); empty if it says none */
+    const char* path;     /* the file, or the first of them */
+    /* It counts the loads of the module, from 1. */
+    unsigned long long version;
+    /* The first generation without it. 0: it is current. */
+    unsigned long long until;
+    unsigned long long code_bytes;
+    /* Threads that are in frames of generations that were replaced and had it: those keep it. */
+    uint32_t holders;
+    uint32_t reserved;
+} hot_reload_version_t;
+
+/* Valid during the call, strings included. On the thread that called hot_reload_list_versions(). It may call what a
+ * reload_complete_callback_t may: the list is of when the call began. */
+typedef void (*hot_reload_version_callback_t)(const hot_reload_version_t* version, void* user);
+
+/* Tells of all versions that are in memory, by module and number. `struct_size` is sizeof(hot_reload_version_t): so much the callback is
+ * given, and what this library does not know of it is 0. */
+int hot_reload_list_versions(size_t struct_size, hot_reload_version_callback_t callback, void* user);
 
 /* How current is what an address is in. */
 typedef enum {

@@ -45,7 +45,10 @@ pub use module::debug::Gdb;
 pub use platform::threads::Holder;
 pub use publish::load::options::{LoadOptions, Progress};
 pub use publish::quiescence::FiberStack;
-pub use publish::{Collected, Compatibility, Kept, ModuleVersion, Phases, Publication, Quiescence};
+pub use publish::{
+    Collected, Compatibility, Kept, LoadedVersion, ModuleVersion, Phases, Publication, Quiescence,
+    VersionState,
+};
 pub use runtime::config::Config;
 pub use runtime::process::ProcessUsage;
 pub use runtime::statistics::{Statistics, Times};

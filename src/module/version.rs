@@ -212,6 +212,11 @@ impl Version {
         *self.end.lock() = end;
     }
 
+    /// The first generation without it; None: it is current.
+    pub(crate) fn ended_in(&self) -> Option<u64> {
+        self.end.lock().map(|end| end.generation)
+    }
+
     /// Where it belongs, if it is not current.
     pub(crate) fn home(&self) -> Option<Home> {
         self.tenant.home()

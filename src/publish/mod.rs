@@ -1,5 +1,5 @@
 //! How code is replaced: `candidates` are the files of a load, `compatibility` whether they fit, `steps` what a load makes of them one after the other, `state` what is loaded and how that
-//! changes, `tables` what a generation is made in, `publication` what making it current did, `history` how to have an earlier one back,
+//! changes, `tables` what a generation is made in, `publication` what making it current did, `inventory` what is in memory and why, `history` how to have an earlier one back,
 //! `retirement` the end of what it replaced.
 
 mod candidates;
@@ -7,6 +7,7 @@ mod compatibility;
 mod exporters;
 mod held;
 mod history;
+mod inventory;
 mod libraries;
 pub(crate) mod load;
 mod publication;
@@ -20,6 +21,7 @@ mod tables;
 pub(crate) use candidates::{Candidate, Candidates};
 pub use compatibility::Compatibility;
 pub(crate) use compatibility::{Missing, compare};
+pub use inventory::{LoadedVersion, VersionState};
 pub use publication::{ModuleVersion, Phases, Publication};
 pub use quiescent::{Kept, Quiescence};
 pub use retirement::Collected;

@@ -215,6 +215,18 @@ impl State {
         }
     }
 
+    /// The current versions, each with the first generation that it was current in.
+    pub(super) fn current_since(&self) -> impl Iterator<Item = (&Version, u64)> {
+        let current = self.modules.values().filter_map(|module| module.current.as_ref());
+        current.map(|Current { version, since }| (&**version, *since))
+    }
+
+    /// Whether a version that was replaced can be had back.
+    pub(super) fn is_backup(&self, version: &Version) -> bool {
+        let previous = self.modules.get(version.name()).and_then(|module| module.previous.as_deref());
+        previous.is_some_and(|previous| std::ptr::eq(previous, version)) || self.history.has(version)
+    }
+
     /// The current versions.
     pub(crate) fn loaded_modules(&self) -> Vec<ModuleVersion> {
         self.current().map(|version| ModuleVersion::of(version)).collect()

@@ -27,8 +27,8 @@ use crate::publish::load::{Loader, told_figures};
 use crate::publish::quiescence;
 use crate::runtime::statistics::Recorder;
 use crate::{
-    Checks, Collected, Config, Error, FiberStack, Holder, ModuleVersion, Quiescence, StaleCalls, Statistics,
-    fault,
+    Checks, Collected, Config, Error, FiberStack, Holder, LoadedVersion, ModuleVersion, Quiescence,
+    StaleCalls, Statistics, fault,
 };
 use watching::Watches;
 pub use watching::print_outcome;
@@ -286,6 +286,15 @@ impl Runtime {
     /// As for [`collect`](Self::collect).
     pub fn modules(&self) -> Result<Vec<ModuleVersion>, Error> {
         Ok(self.lock()?.loaded_modules())
+    }
+
+    /// All versions that are in memory, by module and number: what is current, and what was replaced and why it is still there.
+    ///
+    /// # Errors
+    ///
+    /// As for [`collect`](Self::collect).
+    pub fn versions(&self) -> Result<Vec<LoadedVersion>, Error> {
+        Ok(self.lock()?.inventory())
     }
 
     /// How the loads since the start, or the last [`shutdown`](Self::shutdown), went. May be asked from a load's

@@ -429,6 +429,11 @@ static int join_another_generation(const char* module) {
     return code;
 }
 
+static void on_version(const hot_reload_version_t* version, void* user) {
+    (void)version;
+    (void)user;
+}
+
 static void everything(void) {
     static char good[4096], missing[4096], nowhere[4096];
     snprintf(good, sizeof good, "%s/abuse.so", folder);
@@ -484,6 +489,11 @@ static void everything(void) {
         void* at = bad_struct(i);
         const char* one[] = {good};
         ROW_ANY(runtime_init, "bad config", INVALID, runtime_init(at));
+        const hot_reload_source_t* sources[] = {at};
+        ROW_ANY(runtime_set_options, "bad options", INVALID, runtime_set_options(at));
+        ROW(hot_reload_source, "bad source", hot_reload_source(at, NULL));
+        ROW(hot_reload_sources_atomic, "bad element", hot_reload_sources_atomic(sources, 1, NULL));
+        ROW(hot_reload_sources_atomic, "bad array", hot_reload_sources_atomic(at, 1, NULL));
         ROW_ANY(runtime_init_debug, "bad config", INVALID, runtime_init_debug(at));
         ROW(hot_reload_module, "bad config", hot_reload_module(good, at));
         ROW(hot_reload_modules_atomic, "bad config", hot_reload_modules_atomic(one, 1, at));
@@ -505,6 +515,9 @@ static void everything(void) {
         ROW(hot_reload_symbol, "bad output", hot_reload_symbol("abuse", "abuse_version", at));
         ROW(hot_reload_frame_symbol, "bad output", hot_reload_frame_symbol("abuse", "abuse_version", at));
     }
+
+    ROW(hot_reload_list_versions, "no callback", hot_reload_list_versions(sizeof(hot_reload_version_t), NULL, NULL));
+    ROW(hot_reload_list_versions, "no size", hot_reload_list_versions(0, on_version, NULL));
 
     // Counts.
     const char* none[] = {NULL, NULL, NULL};

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use midflight::ErrorKind;
 use midflight_c::hot_reload::*;
+use midflight_c::options::*;
 use midflight_c::runtime_core::*;
 use midflight_c::runtime_types::*;
 use support::{MACHINES, Workshop, earlier_headers, host_compiler, include};
@@ -71,6 +72,10 @@ fn growing() -> Vec<(String, i64)> {
     let mut checks = Vec::new();
     growing!(checks, "hot_reload_address_t", HotReloadAddress: struct_size, standing, version, offset, file_address, is_code,
         reserved, module, symbol, path);
+    growing!(checks, "hot_reload_version_t", HotReloadVersion: struct_size, state, module, declared, path, version, until,
+        code_bytes, holders, reserved);
+    growing!(checks, "hot_reload_source_t", HotReloadSource: struct_size, file_count, files, name, needs, need_count, reserved);
+    growing!(checks, "runtime_options_t", RuntimeOptions: struct_size, gdb, perf_map, reserved, jitdump_folder);
     for (name, value) in [
         ("HOT_RELOAD_STANDING_COMING", 1),
         ("HOT_RELOAD_STANDING_OLD", 3),
