@@ -112,7 +112,10 @@ int hot_reload_sources_atomic(const hot_reload_source_t* const* sources, uint32_
  * Such an address may be called at any time, so from now on old versions of the module, and of those that it calls, are kept until
  * runtime_gc_collect() finds that nobody is inside. hot_reload_frame_symbol() has no such price.
  *
- * RUNTIME_ERROR_NOT_LOADED, NO_SUCH_SYMBOL; WRONG_FRAME if this thread is in a frame that is older than the function, which could not
+ * `symbol` is the exported symbol. A function of C++ or Rust may also be named as its author did: "sim::step"; with its parameters where several
+ * have that name, "sim::world::height(int) const"; or with its type as typeid(...).name() has it, "sim::step of type FvfE".
+ *
+ * RUNTIME_ERROR_NOT_LOADED, NO_SUCH_SYMBOL; INVALID_ARGUMENT if several functions have the name (the message lists them); WRONG_FRAME if this thread is in a frame that is older than the function, which could not
  * be called there. From then on, a version that lacks the function is refused. */
 int hot_reload_symbol(const char* module, const char* symbol, void** address);
 

@@ -35,7 +35,7 @@ pub use call::checks::Checks;
 pub use call::frame::{Frame, SharedFrame};
 pub use call::slots::Slot;
 pub use code::Backing;
-pub use error::{Error, ErrorKind};
+pub use error::{Error, ErrorKind, MissingSymbol};
 pub use fault::{AddressDescription, StaleCalls, Standing, describe_address, explain_address};
 pub use midflight_dispatch::PinnedElsewhere;
 pub use midflight_image::{Error as ImageError, NoteProblem, Refusal};

@@ -92,14 +92,16 @@ impl Error {
                 ErrorKind::Unsupported
             }
             Self::Read { .. } | Self::Profile { .. } | Self::Watch { .. } => ErrorKind::Io,
-            // What an image imports and nobody defines is found when it is linked.
-            Self::Image { source: midflight_image::Error::UnresolvedImport { .. }, .. }
+            Self::Unresolved { .. }
+            | Self::Image { source: midflight_image::Error::UnresolvedImport { .. }, .. }
             | Self::Library { .. }
             | Self::DataImport { .. }
             | Self::MissingModule { .. }
             | Self::Ambiguous { .. } => ErrorKind::Unresolved,
             Self::Image { .. } | Self::NoName { .. } => ErrorKind::InvalidModule,
-            Self::DuplicateModule { .. } | Self::NoFiles => ErrorKind::InvalidArgument,
+            Self::DuplicateModule { .. } | Self::NoFiles | Self::SeveralFunctions { .. } => {
+                ErrorKind::InvalidArgument
+            }
             Self::MissingFunctions { .. } | Self::Incompatible { .. } | Self::AnotherSize { .. } => {
                 ErrorKind::Incompatible
             }

@@ -58,6 +58,21 @@ impl Exports {
         (outlived.bytes() <= past::BYTES_OF_ONE).then_some(outlived)
     }
 
+    /// Tells of the symbols that have a word in them.
+    pub(crate) fn with_word<'e>(&'e self, word: &str, block: &'e Block, mut tell: impl FnMut(&'e str)) {
+        match self {
+            Self::InPlace(tables) => {
+                let names = block.read_only(tables.region()).and_then(|region| region.get(tables.names()));
+                let all = names.into_iter().flat_map(|names| tables.symbols(names));
+                all.filter(|symbol| symbol.contains(word)).for_each(tell);
+            }
+            Self::Listed(list) => {
+                let all = (0..list.entries.len()).map(|index| list.name(index));
+                all.filter(|symbol| symbol.contains(word)).for_each(&mut tell);
+            }
+        }
+    }
+
     /// `block` is what the image was linked into.
     pub(crate) fn get(&self, name: &str, block: &Block) -> Option<Exported> {
         match self {

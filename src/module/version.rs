@@ -96,6 +96,16 @@ impl Version {
         self.exports.get(symbol, &self.block)
     }
 
+    /// The symbols of its functions that have a word in them.
+    pub(crate) fn functions_with(&self, word: &str) -> Vec<&str> {
+        let mut found = Vec::new();
+        self.exports.with_word(word, &self.block, |symbol| found.push(symbol));
+        found.retain(|symbol| self.function(symbol).is_some());
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
     pub(crate) fn function(&self, symbol: &str) -> Option<usize> {
         self.exports(symbol).filter(|exported| exported.function).map(|exported| exported.address)
     }
