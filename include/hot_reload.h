@@ -154,6 +154,47 @@ int hot_reload_watch(const char* module_path, const hot_reload_config_t* reload_
 /* Ends a watch. A reload that is under way is waited for. RUNTIME_ERROR_NOT_WATCHED. */
 int hot_reload_unwatch(const char* module_path);
 
+/* What a reload changes. Valid during the call, with all that it leads to. */
+typedef struct {
+    uint32_t struct_size;
+    uint32_t module_count;
+    /* Of each module its name, its file (or the first of them), and the number of the version that is current before; 0: it is not loaded. */
+    const char* const* modules;
+    const char* const* paths;
+    const unsigned long long* replaces;
+    /* Afterwards: what the reload returns, and if that is not 0 what runtime_last_error() is going to say; else empty. */
+    const char* message;
+    int32_t code;
+    uint32_t reserved;
+    /* Afterwards: the generation that was made. 0: none. */
+    unsigned long long generation;
+} hot_reload_change_t;
+
+/* Called before modules are replaced, when their files have been read, parsed and validated and nothing is linked yet. 0: go on; anything else
+ * refuses the reload: RUNTIME_ERROR_VETOED. On the thread that reloads; it may call what a reload_progress_callback_t may. */
+typedef int (*hot_reload_before_t)(const hot_reload_change_t* change, void* user);
+
+/* Called when a reload is over, once for each time that the hook before it was called, or would have been. On the thread that reloads, before its
+ * complete callbacks; it may call what a reload_complete_callback_t may. */
+typedef void (*hot_reload_after_t)(const hot_reload_change_t* change, void* user);
+
+typedef struct {
+    uint32_t struct_size; /* see RUNTIME_SIZED() */
+    uint32_t change_size; /* sizeof(hot_reload_change_t): so much the hooks are given */
+    const char* name;     /* what messages call them */
+    hot_reload_before_t before;
+    hot_reload_after_t after;
+    void* user;
+} hot_reload_hooks_t;
+
+/* Adds hooks before and after each reload, of watches too, until they are removed or runtime_shutdown(). Those that are added first are asked
+ * first and told last. Reloads that are under way are not concerned, nor are dry runs, hot_reload_rollback() and hot_reload_unload(). */
+int hot_reload_add_hooks(const hot_reload_hooks_t* hooks, uint64_t* id);
+
+/* Removes hooks. Reloads that are under way are waited for, so that they are not called any more, unless this is called by a hook or by another
+ * callback of a reload. RUNTIME_ERROR_INVALID_ARGUMENT if there are none of this id. */
+int hot_reload_remove_hooks(uint64_t id);
+
 /* Why a version is in memory. */
 typedef enum {
     HOT_RELOAD_VERSION_UNKNOWN = 0,

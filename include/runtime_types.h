@@ -87,7 +87,9 @@ enum {
     /* The kernel refused something that it should not. */
     RUNTIME_ERROR_SYSTEM = -22,
     /* A defect of midflight. Please report it with the message. */
-    RUNTIME_ERROR_INTERNAL = -23
+    RUNTIME_ERROR_INTERNAL = -23,
+    /* A hook before the reload refused (hot_reload_add_hooks()). The message names it. */
+    RUNTIME_ERROR_VETOED = -24
 };
 
 /* How grave a line of the log must be to be written: the level and those above it. */

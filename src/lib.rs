@@ -43,6 +43,7 @@ pub use midflight_interface as interface;
 pub use module::Source;
 pub use module::debug::Gdb;
 pub use platform::threads::Holder;
+pub use publish::load::hooks::{HooksId, ReloadHooks, Upcoming};
 pub use publish::load::options::{LoadOptions, Progress};
 pub use publish::quiescence::FiberStack;
 pub use publish::{

@@ -53,11 +53,13 @@ pub enum ErrorKind {
     System = -22,
     /// A defect of midflight. The C API only.
     Internal = -23,
+    /// A hook refused the load.
+    Vetoed = -24,
 }
 
 impl ErrorKind {
     /// All of them, by their numbers.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::InvalidArgument,
         Self::NotInitialized,
         Self::Unsupported,
@@ -81,6 +83,7 @@ impl ErrorKind {
         Self::Forked,
         Self::System,
         Self::Internal,
+        Self::Vetoed,
     ];
 }
 
@@ -117,6 +120,7 @@ impl Error {
             Self::Reentered => ErrorKind::Busy,
             Self::Integrity { .. } => ErrorKind::Integrity,
             Self::Refused { .. } => ErrorKind::Refused,
+            Self::Vetoed { .. } => ErrorKind::Vetoed,
             Self::NotWatched { .. } => ErrorKind::NotWatched,
             Self::Forked => ErrorKind::Forked,
         }

@@ -231,6 +231,15 @@ pub enum Error {
         /// What it returned.
         code: i32,
     },
+    /// A hook refused ([`ReloadHooks::before`](crate::ReloadHooks::before)): nothing was linked or run.
+    Vetoed {
+        /// The file, or the first of the load.
+        path: PathBuf,
+        /// The hook's name.
+        by: String,
+        /// What it returned.
+        code: i32,
+    },
     /// A load took longer than it was given. Nothing was published.
     Timeout {
         /// What it was given.
@@ -294,6 +303,7 @@ impl Error {
             | Self::MissingModule { path, .. }
             | Self::Incompatible { path, .. }
             | Self::Refused { path, .. }
+            | Self::Vetoed { path, .. }
             | Self::Integrity { path, .. }
             | Self::Watch { path, .. }
             | Self::NotWatched { path } => Some(path),
@@ -451,6 +461,9 @@ impl fmt::Display for Error {
             ),
             Self::Refused { path, code } => {
                 write!(f, "{}: its module_init() returned {code}: it does not want to be loaded", path.display())
+            }
+            Self::Vetoed { path, by, code } => {
+                write!(f, "{}: the hook `{by}` does not let it be loaded now: it returned {code}", path.display())
             }
             Self::Timeout { limit } => write!(f, "Hot-reload timeout after {}ms", limit.as_millis()),
             Self::Integrity { path, module, offset, rolled_back } => write!(

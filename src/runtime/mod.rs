@@ -360,6 +360,7 @@ impl Runtime {
         drop(Busy::enter()?);
         self.shared.watches.stop();
         self.shared.loader.crew.stop();
+        self.shared.loader.hooks.clear();
         let unloaded = quiescence::outside(|caller| {
             let mut state = self.lock()?;
             // Old versions that are retained may call modules that are to go.

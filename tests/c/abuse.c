@@ -442,9 +442,9 @@ static void everything(void) {
     runtime_frame_t frame = {{0}};
 
     ROW_ANY(get_timestamp_ns, "any state", OK, get_timestamp_ns() == 0);
-    static const int codes[] = {1, 2, 23, 4711, -24, -1000, INT32_MAX, INT32_MIN};
+    static const int codes[] = {1, 2, 23, 4711, -25, -1000, INT32_MAX, INT32_MIN};
     for (unsigned i = 0; i < COUNT(codes); i++) ROW_ANY(runtime_strerror, "garbage", OK, *runtime_strerror(codes[i]) == 0);
-    for (int code = 0; code > -24; code--) {
+    for (int code = 0; code > -25; code--) {
         ROW_ANY(runtime_strerror, "each", OK, strncmp(runtime_strerror(code), "RUNTIME_", 8));
     }
     ROW_ANY(runtime_last_error, "any state", OK, runtime_last_error() == NULL);
@@ -485,11 +485,16 @@ static void everything(void) {
     }
 
     // Structures.
+    uint64_t id;
+    hot_reload_hooks_t hooks = RUNTIME_SIZED(hot_reload_hooks_t);
+    ROW(hot_reload_add_hooks, "none", hot_reload_add_hooks(&hooks, &id));
+    ROW(hot_reload_remove_hooks, "never added", hot_reload_remove_hooks(UINT64_MAX));
     for (unsigned i = 0; i < BAD_INPUTS; i++) {
         void* at = bad_struct(i);
         const char* one[] = {good};
         ROW_ANY(runtime_init, "bad config", INVALID, runtime_init(at));
         const hot_reload_source_t* sources[] = {at};
+        ROW(hot_reload_add_hooks, "bad hooks", hot_reload_add_hooks(at, &id));
         ROW_ANY(runtime_set_options, "bad options", INVALID, runtime_set_options(at));
         ROW(hot_reload_source, "bad source", hot_reload_source(at, NULL));
         ROW(hot_reload_sources_atomic, "bad element", hot_reload_sources_atomic(sources, 1, NULL));
@@ -508,6 +513,7 @@ static void everything(void) {
         ROW_ANY(hot_reload_describe_address, "bad output", OK,
                 hot_reload_describe_address(good, at) != RUNTIME_ERROR_INVALID_ARGUMENT);
         ROW_ANY(runtime_explain_address, "bad text", OK, runtime_explain_address(good, at, 64));
+        if (at != at_the_edge) ROW(hot_reload_add_hooks, "bad id", hot_reload_add_hooks(&hooks, at));
         ROW(hot_reload_get_statistics, "bad output", hot_reload_get_statistics(at));
         ROW(hot_reload_check_compatibility, "bad output", hot_reload_check_compatibility(good, at));
         // An address has room where a structure has not.

@@ -21,6 +21,8 @@ pub(crate) unsafe trait Plain: Copy {}
 unsafe impl<T> Plain for *mut T {}
 // SAFETY: as above.
 unsafe impl<T> Plain for *const T {}
+// SAFETY: a number.
+unsafe impl Plain for u64 {}
 
 pub(crate) fn check(address: usize, align: usize, size: usize, access: Access, what: &str) -> Outcome {
     if address == 0 {

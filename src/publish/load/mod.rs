@@ -3,6 +3,7 @@
 
 mod crew;
 mod gate;
+pub(crate) mod hooks;
 pub(crate) mod options;
 
 use std::cell::Cell;
@@ -15,6 +16,8 @@ use parking_lot::Mutex;
 
 pub(crate) use crew::Crew;
 pub(crate) use gate::{Deadline, Gate};
+use hooks::Upcoming;
+pub(crate) use hooks::{Hooked, Hooks};
 
 use crate::module::debug::Observers;
 use crate::module::{Extent, Interfaces, ModuleFile, Origin, Source};
@@ -26,6 +29,7 @@ pub(crate) struct Loader {
     pub(crate) crew: Crew,
     pub(crate) interfaces: Interfaces,
     pub(crate) observers: Mutex<Observers>,
+    pub(crate) hooks: Hooks,
     /// See [`crate::Runtime::set_keep_files`]. Relaxed, as the next: a load takes it as it finds it.
     pub(crate) keep_files: AtomicBool,
     /// See [`crate::Runtime::set_eager_collection`].
@@ -39,6 +43,7 @@ impl Loader {
             crew: Crew::default(),
             interfaces: Interfaces::default(),
             observers: Mutex::new(observers),
+            hooks: Hooks::default(),
             keep_files: AtomicBool::new(false),
             eager: AtomicBool::new(false),
         }
@@ -65,7 +70,9 @@ pub(crate) struct Load<'l> {
     pub(crate) deadline: Deadline,
     pub(crate) begin: Instant,
     paths: Vec<PathBuf>,
-    /// For progress callbacks that ask.
+    /// There are hooks.
+    hooked: bool,
+    /// For progress callbacks and hooks that ask.
     figures: Mutex<Figures>,
 }
 
@@ -116,13 +123,34 @@ impl<'l> Load<'l> {
             deadline: Deadline::after(options.timeout),
             begin: Instant::now(),
             paths,
+            hooked: false,
             figures: Mutex::default(),
         }
     }
 
-    /// Notes what the state is, if somebody may ask in a progress callback.
+    /// One with these hooks.
+    pub(crate) fn with_hooks(mut self, hooked: &Hooked<'_>) -> Self {
+        self.hooked = hooked.are_there();
+        self
+    }
+
+    /// Asks the hooks about what is upcoming.
+    pub(crate) fn ask(
+        &self,
+        hooked: &mut Hooked<'_>,
+        upcoming: impl FnOnce() -> Result<Vec<Upcoming>, Error>,
+    ) -> Result<(), Error> {
+        if !hooked.are_there() {
+            return Ok(());
+        }
+        let upcoming = upcoming()?;
+        let _telling = Telling::new(*self.figures.lock());
+        hooked.before(upcoming)
+    }
+
+    /// Notes what the state is, if somebody may ask in a progress callback or a hook.
     pub(crate) fn note_figures(&self, figures: impl FnOnce() -> Result<Figures, Error>) -> Result<(), Error> {
-        if self.options.progress.is_some() {
+        if self.options.progress.is_some() || self.hooked {
             *self.figures.lock() = figures()?;
         }
         Ok(())

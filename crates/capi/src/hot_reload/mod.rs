@@ -2,6 +2,7 @@
 
 mod addresses;
 mod compatibility;
+mod hooks;
 mod sources;
 mod versions;
 mod watching;
@@ -22,6 +23,7 @@ use crate::runtime_types::Bool;
 
 pub use addresses::*;
 pub use compatibility::{CompatibilityDifference, ModuleCompatibility};
+pub use hooks::*;
 pub use sources::*;
 pub use versions::*;
 
