@@ -43,7 +43,6 @@ pub use midflight_interface as interface;
 pub use module::Source;
 pub use module::debug::Gdb;
 pub use platform::threads::Holder;
-pub use publish::load::hooks::{HooksId, ReloadHooks, Upcoming};
 pub use publish::load::options::{LoadOptions, Progress};
 pub use publish::quiescence::FiberStack;
 pub use publish::{
@@ -51,6 +50,7 @@ pub use publish::{
     VersionState,
 };
 pub use runtime::config::Config;
+pub use runtime::hooks::{HooksId, ReloadHooks, Upcoming};
 pub use runtime::process::ProcessUsage;
 pub use runtime::statistics::{Statistics, Times};
 pub use runtime::{Runtime, print_outcome};

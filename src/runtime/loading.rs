@@ -6,10 +6,11 @@ use std::time::Instant;
 
 use parking_lot::MutexGuard;
 
+use super::hooks::Hooked;
 use super::{Busy, Runtime};
 use crate::interface::{Interface, Verdict};
 use crate::module::{Clock, Extent, ModuleFile, Origin, Phases};
-use crate::publish::load::{Hooked, Load};
+use crate::publish::load::Load;
 use crate::publish::quiescence::{self, Caller};
 use crate::publish::{Candidate, Candidates, Checked, Missing, State, compare};
 use crate::{Compatibility, Error, HooksId, LoadOptions, Publication, ReloadHooks, Source, Upcoming};
@@ -75,7 +76,7 @@ impl Runtime {
     ) -> Result<Publication, Error> {
         let sources: Vec<Source> = sources.into_iter().map(Into::into).collect();
         let (begin, modules) = (Instant::now(), sources.len());
-        let mut hooked = self.shared.loader.hooks.begin();
+        let mut hooked = self.shared.hooks.begin();
         // SAFETY: the caller vouches for the code of each module.
         let result = unsafe { self.publish(sources, options, &mut hooked) };
         self.forget_stack();
@@ -101,7 +102,7 @@ impl Runtime {
         let _busy = Busy::enter()?;
         quiescence::outside(|caller| {
             let loader = &self.shared.loader;
-            let load = Load::new(loader, options, &sources).with_hooks(hooked);
+            let load = Load::new(loader, options, &sources).with_hooks(hooked.are_there());
             let _turn = loader.gate.enter(&load.deadline)?;
             load.note_figures(|| Ok(self.state_until(&load)?.figures()))?;
             let (mut clock, mut phases) = (Clock::start(), Phases::default());
@@ -117,8 +118,10 @@ impl Runtime {
                     let fits =
                         if options.validate { self.validate(&candidates, &load)? } else { Fits::default() };
                     load.reached(40)?;
-                    if !std::mem::replace(&mut asked, true) {
-                        load.ask(hooked, || self.upcoming(&candidates, &load))?;
+                    if !asked && hooked.are_there() {
+                        asked = true;
+                        let upcoming = self.upcoming(&candidates, &load)?;
+                        load.telling(|| hooked.before(upcoming))?;
                     }
                     let state = self.state_until(&load)?;
                     // Else another load came between.
@@ -259,13 +262,13 @@ impl Runtime {
     /// [shut down](Self::shutdown). Those that are added first are asked first, and told last. Loads that are under way are not concerned; nor are
     /// dry runs, rollbacks and unloads. A panic of one goes on to whoever loads: of one that is asked, nothing is published and nobody is told.
     pub fn add_hooks(&self, hooks: ReloadHooks) -> HooksId {
-        self.shared.loader.hooks.add(hooks)
+        self.shared.hooks.add(hooks)
     }
 
     /// Removes hooks. Loads that are under way are waited for, so that afterwards they are not called any more; unless this is called by a hook or
     /// another callback of a load. False if there are none of this id.
     pub fn remove_hooks(&self, id: HooksId) -> bool {
-        self.shared.loader.hooks.remove(id)
+        self.shared.hooks.remove(id)
     }
 
     /// Publishes an earlier generation's versions again, as a new generation: by one swap, with nothing loaded and no constructor run.

@@ -3,7 +3,6 @@
 
 mod crew;
 mod gate;
-pub(crate) mod hooks;
 pub(crate) mod options;
 
 use std::cell::Cell;
@@ -16,8 +15,6 @@ use parking_lot::Mutex;
 
 pub(crate) use crew::Crew;
 pub(crate) use gate::{Deadline, Gate};
-use hooks::Upcoming;
-pub(crate) use hooks::{Hooked, Hooks};
 
 use crate::module::debug::Observers;
 use crate::module::{Extent, Interfaces, ModuleFile, Origin, Source};
@@ -29,7 +26,6 @@ pub(crate) struct Loader {
     pub(crate) crew: Crew,
     pub(crate) interfaces: Interfaces,
     pub(crate) observers: Mutex<Observers>,
-    pub(crate) hooks: Hooks,
     /// See [`crate::Runtime::set_keep_files`]. Relaxed, as the next: a load takes it as it finds it.
     pub(crate) keep_files: AtomicBool,
     /// See [`crate::Runtime::set_eager_collection`].
@@ -43,7 +39,6 @@ impl Loader {
             crew: Crew::default(),
             interfaces: Interfaces::default(),
             observers: Mutex::new(observers),
-            hooks: Hooks::default(),
             keep_files: AtomicBool::new(false),
             eager: AtomicBool::new(false),
         }
@@ -128,24 +123,16 @@ impl<'l> Load<'l> {
         }
     }
 
-    /// One with these hooks.
-    pub(crate) fn with_hooks(mut self, hooked: &Hooked<'_>) -> Self {
-        self.hooked = hooked.are_there();
+    /// One of which hooks are asked that may ask in turn.
+    pub(crate) fn with_hooks(mut self, hooked: bool) -> Self {
+        self.hooked = hooked;
         self
     }
 
-    /// Asks the hooks about what is upcoming.
-    pub(crate) fn ask(
-        &self,
-        hooked: &mut Hooked<'_>,
-        upcoming: impl FnOnce() -> Result<Vec<Upcoming>, Error>,
-    ) -> Result<(), Error> {
-        if !hooked.are_there() {
-            return Ok(());
-        }
-        let upcoming = upcoming()?;
+    /// Runs a callback that may ask for statistics: it is told what this load knows of the state.
+    pub(crate) fn telling<R>(&self, run: impl FnOnce() -> R) -> R {
         let _telling = Telling::new(*self.figures.lock());
-        hooked.before(upcoming)
+        run()
     }
 
     /// Notes what the state is, if somebody may ask in a progress callback or a hook.
@@ -165,8 +152,7 @@ impl<'l> Load<'l> {
     /// Tells how far it is.
     pub(crate) fn tell(&self, percent: u32) {
         if let Some(progress) = self.options.progress {
-            let _telling = Telling::new(*self.figures.lock());
-            self.paths.iter().for_each(|path| progress(path, percent));
+            self.telling(|| self.paths.iter().for_each(|path| progress(path, percent)));
         }
     }
 
