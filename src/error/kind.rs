@@ -5,6 +5,7 @@ use super::Error;
 /// What kind of error an [`Error`] is. The numbers are those that the C API returns (`RUNTIME_ERROR_*` of runtime_types.h says what each
 /// means); none changes its meaning.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[non_exhaustive]
 #[repr(i32)]
 pub enum ErrorKind {
     /// An argument is not what the function takes.

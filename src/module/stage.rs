@@ -116,6 +116,24 @@ impl Bound {
         unbound.map(|(_, import)| import).filter(|import| !import.weak)
     }
 
+    /// That nothing is missing that must be there. What nobody has may be in a library that is [absent](Self::absent).
+    ///
+    /// # Errors
+    ///
+    /// Else it says what is missing, and who has something like it.
+    pub(crate) fn check(
+        &self,
+        file: &ModuleFile,
+        image: &Image<'_>,
+        name: &str,
+        neighbours: &impl Neighbours,
+    ) -> Result<(), Error> {
+        match self.absent.is_empty() && self.missing(image).next().is_some() {
+            true => Err(unresolved(self, file, image, name, neighbours)),
+            false => Ok(()),
+        }
+    }
+
     /// Says what ld.so would have done in another way; of a module that is reloaded only what is new.
     pub(crate) fn say(&mut self, file: &ModuleFile, image: &Image<'_>, name: &Arc<str>, reloaded: bool) {
         if !reloaded && let Some(library) = file.library(image) {
@@ -249,10 +267,6 @@ pub(crate) unsafe fn bind(
                 return Err(Error::Ambiguous { path: file.path().into(), symbol: symbol.into(), modules });
             }
         }
-    }
-    // What nobody has may be in a library that is not loaded.
-    if bound.absent.is_empty() && bound.missing(image).next().is_some() {
-        return Err(unresolved(&bound, file, image, name, neighbours));
     }
     Ok(bound)
 }

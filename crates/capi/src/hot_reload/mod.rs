@@ -102,14 +102,16 @@ impl HotReloadConfig {
             0 => timeout(),
             nanoseconds => Duration::from_nanos(nanoseconds),
         };
-        LoadOptions {
-            validate: self.validate_before_reload.get(),
-            keep_previous: self.backup_current_state.get(),
-            threads: threads as usize,
-            timeout: Some(timeout),
-            verify: self.verify_integrity.get(),
-            rollback_on_failure: self.rollback_on_failure.get(),
-            progress,
+        let options = LoadOptions::new()
+            .validate(self.validate_before_reload.get())
+            .keep_previous(self.backup_current_state.get())
+            .threads(threads as usize)
+            .timeout(timeout)
+            .verify(self.verify_integrity.get())
+            .rollback_on_failure(self.rollback_on_failure.get());
+        match progress {
+            Some(progress) => options.progress(progress),
+            None => options,
         }
     }
 
