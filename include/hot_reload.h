@@ -86,6 +86,28 @@ int hot_reload_module(const char* module_path, const hot_reload_config_t* reload
  * one is wrong, no version of any has moved. Codes as above. */
 int hot_reload_modules_atomic(const char** module_paths, uint32_t module_count, const hot_reload_config_t* reload_config);
 
+/* What a module is made of, where that is more than one file. */
+typedef struct {
+    uint32_t struct_size; /* see RUNTIME_SIZED() */
+    /* A shared object; or object files and archives, which become one module: all object files, and of the archives the members that
+     * define what is still missing, as on a linker's command line. Archives alone are taken whole. */
+    uint32_t file_count;
+    const char* const* files;
+    /* The module's name, for one file it may be NULL: then it is what hot_reload_module() would have. */
+    const char* name;
+    /* Libraries of the system that it needs, such as "libstdc++.so.6", and other modules. Shared objects name theirs themselves;
+     * object files cannot. What the process has already in its global scope need not be named. */
+    const char* const* needs;
+    uint32_t need_count;
+    uint32_t reserved; /* 0 */
+} hot_reload_source_t;
+
+/* hot_reload_module() of such a module. Callbacks are given the first of its files. */
+int hot_reload_source(const hot_reload_source_t* source, const hot_reload_config_t* reload_config);
+
+/* hot_reload_modules_atomic() of such modules. */
+int hot_reload_sources_atomic(const hot_reload_source_t* const* sources, uint32_t source_count, const hot_reload_config_t* reload_config);
+
 /* The address of a module's function: stable for the life of the process, whatever is reloaded; of the type that the function has. Called on a
  * thread that is inside a frame it runs that frame's version, else the current one. Call it outside frames, or in frames that were opened
  * after this returned.
@@ -93,7 +115,10 @@ int hot_reload_modules_atomic(const char** module_paths, uint32_t module_count, 
  * Such an address may be called at any time, so from now on old versions of the module, and of those that it calls, are kept until
  * runtime_gc_collect() finds that nobody is inside. hot_reload_frame_symbol() has no such price.
  *
- * RUNTIME_ERROR_NOT_LOADED, NO_SUCH_SYMBOL; WRONG_FRAME if this thread is in a frame that is older than the function, which could not
+ * `symbol` is the exported symbol. A function of C++ or Rust may also be named as its author did: "sim::step"; with its parameters where several
+ * have that name, "sim::world::height(int) const"; or with its type as typeid(...).name() has it, "sim::step of type FvfE".
+ *
+ * RUNTIME_ERROR_NOT_LOADED, NO_SUCH_SYMBOL; INVALID_ARGUMENT if several functions have the name (the message lists them); WRONG_FRAME if this thread is in a frame that is older than the function, which could not
  * be called there. From then on, a version that lacks the function is refused. */
 int hot_reload_symbol(const char* module, const char* symbol, void** address);
 
@@ -131,6 +156,117 @@ int hot_reload_watch(const char* module_path, const hot_reload_config_t* reload_
 
 /* Ends a watch. A reload that is under way is waited for. RUNTIME_ERROR_NOT_WATCHED. */
 int hot_reload_unwatch(const char* module_path);
+
+/* What a reload changes. Valid during the call, with all that it leads to. */
+typedef struct {
+    uint32_t struct_size;
+    uint32_t module_count;
+    /* Of each module its name, its file (or the first of them), and the number of the version that is current before; 0: it is not loaded. */
+    const char* const* modules;
+    const char* const* paths;
+    const unsigned long long* replaces;
+    /* Afterwards: what the reload returns, and if that is not 0 what runtime_last_error() is going to say; else empty. */
+    const char* message;
+    int32_t code;
+    uint32_t reserved;
+    /* Afterwards: the generation that was made. 0: none. */
+    unsigned long long generation;
+} hot_reload_change_t;
+
+/* Called before modules are replaced, when their files have been read, parsed and validated and nothing is linked yet. 0: go on; anything else
+ * refuses the reload: RUNTIME_ERROR_VETOED. On the thread that reloads; it may call what a reload_progress_callback_t may. */
+typedef int (*hot_reload_before_t)(const hot_reload_change_t* change, void* user);
+
+/* Called when a reload is over, once for each time that the hook before it was called, or would have been. On the thread that reloads, before its
+ * complete callbacks; it may call what a reload_complete_callback_t may. */
+typedef void (*hot_reload_after_t)(const hot_reload_change_t* change, void* user);
+
+typedef struct {
+    uint32_t struct_size; /* see RUNTIME_SIZED() */
+    uint32_t change_size; /* sizeof(hot_reload_change_t): so much the hooks are given */
+    const char* name;     /* what messages call them */
+    hot_reload_before_t before;
+    hot_reload_after_t after;
+    void* user;
+} hot_reload_hooks_t;
+
+/* Adds hooks before and after each reload, of watches too, until they are removed or runtime_shutdown(). Those that are added first are asked
+ * first and told last. Reloads that are under way are not concerned, nor are dry runs, hot_reload_rollback() and hot_reload_unload(). */
+int hot_reload_add_hooks(const hot_reload_hooks_t* hooks, uint64_t* id);
+
+/* Removes hooks. Reloads that are under way are waited for, so that they are not called any more, unless this is called by a hook or by another
+ * callback of a reload. RUNTIME_ERROR_INVALID_ARGUMENT if there are none of this id. */
+int hot_reload_remove_hooks(uint64_t id);
+
+/* Why a version is in memory. */
+typedef enum {
+    HOT_RELOAD_VERSION_UNKNOWN = 0,
+    HOT_RELOAD_VERSION_CURRENT = 1,  /* frames opened now run it */
+    HOT_RELOAD_VERSION_RETIRED = 2,  /* it was replaced: until the last frame of its generations has ended, and what is kept that calls it */
+    HOT_RELOAD_VERSION_RETAINED = 3, /* it may be called outside frames: until runtime_gc_collect(), or for good (hot_reload_retain()) */
+    HOT_RELOAD_VERSION_BACKUP = 4,   /* for hot_reload_rollback() */
+    HOT_RELOAD_VERSION_BUSY = 5      /* threads that it started go on, or its exit functions, or its handlers of signals are installed */
+} hot_reload_version_state_t;
+
+typedef struct {
+    uint32_t struct_size;
+    hot_reload_version_state_t state;
+    const char* module;
+    const char* declared; /* the version that it says it is (RUNTIME_MODULE); empty if it says none */
+    const char* path;     /* the file, or the first of them */
+    /* It counts the loads of the module, from 1. */
+    unsigned long long version;
+    /* The first generation without it. 0: it is current. */
+    unsigned long long until;
+    unsigned long long code_bytes;
+    /* Threads that are in frames of generations that were replaced and had it: those keep it. */
+    uint32_t holders;
+    uint32_t reserved;
+} hot_reload_version_t;
+
+/* Valid during the call, strings included. On the thread that called hot_reload_list_versions(). It may call what a
+ * reload_complete_callback_t may: the list is of when the call began. */
+typedef void (*hot_reload_version_callback_t)(const hot_reload_version_t* version, void* user);
+
+/* Tells of all versions that are in memory, by module and number. `struct_size` is sizeof(hot_reload_version_t): so much the callback is
+ * given, and what this library does not know of it is 0. */
+int hot_reload_list_versions(size_t struct_size, hot_reload_version_callback_t callback, void* user);
+
+/* How current is what an address is in. */
+typedef enum {
+    HOT_RELOAD_STANDING_UNKNOWN = 0,
+    HOT_RELOAD_STANDING_COMING = 1,    /* a version that is being loaded, or whose load has failed */
+    HOT_RELOAD_STANDING_CURRENT = 2,   /* the version that frames opened now run */
+    HOT_RELOAD_STANDING_OLD = 3,       /* a version that was replaced or unloaded, and is still in memory */
+    HOT_RELOAD_STANDING_GONE = 4,      /* a version that was freed; the latest 128 are known */
+    HOT_RELOAD_STANDING_TRAMPOLINE = 5 /* an address of hot_reload_symbol(), or one like it: in no version */
+} hot_reload_standing_t;
+
+/* What there is at an address. What has no room in a text is left out. */
+typedef struct {
+    uint32_t struct_size; /* see RUNTIME_SIZED() */
+    hot_reload_standing_t standing;
+    /* The number of the version: it counts the loads of the module, from 1. 0 of a trampoline. */
+    unsigned long long version;
+    /* How far it is from the start of `symbol`. */
+    unsigned long long offset;
+    /* The address in the file's own numbering, as addr2line takes it; of object files and archives, which have none, how far it is from the
+     * start of the module in memory. 0 of a trampoline. */
+    unsigned long long file_address;
+    bool is_code;
+    unsigned char reserved[7];
+    char module[128];
+    /* The exported symbol that it is in, as the file has it (c++filt knows mangled ones); empty if there is none. */
+    char symbol[256];
+    /* The file that the version was read from; empty of a trampoline. */
+    char path[512];
+} hot_reload_address_t;
+
+/* Describes what there is at an address, for handlers of crashes: RUNTIME_ERROR_NOT_LOADED if it is in no module and no trampoline, but the
+ * host's own, a library's or nobody's; RUNTIME_ERROR_INVALID_ARGUMENT if `description` cannot be written or does not say its size.
+ *
+ * May be called in signal handlers, in any state, and in a forked child; it leaves runtime_last_error() as it is. */
+int hot_reload_describe_address(const void* address, hot_reload_address_t* description);
 
 typedef enum {
     COMPATIBILITY_UNKNOWN = 0, /* no debug information: see unknown_because */

@@ -5,7 +5,7 @@
 //
 //     midflight::runtime runtime;
 //     midflight::reload("libphysics.so");
-//     midflight::function<void(world*, float)> step("physics", "step");
+//     midflight::function<void(world*, float)> step("physics", "sim::step");
 //     while (running) {
 //         midflight::frame frame;
 //         step(frame, &world, 0.016f);
@@ -29,6 +29,10 @@
 #include <cstdlib>
 #include <initializer_list>
 #include <utility>
+
+#ifdef __cpp_rtti
+#include <typeinfo>
+#endif
 
 #ifdef __cpp_exceptions
 #include <exception>
@@ -129,10 +133,24 @@ private:
 };
 
 namespace detail {
+// Functions of C are found by their symbol, those of C++ by their name and type: of several with one name (overloads) it is that of this
+// type, and if there is none of it, the error lists those that there are. Without run-time type information a name that several have is
+// followed by the parameters.
+template <class Type, class LookUp> int find(LookUp look_up, const char* module, const char* symbol, void** found) {
+#ifdef __cpp_rtti
+    char typed[4096];
+    if (symbol != nullptr) {
+        const int length = std::snprintf(typed, sizeof typed, "%s of type %s", symbol, typeid(Type).name());
+        if (length > 0 && static_cast<std::size_t>(length) < sizeof typed) return look_up(module, typed, found);
+    }
+#endif
+    return look_up(module, symbol, found);
+}
+
 template <class Signature> class address;
 
-// The stable address of a module's function. `Signature` must be the function's own: there is
-// nothing in a module that could be checked.
+// The stable address of a module's function. `Signature` must be the function's own. Of C++ functions their parameters are compared with it; of
+// their results, and of functions of C, there is nothing in a module that could be.
 template <class R, class... A> class address<R(A...)> {
 public:
     using pointer = R (*)(A...);
@@ -162,15 +180,48 @@ public:
 #endif
     result bind(const char* module, const char* symbol) {
         void* found = nullptr;
-        const int code = hot_reload_frame_symbol(module, symbol, &found);
+        const int code = detail::find<R(A...)>(hot_reload_frame_symbol, module, symbol, &found);
         return this->set(code, found);
     }
     // The frame is the proof that this thread is inside one.
     R operator()(const frame&, A... arguments) const { return this->pointer_(std::forward<A>(arguments)...); }
 };
 
-// A function of a module that may be called anywhere, and handed on as a pointer (get()):
-// hot_reload_symbol(), which says what that costs.
+// A method of a class of a module's, which is called inside frames and on an object:
+//
+//     midflight::method<float (sim::world::*)(int) const> height("physics", "sim::world::height");
+//     height(frame, world, 3);
+//
+// It is that of this class, also if it is virtual.
+template <class Signature> class method;
+
+namespace detail {
+template <class Signature, class R, class C, class... A> class method : public address<R(C*, A...)> {
+public:
+    method() = default;
+#ifdef __cpp_exceptions
+    method(const char* module, const char* symbol) { bind(module, symbol); }
+#endif
+    result bind(const char* module, const char* symbol) {
+        void* found = nullptr;
+        const int code = find<Signature>(hot_reload_frame_symbol, module, symbol, &found);
+        return this->set(code, found);
+    }
+    R operator()(const frame&, C& object, A... arguments) const { return this->pointer_(&object, std::forward<A>(arguments)...); }
+};
+} // namespace detail
+
+template <class R, class C, class... A>
+class method<R (C::*)(A...)> : public detail::method<R (C::*)(A...), R, C, A...> {
+    using detail::method<R (C::*)(A...), R, C, A...>::method;
+};
+
+template <class R, class C, class... A>
+class method<R (C::*)(A...) const> : public detail::method<R (C::*)(A...) const, R, const C, A...> {
+    using detail::method<R (C::*)(A...) const, R, const C, A...>::method;
+};
+
+// A function of a module that may be called anywhere, and handed on as a pointer (get()): hot_reload_symbol(), which says what that costs.
 template <class Signature> class callback;
 
 template <class R, class... A> class callback<R(A...)> : public detail::address<R(A...)> {
@@ -181,7 +232,7 @@ public:
 #endif
     result bind(const char* module, const char* symbol) {
         void* found = nullptr;
-        const int code = hot_reload_symbol(module, symbol, &found);
+        const int code = detail::find<R(A...)>(hot_reload_symbol, module, symbol, &found);
         return this->set(code, found);
     }
     R operator()(A... arguments) const { return this->pointer_(std::forward<A>(arguments)...); }

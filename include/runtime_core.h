@@ -96,6 +96,28 @@ typedef struct {
  * RUNTIME_ERROR_UNSUPPORTED, RUNTIME_ERROR_OUT_OF_MEMORY, RUNTIME_ERROR_IO (the log file). */
 int runtime_init(const runtime_config_t* config);
 
+/* When gdb is told the names and lines of what is loaded: docs/debugging.md. */
+typedef enum {
+    RUNTIME_GDB_DEFAULT = 0, /* WHEN_ATTACHED */
+    RUNTIME_GDB_WHEN_ATTACHED = 1,
+    RUNTIME_GDB_ALWAYS = 2, /* for programs that it is attached to later, and debuggers that leave no breakpoint in memory */
+    RUNTIME_GDB_NEVER = 3
+} runtime_gdb_t;
+
+/* What holds for the whole process. */
+typedef struct {
+    uint32_t struct_size; /* see RUNTIME_SIZED() */
+    runtime_gdb_t gdb;
+    /* Write the names of what is loaded to /tmp/perf-PID.map, for perf. Code is then written in another way, which perf asks such a map of. */
+    bool perf_map;
+    unsigned char reserved[7]; /* 0 */
+    /* Write all code that is loaded, with names and lines, to jit-PID.dump in this folder, for `perf inject --jit`. NULL: do not. */
+    const char* jitdump_folder;
+} runtime_options_t;
+
+/* Sets them, before the first runtime_init(). After it RUNTIME_ERROR_UNSUPPORTED, unless they are what it was started with. */
+int runtime_set_options(const runtime_options_t* options);
+
 /* Whether the use of frames is checked, from the next runtime_init() on. Then a call outside every frame to an address of hot_reload_frame_symbol()
  * ends the process, with the names of the function and of the thread; and these are reported, to the log, or to stderr where there is none: a frame that is begun while it is
  * open (RUNTIME_ERROR_WRONG_FRAME), one that is ended on another thread, and a thread that is inside one for more than 10 s after a

@@ -8,17 +8,20 @@
  *    runtime_last_error() says in full what went wrong in the calling thread's last failed call:
  *    what, which file, which symbol, what to do.
  *  - A field that is 0, false or NULL means its default, and so does a NULL configuration.
- *  - A pointer that may not be NULL and is, a string at an address that cannot be read or longer
- *    than 4,095 bytes, an absurd count, a value that an enumeration does not have:
- *    RUNTIME_ERROR_INVALID_ARGUMENT. Strings and arrays are read during the call only; none is
- *    kept.
- *  - Outputs are written on every path, failure included (then with zeroes and empty strings).
- *    Strings in them are the struct's own, and end with a zero.
- *  - Every function may be called from any thread, and from several at once, unless its comment
- *    says otherwise; not from signal handlers, and not from a module's constructors and destructors
- *    (RUNTIME_ERROR_BUSY). What callbacks may call is said with each.
- *  - After fork, the child can call the modules that are loaded; the functions that load, free or
- *    watch return RUNTIME_ERROR_FORKED.
+ *  - A structure that begins with `struct_size` grows in later versions, at its end. Set it to the structure's size, and all that you do
+ *    not set to zero: RUNTIME_SIZED() does both. Hosts that were compiled with other headers than the library go on working. What a
+ *    host's header lacks is a default; what the library does not know must be zero (else RUNTIME_ERROR_UNSUPPORTED, and the message
+ *    names the offset), and comes back as zero. All other structures keep exactly their fields.
+ *  - A pointer that may not be NULL and is, a string at an address that cannot be read or longer than 4,095 bytes, an absurd
+ *    count, a value that an enumeration does not have: RUNTIME_ERROR_INVALID_ARGUMENT. Strings and arrays are read during the call
+ *    only; none is kept.
+ *  - Outputs are written on every path, failure included (then with zeroes and empty strings). Strings in them are the struct's
+ *    own, and end with a zero.
+ *  - Every function may be called from any thread, and from several at once, unless its comment says otherwise; not from signal
+ *    handlers, and not from a module's constructors and destructors (RUNTIME_ERROR_BUSY). What callbacks may call is said with
+ *    each.
+ *  - After fork, the child can call the modules that are loaded; the functions that load, free or watch return
+ *    RUNTIME_ERROR_FORKED.
  */
 #ifndef MIDFLIGHT_RUNTIME_TYPES_H
 #define MIDFLIGHT_RUNTIME_TYPES_H
@@ -90,7 +93,9 @@ enum {
     /* The kernel refused something that it should not. */
     RUNTIME_ERROR_SYSTEM = -22,
     /* A defect of midflight. Please report it with the message. */
-    RUNTIME_ERROR_INTERNAL = -23
+    RUNTIME_ERROR_INTERNAL = -23,
+    /* A hook before the reload refused (hot_reload_add_hooks()). The message names it. */
+    RUNTIME_ERROR_VETOED = -24
 };
 
 /* How grave a line of the log must be to be written: the level and those above it. */
@@ -134,6 +139,20 @@ typedef enum {
 typedef struct {
     uint64_t reserved[4];
 } runtime_frame_t;
+
+/* The first value of a structure that has `struct_size`: `hot_reload_address_t at = RUNTIME_SIZED(hot_reload_address_t);`. */
+#ifdef __cplusplus
+#define RUNTIME_SIZED(type) (runtime_sized_<type>())
+} /* extern "C": a template has no C linkage. */
+template <class Type> inline Type runtime_sized_() {
+    Type value = Type();
+    value.struct_size = sizeof(Type);
+    return value;
+}
+extern "C" {
+#else
+#define RUNTIME_SIZED(type) {.struct_size = sizeof(type)}
+#endif
 
 /* Nanoseconds of a clock that never goes back (CLOCK_MONOTONIC). Works at any time. */
 uint64_t get_timestamp_ns(void);

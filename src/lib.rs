@@ -35,8 +35,8 @@ pub use call::checks::Checks;
 pub use call::frame::{Frame, SharedFrame};
 pub use call::slots::Slot;
 pub use code::Backing;
-pub use error::{Error, ErrorKind};
-pub use fault::{StaleCalls, explain_address};
+pub use error::{Error, ErrorKind, MissingSymbol};
+pub use fault::{AddressDescription, StaleCalls, Standing, describe_address, explain_address};
 pub use midflight_dispatch::PinnedElsewhere;
 pub use midflight_image::{Error as ImageError, NoteProblem, Refusal};
 pub use midflight_interface as interface;
@@ -45,8 +45,12 @@ pub use module::debug::Gdb;
 pub use platform::threads::Holder;
 pub use publish::load::options::{LoadOptions, Progress};
 pub use publish::quiescence::FiberStack;
-pub use publish::{Collected, Compatibility, Kept, ModuleVersion, Phases, Publication, Quiescence};
+pub use publish::{
+    Collected, Compatibility, Kept, LoadedVersion, ModuleVersion, Phases, Publication, Quiescence,
+    VersionState,
+};
 pub use runtime::config::Config;
+pub use runtime::hooks::{HooksId, ReloadHooks, Upcoming};
 pub use runtime::process::ProcessUsage;
 pub use runtime::statistics::{Statistics, Times};
 pub use runtime::{Runtime, print_outcome};

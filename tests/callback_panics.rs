@@ -120,14 +120,12 @@ fn a_progress_callback_that_panics_at_any_call_leaves_nothing() {
                 panic_any(Thrown(panics_at));
             }
         };
-        let options = LoadOptions {
-            validate: below(8) == 0,
-            threads: 2 * below(2),
-            verify: below(2) == 0,
-            timeout: Some(Duration::from_secs(3600)),
-            progress: Some(&progress),
-            ..LoadOptions::default()
-        };
+        let options = LoadOptions::new()
+            .validate(below(8) == 0)
+            .threads(2 * below(2))
+            .verify(below(2) == 0)
+            .timeout(Duration::from_secs(3600))
+            .progress(&progress);
         let generation = rt.frame().generation();
         let load = || {
             // SAFETY: as above.
@@ -186,7 +184,7 @@ fn a_load_of_a_watch_whose_callbacks_panic_leaves_nothing_and_the_watch_goes_on(
     unsafe { rt.load_all([&watched, &versions[1][0], &versions[2][0]]) }.unwrap();
     let progress: &'static (dyn Fn(&Path, u32) + Sync) =
         &|_, percent| assert_ne!(percent as usize, PANICS_AT.load(Ordering::SeqCst), "as the test wants it");
-    let options = LoadOptions { progress: Some(progress), ..LoadOptions::default() };
+    let options = LoadOptions::new().progress(progress);
     let outcome = |_: &Path, result: Result<midflight::Publication, midflight::Error>| {
         OUTCOMES.lock().unwrap().push(result.map_or_else(|error| error.to_string(), |_| "published".into()));
         assert_ne!(PANICS_AT.load(Ordering::SeqCst), 1, "as the test wants it, of what is told");

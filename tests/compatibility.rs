@@ -37,7 +37,7 @@ fn verdicts(compatibility: &Compatibility) -> [Verdict; 3] {
 
 fn load(rt: Runtime, path: &PathBuf, validate: bool) -> Result<(), Error> {
     // SAFETY: the tests' modules are sound.
-    unsafe { rt.load_with([path], &LoadOptions { validate, ..LoadOptions::default() }) }.map(drop)
+    unsafe { rt.load_with([path], &LoadOptions::new().validate(validate)) }.map(drop)
 }
 
 #[test]

@@ -204,7 +204,7 @@ fn what_is_back_already_is_not_kept_twice() {
 fn a_version_that_has_come_back_already_is_not_brought_back_again() {
     let (rt, shop, _turn) = start("back-already");
     let first = load(rt, &shop.module("guest", 1, "int number(void) { return 1; }"));
-    let keep = LoadOptions { keep_previous: true, ..LoadOptions::default() };
+    let keep = LoadOptions::new().keep_previous(true);
     let second = shop.module("guest", 2, "int number(void) { return 2; }");
     // SAFETY: as above.
     unsafe { rt.load_with([&second], &keep) }.unwrap();

@@ -38,7 +38,7 @@ fn start(name: &str) -> (Runtime, Workshop, MutexGuard<'static, ()>) {
 
 /// Loads files as one publication, and keeps what they replace if that is asked for.
 fn load(rt: &Runtime, files: [&std::path::PathBuf; 2], keep_previous: bool) {
-    let options = LoadOptions { keep_previous, ..LoadOptions::default() };
+    let options = LoadOptions::new().keep_previous(keep_previous);
     // SAFETY: the functions are as declared.
     unsafe { rt.load_with(files, &options) }.unwrap();
 }
@@ -103,8 +103,7 @@ fn what_a_kept_version_calls_may_be_unloaded_and_outlives_it() {
     load(&rt, pair(&shop, 1).each_ref(), false);
     let alone = shop.module("user", 2, "int version(void) { return 2; }");
     // SAFETY: as declared.
-    unsafe { rt.load_with([&alone], &LoadOptions { keep_previous: true, ..LoadOptions::default() }) }
-        .unwrap();
+    unsafe { rt.load_with([&alone], &LoadOptions::new().keep_previous(true)) }.unwrap();
     rt.unload("used").unwrap();
     assert_eq!((rt.collect().unwrap().freed, said()), (0, vec![]));
     // It cannot come back without it.
@@ -436,7 +435,7 @@ fn an_exit_function_that_runs_keeps_what_it_calls_when_its_version_comes_back() 
             touched.wait();
         });
         touched.wait();
-        let options = LoadOptions { keep_previous: true, ..LoadOptions::default() };
+        let options = LoadOptions::new().keep_previous(true);
         // SAFETY: as declared.
         unsafe { rt.load_with([&cached(2)], &options) }.unwrap();
         // SAFETY: as declared.

@@ -203,7 +203,7 @@ fn a_version_comes_back_without_its_hooks_and_not_without_what_it_needs() {
     let second = module(&shop, 2, &telling("back_user", 0, ""));
     let used = module(&shop, 3, &telling("back_used", 0, ""));
     load_all(rt, [&user, &used]).unwrap();
-    let options = LoadOptions { keep_previous: true, ..LoadOptions::default() };
+    let options = LoadOptions::new().keep_previous(true);
     // SAFETY: nobody calls it.
     unsafe { rt.load_with([&second], &options) }.unwrap();
     said();

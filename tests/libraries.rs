@@ -154,7 +154,7 @@ fn a_library_stays_whose_module_was_refused() {
     let module = needing(&shop, "needing", 3, &library, source);
     // SAFETY: it is refused.
     let error = unsafe { rt.load(&module) }.unwrap_err();
-    assert!(matches!(error, Error::Image { .. }), "{error}");
+    assert!(matches!(error, Error::Unresolved { .. }), "{error}");
     assert!(is_mapped(&library), "its constructors ran, and who knows what they have begun");
 }
 

@@ -135,9 +135,7 @@ fn what_is_kept_stays_while_there_is_room_and_gives_way_when_there_is_none() {
     (config.max_memory, config.history) = (Some(64 << 20), 1);
     let rt = Runtime::start_with(config).unwrap();
     // SAFETY: as declared, here and below.
-    let load = |path: &PathBuf| unsafe {
-        rt.load_with([path], &LoadOptions { keep_previous: true, ..LoadOptions::default() })
-    };
+    let load = |path: &PathBuf| unsafe { rt.load_with([path], &LoadOptions::new().keep_previous(true)) };
     let versions = [1, 2].map(|number| shop.module("bounded", number, LARGE));
     let lent = shop.module("lent", 1, "int number(void) { return 1; }");
     // SAFETY: as above.

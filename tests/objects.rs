@@ -242,7 +242,7 @@ fn what_is_wrong_with_objects_is_said() {
     let message = |source: Source| -> String {
         // SAFETY: refused before anything of it runs.
         match unsafe { rt.load(source) } {
-            Err(error @ Error::Image { .. }) => error.to_string(),
+            Err(error @ (Error::Image { .. } | Error::Unresolved { .. })) => error.to_string(),
             other => panic!("{other:?}"),
         }
     };

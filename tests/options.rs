@@ -52,7 +52,7 @@ fn a_load_that_takes_too_long_is_given_up_and_nothing_has_moved() {
          int number(void) { return 2; }
          __attribute__((constructor)) static void begin(void) { usleep(50000); }",
     );
-    let options = LoadOptions { timeout: Some(Duration::from_millis(20)), ..LoadOptions::default() };
+    let options = LoadOptions::new().timeout(Duration::from_millis(20));
     assert_eq!(call(rt, "slow", "number"), 1);
     let before = rt.frame().generation();
     let error = load(rt, &slow, &options).unwrap_err();
@@ -61,7 +61,7 @@ fn a_load_that_takes_too_long_is_given_up_and_nothing_has_moved() {
         (ErrorKind::Timeout, "Hot-reload timeout after 20ms".into())
     );
     assert_eq!((call(rt, "slow", "number"), rt.frame().generation()), (1, before));
-    let options = LoadOptions { timeout: Some(Duration::from_secs(60)), ..options };
+    let options = options.timeout(Duration::from_secs(60));
     load(rt, &slow, &options).unwrap();
     assert_eq!(call(rt, "slow", "number"), 2);
 }
@@ -81,12 +81,12 @@ fn waiting_for_a_turn_counts_and_ends() {
     rt.set_concurrency(Some(1));
     thread::scope(|scope| {
         let holder = scope.spawn(|| {
-            load(rt, &path, &LoadOptions { progress: Some(&hold), ..LoadOptions::default() }).unwrap();
+            load(rt, &path, &LoadOptions::new().progress(&hold)).unwrap();
         });
         while !inside.load(Ordering::Acquire) {
             thread::yield_now();
         }
-        let options = LoadOptions { timeout: Some(Duration::from_millis(20)), ..LoadOptions::default() };
+        let options = LoadOptions::new().timeout(Duration::from_millis(20));
         let begin = Instant::now();
         assert!(matches!(load(rt, &path, &options), Err(Error::Timeout { .. })));
         assert!(begin.elapsed() >= Duration::from_millis(20));
@@ -111,7 +111,7 @@ fn progress_is_monotone_and_ends_at_a_hundred() {
         let nested = unsafe { rt.load(path) };
         assert!(matches!(nested, Err(Error::Reentered)), "the runtime is busy");
     };
-    let options = LoadOptions { progress: Some(&progress), ..LoadOptions::default() };
+    let options = LoadOptions::new().progress(&progress);
     // SAFETY: the tests' modules are sound.
     unsafe { rt.load_with(&paths, &options) }.unwrap();
     let told = std::mem::take(&mut *told.lock().unwrap());
@@ -124,14 +124,14 @@ fn progress_is_monotone_and_ends_at_a_hundred() {
     let bad = shop.file("libbad.so", b"no module");
     let told = Mutex::new(Vec::new());
     let progress = |_: &Path, percent| told.lock().unwrap().push(percent);
-    load(rt, &bad, &LoadOptions { progress: Some(&progress), ..LoadOptions::default() }).unwrap_err();
+    load(rt, &bad, &LoadOptions::new().progress(&progress)).unwrap_err();
     assert!(!told.into_inner().unwrap().contains(&100), "only what is published is at its end");
 }
 
 #[test]
 fn a_module_goes_back_and_forth_by_itself_and_its_variables_are_as_they_were() {
     let (rt, shop, _turn) = start("previous");
-    let keep = LoadOptions { keep_previous: true, ..LoadOptions::default() };
+    let keep = LoadOptions::new().keep_previous(true);
     load(rt, &version(&shop, "back", 1), &keep).unwrap();
     assert_eq!(rt.rollback_module("back").unwrap_err().kind(), ErrorKind::NoPreviousVersion);
     assert_eq!((call(rt, "back", "count"), call(rt, "back", "count")), (1, 2));
@@ -161,7 +161,7 @@ fn a_module_goes_back_and_forth_by_itself_and_its_variables_are_as_they_were() {
 #[test]
 fn a_version_that_lacks_what_is_called_by_now_does_not_come_back() {
     let (rt, shop, _turn) = start("lacking");
-    let keep = LoadOptions { keep_previous: true, ..LoadOptions::default() };
+    let keep = LoadOptions::new().keep_previous(true);
     load(rt, &version(&shop, "grown", 1), &keep).unwrap();
     let grown = shop.module("grown", 2, "int number(void) { return 2; } int added(void) { return 20; }");
     load(rt, &grown, &keep).unwrap();
@@ -198,7 +198,7 @@ fn scribbler(shop: &Workshop, number: u32) -> PathBuf {
 #[test]
 fn code_that_is_not_what_was_linked_is_seen_and_rolled_back() {
     let (rt, shop, _turn) = start("verify");
-    let verify = LoadOptions { verify: true, rollback_on_failure: true, ..LoadOptions::default() };
+    let verify = LoadOptions::new().verify(true).rollback_on_failure(true);
     load(rt, &version(&shop, "scribbler", 1), &verify).unwrap();
     let before = rt.statistics().unwrap();
     let error = load(rt, &scribbler(&shop, 2), &verify).unwrap_err();
@@ -208,7 +208,7 @@ fn code_that_is_not_what_was_linked_is_seen_and_rolled_back() {
     assert_eq!((after.failed, after.rolled_back), (before.failed + 1, before.rolled_back + 1));
     // Without verification nobody sees it; with it and no rollback, the new version stays and the error says so.
     load(rt, &scribbler(&shop, 3), &LoadOptions::default()).unwrap();
-    let stay = LoadOptions { rollback_on_failure: false, ..verify };
+    let stay = verify.rollback_on_failure(false);
     let error = load(rt, &scribbler(&shop, 4), &stay).unwrap_err();
     assert!(matches!(error, Error::Integrity { rolled_back: false, .. }), "{error}");
     assert_eq!(call(rt, "scribbler", "number"), 4);
@@ -320,7 +320,7 @@ fn ring(shop: &Workshop, number: u32) -> Vec<PathBuf> {
 fn sixteen_are_staged_side_by_side_and_all_or_none_are_published() {
     let (rt, shop, _turn) = start("ring");
     rt.set_threads(4);
-    let options = LoadOptions { threads: 4, verify: true, ..LoadOptions::default() };
+    let options = LoadOptions::new().threads(4).verify(true);
     let (first, second) = (ring(&shop, 1), ring(&shop, 2));
     // SAFETY: the tests' modules are sound, here and below.
     let load_all = |paths: &[PathBuf], options: &LoadOptions<'_>| unsafe { rt.load_with(paths, options) };
@@ -342,7 +342,7 @@ fn sixteen_are_staged_side_by_side_and_all_or_none_are_published() {
         let mut paths = second.clone();
         paths[15] = bad.clone();
         for threads in [0, 2, 4, 100] {
-            let error = load_all(&paths, &LoadOptions { threads, ..options }).unwrap_err();
+            let error = load_all(&paths, &options.threads(threads)).unwrap_err();
             assert_eq!(error.path(), Some(&*bad), "{error}");
         }
         assert_eq!(rt.modules().unwrap(), before);
@@ -373,7 +373,7 @@ fn an_address_for_frames_only_keeps_nothing() {
 #[test]
 fn after_a_shutdown_everything_is_gone_and_can_come_again() {
     let (rt, shop, _turn) = start("shutdown");
-    let keep = LoadOptions { keep_previous: true, ..LoadOptions::default() };
+    let keep = LoadOptions::new().keep_previous(true);
     for number in 1..=3 {
         load(rt, &version(&shop, "ended", number), &keep).unwrap();
     }

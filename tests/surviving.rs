@@ -62,7 +62,7 @@ fn start(name: &str) -> (Runtime, Workshop, MutexGuard<'static, ()>) {
 }
 
 fn replace(rt: Runtime, path: &PathBuf, keep_previous: bool) {
-    let options = LoadOptions { keep_previous, ..LoadOptions::default() };
+    let options = LoadOptions::new().keep_previous(keep_previous);
     // SAFETY: as above.
     unsafe { rt.load_with([path], &options) }.unwrap();
 }

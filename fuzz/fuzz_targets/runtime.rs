@@ -188,14 +188,14 @@ fn write(number: usize, files: &[&[u8]]) -> Source {
 fn live(rt: Runtime, versions: &[Version<'_>], process: Option<(usize, usize)>) {
     let (first, last) = (&versions[0], versions.last().expect("there is one"));
     let verified =
-        LoadOptions { verify: true, validate: true, keep_previous: true, ..LoadOptions::default() };
+        LoadOptions::new().verify(true).validate(true).keep_previous(true);
     let mut places = Vec::new();
     let mut kept = None;
     let mut held = Vec::new();
     for (version, options) in [
         (first, LoadOptions::default()),
         (last, verified),
-        (first, LoadOptions { threads: 1, ..LoadOptions::default() }),
+        (first, LoadOptions::new().threads(1)),
         (last, LoadOptions::default()),
     ] {
         let before = modules(rt);

@@ -144,8 +144,7 @@ pub fn report(what: fmt::Arguments<'_>) {
 /// An address for frames was called on a thread that has none open. Its old versions are freed
 /// without regard to who calls it so: the process stops here rather than some reloads later.
 pub(crate) fn outside_frame(slot: u32) -> ! {
-    let name = slots::name(slot).unwrap_or_else(|| format!("::slot {slot}"));
-    let (module, symbol) = name.split_once("::").unwrap_or(("", &name));
+    let (module, symbol) = slots::name(slot).and_then(|name| name.split_once("::")).unwrap_or_default();
     let what = format!(
         "`{symbol}` of `{module}` was called outside a frame (hot_reload_frame_symbol), by {}: open a frame around the call, or \
          ask hot_reload_symbol() or Runtime::symbol() for an address that may be called anywhere",

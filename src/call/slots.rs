@@ -1,7 +1,7 @@
 //! Slots: process-wide indices for (module, symbol).
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock};
 
 use crate::Error;
 use crate::call::live::MAX_SLOTS;
@@ -40,13 +40,31 @@ const fn plain(name: &'static str) -> &'static str {
     }
 }
 
-/// Slot number to "module::symbol", for the report on a call to an unbound slot. Apart from the runtime's state, which
-/// the calling thread may have locked (a constructor runs while a module is loaded).
-static NAMES: RwLock<Vec<String>> = RwLock::new(Vec::new());
+/// Slot number to "module::symbol". Apart from the runtime's state, which the calling thread may have locked (a constructor
+/// runs while a module is loaded), and read without a lock: names are added, and never change. Each bucket has room
+/// for twice as many as the one before.
+static NAMES: [OnceLock<Bucket>; BUCKETS] = [const { OnceLock::new() }; BUCKETS];
+type Bucket = Box<[OnceLock<Box<str>>]>;
+const BUCKETS: usize = MAX_SLOTS.ilog2() as usize + 1;
 
-/// The name of a slot, for messages.
-pub(crate) fn name(slot: u32) -> Option<String> {
-    NAMES.read().unwrap_or_else(PoisonError::into_inner).get(slot as usize).cloned()
+/// In which bucket the name of a slot is, and where.
+fn bucket(slot: u32) -> (usize, usize) {
+    let number = slot as usize + 1;
+    let bucket = number.ilog2() as usize;
+    (bucket, number - (1 << bucket))
+}
+
+/// The name of a slot, for messages. Async-signal-safe.
+pub(crate) fn name(slot: u32) -> Option<&'static str> {
+    let (bucket, at) = bucket(slot);
+    NAMES.get(bucket)?.get()?.get(at)?.get().map(|name| &**name)
+}
+
+/// Names a slot, once.
+fn set_name(slot: u32, name: String) {
+    let (bucket, at) = bucket(slot);
+    let names = NAMES[bucket].get_or_init(|| (0..1 << bucket).map(|_| OnceLock::new()).collect());
+    names[at].get_or_init(|| name.into());
 }
 
 /// Every slot of the process. Slots are never given back: a trampoline's address is stable for the process's life.
@@ -110,7 +128,7 @@ impl SlotTable {
         }
         let index = self.len;
         self.len += 1;
-        NAMES.write().unwrap_or_else(PoisonError::into_inner).push(format!("{module}::{symbol}"));
+        set_name(index, format!("{module}::{symbol}"));
         Ok(Entry { index, promised })
     }
 
@@ -125,5 +143,18 @@ impl SlotTable {
             let again = again.iter().map(|(symbol, entry)| (symbol, entry));
             slots.iter().chain(again).map(|(symbol, entry)| (&**symbol, *entry))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_slot_has_a_place_for_its_name() {
+        let places: std::collections::BTreeSet<_> = (0..MAX_SLOTS as u32).map(bucket).collect();
+        assert_eq!(places.len(), MAX_SLOTS);
+        assert!(places.iter().all(|(bucket, at)| *bucket < BUCKETS && *at < 1 << bucket));
+        assert_eq!((name(MAX_SLOTS as u32), name(u32::MAX - 1)), (None, None));
     }
 }

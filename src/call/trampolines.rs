@@ -2,6 +2,8 @@
 //!
 //! A slot's code depends on nothing but its index, so whole pages are written once, before any of their slots is in use.
 
+use std::ops::Range;
+
 use midflight_image::{Protection, Region, Window};
 
 use crate::Error;
@@ -11,6 +13,7 @@ use crate::call::slots;
 use crate::code::{Block, CodeMemory, Shape};
 use crate::platform::arch::{self, CHECKED_CODE, OUTSIDE, SLOT_CODE, Stub};
 use crate::platform::assemble::assemble;
+use crate::platform::lockless::Lockless;
 use crate::platform::os::{barrier, thread};
 
 /// Pages of slot code. They stay for the life of the process, as the addresses they give out do.
@@ -19,6 +22,33 @@ pub(crate) struct Trampolines {
     slots_per_page: u32,
     /// Of trampolines that are checked, if any was asked for.
     checked: Vec<Block>,
+}
+
+/// A page of slot code, and whose it is.
+#[derive(Clone)]
+struct Page {
+    code: Range<usize>,
+    /// The first of its slots.
+    first: u32,
+    /// Bytes of each.
+    each: usize,
+}
+
+/// All pages, for who has an address.
+static PAGES: Lockless<Vec<Page>> = Lockless::new();
+
+fn note(page: &Block, first: u32, each: usize) {
+    let code = page.base()..page.base() + page.len();
+    PAGES.change(|pages| pages.push(Page { code, first, each }));
+}
+
+/// Whose code there is at an address, and how far from its start. Async-signal-safe.
+pub(crate) fn find(address: usize) -> Option<(u32, usize)> {
+    PAGES.with(|pages| {
+        let page = pages?.iter().find(|page| page.code.contains(&address))?;
+        let offset = address - page.code.start;
+        Some((page.first + (offset / page.each) as u32, offset % page.each))
+    })
 }
 
 impl Trampolines {
@@ -40,6 +70,7 @@ impl Trampolines {
     pub(crate) fn grow(&mut self, memory: &mut CodeMemory, slots: u32) -> Result<(), Error> {
         while self.len() < slots {
             let page = self.write_page(memory, self.len())?;
+            note(&page, self.len(), SLOT_CODE);
             self.pages.push(page);
         }
         Ok(())
@@ -69,6 +100,7 @@ impl Trampolines {
                 }
                 Ok(())
             })?;
+            note(&page, first, CHECKED_CODE);
             self.checked.push(page);
         }
         let page = &self.checked[(slot / per_page) as usize];
@@ -137,7 +169,7 @@ pub(crate) extern "C" fn report_unbound(slot: u32) -> ! {
     if slot & OUTSIDE != 0 {
         checks::outside_frame(slot & !OUTSIDE);
     }
-    let name = slots::name(slot).unwrap_or_else(|| format!("slot {slot}"));
+    let name = slots::name(slot).unwrap_or("a function without a name");
     eprintln!(
         "midflight: {name} was called, but no version of its module is loaded: load it before the frame that calls it"
     );

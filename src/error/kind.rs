@@ -5,6 +5,7 @@ use super::Error;
 /// What kind of error an [`Error`] is. The numbers are those that the C API returns (`RUNTIME_ERROR_*` of runtime_types.h says what each
 /// means); none changes its meaning.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[non_exhaustive]
 #[repr(i32)]
 pub enum ErrorKind {
     /// An argument is not what the function takes.
@@ -53,11 +54,13 @@ pub enum ErrorKind {
     System = -22,
     /// A defect of midflight. The C API only.
     Internal = -23,
+    /// A hook refused the load.
+    Vetoed = -24,
 }
 
 impl ErrorKind {
     /// All of them, by their numbers.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::InvalidArgument,
         Self::NotInitialized,
         Self::Unsupported,
@@ -81,6 +84,7 @@ impl ErrorKind {
         Self::Forked,
         Self::System,
         Self::Internal,
+        Self::Vetoed,
     ];
 }
 
@@ -92,14 +96,16 @@ impl Error {
                 ErrorKind::Unsupported
             }
             Self::Read { .. } | Self::Profile { .. } | Self::Watch { .. } => ErrorKind::Io,
-            // What an image imports and nobody defines is found when it is linked.
-            Self::Image { source: midflight_image::Error::UnresolvedImport { .. }, .. }
+            Self::Unresolved { .. }
+            | Self::Image { source: midflight_image::Error::UnresolvedImport { .. }, .. }
             | Self::Library { .. }
             | Self::DataImport { .. }
             | Self::MissingModule { .. }
             | Self::Ambiguous { .. } => ErrorKind::Unresolved,
             Self::Image { .. } | Self::NoName { .. } => ErrorKind::InvalidModule,
-            Self::DuplicateModule { .. } | Self::NoFiles => ErrorKind::InvalidArgument,
+            Self::DuplicateModule { .. } | Self::NoFiles | Self::SeveralFunctions { .. } => {
+                ErrorKind::InvalidArgument
+            }
             Self::MissingFunctions { .. } | Self::Incompatible { .. } | Self::AnotherSize { .. } => {
                 ErrorKind::Incompatible
             }
@@ -115,6 +121,7 @@ impl Error {
             Self::Reentered => ErrorKind::Busy,
             Self::Integrity { .. } => ErrorKind::Integrity,
             Self::Refused { .. } => ErrorKind::Refused,
+            Self::Vetoed { .. } => ErrorKind::Vetoed,
             Self::NotWatched { .. } => ErrorKind::NotWatched,
             Self::Forked => ErrorKind::Forked,
         }

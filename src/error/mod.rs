@@ -1,12 +1,14 @@
 //! What can go wrong, each with what to do about it.
 
 mod kind;
+pub(crate) mod symbols;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fmt, io};
 
 pub use kind::ErrorKind;
+use symbols::Shown;
 
 /// Why a call of the runtime failed. After all but [`Error::Integrity`] nothing was published, and the
 /// old versions go on serving.
@@ -30,6 +32,15 @@ pub enum Error {
         path: PathBuf,
         /// What is wrong with it, with symbol and address.
         source: midflight_image::Error,
+    },
+    /// Nothing defines what the module needs.
+    Unresolved {
+        /// The file.
+        path: PathBuf,
+        /// Each symbol that is missing.
+        symbols: Vec<MissingSymbol>,
+        /// How many more there are.
+        omitted: usize,
     },
     /// The module has no name: no SONAME, and its file name gives none either.
     NoName {
@@ -110,6 +121,17 @@ pub enum Error {
         module: String,
         /// The symbol.
         symbol: String,
+        /// Functions that it has of the same name, but for their parameters.
+        alike: Vec<String>,
+    },
+    /// The module has more than one function of the name that was asked for.
+    SeveralFunctions {
+        /// The module.
+        module: String,
+        /// What was asked for.
+        symbol: String,
+        /// The symbols of the functions.
+        functions: Vec<String>,
     },
     /// An address was asked for in a frame whose generation does not have the function: called there, it would end the process.
     NewerThanFrame {
@@ -210,6 +232,15 @@ pub enum Error {
         /// What it returned.
         code: i32,
     },
+    /// A hook refused ([`ReloadHooks::before`](crate::ReloadHooks::before)): nothing was linked or run.
+    Vetoed {
+        /// The file, or the first of the load.
+        path: PathBuf,
+        /// The hook's name.
+        by: String,
+        /// What it returned.
+        code: i32,
+    },
     /// A load took longer than it was given. Nothing was published.
     Timeout {
         /// What it was given.
@@ -263,6 +294,7 @@ impl Error {
             Self::Read { path, .. }
             | Self::Image { path, .. }
             | Self::NoName { path }
+            | Self::Unresolved { path, .. }
             | Self::Library { path, .. }
             | Self::DataImport { path, .. }
             | Self::Convention { path, .. }
@@ -272,6 +304,7 @@ impl Error {
             | Self::MissingModule { path, .. }
             | Self::Incompatible { path, .. }
             | Self::Refused { path, .. }
+            | Self::Vetoed { path, .. }
             | Self::Integrity { path, .. }
             | Self::Watch { path, .. }
             | Self::NotWatched { path } => Some(path),
@@ -305,25 +338,41 @@ impl fmt::Display for Error {
             ),
             Self::DataImport { path, symbol, module } => write!(
                 f,
-                "{}: uses the variable `{symbol}` of module `{module}`, whose address changes with every version: \
+                "{}: uses the variable {} of module `{module}`, whose address changes with every version: \
                  export a function from `{module}` that returns it",
-                path.display()
+                path.display(),
+                Shown(symbol)
             ),
             Self::Convention { path, symbol, reason } => {
-                write!(f, "{}: `{symbol}` {reason}", path.display())
+                write!(f, "{}: {} {reason}", path.display(), Shown(symbol))
             }
             Self::AnotherSize { path, symbol, sizes: [there, here] } => write!(
                 f,
-                "{}: `{symbol}` has {there} bytes in the process, which it is shared with, and {here} in the module: \
+                "{}: {} has {there} bytes in the process, which it is shared with, and {here} in the module: \
                  it is a variable of a header that both include, so build both from the same one",
-                path.display()
+                path.display(),
+                Shown(symbol)
             ),
             Self::Ambiguous { path, symbol, modules } => write!(
                 f,
-                "{}: uses `{symbol}`, which {} all export: link it with the one it means, so that DT_NEEDED names it",
+                "{}: uses {}, which {} all export: link it with the one it means, so that DT_NEEDED names it",
                 path.display(),
+                Shown(symbol),
                 list(modules)
             ),
+            Self::Unresolved { path, symbols, omitted } => {
+                let advice = "define it in the module, load what does, or export it from the host (-rdynamic)";
+                let path = path.display();
+                match &symbols[..] {
+                    [symbol] => write!(f, "{path}: nothing defines {symbol}: {advice}"),
+                    symbols => {
+                        let count = symbols.len() + omitted;
+                        write!(f, "{path}: nothing defines {count} symbols that it needs. Of each: {advice}")?;
+                        symbols.iter().try_for_each(|symbol| write!(f, "\n  {symbol}"))?;
+                        if *omitted > 0 { write!(f, "\n  and {omitted} more") } else { Ok(()) }
+                    }
+                }
+            }
             Self::Profile { path, source } => write!(
                 f,
                 "{}: cannot be written: {source}. Make room for it, or start the runtime without Config::perf_map and jitdump",
@@ -336,13 +385,22 @@ impl fmt::Display for Error {
                 path.display(),
                 list(symbols)
             ),
-            Self::NoSuchFunction { module, symbol } => {
-                write!(f, "module `{module}` exports no function `{symbol}`: check the name (C++ and Rust mangle theirs)")
+            Self::NoSuchFunction { module, symbol, alike } if alike.is_empty() => {
+                write!(f, "module `{module}` exports no function {}: check the name", Shown(symbol))
             }
+            Self::NoSuchFunction { module, symbol, alike } => {
+                write!(f, "module `{module}` exports no function {}, but {}", Shown(symbol), list(alike))
+            }
+            Self::SeveralFunctions { module, symbol, functions } => write!(
+                f,
+                "module `{module}` exports several functions `{symbol}`: say which, with its parameters: {}",
+                list(functions)
+            ),
             Self::NewerThanFrame { module, symbol, frame, generation } => write!(
                 f,
-                "this thread is in a frame of generation {frame}, which does not have `{symbol}` of module `{module}`; the \
-                 current one, {generation}, does: end the frame, ask again, and call it in frames that are opened after that"
+                "this thread is in a frame of generation {frame}, which does not have {} of module `{module}`; the \
+                 current one, {generation}, does: end the frame, ask again, and call it in frames that are opened after that",
+                Shown(symbol)
             ),
             Self::NotLoaded { module } => write!(f, "module `{module}` is not loaded"),
             Self::StillImported { module, by } => {
@@ -405,6 +463,9 @@ impl fmt::Display for Error {
             Self::Refused { path, code } => {
                 write!(f, "{}: its module_init() returned {code}: it does not want to be loaded", path.display())
             }
+            Self::Vetoed { path, by, code } => {
+                write!(f, "{}: the hook `{by}` does not let it be loaded now: it returned {code}", path.display())
+            }
             Self::Timeout { limit } => write!(f, "Hot-reload timeout after {}ms", limit.as_millis()),
             Self::Integrity { path, module, offset, rolled_back } => write!(
                 f,
@@ -445,8 +506,29 @@ impl fmt::Debug for Error {
     }
 }
 
+/// A symbol that nothing defines.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct MissingSymbol {
+    /// As the file has it, with its version if it has one.
+    pub symbol: String,
+    /// What is like it, and where: what may have been meant.
+    pub alike: Vec<String>,
+}
+
+/// "`ns::f(float)` (_ZN2ns1fEf), but `physics` has `ns::f(int)` (_ZN2ns1fEi)".
+impl fmt::Display for MissingSymbol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", Shown(&self.symbol))?;
+        match self.alike.is_empty() {
+            true => Ok(()),
+            false => write!(f, ", but {}", self.alike.join(", ")),
+        }
+    }
+}
+
 fn list(names: &[String]) -> String {
-    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+    names.iter().map(|name| Shown(name).to_string()).collect::<Vec<_>>().join(", ")
 }
 
 impl std::error::Error for Error {

@@ -5,6 +5,7 @@
 //! are in use again. The fault's handler (`os::fault`) says on stderr what was there, and then the process
 //! ends as it would have. Nothing here takes a lock or allocates.
 
+mod describe;
 mod names;
 pub(crate) mod past;
 
@@ -14,6 +15,7 @@ use std::mem::ManuallyDrop;
 use std::os::fd::FromRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::call::trampolines;
 use crate::host::loaded;
 use crate::platform::os::fault::{self, Fault};
 
@@ -34,6 +36,8 @@ pub enum StaleCalls {
     /// No handler is installed.
     Unreported,
 }
+
+pub use describe::{AddressDescription, Standing, describe_address};
 
 /// Whether faults are to be explained by themselves. Relaxed: a handler that has been installed
 /// looks again.
@@ -56,7 +60,7 @@ pub(crate) fn prepare() {
 /// What a fault at an address is, if it is of a version that is gone.
 fn explain<T>(address: usize, is_unmapped: bool, tell: impl FnOnce(&past::At<'_>) -> T) -> Option<T> {
     // Pages are used again.
-    if loaded::find(address as u64, |_| ()).is_some() {
+    if loaded::find(address as u64, |_| ()).is_some() || trampolines::find(address).is_some() {
         return None;
     }
     // Where the address space has been given back, somebody else may have taken it.

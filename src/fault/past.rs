@@ -16,6 +16,7 @@ use midflight_image::{Protection, Region};
 
 use super::names::Name;
 use crate::code::Reservation;
+use crate::host::loaded::Names;
 use crate::platform::lockless::Lockless;
 
 /// Each takes some 300 bytes beside its names.
@@ -24,14 +25,6 @@ const BYTES: usize = 1 << 20;
 /// A version with more has no names here.
 pub(crate) const BYTES_OF_ONE: usize = BYTES / 4;
 
-/// What there was in a version by name.
-pub(crate) trait Names: Send + Sync {
-    /// The name of what an address is in, and how far from its start. Must be async-signal-safe.
-    fn at(&self, address: u64) -> Option<(&[u8], u64)>;
-    /// How much memory it takes.
-    fn bytes(&self) -> usize;
-}
-
 /// A version that is gone.
 pub(crate) struct Past {
     pub(crate) module: Arc<str>,
@@ -39,6 +32,8 @@ pub(crate) struct Past {
     pub(crate) path: PathBuf,
     pub(crate) end: Option<End>,
     pub(crate) base: usize,
+    /// What must be added to the addresses of its file.
+    pub(crate) bias: u64,
     pub(crate) regions: Box<[Region]>,
     /// None if there are too many.
     pub(crate) names: Option<Box<dyn Names>>,
@@ -135,15 +130,26 @@ pub(crate) struct At<'p> {
     protection: Protection,
 }
 
+impl<'p> At<'p> {
+    pub(crate) fn is_code(&self) -> bool {
+        self.protection == Protection::ReadExecute
+    }
+
+    /// The name of what it was in, and how far from its start.
+    pub(crate) fn name(&self) -> Option<(&'p [u8], u64)> {
+        self.past.names.as_ref()?.at(self.address as u64)
+    }
+}
+
 /// "code of `step` (+0x4) in movement version 1 (/lib/libmovement.so), which version 2 replaced in
 /// generation 2, 3.1 s ago, and which was freed 3.0 s ago". Writes without allocating anything.
 impl fmt::Display for At<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let past = self.past;
         let offset = self.address - past.base;
-        let what = if self.protection == Protection::ReadExecute { "code" } else { "data" };
+        let what = if self.is_code() { "code" } else { "data" };
         write!(f, "{what} ")?;
-        match past.names.as_ref().and_then(|names| names.at(self.address as u64)) {
+        match self.name() {
             Some((name, distance)) => write!(f, "of `{}` (+{distance:#x}) ", Name(name))?,
             None => write!(f, "at offset {offset:#x} (of no exported symbol) ")?,
         }
@@ -199,6 +205,7 @@ mod tests {
             path: PathBuf::new(),
             end: None,
             base,
+            bias: base as u64,
             regions: [Region { offset: 0, len, protection: Protection::Read }].into(),
             names: Some(Box::new(Named(bytes))),
             reservation: Reservation::of_nobody(),

@@ -4,11 +4,13 @@ use std::ffi::{CString, OsStr, c_char};
 use std::ops::Range;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use midflight_image::{ExportTables, Protection, Region};
 
 use super::dynamic::Scope;
+use crate::code::Block;
 use crate::platform::files::Identity;
 use crate::platform::lockless::Lockless;
 
@@ -69,6 +71,32 @@ impl List {
     }
 }
 
+/// What there is in a version by name.
+pub(crate) trait Names: Send + Sync {
+    /// The name of what an address is in, and how far from its start. Must be async-signal-safe.
+    fn at(&self, address: u64) -> Option<(&[u8], u64)>;
+    /// How much memory it takes.
+    fn bytes(&self) -> usize;
+}
+
+/// What of a version's exports is known, once that is.
+enum Named {
+    /// By the tables in its memory.
+    InPlace,
+    Listed(Arc<dyn Names>),
+}
+
+/// How current a version is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum Standing {
+    /// It is being loaded.
+    Coming,
+    Current,
+    /// It was replaced, or its module unloaded.
+    Old,
+}
+
 /// A version as a loader would describe it.
 pub(crate) struct Object {
     /// Where the image is, and what must be added to the addresses of its file.
@@ -81,6 +109,44 @@ pub(crate) struct Object {
     pub(crate) exports: Option<ExportTables>,
     /// What its code reaches by names, if it asks.
     pub(crate) scope: Option<Arc<Scope>>,
+    named: OnceLock<Named>,
+    /// Relaxed: a figure by itself, of which who reads it knows that it may change.
+    standing: AtomicU8,
+}
+
+impl Object {
+    pub(crate) fn new(
+        [base, bias]: [u64; 2],
+        regions: Box<[Region]>,
+        frames: Option<FrameHeader>,
+        file: FileOnDisk,
+        exports: Option<ExportTables>,
+    ) -> Self {
+        let (named, standing) = (OnceLock::new(), AtomicU8::new(Standing::Coming as u8));
+        Self { base, bias, regions, frames, file, exports, scope: None, named, standing }
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
+        let all = [Standing::Coming, Standing::Current, Standing::Old];
+        all[usize::from(self.standing.load(Ordering::Relaxed))]
+    }
+
+    /// The name of what an address is in, and how far from its start. Only for who [`find`]s it: its memory stays as long. Async-signal-safe.
+    pub(crate) fn name_at(&self, address: u64) -> Option<(&[u8], u64)> {
+        match self.named.get()? {
+            Named::InPlace => {
+                let tables = self.exports.as_ref()?;
+                let (region, names) = (tables.region(), tables.names());
+                let start =
+                    std::ptr::with_exposed_provenance(self.base as usize + region.start + names.start);
+                // SAFETY: the image says that this is in a region that is only read. It was linked before `named` was set, and
+                // its memory does not go while somebody reads the list (`free`).
+                let names = unsafe { std::slice::from_raw_parts(start, names.len()) };
+                tables.at(names, address - self.base)
+            }
+            Named::Listed(list) => list.at(address),
+        }
+    }
 }
 
 impl Object {
@@ -128,6 +194,19 @@ impl FileOnDisk {
         // No file has a name with a NUL.
         let path = CString::new(path.into_os_string().into_vec()).unwrap_or_default();
         Self { path, identity, module, version }
+    }
+
+    pub(crate) fn module(&self) -> &str {
+        &self.module
+    }
+
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The path, whatever is there by now.
+    pub(crate) fn as_path(&self) -> &Path {
+        Path::new(OsStr::from_bytes(self.path.to_bytes()))
     }
 
     /// The path, as long as this is there.
@@ -180,6 +259,21 @@ impl Registered {
         });
         Self { object, number }
     }
+
+    /// It is linked, and its memory has the names of what it exports: in the file's own tables, or in this list.
+    pub(crate) fn set_names(&self, listed: Option<Arc<dyn Names>>) {
+        let named = listed.map_or(Named::InPlace, Named::Listed);
+        self.object.named.get_or_init(|| named);
+    }
+
+    pub(crate) fn set_standing(&self, standing: Standing) {
+        self.object.standing.store(standing as u8, Ordering::Relaxed);
+    }
+
+    /// What must be added to the addresses of its file.
+    pub(crate) fn bias(&self) -> u64 {
+        self.object.bias
+    }
 }
 
 impl Drop for Registered {
@@ -196,6 +290,24 @@ pub(super) fn snapshot() -> (Vec<Arc<Object>>, u64, u64) {
     })
 }
 
+/// Memory of versions that went while somebody read the list.
+static WAITING: Mutex<Vec<Block>> = Mutex::new(Vec::new());
+
+/// Frees the memory of a version that is not in the list any more. Who reads the list meanwhile may have found it there before, and be
+/// reading its names: then it stays until the next version goes. Nobody waits for a reader, who may be a handler that interrupts this.
+///
+/// # Safety
+///
+/// As for [`Block::free`], but for who reads the list.
+pub(crate) unsafe fn free(block: Block) {
+    let mut waiting = WAITING.lock().unwrap_or_else(PoisonError::into_inner);
+    waiting.push(block);
+    if !LIST.is_read() {
+        // SAFETY: the caller promises it of all others, and readers that could have found it are gone.
+        waiting.drain(..).for_each(|block| unsafe { block.free() });
+    }
+}
+
 /// What a reader notes of the version that an address is in. Async-signal-safe, if `note` is.
 pub(crate) fn find<T>(address: u64, note: impl FnOnce(&Object) -> T) -> Option<T> {
     LIST.with(|list| list?.find(address).map(note))
@@ -206,15 +318,9 @@ mod tests {
     use super::*;
 
     fn object(base: u64) -> Object {
-        Object {
-            base,
-            bias: base,
-            regions: [Region { offset: 0, len: 0x1000, protection: Protection::ReadExecute }].into(),
-            frames: None,
-            file: FileOnDisk::new(Path::new("object"), None, "object".into(), base),
-            exports: None,
-            scope: None,
-        }
+        let regions = [Region { offset: 0, len: 0x1000, protection: Protection::ReadExecute }];
+        let file = FileOnDisk::new(Path::new("object"), None, "object".into(), base);
+        Object::new([base, base], regions.into(), None, file, None)
     }
 
     fn found(address: u64) -> Option<u64> {

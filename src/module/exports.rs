@@ -1,11 +1,13 @@
 //! What a version exports, by name.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use midflight_image::{Export, ExportKind, ExportTables, Image, Protection};
 
 use crate::code::Block;
-use crate::fault::past::{self, Names};
+use crate::fault::past;
+use crate::host::loaded::Names;
 
 /// An exported symbol where it was loaded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,7 +27,7 @@ pub(crate) enum Exports {
     /// By the file's own tables, in the version's memory.
     InPlace(ExportTables),
     /// By a list, for images that have no such tables.
-    Listed(List),
+    Listed(Arc<List>),
 }
 
 impl Exports {
@@ -33,7 +35,15 @@ impl Exports {
     pub(crate) fn new(image: &Image<'_>, address: impl FnMut(&Export<'_>) -> u64) -> Self {
         match image.export_tables() {
             Some(tables) => Self::InPlace(tables),
-            None => Self::Listed(List::new(image.exports(), image.versions(), address)),
+            None => Self::Listed(Arc::new(List::new(image.exports(), image.versions(), address))),
+        }
+    }
+
+    /// As they are listed, if they are.
+    pub(crate) fn listed(&self) -> Option<Arc<dyn Names>> {
+        match self {
+            Self::InPlace(_) => None,
+            Self::Listed(list) => Some(list.clone()),
         }
     }
 
@@ -46,6 +56,21 @@ impl Exports {
         let names = (names.len() <= past::BYTES_OF_ONE).then(|| names.into())?;
         let outlived = Outlived { exports: self, names, base: block.base() as u64 };
         (outlived.bytes() <= past::BYTES_OF_ONE).then_some(outlived)
+    }
+
+    /// Tells of the symbols that have a word in them.
+    pub(crate) fn with_word<'e>(&'e self, word: &str, block: &'e Block, mut tell: impl FnMut(&'e str)) {
+        match self {
+            Self::InPlace(tables) => {
+                let names = block.read_only(tables.region()).and_then(|region| region.get(tables.names()));
+                let all = names.into_iter().flat_map(|names| tables.symbols(names));
+                all.filter(|symbol| symbol.contains(word)).for_each(tell);
+            }
+            Self::Listed(list) => {
+                let all = (0..list.entries.len()).map(|index| list.name(index));
+                all.filter(|symbol| symbol.contains(word)).for_each(&mut tell);
+            }
+        }
     }
 
     /// `block` is what the image was linked into.
@@ -70,7 +95,7 @@ pub(crate) struct Outlived {
     base: u64,
 }
 
-impl past::Names for Outlived {
+impl Names for Outlived {
     fn at(&self, address: u64) -> Option<(&[u8], u64)> {
         match &self.exports {
             Exports::InPlace(tables) => tables.at(&self.names, address.checked_sub(self.base)?),
@@ -167,6 +192,13 @@ impl List {
         None
     }
 
+    fn name(&self, index: usize) -> &str {
+        let start = index.checked_sub(1).map_or(0, |before| self.entries[before].end);
+        &self.names[start as usize..self.entries[index].end as usize]
+    }
+}
+
+impl Names for List {
     fn at(&self, address: u64) -> Option<(&[u8], u64)> {
         let distance = |entry: &Entry| {
             let distance = address.checked_sub(entry.address as u64)?;
@@ -182,11 +214,6 @@ impl List {
         self.names.capacity()
             + self.entries.capacity() * size_of::<Entry>()
             + self.buckets.capacity() * size_of::<u32>()
-    }
-
-    fn name(&self, index: usize) -> &str {
-        let start = index.checked_sub(1).map_or(0, |before| self.entries[before].end);
-        &self.names[start as usize..self.entries[index].end as usize]
     }
 }
 

@@ -17,8 +17,8 @@ use super::indirect::Resolvers;
 use super::needed::{self, is_apples};
 use super::sanitizers;
 use super::{Clock, ModuleFile, Phases, Remark, Version, lent};
-use crate::Error;
 use crate::code::{CodeMemory, Draft, Sealed, Shape};
+use crate::error::symbols;
 use crate::host::dynamic::Scope;
 use crate::host::loaded::FileOnDisk;
 use crate::host::{self, Tenant, apple_abi, shared_std, signals};
@@ -26,6 +26,7 @@ use crate::module::debug::{Description, Observers};
 use crate::module::unwind;
 use crate::platform::os::library::{self, Library};
 use crate::platform::os::{symbol, thread_local};
+use crate::{Error, MissingSymbol};
 
 /// What other modules offer to the one that is being staged.
 pub(crate) trait Neighbours {
@@ -33,6 +34,8 @@ pub(crate) trait Neighbours {
     fn module_of(&self, library: &str) -> Option<Meant>;
     /// The modules of the next generation, `from` apart, that export a symbol, which may be `name@version`.
     fn exporters(&mut self, symbol: &str, from: &str) -> Vec<Found>;
+    /// Functions of the next generation's modules, `from` apart, that have a word in their symbols: (module, symbol).
+    fn functions_with(&self, word: &str, from: &str) -> Vec<(Arc<str>, String)>;
     /// The trampoline of a neighbour's function.
     fn trampoline(&mut self, module: &str, symbol: &str) -> Result<usize, Error>;
 }
@@ -111,6 +114,24 @@ impl Bound {
     pub(crate) fn missing<'i>(&'i self, image: &'i Image<'_>) -> impl Iterator<Item = &'i Import<'i>> {
         let unbound = self.bindings.iter().zip(image.imports()).filter(|(binding, _)| binding.is_none());
         unbound.map(|(_, import)| import).filter(|import| !import.weak)
+    }
+
+    /// That nothing is missing that must be there. What nobody has may be in a library that is [absent](Self::absent).
+    ///
+    /// # Errors
+    ///
+    /// Else it says what is missing, and who has something like it.
+    pub(crate) fn check(
+        &self,
+        file: &ModuleFile,
+        image: &Image<'_>,
+        name: &str,
+        neighbours: &impl Neighbours,
+    ) -> Result<(), Error> {
+        match self.absent.is_empty() && self.missing(image).next().is_some() {
+            true => Err(unresolved(self, file, image, name, neighbours)),
+            false => Ok(()),
+        }
     }
 
     /// Says what ld.so would have done in another way; of a module that is reloaded only what is new.
@@ -255,6 +276,55 @@ pub(crate) unsafe fn bind(
         }
     }
     Ok(bound)
+}
+
+/// So many missing symbols are named, and of so many it is asked what may have been meant.
+const NAMED: usize = 1000;
+const EXPLAINED: usize = 16;
+
+fn unresolved(
+    bound: &Bound,
+    file: &ModuleFile,
+    image: &Image<'_>,
+    name: &str,
+    neighbours: &impl Neighbours,
+) -> Error {
+    let missing = bound.missing(image).take(NAMED).enumerate().map(|(at, import)| {
+        let explained = at < EXPLAINED && import.kind != ImportKind::ThreadLocal;
+        let alike = if explained { alike(import, &bound.libraries, name, neighbours) } else { Vec::new() };
+        MissingSymbol { symbol: import.symbol().into_owned(), alike }
+    });
+    let symbols: Vec<_> = missing.collect();
+    let omitted = bound.missing(image).count() - symbols.len();
+    Error::Unresolved { path: file.path().into(), symbols, omitted }
+}
+
+/// Who has something like what is missing: in another version, with other parameters, or with C linkage where C++ is meant, or the
+/// other way round.
+fn alike(
+    import: &Import<'_>,
+    libraries: &[Library],
+    from: &str,
+    neighbours: &impl Neighbours,
+) -> Vec<String> {
+    let base = symbols::base(import.name);
+    let mut alike: Vec<String> = Vec::new();
+    let found = match symbols::word(&base) {
+        "" => Vec::new(),
+        word => neighbours.functions_with(word, from),
+    };
+    for (module, symbol) in found.into_iter().filter(|(_, symbol)| symbols::base(symbol) == base) {
+        let in_another_version = if symbol == import.name { " in another version" } else { "" };
+        alike.push(format!("module `{module}` exports {}{in_another_version}", symbols::Shown(&symbol)));
+    }
+    let there = |name| system_symbol(&Import { name, version: None, ..*import }, libraries).is_some();
+    if import.version.is_some() && there(import.name) {
+        alike.push("the process has it in another version".into());
+    }
+    if base != import.name && there(&base) {
+        alike.push(format!("the process has `{base}` with C linkage: declare it extern \"C\""));
+    }
+    alike
 }
 
 /// What of the libraries that a module needs may be used.
@@ -429,6 +499,7 @@ impl Linked<'_, '_> {
             ExportKind::Indirect => unsafe { resolvers.ask(export.offset) },
             _ => base + export.offset,
         });
+        registration.loaded.set_names(exports.listed());
         let stays = image.imports().iter().any(|import| shared_std::starts_threads(import.name));
         if stays {
             tracing::warn!(

@@ -12,13 +12,14 @@ use midflight_image::Protection;
 use parking_lot::Mutex;
 
 use super::Origin;
-use super::exports::{Exported, Exports, List};
+use super::exports::{Exported, Exports};
 use super::hooks::Hooks;
 use super::stage::Code;
 use crate::call::home::{Home, Key};
 use crate::code::Block;
-use crate::fault::past::{self, End, Names, Past};
+use crate::fault::past::{self, End, Past};
 use crate::host::Tenant;
+use crate::host::loaded::{self, Names, Standing};
 use crate::host::places::Id;
 use crate::host::signals;
 use crate::module::debug::Registration;
@@ -93,6 +94,16 @@ impl Version {
 
     pub(crate) fn exports(&self, symbol: &str) -> Option<Exported> {
         self.exports.get(symbol, &self.block)
+    }
+
+    /// The symbols of its functions that have a word in them.
+    pub(crate) fn functions_with(&self, word: &str) -> Vec<&str> {
+        let mut found = Vec::new();
+        self.exports.with_word(word, &self.block, |symbol| found.push(symbol));
+        found.retain(|symbol| self.function(symbol).is_some());
+        found.sort_unstable();
+        found.dedup();
+        found
     }
 
     pub(crate) fn function(&self, symbol: &str) -> Option<usize> {
@@ -209,7 +220,14 @@ impl Version {
 
     /// Notes how it ended. None: it is current.
     pub(crate) fn set_end(&self, end: Option<End>) {
+        let standing = if end.is_some() { Standing::Old } else { Standing::Current };
+        self.registration.loaded.set_standing(standing);
         *self.end.lock() = end;
+    }
+
+    /// The first generation without it; None: it is current.
+    pub(crate) fn ended_in(&self) -> Option<u64> {
+        self.end.lock().map(|end| end.generation)
     }
 
     /// Where it belongs, if it is not current.
@@ -331,7 +349,7 @@ impl Version {
     pub(crate) unsafe fn free(mut self) {
         self.freed = true;
         crate::fault::prepare();
-        let exports = std::mem::replace(&mut self.exports, Exports::Listed(List::default()));
+        let exports = std::mem::replace(&mut self.exports, Exports::Listed(Arc::default()));
         let names = exports.outlive(&self.block).map(|names| Box::new(names) as Box<dyn Names>);
         past::note(Past {
             module: self.name.clone(),
@@ -339,6 +357,7 @@ impl Version {
             path: std::mem::take(&mut self.path),
             end: *self.end.get_mut(),
             base: self.block.base(),
+            bias: self.registration.loaded.bias(),
             regions: self.block.regions().into(),
             names,
             reservation: self.block.reservation(),
@@ -349,7 +368,7 @@ impl Version {
         unsafe {
             ManuallyDrop::drop(&mut self.registration);
             ManuallyDrop::drop(&mut self.tenant);
-            ManuallyDrop::take(&mut self.block).free();
+            loaded::free(ManuallyDrop::take(&mut self.block));
         }
     }
 }

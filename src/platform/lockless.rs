@@ -55,6 +55,14 @@ impl<T: Clone + Default + Send + Sync> Lockless<T> {
         read(unsafe { current.as_ref() })
     }
 
+    /// Whether somebody may be reading a value that was replaced before this was called.
+    ///
+    /// Who reads one was counted before he loaded it, and so before it was replaced: SeqCst, as in [`Replaced`]. That he is not any more
+    /// happens after all that he read.
+    pub(crate) fn is_read(&self) -> bool {
+        self.readers.iter().any(|readers| readers.load(Ordering::SeqCst) != 0)
+    }
+
     /// Makes another value of it. One at a time.
     pub(crate) fn change(&self, change: impl FnOnce(&mut T)) {
         let mut replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);

@@ -68,12 +68,11 @@ pub(crate) fn compare(
 ) -> Result<Report, midflight_image::Error> {
     let mut report = match &loaded {
         // Nothing can break.
-        None => Report {
-            calls: Verdict::Compatible,
-            state: Verdict::Compatible,
-            reason: None,
-            ..new.compare(new, LISTED)
-        },
+        None => {
+            let mut report = new.compare(new, LISTED);
+            (report.calls, report.state, report.reason) = (Verdict::Compatible, Verdict::Compatible, None);
+            report
+        }
         Some((_, Some(origin))) => match origin.interface(interfaces) {
             Ok(interface) => interface.compare(new, LISTED),
             Err(Unread::Gone(reason)) => unknown(reason),
@@ -103,6 +102,5 @@ pub(crate) fn compare(
 }
 
 fn unknown(reason: String) -> Report {
-    let [links, calls, state] = [Verdict::Unknown; 3];
-    Report { links, calls, state, reason: Some(reason), differences: Vec::new(), count: 0 }
+    Report::bare([Verdict::Unknown; 3], Some(reason))
 }

@@ -42,6 +42,12 @@ impl History {
         self.steps.pop_front().is_some()
     }
 
+    /// Whether a version is remembered.
+    pub(crate) fn has(&self, version: &Version) -> bool {
+        let before = self.steps.iter().flat_map(|step| &step.before);
+        before.filter_map(|(_, before)| before.as_deref()).any(|before| std::ptr::eq(before, version))
+    }
+
     /// The oldest generation that can be had back.
     pub(crate) fn oldest(&self) -> Option<u64> {
         self.steps.front().map(|step| step.made - 1)

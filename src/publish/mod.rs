@@ -8,6 +8,7 @@
 //! | `state` | what is loaded, and how that changes |
 //! | `tables` | what a generation is made in |
 //! | `publication` | what making it current did |
+//! | `inventory` | what is in memory, and why |
 //! | `history` | how an earlier one is had back |
 //! | `retirement` | the end of what was replaced |
 
@@ -16,6 +17,7 @@ mod compatibility;
 mod exporters;
 mod held;
 mod history;
+mod inventory;
 mod libraries;
 pub(crate) mod load;
 mod publication;
@@ -29,6 +31,7 @@ mod tables;
 pub(crate) use candidates::{Candidate, Candidates};
 pub use compatibility::Compatibility;
 pub(crate) use compatibility::{Missing, compare};
+pub use inventory::{LoadedVersion, VersionState};
 pub use publication::{ModuleVersion, Phases, Publication};
 pub use quiescent::{Kept, Quiescence};
 pub use retirement::Collected;

@@ -139,6 +139,21 @@ impl Retirement {
         DISPATCH.holders(&self.publisher).into_iter().map(holder).collect()
     }
 
+    /// The generations of those, once for each thread.
+    pub(super) fn holding_generations(&self) -> Vec<u64> {
+        DISPATCH.holders(&self.publisher).into_iter().map(|(_, generation)| generation).collect()
+    }
+
+    /// The versions that were replaced, each with the generations that it was current in.
+    pub(super) fn replaced(&self) -> impl Iterator<Item = (&Version, RangeInclusive<u64>)> {
+        self.replaced.iter().map(|replaced| (&*replaced.version, replaced.generations.clone()))
+    }
+
+    /// The versions that no frame keeps, but what they themselves have begun does.
+    pub(super) fn busy(&self) -> impl Iterator<Item = &Version> {
+        self.leaving.iter().chain(&self.lingering).chain(&self.staying)
+    }
+
     /// The versions that were replaced and were current in a generation.
     pub(super) fn kept_by(&self, generation: u64) -> impl Iterator<Item = String> + '_ {
         let replaced =

@@ -53,6 +53,85 @@ pub struct Config {
 const FALLBACKS: &str = "MIDFLIGHT_FALLBACKS";
 
 impl Config {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets [`backing`](Self#structfield.backing).
+    #[must_use]
+    pub fn backing(self, backing: Backing) -> Self {
+        Self { backing, ..self }
+    }
+
+    /// Sets [`force_fences`](Self#structfield.force_fences).
+    #[must_use]
+    pub fn force_fences(self, force_fences: bool) -> Self {
+        Self { force_fences, ..self }
+    }
+
+    /// Sets [`page_size`](Self#structfield.page_size).
+    #[must_use]
+    pub fn page_size(self, page_size: impl Into<Option<usize>>) -> Self {
+        Self { page_size: page_size.into(), ..self }
+    }
+
+    /// Sets [`history`](Self#structfield.history).
+    #[must_use]
+    pub fn history(self, history: usize) -> Self {
+        Self { history, ..self }
+    }
+
+    /// Sets [`max_memory`](Self#structfield.max_memory).
+    #[must_use]
+    pub fn max_memory(self, max_memory: impl Into<Option<usize>>) -> Self {
+        Self { max_memory: max_memory.into(), ..self }
+    }
+
+    /// Sets [`stale_calls`](Self#structfield.stale_calls).
+    #[must_use]
+    pub fn stale_calls(self, stale_calls: StaleCalls) -> Self {
+        Self { stale_calls, ..self }
+    }
+
+    /// Sets [`checks`](Self#structfield.checks).
+    #[must_use]
+    pub fn checks(self, checks: Checks) -> Self {
+        Self { checks, ..self }
+    }
+
+    /// Sets [`longest_frame`](Self#structfield.longest_frame).
+    #[must_use]
+    pub fn longest_frame(self, longest_frame: impl Into<Option<Duration>>) -> Self {
+        Self { longest_frame: longest_frame.into(), ..self }
+    }
+
+    /// Sets [`hold_back`](Self#structfield.hold_back).
+    #[must_use]
+    pub fn hold_back(self, hold_back: usize) -> Self {
+        Self { hold_back, ..self }
+    }
+
+    /// Sets [`gdb`](Self#structfield.gdb).
+    #[must_use]
+    pub fn gdb(self, gdb: Gdb) -> Self {
+        Self { gdb, ..self }
+    }
+
+    /// Sets [`perf_map`](Self#structfield.perf_map).
+    #[must_use]
+    pub fn perf_map(self, perf_map: bool) -> Self {
+        Self { perf_map, ..self }
+    }
+
+    /// Sets [`jitdump`](Self#structfield.jitdump).
+    #[must_use]
+    pub fn jitdump(self, jitdump: impl Into<PathBuf>) -> Self {
+        Self { jitdump: Some(jitdump.into()), ..self }
+    }
+}
+
+impl Config {
     /// With what the environment forces.
     pub(crate) fn forced(mut self) -> Result<Self, Error> {
         let Some(names) = std::env::var_os(FALLBACKS) else { return self.checked() };

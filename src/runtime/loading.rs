@@ -6,13 +6,14 @@ use std::time::Instant;
 
 use parking_lot::MutexGuard;
 
+use super::hooks::Hooked;
 use super::{Busy, Runtime};
 use crate::interface::{Interface, Verdict};
 use crate::module::{Clock, Extent, ModuleFile, Origin, Phases};
 use crate::publish::load::Load;
 use crate::publish::quiescence::{self, Caller};
 use crate::publish::{Candidate, Candidates, Checked, Missing, State, compare};
-use crate::{Compatibility, Error, LoadOptions, Publication, Source};
+use crate::{Compatibility, Error, HooksId, LoadOptions, Publication, ReloadHooks, Source, Upcoming};
 
 impl Runtime {
     /// Loads a module, or replaces the version that is loaded, for every frame opened from now on.
@@ -78,12 +79,14 @@ impl Runtime {
     ) -> Result<Publication, Error> {
         let sources: Vec<Source> = sources.into_iter().map(Into::into).collect();
         let (begin, modules) = (Instant::now(), sources.len());
+        let mut hooked = self.shared.hooks.begin();
         // SAFETY: the caller vouches for the code of each module.
-        let result = unsafe { self.load_sources(sources, options) };
+        let result = unsafe { self.load_sources(sources, options, &mut hooked) };
         self.forget_stack();
         let took = begin.elapsed();
         self.shared.recorder.lock().note(modules, took, &result);
         report(&result, took);
+        hooked.after(result.as_ref());
         result
     }
 
@@ -97,11 +100,12 @@ impl Runtime {
         &self,
         sources: Vec<Source>,
         options: &LoadOptions<'_>,
+        hooked: &mut Hooked<'_>,
     ) -> Result<Publication, Error> {
         let _busy = Busy::enter()?;
         quiescence::outside(|caller| {
             let loader = &self.shared.loader;
-            let load = Load::new(loader, options, &sources);
+            let load = Load::new(loader, options, &sources).with_hooks(hooked.are_there());
             let _turn = loader.gate.enter(&load.deadline)?;
             load.note_figures(|| Ok(self.state_until(&load)?.figures()))?;
             let (mut clock, mut phases) = (Clock::start(), Phases::default());
@@ -112,10 +116,16 @@ impl Runtime {
                 let candidates = load.each(&files, |file| Candidate::new(file, self.shared.page_size))?;
                 let candidates = Candidates::new(candidates)?;
                 clock.lap(&mut phases.parse);
+                let mut asked = false;
                 let mut state = loop {
                     let fits =
                         if options.validate { self.validate(&candidates, &load)? } else { Fits::default() };
                     load.reached(40)?;
+                    if !asked && hooked.are_there() {
+                        asked = true;
+                        let upcoming = self.upcoming(&candidates, &load)?;
+                        load.telling(|| hooked.before(upcoming))?;
+                    }
                     let state = self.state_until(&load)?;
                     // Else another load came between.
                     if fits.iter().all(|(name, version)| state.version(name) == *version) {
@@ -191,6 +201,13 @@ impl Runtime {
         }
     }
 
+    /// What a load is about to replace.
+    fn upcoming(&self, candidates: &Candidates<'_>, load: &Load<'_>) -> Result<Vec<Upcoming>, Error> {
+        let state = self.state_until(load)?;
+        let upcoming = |of: &Candidate<'_>| Upcoming::new(&of.name, of.file.path(), state.version(&of.name));
+        Ok(candidates.iter().map(upcoming).collect())
+    }
+
     /// That what is known to be incompatible is not loaded. Returns what it was compared with.
     fn validate(&self, candidates: &Candidates<'_>, load: &Load<'_>) -> Result<Fits, Error> {
         // Not on the crew's threads: the load that has the state may be waiting for those.
@@ -242,6 +259,19 @@ impl Runtime {
         let report = report.map_err(|source| file.wrong(source))?;
         file.set_interface(new);
         Ok(Compatibility { module: name.to_string(), loaded: number, report })
+    }
+
+    /// Has these be asked before each load, and told after it, until they are [removed](Self::remove_hooks) or the runtime is
+    /// [shut down](Self::shutdown). Those that are added first are asked first, and told last. Loads that are under way are not concerned; nor are
+    /// dry runs, rollbacks and unloads. A panic of one goes on to whoever loads: of one that is asked, nothing is published and nobody is told.
+    pub fn add_hooks(&self, hooks: ReloadHooks) -> HooksId {
+        self.shared.hooks.add(hooks)
+    }
+
+    /// Removes hooks. Loads that are under way are waited for, so that afterwards they are not called any more; unless this is called by a hook or
+    /// another callback of a load. False if there are none of this id.
+    pub fn remove_hooks(&self, id: HooksId) -> bool {
+        self.shared.hooks.remove(id)
     }
 
     /// Publishes an earlier generation's versions again, as a new generation: by one swap, with nothing loaded and no constructor run.

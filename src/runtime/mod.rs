@@ -1,6 +1,7 @@
-//! The runtime: everything that an engine asks of it. `loading` is how modules come and go, `watching` what does so by itself.
+//! The runtime: everything that an engine asks of it. `loading` is how modules come and go, `hooks` who is asked and told of it, `watching` what does so by itself.
 
 pub(crate) mod config;
+pub(crate) mod hooks;
 mod loading;
 pub(crate) mod process;
 pub(crate) mod statistics;
@@ -27,9 +28,10 @@ use crate::publish::load::{Loader, told_figures};
 use crate::publish::quiescence;
 use crate::runtime::statistics::Recorder;
 use crate::{
-    Checks, Collected, Config, Error, FiberStack, Holder, ModuleVersion, Quiescence, StaleCalls, Statistics,
-    fault,
+    Checks, Collected, Config, Error, FiberStack, Holder, LoadedVersion, ModuleVersion, Quiescence,
+    StaleCalls, Statistics, fault,
 };
+use hooks::Hooks;
 use watching::Watches;
 pub use watching::print_outcome;
 
@@ -51,6 +53,7 @@ pub(crate) struct Shared {
     pub(crate) loader: Loader,
     recorder: Mutex<Recorder>,
     pub(crate) watches: Watches,
+    hooks: Hooks,
     page_size: usize,
     /// A module can be called outside frames, so its old versions are looked for. Relaxed: each thread's stack is its own matter.
     escaped: AtomicBool,
@@ -97,6 +100,7 @@ impl Runtime {
             loader,
             recorder: Mutex::default(),
             watches: Watches::new(),
+            hooks: Hooks::default(),
             page_size,
             escaped: AtomicBool::new(false),
         };
@@ -296,6 +300,15 @@ impl Runtime {
         Ok(self.lock()?.loaded_modules())
     }
 
+    /// All versions that are in memory, by module and number: what is current, and what was replaced and why it is still there.
+    ///
+    /// # Errors
+    ///
+    /// As for [`collect`](Self::collect).
+    pub fn versions(&self) -> Result<Vec<LoadedVersion>, Error> {
+        Ok(self.lock()?.inventory())
+    }
+
     /// How the loads since the start, or the last [`shutdown`](Self::shutdown), went. May be asked from a load's
     /// [`progress`](crate::LoadOptions::progress): what is loaded is then as that load found it, and from 100 on as it left it.
     ///
@@ -359,6 +372,7 @@ impl Runtime {
         drop(Busy::enter()?);
         self.shared.watches.stop();
         self.shared.loader.crew.stop();
+        self.shared.hooks.clear();
         let unloaded = quiescence::outside(|caller| {
             let mut state = self.lock()?;
             // Old versions that are retained may call modules that are to go.

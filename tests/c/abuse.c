@@ -429,6 +429,11 @@ static int join_another_generation(const char* module) {
     return code;
 }
 
+static void on_version(const hot_reload_version_t* version, void* user) {
+    (void)version;
+    (void)user;
+}
+
 static void everything(void) {
     static char good[4096], missing[4096], nowhere[4096];
     snprintf(good, sizeof good, "%s/abuse.so", folder);
@@ -437,9 +442,9 @@ static void everything(void) {
     runtime_frame_t frame = {{0}};
 
     ROW_ANY(get_timestamp_ns, "any state", OK, get_timestamp_ns() == 0);
-    static const int codes[] = {1, 2, 23, 4711, -24, -1000, INT32_MAX, INT32_MIN};
+    static const int codes[] = {1, 2, 23, 4711, -25, -1000, INT32_MAX, INT32_MIN};
     for (unsigned i = 0; i < COUNT(codes); i++) ROW_ANY(runtime_strerror, "garbage", OK, *runtime_strerror(codes[i]) == 0);
-    for (int code = 0; code > -24; code--) {
+    for (int code = 0; code > -25; code--) {
         ROW_ANY(runtime_strerror, "each", OK, strncmp(runtime_strerror(code), "RUNTIME_", 8));
     }
     ROW_ANY(runtime_last_error, "any state", OK, runtime_last_error() == NULL);
@@ -448,6 +453,14 @@ static void everything(void) {
         ROW_ANY(runtime_explain_address, "bad address", OK, runtime_explain_address(bad_struct(i), text, sizeof text));
     }
     ROW_ANY(runtime_explain_address, "no room", OK, runtime_explain_address(good, text, 7) || runtime_explain_address(good, NULL, 0));
+    hot_reload_address_t place = RUNTIME_SIZED(hot_reload_address_t);
+    for (unsigned i = 0; i < BAD_INPUTS; i++) {
+        ROW_ANY(hot_reload_describe_address, "bad address", OK,
+                hot_reload_describe_address(bad_struct(i), &place) != RUNTIME_ERROR_NOT_LOADED);
+    }
+    place.struct_size = 3;
+    ROW_ANY(hot_reload_describe_address, "no room", OK,
+            hot_reload_describe_address(good, &place) != RUNTIME_ERROR_INVALID_ARGUMENT);
     ROW_ANY(runtime_check_frames, "off", OK, (runtime_check_frames(false), 0));
     ROW_AS(runtime_report_stale_calls, "on", OK, runtime_report_stale_calls(true));
 
@@ -472,10 +485,20 @@ static void everything(void) {
     }
 
     // Structures.
+    uint64_t id;
+    hot_reload_hooks_t hooks = RUNTIME_SIZED(hot_reload_hooks_t);
+    ROW(hot_reload_add_hooks, "none", hot_reload_add_hooks(&hooks, &id));
+    ROW(hot_reload_remove_hooks, "never added", hot_reload_remove_hooks(UINT64_MAX));
     for (unsigned i = 0; i < BAD_INPUTS; i++) {
         void* at = bad_struct(i);
         const char* one[] = {good};
         ROW_ANY(runtime_init, "bad config", INVALID, runtime_init(at));
+        const hot_reload_source_t* sources[] = {at};
+        ROW(hot_reload_add_hooks, "bad hooks", hot_reload_add_hooks(at, &id));
+        ROW_ANY(runtime_set_options, "bad options", INVALID, runtime_set_options(at));
+        ROW(hot_reload_source, "bad source", hot_reload_source(at, NULL));
+        ROW(hot_reload_sources_atomic, "bad element", hot_reload_sources_atomic(sources, 1, NULL));
+        ROW(hot_reload_sources_atomic, "bad array", hot_reload_sources_atomic(at, 1, NULL));
         ROW_ANY(runtime_init_debug, "bad config", INVALID, runtime_init_debug(at));
         ROW(hot_reload_module, "bad config", hot_reload_module(good, at));
         ROW(hot_reload_modules_atomic, "bad config", hot_reload_modules_atomic(one, 1, at));
@@ -487,7 +510,10 @@ static void everything(void) {
         // valgrind 3.19 does rt_sigprocmask(2) itself, writes to its mask unasked, and ends with a fault of its own.
         if (at == page_constant && getenv("UNDER_VALGRIND") != NULL) continue;
         ROW(runtime_get_status, "bad output", runtime_get_status(at));
+        ROW_ANY(hot_reload_describe_address, "bad output", OK,
+                hot_reload_describe_address(good, at) != RUNTIME_ERROR_INVALID_ARGUMENT);
         ROW_ANY(runtime_explain_address, "bad text", OK, runtime_explain_address(good, at, 64));
+        if (at != at_the_edge) ROW(hot_reload_add_hooks, "bad id", hot_reload_add_hooks(&hooks, at));
         ROW(hot_reload_get_statistics, "bad output", hot_reload_get_statistics(at));
         ROW(hot_reload_check_compatibility, "bad output", hot_reload_check_compatibility(good, at));
         // An address has room where a structure has not.
@@ -495,6 +521,9 @@ static void everything(void) {
         ROW(hot_reload_symbol, "bad output", hot_reload_symbol("abuse", "abuse_version", at));
         ROW(hot_reload_frame_symbol, "bad output", hot_reload_frame_symbol("abuse", "abuse_version", at));
     }
+
+    ROW(hot_reload_list_versions, "no callback", hot_reload_list_versions(sizeof(hot_reload_version_t), NULL, NULL));
+    ROW(hot_reload_list_versions, "no size", hot_reload_list_versions(0, on_version, NULL));
 
     // Counts.
     const char* none[] = {NULL, NULL, NULL};

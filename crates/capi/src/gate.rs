@@ -4,10 +4,10 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 
-use midflight::{Checks, Config, ErrorKind, Runtime};
+use midflight::{ErrorKind, Runtime};
 
 use crate::errors::{Failure, Outcome};
-use crate::log;
+use crate::{log, options};
 
 const STOPPED: usize = 0;
 const RUNNING: usize = 1;
@@ -164,13 +164,15 @@ pub(crate) fn start() -> Outcome<&'static Runtime> {
     match RUNTIME.get() {
         Some(runtime) => Ok(runtime),
         None => {
-            let mut config = Config::default();
-            // `runtime_init` says, before there is an address to check.
-            config.checks = Checks::Off;
-            let runtime = Runtime::start_with(config)?;
+            let runtime = Runtime::start_with(options::config())?;
             Ok(RUNTIME.get_or_init(|| runtime))
         }
     }
+}
+
+/// Whether it was started at any time.
+pub(crate) fn was_started() -> bool {
+    RUNTIME.get().is_some()
 }
 
 /// Lets calls in. Only one thread at a time opens or closes.

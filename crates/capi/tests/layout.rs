@@ -4,12 +4,14 @@ mod support;
 
 use std::fmt::Write;
 use std::mem::offset_of;
+use std::path::Path;
 
 use midflight::ErrorKind;
 use midflight_c::hot_reload::*;
+use midflight_c::options::*;
 use midflight_c::runtime_core::*;
 use midflight_c::runtime_types::*;
-use support::{MACHINES, Workshop, host_compiler, include};
+use support::{MACHINES, Workshop, earlier_headers, host_compiler, include};
 
 macro_rules! checks {
     ($checks:ident, $c:literal, $rust:ty: $($field:ident),+ $(,)?) => {
@@ -23,7 +25,23 @@ macro_rules! checks {
     };
 }
 
-fn checks() -> Vec<(String, i64)> {
+/// As [`checks!`], and that each field begins where the one before ends: what is padding today would be a field of garbage in a
+/// host that was compiled before it was one.
+macro_rules! growing {
+    ($checks:ident, $c:literal, $rust:ty: $($field:ident),+ $(,)?) => {
+        checks!($checks, $c, $rust: $($field),+);
+        let size = |field: &str| format!("sizeof((({}*)0)->{field})", $c);
+        let mut end = String::from("0");
+        for field in [$(stringify!($field)),+] {
+            $checks.push((format!("offsetof({}, {field}) - ({end})", $c), 0));
+            end = format!("offsetof({}, {field}) + {}", $c, size(field));
+        }
+        $checks.push((format!("sizeof({}) - ({end})", $c), 0));
+        assert_eq!(offset_of!($rust, struct_size), 0);
+    };
+}
+
+fn documented() -> Vec<(String, i64)> {
     let mut checks = Vec::new();
     checks!(checks, "runtime_frame_t", RuntimeFrame: reserved);
     checks!(checks, "runtime_config_t", RuntimeConfig: hot_reload_threads, max_concurrent_reloads, reload_timeout_ns,
@@ -46,7 +64,35 @@ fn checks() -> Vec<(String, i64)> {
         max_reload_time_ms, avg_stage_time_ms, p99_stage_time_ms, avg_publish_time_ms, p99_publish_time_ms, cache_hit_rate,
         cache_hits, cache_misses, generation, loaded_modules, watched_files, memory_usage_mb, retired_bytes,
         retained_bytes);
-    for (name, kind) in CODES.into_iter().zip(ErrorKind::ALL) {
+    checks
+}
+
+/// Structures that grow. Each field begins where the one before ends, and the last at the end: there is no padding.
+fn growing() -> Vec<(String, i64)> {
+    let mut checks = Vec::new();
+    growing!(checks, "hot_reload_address_t", HotReloadAddress: struct_size, standing, version, offset, file_address, is_code,
+        reserved, module, symbol, path);
+    growing!(checks, "hot_reload_version_t", HotReloadVersion: struct_size, state, module, declared, path, version, until,
+        code_bytes, holders, reserved);
+    growing!(checks, "hot_reload_source_t", HotReloadSource: struct_size, file_count, files, name, needs, need_count, reserved);
+    growing!(checks, "hot_reload_change_t", HotReloadChange: struct_size, module_count, modules, paths, replaces, message, code,
+        reserved, generation);
+    growing!(checks, "hot_reload_hooks_t", HotReloadHooks: struct_size, change_size, name, before, after, user);
+    growing!(checks, "runtime_options_t", RuntimeOptions: struct_size, gdb, perf_map, reserved, jitdump_folder);
+    for (name, value) in [
+        ("HOT_RELOAD_STANDING_COMING", 1),
+        ("HOT_RELOAD_STANDING_OLD", 3),
+        ("HOT_RELOAD_STANDING_TRAMPOLINE", 5),
+    ] {
+        checks.push((name.into(), value));
+    }
+    checks
+}
+
+/// The first of the codes.
+fn codes(count: usize) -> Vec<(String, i64)> {
+    let mut checks = Vec::new();
+    for (name, kind) in CODES.into_iter().zip(ErrorKind::ALL).take(count) {
         checks.push((format!("RUNTIME_ERROR_{name}"), kind as i64));
     }
     for (name, value) in [
@@ -70,7 +116,7 @@ fn checks() -> Vec<(String, i64)> {
     checks
 }
 
-const CODES: [&str; 23] = [
+const CODES: [&str; 24] = [
     "INVALID_ARGUMENT",
     "NOT_INITIALIZED",
     "UNSUPPORTED",
@@ -94,15 +140,16 @@ const CODES: [&str; 23] = [
     "FORKED",
     "SYSTEM",
     "INTERNAL",
+    "VETOED",
 ];
 
-#[test]
-fn structures_and_codes_are_those_of_the_headers() {
-    let workshop = Workshop::new("capi-layout");
+/// That this is true with these headers, on both machines.
+fn holds_with(include: &Path, name: &str, checks: impl IntoIterator<Item = (String, i64)>) {
+    let workshop = Workshop::new(name);
     let mut source =
         String::from("#include \"runtime_api.h\"\n#include \"runtime_module.h\"\n#include <assert.h>\n");
     source.push_str("#ifndef __cplusplus\n#include <stdalign.h>\n#endif\n");
-    for (what, value) in checks() {
+    for (what, value) in checks {
         writeln!(source, "static_assert((long long)({what}) == {value}, \"{what} is {value}\");").unwrap();
     }
     for machine in MACHINES {
@@ -114,7 +161,7 @@ fn structures_and_codes_are_those_of_the_headers() {
             command
                 .args(["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only"])
                 .arg(format!("-std={standard}"));
-            let result = command.arg("-I").arg(include()).arg(&file).output();
+            let result = command.arg("-I").arg(include).arg(&file).output();
             let result =
                 result.unwrap_or_else(|error| panic!("{command:?}: {error}; scripts/setup installs it"));
             assert!(
@@ -127,13 +174,27 @@ fn structures_and_codes_are_those_of_the_headers() {
 }
 
 #[test]
+fn structures_and_codes_are_those_of_the_headers() {
+    holds_with(&include(), "capi-layout", [documented(), growing(), codes(CODES.len())].concat());
+}
+
+/// The documented structures keep exactly their fields: a host of then and the library of now agree.
+#[test]
+fn structures_and_codes_are_those_of_earlier_headers() {
+    for earlier in earlier_headers() {
+        // So many had 0.1.0.
+        holds_with(&earlier, "capi-layout-earlier", [documented(), codes(23)].concat());
+    }
+}
+
+#[test]
 fn every_code_has_its_name() {
     for (name, kind) in CODES.into_iter().zip(ErrorKind::ALL) {
         let text = support::text(runtime_strerror(kind as i32));
         assert!(text.starts_with(&format!("RUNTIME_ERROR_{name}: ")), "{text}");
     }
     assert!(support::text(runtime_strerror(0)).starts_with("RUNTIME_OK"));
-    for unknown in [1, -24, i32::MIN, i32::MAX] {
+    for unknown in [1, -25, i32::MIN, i32::MAX] {
         assert!(!support::text(runtime_strerror(unknown)).is_empty());
     }
 }

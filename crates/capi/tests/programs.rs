@@ -253,6 +253,119 @@ fn c_with_the_shared_library() {
     run(&program, &session);
 }
 
+/// What a C++ host and its module both include.
+const SIM: &str = r#"
+namespace sim {
+struct point { float x, y; };
+class world {
+public:
+    explicit world(int size) : size_(size) {}
+    int size() const;
+    point grow(int by, const point& at);
+    int size_;
+};
+point scaled(point from, float by);
+float scaled(float from, float by);
+int count();
+}
+"#;
+
+const SIM_MODULE: &str = r#"
+int sim::world::size() const { return size_; }
+sim::point sim::world::grow(int by, const point& at) { size_ += by; return {at.x + 1, at.y + 2}; }
+sim::point sim::scaled(point from, float by) { return {from.x * by, from.y * by}; }
+float sim::scaled(float from, float by) { return from * by; }
+int sim::count() { return 5; }
+extern "C" int plain(int value) { return value + 1; }
+"#;
+
+/// Functions and methods by their types; and what is said if there is none of that type.
+const SIM_HOST: &str = r#"
+#include <cstdio>
+#include <cstring>
+
+#define CHECK(what) do { if (!(what)) { std::printf("line %d: %s: %s\n", __LINE__, #what, runtime_last_error()); return 1; } } while (0)
+
+int main(int, char** argv) {
+    using namespace midflight;
+    runtime running;
+    reload(argv[1]);
+    const function<sim::point(sim::point, float)> points("sim", "sim::scaled");
+    const function<float(float, float)> numbers("sim", "sim::scaled");
+    const function<int()> count("sim", "sim::count");
+    const function<int(int)> plain("sim", "plain");
+    const callback<float(float, float)> anywhere("sim", "sim::scaled");
+    const method<int (sim::world::*)() const> size("sim", "sim::world::size");
+    const method<sim::point (sim::world::*)(int, const sim::point&)> grow("sim", "sim::world::grow");
+    {
+        sim::world world(3);
+        frame here;
+        CHECK(points(here, {1, 2}, 3).y == 6 && numbers(here, 4, 2) == 8 && anywhere(5, 2) == 10);
+        CHECK(count(here) == 5 && plain(here, 6) == 7);
+        CHECK(size(here, world) == 3 && grow(here, world, 4, {1, 1}).y == 3 && size(here, world) == 7);
+    }
+    try {
+        function<int(int)>("sim", "sim::scaled");
+        CHECK(!"no function of that type");
+    } catch (const error& error) {
+        CHECK(error.code() == RUNTIME_ERROR_NO_SUCH_SYMBOL && std::strstr(error.what(), "`sim::scaled(float, float)`"));
+    }
+    try {
+        method<int (sim::world::*)()>("sim", "sim::world::size");
+        CHECK(!"it is const");
+    } catch (const error& error) {
+        CHECK(error.code() == RUNTIME_ERROR_NO_SUCH_SYMBOL && std::strstr(error.what(), "`sim::world::size() const`"));
+    }
+    return 0;
+}
+"#;
+
+/// Without exceptions and types at run time.
+const SIM_PLAIN_HOST: &str = r#"
+int main(int, char** argv) {
+    midflight::runtime running;
+    if (midflight::reload(argv[1])) return 2;
+    midflight::function<float(float, float)> numbers;
+    midflight::method<int (sim::world::*)() const> size;
+    const int several = numbers.bind("sim", "sim::scaled");
+    if (several != RUNTIME_ERROR_INVALID_ARGUMENT) return 3;
+    if (numbers.bind("sim", "sim::scaled(float, float)") || size.bind("sim", "sim::world::size")) return 4;
+    sim::world world(3);
+    midflight::frame here;
+    return numbers(here, 4, 2) == 8 && size(here, world) == 3 ? 0 : 5;
+}
+"#;
+
+#[test]
+fn functions_of_cpp_by_their_types() {
+    let session = stopped("program-types");
+    let module = session.cpp("sim", 1, &format!("{SIM}{SIM_MODULE}"), &[]);
+    for (host, options) in [(SIM_HOST, &[][..]), (SIM_PLAIN_HOST, &["-fno-exceptions", "-fno-rtti"])] {
+        let text = format!("#include \"midflight.hpp\"\n{SIM}{host}");
+        let options = [&["-std=c++17"], options].concat();
+        let program = compile_of(&text, &session, "types.cpp", &options, &[&library("a")]);
+        let output = command(&program).arg(&module).output().unwrap();
+        let said = [&output.stdout, &output.stderr].map(|said| String::from_utf8_lossy(said));
+        assert_eq!((&*said[0], &*said[1], output.status.code()), ("", "", Some(0)), "{options:?}");
+    }
+}
+
+/// A host that was compiled before this library was: with the headers of then.
+#[test]
+fn a_program_of_earlier_headers() {
+    let session = stopped("program-earlier");
+    let shared = session.path("libmidflight.so.0");
+    std::fs::copy(library("so"), &shared).unwrap();
+    for earlier in earlier_headers() {
+        let include = format!("-I{}", earlier.display());
+        for (file, standard) in [("program.c", "-std=c11"), ("program.cpp", "-std=c++17")] {
+            for library in [&shared, &library("a")] {
+                run(&compile(&session, file, &[standard, &include], &[library]), &session);
+            }
+        }
+    }
+}
+
 #[test]
 fn constructors_get_the_programs_arguments() {
     let session = stopped("program-arguments");

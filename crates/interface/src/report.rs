@@ -60,6 +60,7 @@ pub enum Kind {
 /// One difference.
 // In the order of lists: first what is incompatible.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+#[non_exhaustive]
 pub struct Difference {
     /// It is said, but breaks nothing.
     pub compatible: bool,
@@ -79,6 +80,7 @@ pub struct Difference {
 
 /// How two versions of a module differ: three verdicts, which say different things and are never merged.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct Report {
     /// What links with the one links with the other.
     pub links: Verdict,
@@ -95,6 +97,11 @@ pub struct Report {
 }
 
 impl Report {
+    /// One without differences: links, calls and state.
+    pub fn bare([links, calls, state]: [Verdict; 3], reason: Option<String>) -> Self {
+        Self { links, calls, state, reason, differences: Vec::new(), count: 0 }
+    }
+
     /// Adds that an import of the newer version is defined by nobody, which only who links can know. `wanted` is what would
     /// have defined it, such as a version or a library; or empty.
     pub fn unresolved(&mut self, import: &crate::Import, wanted: &str) {

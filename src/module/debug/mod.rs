@@ -91,15 +91,9 @@ impl Observers {
             dump.add(&image.symbols(), &image.debug(base).lines(), base, memory)?;
         }
         let frames = frames.map(|offset| base + offset as u64);
-        let object = Object {
-            base,
-            bias: image.bias(base).unwrap_or(base),
-            regions: image.regions().into(),
-            frames: frames.map(FrameHeader::new),
-            file,
-            exports: image.export_tables(),
-            scope: None,
-        };
+        let bias = image.bias(base).unwrap_or(base);
+        let (regions, header) = (image.regions().into(), frames.map(FrameHeader::new));
+        let object = Object::new([base, bias], regions, header, file, image.export_tables());
         let for_gdb =
             (watched && self.tells_gdb()).then(|| image.symbol_file(base, memory, buffers::take_vector()));
         Ok(Description { frames, object, for_gdb })
@@ -147,7 +141,7 @@ impl Description {
 pub(crate) struct Registration {
     // Dropped in this order, the reverse of that in which they were made.
     _gdb: Option<gdb::Registered>,
-    loaded: loaded::Registered,
+    pub(crate) loaded: loaded::Registered,
     _frames: Option<Frames>,
 }
 

@@ -65,7 +65,9 @@ pub(crate) struct Load<'l> {
     pub(crate) deadline: Deadline,
     pub(crate) begin: Instant,
     paths: Vec<PathBuf>,
-    /// For progress callbacks that ask.
+    /// There are hooks.
+    hooked: bool,
+    /// For progress callbacks and hooks that ask.
     figures: Mutex<Figures>,
 }
 
@@ -116,13 +118,26 @@ impl<'l> Load<'l> {
             deadline: Deadline::after(options.timeout),
             begin: Instant::now(),
             paths,
+            hooked: false,
             figures: Mutex::default(),
         }
     }
 
-    /// Notes what the state is, if somebody may ask in a progress callback.
+    /// One of which hooks are asked that may ask in turn.
+    pub(crate) fn with_hooks(mut self, hooked: bool) -> Self {
+        self.hooked = hooked;
+        self
+    }
+
+    /// Runs a callback that may ask for statistics: it is told what this load knows of the state.
+    pub(crate) fn telling<R>(&self, run: impl FnOnce() -> R) -> R {
+        let _telling = Telling::new(*self.figures.lock());
+        run()
+    }
+
+    /// Notes what the state is, if somebody may ask in a progress callback or a hook.
     pub(crate) fn note_figures(&self, figures: impl FnOnce() -> Result<Figures, Error>) -> Result<(), Error> {
-        if self.options.progress.is_some() {
+        if self.options.progress.is_some() || self.hooked {
             *self.figures.lock() = figures()?;
         }
         Ok(())
@@ -137,8 +152,7 @@ impl<'l> Load<'l> {
     /// Tells how far it is.
     pub(crate) fn tell(&self, percent: u32) {
         if let Some(progress) = self.options.progress {
-            let _telling = Telling::new(*self.figures.lock());
-            self.paths.iter().for_each(|path| progress(path, percent));
+            self.telling(|| self.paths.iter().for_each(|path| progress(path, percent)));
         }
     }
 

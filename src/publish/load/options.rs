@@ -8,7 +8,15 @@ use std::time::Duration;
 pub type Progress<'p> = &'p (dyn Fn(&Path, u32) + Sync);
 
 /// How a load is done. The default is the fastest: on the calling thread, without a limit, nothing checked but what must be.
+///
+/// ```
+/// use midflight::LoadOptions;
+///
+/// let options = LoadOptions::new().validate(true).keep_previous(true);
+/// assert!(options.verify(true).validate);
+/// ```
 #[derive(Clone, Copy, Default)]
+#[non_exhaustive]
 pub struct LoadOptions<'p> {
     /// Refuse with [`Error::Incompatible`](crate::Error::Incompatible) what [`Runtime::compatibility`](crate::Runtime::compatibility) calls
     /// incompatible with the version that is loaded. What it cannot know passes.
@@ -30,6 +38,55 @@ pub struct LoadOptions<'p> {
     /// runtime is busy meanwhile. If it panics, the panic goes on to whoever loads, and nothing is
     /// published and nothing left behind; but by 100 it is published, and stays.
     pub progress: Option<Progress<'p>>,
+}
+
+impl<'p> LoadOptions<'p> {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets [`validate`](Self#structfield.validate).
+    #[must_use]
+    pub fn validate(self, validate: bool) -> Self {
+        Self { validate, ..self }
+    }
+
+    /// Sets [`keep_previous`](Self#structfield.keep_previous).
+    #[must_use]
+    pub fn keep_previous(self, keep_previous: bool) -> Self {
+        Self { keep_previous, ..self }
+    }
+
+    /// Sets [`threads`](Self#structfield.threads).
+    #[must_use]
+    pub fn threads(self, threads: usize) -> Self {
+        Self { threads, ..self }
+    }
+
+    /// Sets [`timeout`](Self#structfield.timeout). None: no limit.
+    #[must_use]
+    pub fn timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
+        Self { timeout: timeout.into(), ..self }
+    }
+
+    /// Sets [`verify`](Self#structfield.verify).
+    #[must_use]
+    pub fn verify(self, verify: bool) -> Self {
+        Self { verify, ..self }
+    }
+
+    /// Sets [`rollback_on_failure`](Self#structfield.rollback_on_failure).
+    #[must_use]
+    pub fn rollback_on_failure(self, rollback_on_failure: bool) -> Self {
+        Self { rollback_on_failure, ..self }
+    }
+
+    /// Sets [`progress`](Self#structfield.progress).
+    #[must_use]
+    pub fn progress(self, progress: Progress<'p>) -> Self {
+        Self { progress: Some(progress), ..self }
+    }
 }
 
 impl fmt::Debug for LoadOptions<'_> {

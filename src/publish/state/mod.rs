@@ -25,6 +25,7 @@ use crate::call::slots::SlotTable;
 use crate::call::trampolines::Trampolines;
 use crate::call::versions;
 use crate::code::CodeMemory;
+use crate::error::symbols::{OF_TYPE, Wanted};
 use crate::fault::past::End;
 use crate::module::{Origin, Version};
 use crate::platform::os::barrier;
@@ -215,6 +216,18 @@ impl State {
         }
     }
 
+    /// The current versions, each with the first generation that it was current in.
+    pub(super) fn current_since(&self) -> impl Iterator<Item = (&Version, u64)> {
+        let current = self.modules.values().filter_map(|module| module.current.as_ref());
+        current.map(|Current { version, since }| (&**version, *since))
+    }
+
+    /// Whether a version that was replaced can be had back.
+    pub(super) fn is_backup(&self, version: &Version) -> bool {
+        let previous = self.modules.get(version.name()).and_then(|module| module.previous.as_deref());
+        previous.is_some_and(|previous| std::ptr::eq(previous, version)) || self.history.has(version)
+    }
+
     /// The current versions.
     pub(crate) fn loaded_modules(&self) -> Vec<ModuleVersion> {
         self.current().map(|version| ModuleVersion::of(version)).collect()
@@ -272,9 +285,13 @@ impl State {
     pub(crate) fn symbol(&mut self, module: &str, symbol: &str, escapes: bool) -> Result<usize, Error> {
         let version = self.loaded(module)?;
         let name = version.name().clone();
-        let target = version
-            .function(symbol)
-            .ok_or_else(|| Error::NoSuchFunction { module: module.into(), symbol: symbol.into() })?;
+        // A symbol by itself says nothing of a type.
+        let plain = symbol.split_once(OF_TYPE).map_or(symbol, |(name, _)| name);
+        let (symbol, target) = match version.function(plain) {
+            Some(target) => (plain.to_owned(), target),
+            None => named(version, symbol)?,
+        };
+        let symbol = &*symbol;
         let slot = self.slot(&name, symbol, true)?;
         // A new slot is unbound in every table so far.
         if self.tables.current()[slot as usize] != target {
@@ -312,4 +329,27 @@ pub(super) fn current(modules: &BTreeMap<Arc<str>, Module>) -> impl Iterator<Ite
 
 pub(super) fn synchronise_cores() -> Result<(), Error> {
     barrier::synchronise_cores().map_err(|source| Error::Synchronise { source })
+}
+
+/// The function that somebody means who does not know its symbol, and where it is.
+fn named(version: &Version, wanted: &str) -> Result<(String, usize), Error> {
+    let name = Wanted::new(wanted);
+    let (mut same, mut alike) = (Vec::new(), Vec::new());
+    for symbol in version.functions_with(name.word()) {
+        match name.is(symbol) {
+            Some(true) => same.extend(version.function(symbol).map(|target| (symbol.to_owned(), target))),
+            Some(false) => alike.push(symbol.to_owned()),
+            None => {}
+        }
+    }
+    let (module, symbol) = (version.name().to_string(), wanted.to_owned());
+    // A constructor has several symbols, and may have as many functions.
+    match &same[..] {
+        [] => Err(Error::NoSuchFunction { module, symbol, alike }),
+        [first, rest @ ..] if rest.iter().all(|(_, target)| *target == first.1) => Ok(first.clone()),
+        _ => {
+            let functions = same.into_iter().map(|(symbol, _)| symbol).collect();
+            Err(Error::SeveralFunctions { module, symbol, functions })
+        }
+    }
 }

@@ -53,7 +53,8 @@ impl State {
         for (module, symbol) in version.calls() {
             let called = find(module).ok_or_else(|| Error::NotLoaded { module: module.into() })?;
             if called.function(symbol).is_none() {
-                return Err(Error::NoSuchFunction { module: module.into(), symbol: symbol.into() });
+                let (module, symbol) = (module.into(), symbol.into());
+                return Err(Error::NoSuchFunction { module, symbol, alike: Vec::new() });
             }
         }
         Ok(())

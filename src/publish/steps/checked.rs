@@ -61,6 +61,7 @@ impl<'s, 'c, 'f> Checked<'s, 'c, 'f> {
                 Neighbourhood { new: &new, state: &mut *state, trampolines: Trampolines::Found };
             // SAFETY: no library is loaded.
             let bound = unsafe { bind(file, image, name, Libraries::Loaded, &mut neighbours) }?;
+            bound.check(file, image, name, &neighbours)?;
             // What is missing may be in a library that is absent: then nothing can be said of linking.
             let whole = bound.absent.is_empty() || bound.missing(image).next().is_none();
             let draft = whole.then(|| place(file, image, bound, &mut state.memory, false)).transpose()?;
@@ -102,6 +103,7 @@ impl<'s, 'c, 'f> Checked<'s, 'c, 'f> {
                 Neighbourhood { new: &new, state: &mut *state, trampolines: Trampolines::Made };
             // SAFETY: the caller accepts the constructors of needed libraries.
             let mut bound = unsafe { bind(file, image, name, Libraries::Load, &mut neighbours) }?;
+            bound.check(file, image, name, &neighbours)?;
             clock.lap(&mut phases.bind);
             let number = state.modules.get(name).map_or(0, Module::versions) + 1;
             bound.say(file, image, name, number > 1);

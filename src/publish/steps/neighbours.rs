@@ -55,6 +55,23 @@ impl Neighbours for Neighbourhood<'_, '_, '_> {
         new.chain(staying.cloned()).filter(|found| &*found.module != from).collect()
     }
 
+    fn functions_with(&self, word: &str, from: &str) -> Vec<(Arc<str>, String)> {
+        let candidates = self.new.candidates();
+        let new = candidates.iter().flat_map(|candidate| {
+            let exports = candidate.image.exports().into_iter();
+            let functions =
+                exports.filter(|export| candidate.function(export.name)).map(|export| export.name.to_owned());
+            functions.map(|symbol| (candidate.name.clone(), symbol)).collect::<Vec<_>>()
+        });
+        let new = new.filter(|(_, symbol)| symbol.contains(word));
+        let staying = self.state.current().filter(|version| !candidates.has(version.name()));
+        let staying = staying.flat_map(|version| {
+            let functions = version.functions_with(word).into_iter();
+            functions.map(|symbol| (version.name().clone(), symbol.to_owned())).collect::<Vec<_>>()
+        });
+        new.chain(staying).filter(|(module, _)| **module != *from).collect()
+    }
+
     fn trampoline(&mut self, module: &str, symbol: &str) -> Result<usize, Error> {
         let slot = match self.trampolines {
             Trampolines::Made => self.state.slot(module, symbol, false)?,

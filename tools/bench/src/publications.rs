@@ -34,7 +34,7 @@ pub(crate) fn measure(folder: &Path, rounds: usize) -> Result<Samples> {
         }
         add("all", all.publish);
         add("stage all", all.stage);
-        let options = LoadOptions { threads: 2, ..LoadOptions::default() };
+        let options = LoadOptions::new().threads(2);
         // SAFETY: as for `load`.
         let beside = unsafe { rt.load_with(files, &options) }?;
         add("stage all on two threads", beside.stage);

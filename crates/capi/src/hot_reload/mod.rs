@@ -1,6 +1,10 @@
 //! `hot_reload.h`: loading and replacing modules.
 
+mod addresses;
 mod compatibility;
+mod hooks;
+mod sources;
+mod versions;
 mod watching;
 
 use std::collections::HashMap;
@@ -9,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
-use midflight::{Error, LoadOptions, Runtime};
+use midflight::{Error, LoadOptions, Runtime, Source};
 
 use crate::errors::{Failure, Outcome, guarded};
 use crate::gate::{self, Call, Reload};
@@ -17,7 +21,11 @@ use crate::pointers::{self, Output, Plain, c_string};
 use crate::runtime_core::{MOST_THREADS, timeout, warn_of};
 use crate::runtime_types::Bool;
 
+pub use addresses::*;
 pub use compatibility::{CompatibilityDifference, ModuleCompatibility};
+pub use hooks::*;
+pub use sources::*;
+pub use versions::*;
 
 /// `HOT_RELOAD_MAX_MODULES`.
 pub const MAX_MODULES: u32 = 4096;
@@ -94,14 +102,16 @@ impl HotReloadConfig {
             0 => timeout(),
             nanoseconds => Duration::from_nanos(nanoseconds),
         };
-        LoadOptions {
-            validate: self.validate_before_reload.get(),
-            keep_previous: self.backup_current_state.get(),
-            threads: threads as usize,
-            timeout: Some(timeout),
-            verify: self.verify_integrity.get(),
-            rollback_on_failure: self.rollback_on_failure.get(),
-            progress,
+        let options = LoadOptions::new()
+            .validate(self.validate_before_reload.get())
+            .keep_previous(self.backup_current_state.get())
+            .threads(threads as usize)
+            .timeout(timeout)
+            .verify(self.verify_integrity.get())
+            .rollback_on_failure(self.rollback_on_failure.get());
+        match progress {
+            Some(progress) => options.progress(progress),
+            None => options,
         }
     }
 
@@ -125,10 +135,11 @@ fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 
-/// A module's path, and the caller's own string of it: callbacks are given that.
+/// A module's path, and the caller's own string of it: callbacks are given that. And what it is made of.
 struct Given {
     path: PathBuf,
     string: *const c_char,
+    source: Source,
 }
 
 // SAFETY: the string is handed back only; it is the caller's during the call.
@@ -136,7 +147,8 @@ unsafe impl Sync for Given {}
 
 impl Given {
     fn new(string: *const c_char, what: &str) -> Outcome<Self> {
-        Ok(Self { path: pointers::path(string, what)?, string })
+        let path = pointers::path(string, what)?;
+        Ok(Self { source: Source::from(&path), path, string })
     }
 }
 
@@ -154,11 +166,11 @@ fn reload(runtime: &Runtime, modules: &[Given], config: &HotReloadConfig, begun:
     let progress = config.progress_callback.map(|_| &tell as Progress<'_>);
     let options = config.options(progress);
     let under_way = Reload::new();
-    let paths = modules.iter().map(|given| &given.path);
+    let sources = modules.iter().map(|given| given.source.clone());
     let done = match config.dry_run.get() {
-        true => runtime.dry_run(paths, &options),
+        true => runtime.dry_run(sources, &options),
         // SAFETY: the host vouches for what it loads (hot_reload.h: "load what you trust").
-        false => unsafe { runtime.load_with(paths, &options) }.map(drop),
+        false => unsafe { runtime.load_with(sources, &options) }.map(drop),
     };
     drop(under_way);
     let success = done.is_ok();

@@ -221,6 +221,15 @@ pub(crate) fn include() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../include")
 }
 
+/// The folders of the headers of earlier versions.
+pub(crate) fn earlier_headers() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/c-api/earlier");
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let folders: Vec<_> = entries.filter(|path| path.is_dir()).collect();
+    assert!(!folders.is_empty());
+    folders
+}
+
 /// The library that was built with this test: `libmidflight_c` with that ending.
 pub(crate) fn library(ending: &str) -> PathBuf {
     let deps = std::env::current_exe().unwrap().parent().unwrap().to_owned();

@@ -120,6 +120,20 @@ impl ExportTables {
         self.symbols.start.min(self.strings.start)..self.symbols.end.max(self.strings.end)
     }
 
+    /// The names of all that has a place, as far as they are UTF-8. `names` as for [`at`](Self::at).
+    pub fn symbols<'n>(&self, names: &'n [u8]) -> impl Iterator<Item = &'n str> {
+        let start = self.names().start;
+        let part = |part: &Range<usize>| names.get(part.start - start..part.end - start).unwrap_or_default();
+        let (symbols, strings) = (part(&self.symbols), part(&self.strings));
+        let symbols: &[Symbol] = table_of(symbols, symbols.len() / size_of::<Symbol>());
+        let defined = symbols.iter().filter(|symbol| symbol.st_shndx(LE) != elf::SHN_UNDEF);
+        defined.filter_map(|symbol| {
+            let name = strings.get(symbol.st_name(LE) as usize..)?;
+            let name = &name[..name.iter().position(|byte| *byte == 0)?];
+            core::str::from_utf8(name).ok().filter(|name| !name.is_empty())
+        })
+    }
+
     /// The name of what an offset in the image is in, and how far from its start. `names` is what
     /// [`names`](Self::names) says, or a copy. Looks at every symbol, and allocates nothing.
     pub fn at<'n>(&self, names: &'n [u8], offset: u64) -> Option<(&'n [u8], u64)> {

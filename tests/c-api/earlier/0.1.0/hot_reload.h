@@ -1,0 +1,236 @@
+/* Loading and replacing modules while the process runs.
+ *
+ * SPDX-License-Identifier: MIT OR Apache-2.0
+ *
+ * A module is a shared object (.so), an object file (.o) or a static archive (.a), from any language, with nothing special in it. The first
+ * reload of a file loads it. Its name is what its runtime_module.h note says, else its SONAME without `lib` and `.so`, else its file's name
+ * without `lib` and ending: `libphysics.so` is `physics`.
+ *
+ * Whatever is wrong with a file is found before anything is published; after an error the old versions go on serving.
+ */
+#ifndef MIDFLIGHT_HOT_RELOAD_H
+#define MIDFLIGHT_HOT_RELOAD_H
+
+#include "runtime_types.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The most modules that one call takes. */
+#define HOT_RELOAD_MAX_MODULES 4096
+
+/* How far the staging of a module is, in percent: never less than before, and 100 once it is published.
+ *
+ * Called on the thread that called hot_reload_*() (for hot_reload_watch(): on the watching thread). It may ask for statistics, status and
+ * errors, and call modules; what would reload, unload, watch, initialise or shut down returns RUNTIME_ERROR_BUSY. */
+typedef void (*reload_progress_callback_t)(const char* module_path, uint32_t progress_percent);
+
+/* The end of a reload, once for each of its modules, also of one that failed; a call that is refused for its arguments begins none. The
+ * duration is that of the whole call so far, in milliseconds. Thread: as above. It may call everything but runtime_init(),
+ * runtime_shutdown(), hot_reload_watch() and hot_reload_unwatch(), which return RUNTIME_ERROR_BUSY. */
+typedef void (*reload_complete_callback_t)(const char* module_path, bool success, double duration_ms);
+
+/* Why a reload failed, before its complete callback. `module_path` is the module that is to blame; if it is none of them (a time-out,
+ * a limit), the first of the call. Thread and calls: as for the complete callback. */
+typedef void (*reload_error_callback_t)(const char* module_path, int error_code, const char* message);
+
+/* Zero everything you do not set: `hot_reload_config_t config = {0};`. */
+typedef struct {
+    /* Refuse with RUNTIME_ERROR_INCOMPATIBLE what hot_reload_check_compatibility() calls incompatible. What it cannot know passes, and
+     * the log says so at WARN. What a file says of itself is read once for each content and kept: see cache_hit_rate. */
+    bool validate_before_reload;
+    /* Keep the version that is replaced, code and variables as they are, for hot_reload_rollback(): one for each module. */
+    bool backup_current_state;
+    /* Transactions come with transaction_manager.h: reported in the log at WARN. A reload is all or nothing in any case. */
+    bool use_transactions;
+
+    /* Stage the modules of an atomic reload on the runtime's threads, rather than one after the other on this one. */
+    bool parallel_loading;
+    /* At most so many of them. Default: all. At most 256. */
+    uint32_t max_reload_threads;
+    /* In nanoseconds, for the whole call, waiting for its turn included. Default: reload_timeout_ns of runtime_init(). What takes
+     * longer is given up, and nothing is published. Looked at between steps: a constructor that never returns is not interrupted. */
+    uint64_t reload_timeout_ns;
+
+    /* Stage everything, publish and run nothing: returns what the reload would return up to its constructors. */
+    bool dry_run;
+    /* If verify_integrity finds a difference after publication, publish the replaced versions again. Before publication nothing needs to be
+     * rolled back. */
+    bool rollback_on_failure;
+    /* Compare the code in memory with what was linked, once it is published; RUNTIME_ERROR_INTEGRITY if it differs. */
+    bool verify_integrity;
+
+    /* Conflict resolution comes with conflict_resolution.h: what is not 0 is reported in the log at WARN. */
+    conflict_resolution_mode_t conflict_mode;
+    bool auto_resolve_conflicts;
+
+    /* Of a watch: what no callback is told is written to stderr: that a reload failed, and why, if there is no error callback; that there
+     * is a new version, if there is no complete callback either. Who wants neither gives an error callback that does nothing. */
+    reload_progress_callback_t progress_callback;
+    reload_complete_callback_t complete_callback;
+    reload_error_callback_t error_callback;
+} hot_reload_config_t;
+
+/* Loads a module, or replaces the version that is loaded: every frame that is opened after this returned runs the new one, on every thread.
+ *
+ * The module's code runs in this process, its constructors in this call: load what you trust.
+ *
+ * RUNTIME_ERROR_IO, INVALID_MODULE, UNRESOLVED, INCOMPATIBLE, REFUSED, TIMEOUT, MEMORY_LIMIT, OUT_OF_MEMORY, INTEGRITY, BUSY. */
+int hot_reload_module(const char* module_path, const hot_reload_config_t* reload_config);
+
+/* Loads or replaces several modules in one publication: every frame sees all of them new, or none. They may call each other. If
+ * one is wrong, no version of any has moved. Codes as above. */
+int hot_reload_modules_atomic(const char** module_paths, uint32_t module_count, const hot_reload_config_t* reload_config);
+
+/* The address of a module's function: stable for the life of the process, whatever is reloaded; of the type that the function has. Called on a
+ * thread that is inside a frame it runs that frame's version, else the current one. Call it outside frames, or in frames that were opened
+ * after this returned.
+ *
+ * Such an address may be called at any time, so from now on old versions of the module, and of those that it calls, are kept until
+ * runtime_gc_collect() finds that nobody is inside. hot_reload_frame_symbol() has no such price.
+ *
+ * RUNTIME_ERROR_NOT_LOADED, NO_SUCH_SYMBOL; WRONG_FRAME if this thread is in a frame that is older than the function, which could not
+ * be called there. From then on, a version that lacks the function is refused. */
+int hot_reload_symbol(const char* module, const char* symbol, void** address);
+
+/* Such an address (in checked mode another, see runtime_check_frames()), with the caller's word that it is only called by threads that are inside a frame (runtime_frame_begin()): old versions
+ * are freed as soon as their last frame has ended, by themselves. As above, the frames are opened after this returned. */
+int hot_reload_frame_symbol(const char* module, const char* symbol, void** address);
+
+/* Keeps the versions of a module that are replaced from now on, and those of the modules that it calls, for the life of the process: for modules
+ * that leave addresses of their own with the program, where neither a frame nor runtime_gc_collect() sees them (objects with virtual functions, a
+ * std::function, callbacks). Such an address calls the version that it was had from.
+ *
+ * RUNTIME_ERROR_NOT_LOADED. */
+int hot_reload_retain(const char* module);
+
+/* Takes a module out. A call of its functions from frames that are opened afterwards ends the process with a message, so its callers go
+ * first: RUNTIME_ERROR_IN_USE if a loaded module calls it. */
+int hot_reload_unload(const char* module);
+
+/* Publishes the version that a module had before its last reload with backup_current_state: by one swap, with nothing loaded and no
+ * constructor run; its variables are as they were left. The version that it replaces is kept in turn, so that a second call goes forward
+ * again.
+ *
+ * RUNTIME_ERROR_NO_PREVIOUS_VERSION; RUNTIME_ERROR_INCOMPATIBLE if it lacks a function that is called by now. */
+int hot_reload_rollback(const char* module);
+
+/* Reloads a module whenever its file has been rewritten and is complete, on the runtime's watching thread: renamed over, made anew or
+ * rewritten in place, in one go or in small pieces. Each complete content is loaded at most once, by content, not by time stamp; a partial one
+ * never. What the file holds now counts as loaded; the file need not be there yet. `reload_config` is as for hot_reload_module(), and is
+ * kept; dry_run is refused. Watching a file again replaces the configuration. A reload that fails is told to the error callback, and
+ * the log; without callbacks, to stderr. So is a file that somebody has had open for writing, or mapped so, for two seconds
+ * without changing it: it is not loaded before that ends.
+ *
+ * RUNTIME_ERROR_IO if its folder cannot be watched. */
+int hot_reload_watch(const char* module_path, const hot_reload_config_t* reload_config);
+
+/* Ends a watch. A reload that is under way is waited for. RUNTIME_ERROR_NOT_WATCHED. */
+int hot_reload_unwatch(const char* module_path);
+
+typedef enum {
+    COMPATIBILITY_UNKNOWN = 0, /* no debug information: see unknown_because */
+    COMPATIBILITY_COMPATIBLE = 1,
+    COMPATIBILITY_INCOMPATIBLE = 2
+} compatibility_verdict_t;
+
+/* Which verdict a difference belongs to. */
+typedef enum {
+    COMPATIBILITY_ASPECT_LINKS = 0, /* what is exported and imported, as a linker sees it */
+    COMPATIBILITY_ASPECT_CALLS = 1, /* parameters, results, and structures that callers share */
+    COMPATIBILITY_ASPECT_STATE = 2  /* the layout of what the module keeps, types that are opaque to callers included */
+} compatibility_aspect_t;
+
+typedef struct {
+    compatibility_aspect_t aspect;
+    /* Whether it makes its verdict incompatible: an added function does not. */
+    bool breaks;
+    char kind[32];      /* "export removed", "parameter changed", "size changed", ... */
+    char symbol[128];   /* the symbol, or the type's name */
+    char old_value[256];
+    char new_value[256];
+} compatibility_difference_t;
+
+#define COMPATIBILITY_MAX_DIFFERENCES 32
+
+/* Some 22 KB. */
+typedef struct {
+    /* links and calls are COMPATIBLE. */
+    bool abi_compatible;
+    /* A version was loaded to compare with. If not, there is nothing that calls and state could break. */
+    bool is_loaded;
+    compatibility_verdict_t links;
+    compatibility_verdict_t calls;
+    compatibility_verdict_t state;
+
+    /* Of all differences, those that are not listed included. */
+    uint32_t exports_removed;
+    uint32_t exports_added;
+    uint32_t imports_unresolved;
+    uint32_t objects_resized;
+    uint32_t functions_changed;
+    uint32_t types_changed;
+    uint32_t difference_count;
+
+    /* How many of them are here: the breaking ones first. */
+    uint32_t listed_count;
+    compatibility_difference_t differences[COMPATIBILITY_MAX_DIFFERENCES];
+    /* Why calls or state are UNKNOWN; else empty. */
+    char unknown_because[256];
+} module_compatibility_t;
+
+/* Compares a file with the version of its module that is loaded. Nothing is published or run.
+ *
+ * What is loaded is compared by its file, which is read again: if it has been overwritten since it was loaded, the verdicts are UNKNOWN.
+ * From the first call of this on, the files of reloads are kept in memory until they are asked for; and of reloads with
+ * validate_before_reload, what is needed of them.
+ *
+ * 0 if all three verdicts are COMPATIBLE; RUNTIME_ERROR_INCOMPATIBLE if one is INCOMPATIBLE; else RUNTIME_ERROR_COMPATIBILITY_UNKNOWN; and
+ * the codes of hot_reload_module() if the file cannot be read as a module. */
+int hot_reload_check_compatibility(const char* module_path, module_compatibility_t* compatibility_info);
+
+typedef struct {
+    /* Modules, since runtime_init(): each of an atomic reload counts. */
+    unsigned long long total_reloads;
+    unsigned long long successful_reloads;
+    unsigned long long failed_reloads;
+    unsigned long long rolled_back_reloads; /* by rollback_on_failure */
+
+    /* Of the successful ones: from the call to its end, in milliseconds; percentiles within 1 %. 0 if there was none. */
+    double avg_reload_time_ms;
+    double p50_reload_time_ms;
+    double p95_reload_time_ms;
+    double p99_reload_time_ms;
+    double max_reload_time_ms;
+    /* From the call to everything linked and initialised. */
+    double avg_stage_time_ms;
+    double p99_stage_time_ms;
+    /* From the first thread that can see the publication to the last, in milliseconds. */
+    double avg_publish_time_ms;
+    double p99_publish_time_ms;
+
+    /* Files whose content was known already, of those that were validated, 0.0 to 1.0. 0 if none was. */
+    double cache_hit_rate;
+    unsigned long long cache_hits;
+    unsigned long long cache_misses;
+
+    /* The last generation that was published, and how many modules it has. */
+    unsigned long long generation;
+    uint32_t loaded_modules;
+    uint32_t watched_files;
+
+    /* Code memory of current and old versions, in units of 1,000,000 bytes. */
+    double memory_usage_mb;
+    /* Of it, bytes of old versions: all of them, and of those only the ones that may be called outside frames (runtime_gc_collect()). */
+    unsigned long long retired_bytes;
+    unsigned long long retained_bytes;
+} hot_reload_stats_t;
+
+int hot_reload_get_statistics(hot_reload_stats_t* stats);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
