@@ -182,7 +182,7 @@ impl Events {
 
     /// Whether somebody wants to know what files hold and which functions change.
     pub(crate) fn are_recorded(&self) -> bool {
-        self.count.load(Ordering::Relaxed) > 0 || tracing::enabled!(target: RECORDS, tracing::Level::DEBUG)
+        self.count.load(Ordering::Relaxed) > 0 || tracing::event_enabled!(target: RECORDS, tracing::Level::DEBUG)
     }
 
     /// Tells the log, and whoever subscribed, in that order. With no lock of the runtime's.
@@ -197,7 +197,7 @@ impl Events {
         for subscriber in subscribers {
             // What happened has happened; the panic hook has said why this one does not know.
             if catch_unwind(AssertUnwindSafe(|| subscriber(event))).is_err() {
-                tracing::error!(?event, "a subscriber panicked when it was told");
+                tracing::error!("a subscriber panicked when it was told what has happened");
             }
         }
     }
@@ -241,7 +241,7 @@ fn log(event: &Event<'_>) {
         Event::Stopped { error: None } => tracing::info!("stopped"),
         Event::Stopped { error: Some(error) } => tracing::error!(%error, "stopped, but modules stay loaded"),
     }
-    if tracing::enabled!(target: RECORDS, tracing::Level::DEBUG)
+    if tracing::event_enabled!(target: RECORDS, tracing::Level::DEBUG)
         && let Some(record) = Record::of(event)
     {
         tracing::debug!(target: RECORDS, "{}", record.to_json());
