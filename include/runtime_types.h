@@ -7,6 +7,10 @@
  *  - It returns 0, or one of the negative codes below. runtime_strerror() names a code; runtime_last_error() says in full what
  *    went wrong in the calling thread's last failed call: what, which file, which symbol, what to do.
  *  - A field that is 0, false or NULL means its default, and so does a NULL configuration.
+ *  - A structure that begins with `struct_size` grows in later versions, at its end. Set it to the structure's size, and all that you do
+ *    not set to zero: RUNTIME_SIZED() does both. Hosts that were compiled with other headers than the library go on working. What a
+ *    host's header lacks is a default; what the library does not know must be zero (else RUNTIME_ERROR_UNSUPPORTED, and the message
+ *    names the offset), and comes back as zero. All other structures keep exactly their fields.
  *  - A pointer that may not be NULL and is, a string at an address that cannot be read or longer than 4,095 bytes, an absurd
  *    count, a value that an enumeration does not have: RUNTIME_ERROR_INVALID_ARGUMENT. Strings and arrays are read during the call
  *    only; none is kept.
@@ -126,6 +130,20 @@ typedef enum {
 typedef struct {
     uint64_t reserved[4];
 } runtime_frame_t;
+
+/* The first value of a structure that has `struct_size`: `hot_reload_address_t at = RUNTIME_SIZED(hot_reload_address_t);`. */
+#ifdef __cplusplus
+#define RUNTIME_SIZED(type) (runtime_sized_<type>())
+} /* extern "C": a template has no C linkage. */
+template <class Type> inline Type runtime_sized_() {
+    Type value = Type();
+    value.struct_size = sizeof(Type);
+    return value;
+}
+extern "C" {
+#else
+#define RUNTIME_SIZED(type) {.struct_size = sizeof(type)}
+#endif
 
 /* Nanoseconds of a clock that never goes back (CLOCK_MONOTONIC). Works at any time. */
 uint64_t get_timestamp_ns(void);

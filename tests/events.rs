@@ -12,6 +12,7 @@ use midflight::{
     ContentHash, Error, ErrorKind, Event, LoadOptions, ModuleState, ModuleVersion, Outcome, Publication,
     Record, Runtime, Source, Subscription, Until,
 };
+use support::looks::{elsewhere, is_emulated, look};
 use support::{is_macho, start};
 
 midflight::module! {
@@ -369,7 +370,7 @@ fn what_is_kept_is_told_once_and_so_is_its_end() {
     let (rt, shop, _turn) = start("kept");
     load(rt, shop.module("escaping", 1, ONE)).unwrap();
     load(rt, shop.module("opaque", 1, ONE)).unwrap();
-    rt.symbol("escaping", "value").unwrap();
+    elsewhere(|| drop(rt.symbol("escaping", "value").unwrap()));
     rt.retain("opaque").unwrap();
     let (heard, _subscription) = Heard::new(rt);
     load(rt, shop.module("escaping", 2, TWO)).unwrap();
@@ -378,11 +379,18 @@ fn what_is_kept_is_told_once_and_so_is_its_end() {
     assert_eq!(heard.told(), ["published opaque 2 for 1", "kept opaque 1 until Word"]);
     rt.collect().unwrap();
     assert_eq!(heard.told(), [""; 0]);
-    support::looks::look(rt, |quiescence| quiescence.kept.is_empty());
-    assert_eq!(heard.told(), ["gone escaping 1"]);
+    let mut gone = Vec::new();
+    // No look finds out anything under an emulator.
+    if !is_emulated() {
+        look(rt, |quiescence| quiescence.kept.is_empty());
+        gone = heard.told();
+        assert_eq!(gone, ["gone escaping 1"]);
+    }
     // SAFETY: nobody calls them.
     unsafe { rt.collect_escaped() }.unwrap();
-    assert_eq!(heard.told(), ["gone opaque 1"]);
+    gone.extend(heard.told());
+    gone.sort();
+    assert_eq!(gone, ["gone escaping 1", "gone opaque 1"]);
     rt.unload_all(["escaping", "opaque"]).unwrap();
     // SAFETY: as above.
     unsafe { rt.collect_escaped() }.unwrap();

@@ -1,7 +1,7 @@
 //! The C API of midflight: the functions that `include/` declares, over the crate `midflight`. It holds no logic of its own.
 //!
 //! One file for each header: [`runtime_types`], [`runtime_core`], [`hot_reload`]; [`stacks`] and [`jumps`] are parts of the second. They share `pointers` (what callers give us is
-//! checked and copied; `probe` asks the kernel), `errors` (codes, the thread's last message, panics), `gate` (whether the runtime
+//! checked and copied; `sized` has those structures that grow; `probe` asks the kernel), `errors` (codes, the thread's last message, panics), `gate` (whether the runtime
 //! is running, and who is in a call) and `log` (where the events of the runtime go).
 //!
 //! Rules for every function here:
@@ -27,4 +27,6 @@ mod pointers;
 mod probe;
 pub mod runtime_core;
 pub mod runtime_types;
+#[cfg_attr(not(test), expect(dead_code, reason = "inputs come with the calls that take some"))]
+mod sized;
 pub mod stacks;

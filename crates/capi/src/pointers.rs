@@ -22,7 +22,7 @@ unsafe impl<T> Plain for *mut T {}
 // SAFETY: as above.
 unsafe impl<T> Plain for *const T {}
 
-fn check(address: usize, align: usize, size: usize, access: Access, what: &str) -> Outcome {
+pub(crate) fn check(address: usize, align: usize, size: usize, access: Access, what: &str) -> Outcome {
     if address == 0 {
         return Err(Failure::argument(format!("{what} is NULL")));
     }
@@ -163,12 +163,17 @@ impl std::fmt::Write for Text {
 
 /// Puts a text into a field of characters, as much of it as has room.
 pub(crate) fn fill<const N: usize>(text: &str) -> [c_char; N] {
-    let mut field = [0; N];
     let mut room = text.len().min(N - 1);
     while !text.is_char_boundary(room) {
         room -= 1;
     }
-    for (to, from) in field.iter_mut().zip(&text.as_bytes()[..room]) {
+    fill_bytes(&text.as_bytes()[..room])
+}
+
+/// As above, of what may not be UTF-8. Async-signal-safe.
+pub(crate) fn fill_bytes<const N: usize>(text: &[u8]) -> [c_char; N] {
+    let mut field = [0; N];
+    for (to, from) in field[..N - 1].iter_mut().zip(text) {
         *to = *from as c_char;
     }
     field

@@ -182,7 +182,8 @@ impl Events {
 
     /// Whether somebody wants to know what files hold and which functions change.
     pub(crate) fn are_recorded(&self) -> bool {
-        self.count.load(Ordering::Relaxed) > 0 || tracing::event_enabled!(target: RECORDS, tracing::Level::DEBUG)
+        self.count.load(Ordering::Relaxed) > 0
+            || tracing::event_enabled!(target: RECORDS, tracing::Level::DEBUG)
     }
 
     /// Tells the log, and whoever subscribed, in that order. With no lock of the runtime's.

@@ -1,6 +1,7 @@
 //! `hot_reload.h`: loading and replacing modules.
 
 mod compatibility;
+mod records;
 mod watching;
 
 use std::collections::HashMap;
@@ -18,6 +19,7 @@ use crate::runtime_core::{MOST_THREADS, timeout, warn_of};
 use crate::runtime_types::Bool;
 
 pub use compatibility::{CompatibilityDifference, ModuleCompatibility};
+pub use records::*;
 
 /// `HOT_RELOAD_MAX_MODULES`.
 pub const MAX_MODULES: u32 = 4096;
