@@ -110,7 +110,8 @@ impl Runtime {
                 self.tell(&Event::Published { publication: &publication, took, watched });
                 Ok(publication)
             }
-            Ok(Done { publication, damage: Some(Damage { error, back }) }) => {
+            Ok(Done { publication, damage: Some(damage) }) => {
+                let Damage { error, back } = *damage;
                 self.tell(&match &back {
                     None => Event::Damaged { publication: &publication, error: &error, took, watched },
                     Some(back) => {

@@ -113,7 +113,7 @@ pub(crate) struct Initialised<'s> {
 pub(crate) struct Done {
     pub(crate) publication: Publication,
     /// Its code in memory is not what was linked.
-    pub(crate) damage: Option<Damage>,
+    pub(crate) damage: Option<Box<Damage>>,
 }
 
 /// What was found of a publication, and done about it.
@@ -155,7 +155,7 @@ fn verify(
     codes: &[Code],
     load: &Load<'_>,
     before: &Before,
-) -> Option<Damage> {
+) -> Option<Box<Damage>> {
     let differs = |(name, code): (&Arc<str>, &Code)| {
         let version = state.loaded(name).ok()?;
         Some((version.path().to_owned(), name.to_string(), version.differs(code)?))
@@ -169,5 +169,5 @@ fn verify(
         }
     }
     let error = Error::Integrity { path, module, offset, rolled_back: back.is_some() };
-    Some(Damage { error, back })
+    Some(Box::new(Damage { error, back }))
 }
