@@ -539,6 +539,32 @@ fn a_load_in_the_midst_of_another_is_refused_and_told_first() {
     rt.unload("outer").unwrap();
 }
 
+/// What is to be watched, for a constructor.
+static WATCHED: Mutex<Option<PathBuf>> = Mutex::new(None);
+
+extern "C" fn watch_elsewhere() {
+    let path = WATCHED.lock().unwrap().clone().unwrap();
+    // SAFETY: as for `load_with`.
+    elsewhere(|| unsafe { Runtime::start().unwrap().watch(path, &LoadOptions::default(), |_, _| {}) })
+        .unwrap();
+}
+
+#[test]
+fn a_watch_begins_while_another_thread_loads() {
+    let (rt, shop, _turn) = start("waits");
+    let (heard, _subscription) = Heard::new(rt);
+    let path = shop.module("awaited", 1, ONE);
+    *WATCHED.lock().unwrap() = Some(path.clone());
+    let source = format!(
+        "__attribute__((constructor)) static void begin(void) {{ ((void (*)(void)){}ul)(); }} {ONE}",
+        watch_elsewhere as *const () as usize
+    );
+    load(rt, shop.module("waiting", 1, &source)).unwrap();
+    assert_eq!(heard.told(), [&format!("watched {}", file(&path)), "published waiting 1"]);
+    rt.unwatch(&path).unwrap();
+    rt.unload("waiting").unwrap();
+}
+
 #[test]
 fn a_shutdown_tells_all_that_it_ends() {
     let (rt, shop, _turn) = start("shutdown");

@@ -46,8 +46,13 @@ impl Watches {
 /// # }
 /// ```
 pub fn print_outcome(path: &Path, outcome: &Result<Publication, Error>) {
+    // In one piece. If it cannot be written there is nobody to tell.
+    let _ = std::io::stderr().write_all(line(path, outcome).as_bytes());
+}
+
+fn line(path: &Path, outcome: &Result<Publication, Error>) -> String {
     let path = path.display();
-    let line = match outcome {
+    match outcome {
         Ok(Publication { modules, generation, .. }) => {
             let versions: Vec<_> = modules.iter().map(|of| format!("{} {}", of.name, of.version)).collect();
             let how = match modules.iter().all(|of| of.is_unchanged() == Some(true)) {
@@ -59,9 +64,7 @@ pub fn print_outcome(path: &Path, outcome: &Result<Publication, Error>) {
             format!("midflight: {path} {how}: {versions}, from generation {generation} on{changes}\n")
         }
         Err(error) => format!("midflight: {path} was not loaded: {error}\n"),
-    };
-    // In one piece. If it cannot be written there is nobody to tell.
-    let _ = std::io::stderr().write_all(line.as_bytes());
+    }
 }
 
 /// Which functions of a module are other code, as far as that is known.
@@ -115,9 +118,10 @@ impl Runtime {
         let loaded = files::open(&absolute).and_then(|(file, metadata)| {
             Ok((ContentHash::of_file(file.get()?)?, Identity::from(&metadata), file.get()?.metadata()?))
         });
+        // Not waited for: who loads may wait for this thread. Then nothing is known of what is loaded.
         if let Ok((hash, identity, after)) = &loaded
             && Identity::from(after) == *identity
-            && let Ok(state) = self.lock()
+            && let Some(state) = self.shared.state.try_lock()
         {
             state.note_content(&absolute, *identity, *hash);
         }
@@ -168,5 +172,55 @@ impl Runtime {
             }
             false => Err(Error::NotWatched { path: path.into() }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::interface::ChangedFunctions;
+    use crate::{Phases, Replaced};
+
+    fn said(content: Option<u8>, replaced: Option<(Option<u8>, Option<ChangedFunctions>)>) -> String {
+        let hash = |content: u8| ContentHash([content; 32]);
+        let module = ModuleVersion {
+            name: "movement".into(),
+            version: 2,
+            declared: None,
+            debug_omitted: None,
+            path: "libmovement.so".into(),
+            content: content.map(hash),
+            replaced: replaced.map(|(content, functions)| Replaced {
+                version: 1,
+                content: content.map(hash),
+                functions,
+            }),
+        };
+        let (stage, publish, phases) = (Duration::ZERO, Duration::ZERO, Phases::default());
+        let (modules, gone) = (vec![module], Vec::new());
+        let publication = Publication { generation: 3, stage, publish, phases, modules, gone };
+        line(Path::new("libmovement.so"), &Ok(publication))
+    }
+
+    #[test]
+    fn nothing_is_said_to_have_changed_that_has_not() {
+        let loaded = "midflight: libmovement.so was loaded: movement 2, from generation 3 on";
+        let again =
+            "midflight: libmovement.so was loaded again, as it was before: movement 2, from generation 3 on";
+        assert_eq!(said(Some(1), None), format!("{loaded}\n"));
+        assert_eq!(said(Some(1), Some((Some(2), None))), format!("{loaded}\n"));
+        assert_eq!(said(Some(1), Some((Some(1), None))), format!("{again}\n"));
+        for (now, before) in [(None, None), (None, Some(1)), (Some(1), None)] {
+            assert_eq!(said(now, Some((before, None))), format!("{loaded}\n"), "that is not known");
+        }
+        let mut functions = ChangedFunctions::default();
+        assert_eq!(said(Some(1), Some((Some(2), Some(functions.clone())))), format!("{loaded}\n"));
+        functions.changed = (0..10).map(|n| format!("f{n}")).collect();
+        functions.unknown = vec!["g".into()];
+        let told = said(Some(1), Some((Some(2), Some(functions))));
+        let changes = "; changed: f0, f1, f2, f3, f4, f5, f6, f7 and 2 more; not known whether changed: g";
+        assert_eq!(told, format!("{loaded}{changes}\n"));
     }
 }
