@@ -60,7 +60,7 @@ pub use runtime::{Runtime, print_outcome};
 #[doc(hidden)]
 pub mod private {
     pub use crate::call::checks::{are_on as checks_are_on, longest_frame, report, this_thread};
-    pub use crate::call::frame::{end_frames, open_frames};
+    pub use crate::call::frame::{end_frames, open_frames, this_opener};
     pub use crate::call::macros::{gives_static, is_static};
     pub use crate::call::slots::DECLARED;
     pub use crate::fault::past::footprint;

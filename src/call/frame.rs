@@ -1,7 +1,9 @@
 //! Frames: a thread inside one generation. docs/dispatch.md has the argument.
 
 use std::fmt;
+use std::num::NonZero;
 use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::ptr::NonNull;
 
 use midflight_dispatch::{Dispatcher, Pin, PinnedElsewhere, Share, ThreadHandle};
 
@@ -59,6 +61,31 @@ impl Frame {
         // SAFETY: the handle is of this thread and of DISPATCH.
         let pin = unsafe { DISPATCH.pin(&this_thread()) };
         Self { bias: pin.payload().bias, pin }
+    }
+
+    /// As [`open`](Self::open), on a thread that has had a frame before; None on others. For who has other things to do
+    /// there before he goes on: it is without a call, so that what it is inlined in saves no registers.
+    ///
+    /// # Safety
+    ///
+    /// A generation has been published.
+    #[doc(hidden)]
+    #[inline(always)]
+    pub unsafe fn open_again() -> Option<Self> {
+        // SAFETY: the block is this thread's own.
+        let record = unsafe { thread::block().as_ref() }.record.get()?;
+        // SAFETY: put there by `register` on this thread, and taken away when the record is given up.
+        let thread = unsafe { ThreadHandle::from_raw(record) };
+        // SAFETY: the handle is of this thread and of DISPATCH.
+        let pin = unsafe { DISPATCH.pin(&thread) };
+        Some(Self { bias: pin.payload().bias, pin })
+    }
+
+    /// What tells its thread from all others that have frames open.
+    #[doc(hidden)]
+    #[inline]
+    pub fn thread(&self) -> NonZero<usize> {
+        self.pin.thread()
     }
 
     /// The generation it is in. The runtime starts with the empty generation 0, and each publication makes the next.
@@ -132,6 +159,13 @@ impl fmt::Debug for SharedFrame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SharedFrame").field("generation", &self.generation()).finish()
     }
+}
+
+/// What [`Frame::thread`] is of the calling thread's frames; None if it has none open, or had none yet.
+#[inline]
+pub fn this_opener() -> Option<NonZero<usize>> {
+    // SAFETY: the block is this thread's own.
+    unsafe { thread::block().as_ref() }.record.get().map(NonNull::addr)
 }
 
 /// How many frames this thread has open.

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::c_int;
+use std::num::NonZero;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,7 +15,7 @@ use std::time::Instant;
 
 use midflight::{Checks, Frame, private};
 
-use crate::frames::{Sealed, is_thread, no_runtime, seal, seal_as, seal_of, thread, wrong_frame};
+use crate::frames::{self, Sealed, no_runtime, own_seal, seal, seal_as, seal_of, wrong_frame};
 use crate::gate;
 use crate::runtime_types::RuntimeFrame;
 
@@ -47,7 +48,7 @@ pub(crate) fn wanted() -> Checks {
 struct Open {
     /// Which it is of all that there were.
     number: u64,
-    thread: u64,
+    thread: usize,
     since: Instant,
 }
 
@@ -69,7 +70,7 @@ struct All {
     opened: u64,
     /// By address.
     frames: BTreeMap<usize, Open>,
-    threads: HashMap<u64, Opener>,
+    threads: HashMap<usize, Opener>,
 }
 
 static ALL: Mutex<Option<All>> = Mutex::new(None);
@@ -83,7 +84,7 @@ fn all<'l>(lock: &'l mut MutexGuard<'static, Option<All>>) -> &'l mut All {
 }
 
 impl All {
-    fn name(&self, thread: u64) -> String {
+    fn name(&self, thread: usize) -> String {
         self.threads.get(&thread).map_or_else(|| "a thread that is over".into(), |opener| opener.name.clone())
     }
 
@@ -98,7 +99,7 @@ impl All {
     }
 
     /// Notes a frame. Returns what there is to report.
-    fn open(&mut self, address: usize, thread: u64, generation: u64) -> Option<String> {
+    fn open(&mut self, address: usize, thread: usize, generation: u64) -> Option<String> {
         let now = Instant::now();
         self.opened += 1;
         self.frames.insert(address, Open { number: self.opened, thread, since: now });
@@ -125,14 +126,14 @@ impl All {
     }
 }
 
-/// [`seal_of`] a frame that is checked.
-fn checked_seal_of(frame: *const Sealed) -> u64 {
-    !seal_of(frame)
-}
-
-/// The number of the thread that has opened it, if it is open and checked.
-pub(crate) fn opener(frame: *const Sealed, seal: u64) -> Option<u64> {
-    Some(seal.wrapping_sub(checked_seal_of(frame))).filter(|opener| is_thread(*opener))
+/// As [`frames::opener`], of a frame that is checked: its seal is the other's complement.
+///
+/// # Safety
+///
+/// As for [`frames::opener`].
+pub(crate) unsafe fn opener(frame: *const Sealed, seal: u64) -> Option<usize> {
+    // SAFETY: the caller's promise is the one that it asks for.
+    unsafe { frames::opener(frame, !seal) }
 }
 
 /// Begins a frame if the runtime is in checked mode; else it does not run.
@@ -142,7 +143,7 @@ pub(crate) fn opener(frame: *const Sealed, seal: u64) -> Option<u64> {
 /// A place for a frame.
 #[cold]
 #[inline(never)]
-pub(crate) unsafe fn begin(frame: *mut RuntimeFrame) -> c_int {
+pub(crate) unsafe extern "C" fn begin(frame: *mut RuntimeFrame) -> c_int {
     let Some(runtime) = gate::running_checked() else { return no_runtime() };
     // SAFETY: the caller promises that this is a place for a frame.
     unsafe { put(frame, runtime.frame()) }
@@ -160,15 +161,14 @@ pub(crate) unsafe fn put(to: *mut RuntimeFrame, frame: Frame) -> c_int {
         unsafe { seal(to, frame) };
         return 0;
     }
-    let (at, this) = (to.cast::<Sealed>(), thread());
+    let (at, this) = (to.cast::<Sealed>(), frame.thread().get());
     let mut lock = lock();
     let all = all(&mut lock);
     let mut reports = Vec::new();
     if let Some(Open { thread, since, .. }) = all.frames.get(&at.addr()) {
         let (name, age) = (all.name(*thread), since.elapsed().as_secs_f64());
         // SAFETY: the caller promises that this is a place for a frame, and so for its seal. Relaxed: the lock orders it, where it is a seal.
-        let is_open =
-            unsafe { (*at).seal.load(Ordering::Relaxed) } == checked_seal_of(at).wrapping_add(*thread);
+        let is_open = unsafe { (*at).seal.load(Ordering::Relaxed) } == !seal_of(at, *thread);
         if is_open {
             drop(lock);
             let what = format!(
@@ -186,7 +186,7 @@ pub(crate) unsafe fn put(to: *mut RuntimeFrame, frame: Frame) -> c_int {
     }
     reports.extend(all.open(at.addr(), this, frame.generation()));
     // SAFETY: the caller promises that this is a place for a frame.
-    unsafe { seal_as(at, frame, checked_seal_of(at).wrapping_add(this)) };
+    unsafe { seal_as(at, frame, !seal_of(at, this)) };
     drop(lock);
     reports.iter().for_each(|report| private::report(format_args!("{report}")));
     0
@@ -197,7 +197,7 @@ pub(crate) fn forget(count: usize) {
     if gate::running_checked().is_none() || gate::is_child() {
         return;
     }
-    let this = thread();
+    let this = private::this_opener().map_or(0, NonZero::get);
     let mut lock = lock();
     let all = all(&mut lock);
     for _ in 0..count {
@@ -216,9 +216,10 @@ pub(crate) fn forget(count: usize) {
 /// not checked.
 #[cold]
 #[inline(never)]
-pub(crate) unsafe fn end(frame: *mut Sealed, seal: u64) -> c_int {
-    match opener(frame, seal) {
-        Some(opener) if opener == thread() => {
+pub(crate) unsafe extern "C" fn end(frame: *mut Sealed, seal: u64) -> c_int {
+    // SAFETY: as the caller promises.
+    match unsafe { opener(frame, seal) } {
+        Some(_) if !seal == own_seal(frame) => {
             if !gate::is_child() {
                 all(&mut lock()).close(frame.addr());
             }

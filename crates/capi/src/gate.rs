@@ -1,7 +1,7 @@
 //! Whether the runtime is running, who is in a call, and what a thread that is in one may not do.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 
 use midflight::{Checks, Config, ErrorKind, Runtime};
@@ -21,6 +21,8 @@ const CALL: usize = 4;
 
 /// The state, and above it the number of calls under way.
 static GATE: AtomicUsize = AtomicUsize::new(STOPPED);
+/// Whether the state is [`RUNNING`], in a word of its own: frames are opened so often that taking it out of [`GATE`] counts.
+static UNCHECKED: AtomicBool = AtomicBool::new(false);
 /// For who waits for the last call.
 static LAST: (Mutex<()>, Condvar) = (Mutex::new(()), Condvar::new());
 static RUNTIME: OnceLock<Runtime> = OnceLock::new();
@@ -40,6 +42,13 @@ pub(crate) fn running() -> Option<&'static Runtime> {
         RUNNING => RUNTIME.get(),
         _ => None,
     }
+}
+
+/// Whether the runtime is running, and not in checked mode. All that frames need to know.
+#[inline]
+pub(crate) fn is_unchecked() -> bool {
+    // Acquire: the partner is the Release in `open`. What the runtime has set up is there.
+    UNCHECKED.load(Ordering::Acquire)
 }
 
 /// The runtime, if it is running in checked mode.
@@ -166,9 +175,10 @@ pub(crate) fn start() -> Outcome<&'static Runtime> {
 
 /// Lets calls in. Only one thread at a time opens or closes.
 pub(crate) fn open() {
-    // Release: the partner is the Acquire in `Call::begin`.
     let state = if midflight::private::checks_are_on() { CHECKED } else { RUNNING };
+    // Release, both: the partners are the Acquires in `Call::begin` and `is_unchecked`.
     let _ = GATE.fetch_update(Ordering::Release, Ordering::Relaxed, |gate| Some(gate & !STATE | state));
+    UNCHECKED.store(state == RUNNING, Ordering::Release);
 }
 
 /// Lets nobody in any more, and waits until all are out.
@@ -177,6 +187,8 @@ pub(crate) fn close() -> Outcome {
         is_running(gate).then_some(gate & !STATE | STOPPING)
     });
     closed.map_err(|_| not_running())?;
+    // Relaxed: who opens a frame now has raced with this, and has one.
+    UNCHECKED.store(false, Ordering::Relaxed);
     let mut last = LAST.0.lock().unwrap_or_else(PoisonError::into_inner);
     // Acquire: the partner is the Release in the drop of a call.
     while GATE.load(Ordering::Acquire) / CALL != 0 {
