@@ -174,6 +174,75 @@ fn the_record_says_what_the_file_holds_and_what_has_changed() {
     rt.unload("recorded").unwrap();
 }
 
+/// Functions that refer to all that may move; the first is other code in each version, and so the others are elsewhere.
+fn referring(version: u32) -> String {
+    let longer = "x = x * 31 + at[x & 3];".repeat(version as usize);
+    format!(
+        r#"#include <stdlib.h>
+        #include <string.h>
+        static int at[4] = {{1, 2, 3, 4}};
+        int exported = 5;
+        __attribute__((noipa)) int first(int x) {{ {longer} return x; }}
+        int reads(void) {{ return at[2]++ + exported; }}
+        const char *text(int x) {{ return x ? "one text" : "another text"; }}
+        int calls(int x) {{ return first(x) + first(x + 1); }}
+        int jumps(int x) {{ return first(x + 3); }}
+        static __attribute__((noinline, cold)) int seldom(int x) {{ return abs(x) + at[x & 3]; }}
+        int chooses(int x) {{
+            if (__builtin_expect(x < 0, 0)) return seldom(x);
+            switch (x) {{
+            case 0: return at[0]; case 1: return 17; case 2: return abs(x - 9); case 3: return first(x);
+            case 4: return exported; case 5: return 3; case 6: return at[3] * 3; default: return x;
+            }}
+        }}
+        int libraries(const char *a) {{ return (int)strlen(a) + atoi(a); }}
+        void *pointer(void) {{ return (void *)&calls; }}
+        double constant(double x) {{ return x * 3.25 + 1.0 / 3.0; }}
+        int alone(int x) {{ return x * 7; }}"#
+    )
+}
+
+#[test]
+fn what_has_only_moved_is_not_said_to_have_changed() {
+    let (rt, shop, _turn) = start("moved");
+    let (heard, _subscription) = Heard::new(rt);
+    let object = |version: u32, flag: &str| {
+        let name = format!("moved-{version}.c");
+        shop.object(&name, &referring(version), &["-O2", flag])
+    };
+    let ways: [(&str, Box<dyn Fn(u32) -> PathBuf + '_>); 3] = [
+        ("shared object", Box::new(|version| shop.module("moved", version, &referring(version)))),
+        ("position-independent object", Box::new(|version| object(version, "-fPIC"))),
+        ("object", Box::new(|version| object(version, "-fno-pic"))),
+    ];
+    for (way, build) in ways {
+        for version in [1, 2, 9, 9] {
+            let path = build(version);
+            // SAFETY: as for `load_with`.
+            unsafe { rt.load(Source::linked("moved", [path])) }.unwrap();
+        }
+        let records = std::mem::take(&mut *heard.records.lock().unwrap());
+        assert_eq!(records.len(), 4, "{way}");
+        for (place, record) in records.iter().enumerate().skip(1) {
+            let functions = record.modules[0].functions().unwrap();
+            if is_macho() {
+                assert!(
+                    functions.changed.is_empty() && functions.unknown.len() == 10,
+                    "{way}: {functions:?}"
+                );
+                continue;
+            }
+            // The last was loaded twice.
+            let changed: &[&str] = if place < 3 { &["first"] } else { &[] };
+            assert_eq!(functions.changed, changed, "{way}, {place}: {functions:?}");
+            assert!(!functions.unknown.contains(&"alone".into()), "{way}, {place}: {functions:?}");
+            assert!(functions.added.is_empty() && functions.removed.is_empty(), "{way}: {functions:?}");
+        }
+        heard.told();
+        rt.unload("moved").unwrap();
+    }
+}
+
 #[test]
 fn without_a_subscriber_nothing_is_looked_for_and_nothing_is_guessed() {
     let (rt, shop, _turn) = start("unheard");

@@ -116,10 +116,10 @@ impl Pair<'_> {
         let mut fate = Fate::Same;
         let mut at = 0;
         while let Some(differs) = (at..now.len()).find(|at| before[*at] != now[*at]) {
-            let (end, found) = match machine {
+            let (end, found) = self.address(at, differs).unwrap_or_else(|| match machine {
                 Machine::X86_64 => self.x86_64(at, differs),
                 Machine::Aarch64 => self.aarch64(differs & !3),
-            };
+            });
             match found {
                 Fate::Changed => return Fate::Changed,
                 Fate::Unknown => fate = Fate::Unknown,
@@ -152,29 +152,54 @@ impl Pair<'_> {
         }
     }
 
+    /// A difference in an address that is written out, as object files that are linked to one place may have it: both are
+    /// their versions' own. Returns where it ends.
+    fn address(&self, from: usize, differs: usize) -> Option<(usize, Fate)> {
+        for width in [8, 4] {
+            for at in (differs + 1).saturating_sub(width).max(from)..=differs {
+                let addresses = self.sides.map(|(version, (_, code))| {
+                    let field = code.get(at..at + width)?;
+                    let address = field.iter().rev().fold(0, |address, byte| address << 8 | u64::from(*byte));
+                    version.range.contains(&address).then_some(address)
+                });
+                if let [Some(before), Some(now)] = addresses {
+                    return Some((at + width, self.targets([before, now])));
+                }
+            }
+        }
+        None
+    }
+
     /// A difference in code for x86-64: it may be in the four bytes of a distance, which follow an opcode or the byte that says
-    /// that they are one (Intel SDM, volume 2, 2.2.1.6 "RIP-Relative Addressing"). Returns where it ends.
+    /// that they are one (Intel SDM, volume 2, 2.2.1.6 "RIP-Relative Addressing"), or in the one of a short jump. Returns where it
+    /// ends.
     fn x86_64(&self, from: usize, differs: usize) -> (usize, Fate) {
         let code = self.sides.map(|(_, (_, code))| code);
-        let target = |side: usize, at: usize| {
-            let field = code[side].get(at..)?.first_chunk()?;
-            let (_, (start, _)) = self.sides[side];
-            Some(start.wrapping_add(at as u64 + 4).wrapping_add(i32::from_le_bytes(*field) as u64))
-        };
+        let start = self.sides.map(|(_, (start, _))| start);
         let is_distance = |at: usize| match code[1][..at] {
             [.., 0x0f, 0x80..=0x8f] | [.., 0xe8 | 0xe9] => true,
             [.., before] => before & 0xc7 == 0x05,
             [] => false,
         };
+        let long = |side: usize, at: usize| {
+            let field = code[side].get(at..)?.first_chunk()?;
+            Some(start[side].wrapping_add(at as u64 + 4).wrapping_add(i32::from_le_bytes(*field) as u64))
+        };
         for at in differs.saturating_sub(3).max(from)..=differs {
-            if let (true, Some(before), Some(now)) = (is_distance(at), target(0, at), target(1, at)) {
+            if let (true, Some(before), Some(now)) = (is_distance(at), long(0, at), long(1, at)) {
                 let fate = self.targets([before, now]);
                 if fate != Fate::Changed {
                     return (at + 4, fate);
                 }
             }
         }
-        (differs + 1, Fate::Changed)
+        let end = differs + 1;
+        let short =
+            |side: usize| start[side].wrapping_add(end as u64).wrapping_add(code[side][differs] as i8 as u64);
+        match code[1][..differs] {
+            [.., 0xeb | 0x70..=0x7f] => (end, self.targets([short(0), short(1)])),
+            _ => (end, Fate::Changed),
+        }
     }
 
     /// A difference in code for AArch64, in the instruction at an offset. Returns where it ends.
@@ -187,10 +212,24 @@ impl Pair<'_> {
         let both = |mask: u32, is: u32| before & mask == is && now & mask == is;
         let signed = |value: u32, bits: u32| i64::from(((value << (32 - bits)) as i32) >> (32 - bits));
         let differ = before ^ now;
-        let fate = if both(0x7c00_0000, 0x1400_0000) && differ >> 31 == 0 {
-            // B, BL.
-            let to = |word: u32, pc: u64| pc.wrapping_add((signed(word, 26) * 4) as u64);
+        let in_field = |low: u32, bits: u32| differ & !(((1 << bits) - 1) << low) == 0;
+        let leads = |low: u32, bits: u32| {
+            let to = |word: u32, pc: u64| pc.wrapping_add((signed(word >> low, bits) * 4) as u64);
             self.targets([to(before, pc[0]), to(now, pc[1])])
+        };
+        let fate = if both(0x7c00_0000, 0x1400_0000) && in_field(0, 26) {
+            // B, BL.
+            leads(0, 26)
+        } else if (both(0xff00_0000, 0x5400_0000)
+            || both(0x7e00_0000, 0x3400_0000)
+            || both(0x3b00_0000, 0x1800_0000))
+            && in_field(5, 19)
+        {
+            // B.cond, CBZ and CBNZ, LDR of a literal.
+            leads(5, 19)
+        } else if both(0x7e00_0000, 0x3600_0000) && in_field(5, 14) {
+            // TBZ, TBNZ.
+            leads(5, 14)
         } else if both(0x9f00_0000, 0x9000_0000) && differ & 0x1f == 0 {
             // ADRP: a page. What of it is meant, the next instructions say.
             Fate::Unknown
@@ -201,7 +240,7 @@ impl Pair<'_> {
             };
             self.targets([to(before, pc[0]), to(now, pc[1])])
         } else if (both(0x7f80_0000, 0x1100_0000) || both(0x3b00_0000, 0x3900_0000))
-            && differ & !0x003f_fc00 == 0
+            && in_field(10, 12)
             && self.sides.iter().all(|(_, (_, code))| has_page(&code[..at], now >> 5 & 0x1f))
         {
             // ADD, LDR and STR with what ADRP leaves of an address.
@@ -279,6 +318,18 @@ mod tests {
         // `mov 0x400(%rip), %eax`.
         let load = |distance: u8| [0x8b, 0x05, distance, 4, 0, 0, 0xc3];
         assert_eq!(fate((0, 0x40, &load(0)), (0, 0x40, &load(8))), Fate::Unknown);
+        // A short jump: out of the function, and within it.
+        let jump = |distance: u8| [0xeb, distance, 0xc3];
+        assert_eq!(fate((0, 0x40, &jump(0x20)), (0, 0x40, &jump(0x28))), Fate::Unknown);
+        assert_eq!(fate((0, 0x40, &jump(0x3e)), (0, 0x48, &jump(0x46))), Fate::Same);
+        assert_eq!(fate((0, 0x40, &jump(0)), (0, 0x40, &jump(0xff))), Fate::Changed);
+        // An address that is written out: `movabs $g, %rax`; and `mov $g, %eax`.
+        let wide = |address: u64| [&[0x48, 0xb8][..], &address.to_le_bytes(), &[0xc3]].concat();
+        assert_eq!(fate((0, 0x40, &wide(0x10_0040)), (0, 0x80, &wide(0x20_0080))), Fate::Same);
+        assert_eq!(fate((0, 0x40, &wide(0x10_0400)), (0, 0x40, &wide(0x20_0408))), Fate::Unknown);
+        assert_eq!(fate((0, 0x40, &wide(0x10_0400)), (0, 0x40, &wide(0x90_0400))), Fate::Changed);
+        let narrow = |address: u32| [&[0xb8][..], &address.to_le_bytes(), &[0xc3]].concat();
+        assert_eq!(fate((0, 0x40, &narrow(0x10_0040)), (0, 0x80, &narrow(0x20_0080))), Fate::Same);
         // Each difference is looked at.
         let both = |distance: i32, number: u8| [&call(distance)[..], &[0xb8, number, 0, 0, 0]].concat();
         assert_eq!(fate((0, 0x40, &both(0x3b, 1)), (0, 0x80, &both(0x7b, 1))), Fate::Same);
@@ -304,6 +355,23 @@ mod tests {
         assert_eq!(fate((0x40, &[bl(0x400), ret]), (0x40, &[bl(0x404), ret])), Fate::Unknown);
         // b, in place of bl.
         assert_eq!(fate((0x40, &[bl(0x40), ret]), (0x40, &[0x1400_0010, ret])), Fate::Changed);
+        // b.eq, cbz x0, tbz w0 #3, ldr x0 of a literal: out of the function, and within it.
+        for (opcode, bits) in [(0x5400_0000, 19), (0xb400_0000, 19), (0x3618_0000, 14), (0x5800_0000, 19)] {
+            let to = |distance: i32| opcode | (((distance / 4) as u32 & ((1 << bits) - 1)) << 5);
+            assert_eq!(fate((0x40, &[to(0x40), ret]), (0x80, &[to(0x80), ret])), Fate::Same, "{opcode:#x}");
+            assert_eq!(
+                fate((0x40, &[to(-0x40), ret]), (0x40, &[to(-0x44), ret])),
+                Fate::Changed,
+                "{opcode:#x}"
+            );
+            assert_eq!(
+                fate((0x40, &[to(0x400), ret]), (0x40, &[to(0x404), ret])),
+                Fate::Unknown,
+                "{opcode:#x}"
+            );
+            assert_eq!(fate((0x40, &[to(0), ret]), (0x40, &[to(4), ret])), Fate::Changed, "{opcode:#x}");
+            assert_eq!(fate((0x40, &[to(0x40), ret]), (0x40, &[to(0x40) ^ 0x0200_0001, ret])), Fate::Changed);
+        }
         // adr x0, to g.
         let adr = |distance: u32| 0x1000_0000 | (distance >> 2) << 5;
         assert_eq!(fate((0x40, &[adr(0x40), ret]), (0x80, &[adr(0x80), ret])), Fate::Same);
