@@ -1,103 +1,21 @@
-//! One event for each thing that has happened, in order; and the record of a load.
+//! One event for each thing that has happened, in order.
 
 mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use midflight::{
-    ContentHash, Error, ErrorKind, Event, LoadOptions, ModuleState, ModuleVersion, Outcome, Publication,
-    Record, Runtime, Source, Subscription, Until,
-};
+use midflight::{Error, ErrorKind, LoadOptions, ModuleState, Outcome, Record, Runtime, Subscription, Until};
+use support::heard::{Heard, ONE, TWO, file, load, load_with, text};
 use support::looks::{elsewhere, is_emulated, look};
 use support::{is_macho, start};
 
 midflight::module! {
     unsafe mod declared { safe fn there() -> i32; }
 }
-
-/// What was told, as short texts and, of loads, as records.
-#[derive(Default)]
-struct Heard {
-    told: Mutex<Vec<String>>,
-    records: Mutex<Vec<Record>>,
-}
-
-impl Heard {
-    fn new(rt: Runtime) -> (Arc<Self>, Subscription) {
-        let heard = Arc::<Self>::default();
-        let hears = heard.clone();
-        (heard, rt.subscribe(move |event| hears.hear(event)))
-    }
-
-    fn hear(&self, event: &Event<'_>) {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).push(text(event));
-        self.records.lock().unwrap_or_else(PoisonError::into_inner).extend(Record::of(event));
-    }
-
-    /// Since the last question.
-    fn told(&self) -> Vec<String> {
-        std::mem::take(&mut self.told.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// The one record since the last question.
-    fn record(&self) -> Record {
-        self.told();
-        let mut records = std::mem::take(&mut *self.records.lock().unwrap_or_else(PoisonError::into_inner));
-        assert_eq!(records.len(), 1, "{records:#?}");
-        records.remove(0)
-    }
-}
-
-fn names(modules: &[ModuleVersion]) -> String {
-    let one = |module: &ModuleVersion| match &module.replaced {
-        None => format!("{} {}", module.name, module.version),
-        Some(replaced) => format!("{} {} for {}", module.name, module.version, replaced.version),
-    };
-    modules.iter().map(one).collect::<Vec<_>>().join(" and ")
-}
-
-fn text(event: &Event<'_>) -> String {
-    let all = |publication: &Publication| names(&publication.modules);
-    match event {
-        Event::Published { publication, watched: false, .. } => format!("published {}", all(publication)),
-        Event::Published { publication, .. } => format!("published by a watch {}", all(publication)),
-        Event::Refused { files, error, .. } => format!("refused {}: {:?}", files.len(), error.kind()),
-        Event::Damaged { publication, .. } => format!("damaged {}", all(publication)),
-        Event::RolledBack { publication, damaged: None, .. } => format!("back {}", all(publication)),
-        Event::RolledBack { publication, damaged: Some((damaged, error)), .. } => {
-            format!("back {} after {}: {:?}", all(publication), all(damaged), error.kind())
-        }
-        Event::NotRolledBack { error, .. } => format!("not back: {:?}", error.kind()),
-        Event::Unloaded { modules, .. } => format!("unloaded {}", names(modules)),
-        Event::Retained(kept) => format!("kept {} {} until {:?}", kept.module, kept.version, kept.until),
-        Event::Retired(gone) => format!("gone {} {}", gone.module, gone.version),
-        Event::Watched { path } => format!("watched {}", file(path)),
-        Event::Unwatched { path } => format!("unwatched {}", file(path)),
-        Event::WatchFailed { path, .. } => format!("failed {}", file(path)),
-        Event::Stopped { error } => format!("stopped {}", error.is_none()),
-        other => panic!("an event that this test does not know: {other:?}"),
-    }
-}
-
-fn file(path: &Path) -> &str {
-    path.file_name().unwrap().to_str().unwrap()
-}
-
-fn load(rt: Runtime, path: impl AsRef<Path>) -> Result<Publication, Error> {
-    load_with(rt, path, &LoadOptions::default())
-}
-
-fn load_with(rt: Runtime, path: impl AsRef<Path>, options: &LoadOptions<'_>) -> Result<Publication, Error> {
-    // SAFETY: the tests' modules have functions of the declared types, and are called by them only.
-    unsafe { rt.load_with([path.as_ref()], options) }
-}
-
-const ONE: &str = "int value(void) { return 1; }";
-const TWO: &str = "int value(void) { return 2; }";
 
 #[test]
 fn each_thing_that_happens_to_a_module_is_told_once() {
@@ -123,146 +41,6 @@ fn each_thing_that_happens_to_a_module_is_told_once() {
     rt.dry_run([&one], &LoadOptions::default()).unwrap();
     rt.unload_all([""; 0]).unwrap();
     assert_eq!(heard.told(), [""; 0]);
-}
-
-#[test]
-fn the_record_says_what_the_file_holds_and_what_has_changed() {
-    let (rt, shop, _turn) = start("record");
-    let (heard, _subscription) = Heard::new(rt);
-    let first = "int stays(void) { return 1; } int changes(void) { return 2; } int goes(void) { return 3; }";
-    let second =
-        "int stays(void) { return 1; } int changes(void) { return 9; } int comes(void) { return 4; }";
-    let (one, two) = (shop.module("recorded", 1, first), shop.module("recorded", 2, second));
-    let hash = |path: &Path| *blake3::hash(&std::fs::read(path).unwrap()).as_bytes();
-
-    let made = load(rt, &one).unwrap().generation;
-    let record = heard.record();
-    assert_eq!((record.outcome, record.generation, &record.error), (Outcome::Published, Some(made), &None));
-    assert!(!record.watched && !record.took.is_zero());
-    let [module] = &record.modules[..] else { panic!("{record:#?}") };
-    assert_eq!((module.module.as_deref(), module.path.as_deref()), (Some("recorded"), Some(&*one)));
-    assert_eq!((module.version, &module.before, module.state), (Some(1), &None, ModuleState::New));
-    assert_eq!(module.content.unwrap().as_bytes(), &hash(&one));
-    assert_eq!((module.is_unchanged(), module.functions()), (None, None));
-
-    load(rt, &two).unwrap();
-    let record = heard.record();
-    let [module] = &record.modules[..] else { panic!("{record:#?}") };
-    let before = module.before.as_ref().unwrap();
-    assert_eq!((module.version, before.version, module.state), (Some(2), 1, ModuleState::Lost));
-    assert_eq!(module.content.unwrap().as_bytes(), &hash(&two));
-    assert_eq!(before.content.unwrap().as_bytes(), &hash(&one));
-    assert_eq!(module.is_unchanged(), Some(false));
-    let functions = module.functions().unwrap();
-    assert_eq!((&functions.added[..], &functions.removed[..]), (&["comes".into()][..], &["goes".into()][..]));
-    // Mach-O files do not say how long a function is.
-    if is_macho() {
-        assert_eq!(functions.unknown, ["changes", "stays"]);
-    } else {
-        assert_eq!((&functions.changed[..], functions.unknown.len()), (&["changes".into()][..], 0));
-    }
-
-    // The same bytes in another file: nothing has changed but the variables.
-    let copy = shop.file("copy.so", &std::fs::read(&two).unwrap());
-    // SAFETY: as for `load_with`.
-    unsafe { rt.load(Source::linked("recorded", [&copy])) }.unwrap();
-    let record = heard.record();
-    let [module] = &record.modules[..] else { panic!("{record:#?}") };
-    assert_eq!((module.is_unchanged(), module.state), (Some(true), ModuleState::Lost));
-    assert_eq!(module.path.as_deref(), Some(&*copy));
-    assert!(is_macho() || module.functions().unwrap().are_none(), "{module:#?}");
-    rt.unload("recorded").unwrap();
-}
-
-/// Functions that refer to all that may move; the first is other code in each version, and so the others are elsewhere.
-fn referring(version: u32) -> String {
-    let longer = "x = x * 31 + at[x & 3];".repeat(version as usize);
-    format!(
-        r#"#include <stdlib.h>
-        #include <string.h>
-        static int at[4] = {{1, 2, 3, 4}};
-        int exported = 5;
-        __attribute__((noipa)) int first(int x) {{ {longer} return x; }}
-        int reads(void) {{ return at[2]++ + exported; }}
-        const char *text(int x) {{ return x ? "one text" : "another text"; }}
-        int calls(int x) {{ return first(x) + first(x + 1); }}
-        int jumps(int x) {{ return first(x + 3); }}
-        static __attribute__((noinline, cold)) int seldom(int x) {{ return abs(x) + at[x & 3]; }}
-        int chooses(int x) {{
-            if (__builtin_expect(x < 0, 0)) return seldom(x);
-            switch (x) {{
-            case 0: return at[0]; case 1: return 17; case 2: return abs(x - 9); case 3: return first(x);
-            case 4: return exported; case 5: return 3; case 6: return at[3] * 3; default: return x;
-            }}
-        }}
-        int libraries(const char *a) {{ return (int)strlen(a) + atoi(a); }}
-        void *pointer(void) {{ return (void *)&calls; }}
-        double constant(double x) {{ return x * 3.25 + 1.0 / 3.0; }}
-        int alone(int x) {{ return x * 7; }}"#
-    )
-}
-
-#[test]
-fn what_has_only_moved_is_not_said_to_have_changed() {
-    let (rt, shop, _turn) = start("moved");
-    let (heard, _subscription) = Heard::new(rt);
-    let object = |version: u32, flag: &str| {
-        let name = format!("moved-{version}.c");
-        shop.object(&name, &referring(version), &["-O2", flag])
-    };
-    let ways: [(&str, Box<dyn Fn(u32) -> PathBuf + '_>); 3] = [
-        ("shared object", Box::new(|version| shop.module("moved", version, &referring(version)))),
-        ("position-independent object", Box::new(|version| object(version, "-fPIC"))),
-        ("object", Box::new(|version| object(version, "-fno-pic"))),
-    ];
-    for (way, build) in ways {
-        for version in [1, 2, 9, 9] {
-            let path = build(version);
-            // SAFETY: as for `load_with`.
-            unsafe { rt.load(Source::linked("moved", [path])) }.unwrap();
-        }
-        let records = std::mem::take(&mut *heard.records.lock().unwrap());
-        assert_eq!(records.len(), 4, "{way}");
-        for (place, record) in records.iter().enumerate().skip(1) {
-            let functions = record.modules[0].functions().unwrap();
-            if is_macho() {
-                assert!(
-                    functions.changed.is_empty() && functions.unknown.len() == 10,
-                    "{way}: {functions:?}"
-                );
-                continue;
-            }
-            // The last was loaded twice.
-            let changed: &[&str] = if place < 3 { &["first"] } else { &[] };
-            assert_eq!(functions.changed, changed, "{way}, {place}: {functions:?}");
-            assert!(!functions.unknown.contains(&"alone".into()), "{way}, {place}: {functions:?}");
-            assert!(functions.added.is_empty() && functions.removed.is_empty(), "{way}: {functions:?}");
-        }
-        heard.told();
-        rt.unload("moved").unwrap();
-    }
-}
-
-#[test]
-fn without_a_subscriber_nothing_is_looked_for_and_nothing_is_guessed() {
-    let (rt, shop, _turn) = start("unheard");
-    let (one, two) = (shop.module("unheard", 1, ONE), shop.module("unheard", 2, TWO));
-    let first = load(rt, &one).unwrap();
-    assert_eq!((first.modules[0].content, &first.modules[0].replaced), (None, &None));
-    let (heard, subscription) = Heard::new(rt);
-    load(rt, &one).unwrap();
-    let record = heard.record();
-    let module = &record.modules[0];
-    assert!(module.content.is_some() && module.before.as_ref().unwrap().content.is_none());
-    assert_eq!(module.is_unchanged(), None, "what was loaded before nobody has hashed");
-    drop(subscription);
-    let last = load(rt, &two).unwrap();
-    assert_eq!(heard.told(), [""; 0]);
-    let replaced = last.modules[0].replaced.as_ref().unwrap();
-    assert!(replaced.version == 2 && replaced.content.is_some() && replaced.functions.is_none());
-    assert_eq!((last.modules[0].content, last.modules[0].is_unchanged()), (None, None));
-    assert_eq!(rt.modules().unwrap()[0].path, two);
-    rt.unload("unheard").unwrap();
 }
 
 /// The step, the file, the options; the error, the module's name as far as it is known by then, and whether the file was read.
@@ -439,7 +217,7 @@ fn what_is_kept_is_told_once_and_so_is_its_end() {
     let (rt, shop, _turn) = start("kept");
     load(rt, shop.module("escaping", 1, ONE)).unwrap();
     load(rt, shop.module("opaque", 1, ONE)).unwrap();
-    elsewhere(|| drop(rt.symbol("escaping", "value").unwrap()));
+    elsewhere(|| assert!(rt.symbol("escaping", "value").is_ok()));
     rt.retain("opaque").unwrap();
     let (heard, _subscription) = Heard::new(rt);
     load(rt, shop.module("escaping", 2, TWO)).unwrap();
@@ -652,26 +430,4 @@ fn a_shutdown_tells_all_that_it_ends() {
         "stopped true",
     ];
     assert_eq!(heard.told(), expected);
-}
-
-#[test]
-fn the_hash_is_that_of_all_files_of_a_module() {
-    let (rt, shop, _turn) = start("objects");
-    let (heard, _subscription) = Heard::new(rt);
-    let objects = [
-        shop.object("a.c", "int a(void) { return 1; }", &[]),
-        shop.object("b.c", "int b(void) { return 2; }", &[]),
-    ];
-    let hash = |objects: &[&PathBuf]| -> ContentHash {
-        // SAFETY: as for `load_with`.
-        unsafe { rt.load(Source::linked("objects", objects.iter().copied())) }.unwrap();
-        heard.record().modules[0].content.unwrap()
-    };
-    let [a, b] = &objects;
-    let alone = hash(&[a]);
-    assert_eq!(alone.as_bytes(), blake3::hash(&std::fs::read(a).unwrap()).as_bytes());
-    let both = hash(&[a, b]);
-    assert_eq!(both, hash(&[a, b]));
-    assert!(both != alone && both != hash(&[b, a]));
-    rt.unload("objects").unwrap();
 }

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use midflight::{ContentHash, ErrorKind, ModuleRecord, ModuleState, Outcome, Record, Subscription};
 
-use crate::errors::{self, Failure, guarded};
+use crate::errors::{Failure, guarded};
 use crate::gate::Call;
 use crate::pointers::{Plain, fill, fill_bytes};
 use crate::runtime_types::Bool;
@@ -87,21 +87,20 @@ pub extern "C" fn hot_reload_keep_records(keep: Bool) -> c_int {
 pub unsafe extern "C" fn hot_reload_last_record(module: u32, record: *mut HotReloadRecord) -> c_int {
     guarded(|| {
         let output = sized::Output::new(record, "record")?;
-        LAST.with_borrow(|last| -> errors::Outcome {
-            let last = last.as_ref().ok_or_else(|| {
-                Failure::argument(
-                    "there is no record: no reload has ended on this thread since hot_reload_keep_records(true)",
-                )
-            })?;
-            let count = last.modules.len();
-            // One that has no modules has a record all the same.
-            if module != 0 && module as usize >= count {
-                let message = format!("module is {module}: the record has {count}");
-                return Err(Failure::argument(message));
-            }
-            output.put(&HotReloadRecord::of(last, last.modules.get(module as usize)));
-            Ok(())
-        })
+        // A thread whose thread-locals are destroyed has none.
+        let last = LAST.try_with(|last| last.borrow().clone()).ok().flatten();
+        let last = last.ok_or_else(|| {
+            Failure::argument(
+                "there is no record: no reload has ended on this thread since hot_reload_keep_records(true)",
+            )
+        })?;
+        let count = last.modules.len();
+        // One that has no modules has a record all the same.
+        if module != 0 && module as usize >= count {
+            return Err(Failure::argument(format!("module is {module}: the record has {count}")));
+        }
+        output.put(&HotReloadRecord::of(&last, last.modules.get(module as usize)));
+        Ok(())
     })
 }
 
