@@ -85,6 +85,9 @@ fn referring(version: u32) -> String {
     )
 }
 
+/// Makes a version.
+type Build<'b> = Box<dyn Fn(u32) -> PathBuf + 'b>;
+
 #[test]
 fn what_has_only_moved_is_not_said_to_have_changed() {
     let (rt, shop, _turn) = start("moved");
@@ -93,7 +96,7 @@ fn what_has_only_moved_is_not_said_to_have_changed() {
         let name = format!("moved-{version}.c");
         shop.object(&name, &referring(version), &["-O2", flag])
     };
-    let ways: [(&str, Box<dyn Fn(u32) -> PathBuf + '_>); 3] = [
+    let ways: [(&str, Build<'_>); 3] = [
         ("shared object", Box::new(|version| shop.module("moved", version, &referring(version)))),
         ("position-independent object", Box::new(|version| object(version, "-fPIC"))),
         ("object", Box::new(|version| object(version, "-fno-pic"))),

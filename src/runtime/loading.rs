@@ -105,7 +105,7 @@ impl Runtime {
         let Ended { files, before, departures, panic, .. } = ended;
         let (before, after) = departures.split_at(before);
         self.tell_departures(before);
-        let result = match result {
+        let result = match *result {
             Ok(Done { publication, damage: None }) => {
                 self.tell(&Event::Published { publication: &publication, took, watched });
                 Ok(publication)
@@ -133,7 +133,8 @@ impl Runtime {
         }
     }
 
-    /// Its frames are below those that [`forget_stack`](Self::forget_stack) is called from.
+    /// Its frames are below those that [`forget_stack`](Self::forget_stack) is called from. What it returns is in a box: a value that is
+    /// moved up takes along what else was on the stack, in those of its bytes that mean nothing.
     ///
     /// # Safety
     ///
@@ -144,9 +145,9 @@ impl Runtime {
         sources: Vec<Source>,
         options: &LoadOptions<'_>,
         ended: &mut Ended,
-    ) -> Result<Done, Error> {
-        let _busy = Busy::enter()?;
-        quiescence::outside(|caller| {
+    ) -> Box<Result<Done, Error>> {
+        Box::new(quiescence::outside(|caller| {
+            let _busy = Busy::enter()?;
             let loader = &self.shared.loader;
             let load = Load::new(loader, options, &sources, ended.recorded);
             let _turn = loader.gate.enter(&load.deadline)?;
@@ -214,7 +215,7 @@ impl Runtime {
                 ended.panic = catch_unwind(AssertUnwindSafe(|| load.tell(100))).err();
             }
             done
-        })
+        }))
     }
 
     /// What [`load_with`](Self::load_with) would say, up to the constructors: everything is read, bound and linked, nothing of it is published or run,
