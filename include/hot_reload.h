@@ -368,6 +368,77 @@ typedef struct {
 
 int hot_reload_get_statistics(hot_reload_stats_t* stats);
 
+/* What a reload or a rollback has come to. */
+typedef enum {
+    HOT_RELOAD_OUTCOME_PUBLISHED = 1,
+    HOT_RELOAD_OUTCOME_REFUSED = 2,    /* nothing was published */
+    HOT_RELOAD_OUTCOME_DAMAGED = 3,    /* it is current, and its code in memory is not what was linked (verify_integrity) */
+    HOT_RELOAD_OUTCOME_ROLLED_BACK = 4 /* earlier versions are current: by hot_reload_rollback(), or by rollback_on_failure with an error */
+} hot_reload_outcome_t;
+
+/* What has become of a module's variables. */
+typedef enum {
+    HOT_RELOAD_VARIABLES_UNKNOWN = 0,
+    HOT_RELOAD_VARIABLES_NEW = 1,      /* they begin: nothing was there before */
+    HOT_RELOAD_VARIABLES_LOST = 2,     /* they begin anew: what the version before had in them is not carried over */
+    HOT_RELOAD_VARIABLES_AS_LEFT = 3,  /* they are as the version left them that is back */
+    HOT_RELOAD_VARIABLES_GONE = 4,     /* the module was taken out, and they with it */
+    HOT_RELOAD_VARIABLES_UNTOUCHED = 5 /* nothing was published: what is loaded goes on with its own */
+} hot_reload_variables_t;
+
+typedef enum {
+    HOT_RELOAD_NOT_KNOWN = 0,
+    HOT_RELOAD_NO = 1,
+    HOT_RELOAD_YES = 2
+} hot_reload_answer_t;
+
+/* What a reload has come to, and what of one of its modules. What is not known is 0 or empty. What has no room in a text is left out. */
+typedef struct {
+    uint32_t struct_size; /* see RUNTIME_SIZED() */
+    hot_reload_outcome_t outcome;
+    /* Why it was refused or rolled back, or what is wrong with what was published; 0: nothing. */
+    int error_code;
+    /* Of how many modules it was. */
+    uint32_t module_count;
+    /* The generation that is current by it. 0: nothing was published. */
+    unsigned long long generation;
+    unsigned long long duration_ns;
+
+    /* From here on of the module. The version that is current by it; 0 if it was refused, or is gone. */
+    unsigned long long version;
+    /* The version that was current before, and of a reload that was refused still is; 0 if there was none. */
+    unsigned long long version_before;
+    hot_reload_variables_t state;
+    /* Whether its files hold what those of the version before held. */
+    hot_reload_answer_t unchanged;
+    /* Of the exported functions, those whose own code has changed, those that are new, those that are gone, and those of which that is
+     * not known, because they refer to what may have moved. Only if functions_compared. */
+    uint32_t functions_changed;
+    uint32_t functions_added;
+    uint32_t functions_removed;
+    uint32_t functions_unknown;
+    bool functions_compared;
+    /* The reload was that of a watch. */
+    bool watched;
+    unsigned char reserved[6];
+    /* BLAKE3 of all that its file holds, in hexadecimal, as b3sum prints it; and of the version before. */
+    char content[72];
+    char content_before[72];
+    char module[128];
+    char path[512];
+    char error_message[512];
+} hot_reload_record_t;
+
+/* Whether records are kept, on all threads, also after runtime_shutdown(). Not by default: as long as they are, reloads read all of their
+ * files, hash them (1 GB/s), and compare the code of exported functions with that of the version before. */
+int hot_reload_keep_records(bool keep);
+
+/* The record of the last reload or rollback that ended on this thread while records were kept, refused ones included; the complete callback
+ * of a reload, and its error callback, are called where it ended and after that. `module`: which of its modules, from 0, in the order of the call.
+ *
+ * RUNTIME_ERROR_INVALID_ARGUMENT if there is no record, or no such module in it. */
+int hot_reload_last_record(uint32_t module, hot_reload_record_t* record);
+
 #ifdef __cplusplus
 }
 #endif

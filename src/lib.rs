@@ -42,14 +42,16 @@ pub use midflight_image::{Error as ImageError, NoteProblem, Refusal};
 pub use midflight_interface as interface;
 pub use module::Source;
 pub use module::debug::Gdb;
+pub use platform::files::ContentHash;
 pub use platform::threads::Holder;
 pub use publish::load::options::{LoadOptions, Progress};
 pub use publish::quiescence::FiberStack;
 pub use publish::{
-    Collected, Compatibility, Kept, LoadedVersion, ModuleVersion, Phases, Publication, Quiescence,
-    VersionState,
+    Collected, Compatibility, Kept, LoadedVersion, ModuleVersion, Phases, Publication, Quiescence, Replaced,
+    Retained, Retired, Until, VersionState,
 };
 pub use runtime::config::Config;
+pub use runtime::events::{Attempt, Event, ModuleRecord, ModuleState, Outcome, Record, Subscription};
 pub use runtime::hooks::{HooksId, ReloadHooks, Upcoming};
 pub use runtime::process::ProcessUsage;
 pub use runtime::statistics::{Statistics, Times};

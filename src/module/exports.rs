@@ -73,6 +73,26 @@ impl Exports {
         }
     }
 
+    /// The functions: of each its name, its address, and its code, which is empty if the file does not say how long it is. None if
+    /// they cannot be listed.
+    pub(crate) fn functions<'b>(&'b self, block: &'b Block) -> Option<Vec<(&'b str, u64, &'b [u8])>> {
+        let base = block.base() as u64;
+        let code = |address: u64, size: u64| {
+            let start = usize::try_from(address.checked_sub(base)?).ok()?;
+            block.read_only(start..start.checked_add(usize::try_from(size).ok()?)?)
+        };
+        let whole = |(name, address, size)| (name, address, code(address, size).unwrap_or_default());
+        let functions = match self {
+            Self::InPlace(tables) => {
+                let is_code = |offset| block.protection(offset) == Some(Protection::ReadExecute);
+                let found = tables.functions(block.read_only(tables.region())?, is_code)?;
+                found.into_iter().map(|(name, offset, size)| whole((name, base + offset, size))).collect()
+            }
+            Self::Listed(list) => list.functions().map(whole).collect(),
+        };
+        Some(functions)
+    }
+
     /// `block` is what the image was linked into.
     pub(crate) fn get(&self, name: &str, block: &Block) -> Option<Exported> {
         match self {
@@ -195,6 +215,12 @@ impl List {
     fn name(&self, index: usize) -> &str {
         let start = index.checked_sub(1).map_or(0, |before| self.entries[before].end);
         &self.names[start as usize..self.entries[index].end as usize]
+    }
+
+    /// Of each its name, its address and its size.
+    fn functions(&self) -> impl Iterator<Item = (&str, u64, u64)> {
+        let functions = self.entries.iter().enumerate().filter(|(_, entry)| entry.function);
+        functions.map(|(index, entry)| (self.name(index), entry.address as u64, entry.size.into()))
     }
 }
 

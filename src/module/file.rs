@@ -12,7 +12,7 @@ use midflight_interface::Interface;
 use crate::Error;
 use crate::code::MAX_BLOCK;
 use crate::platform::buffers::{self, Buffer};
-use crate::platform::files::Identity;
+use crate::platform::files::{ContentHash, Identity};
 use crate::platform::{arch, files};
 
 /// What a module is made of: a shared object; or object files and static archives, which are linked as they are loaded.
@@ -27,9 +27,9 @@ pub struct Source {
     content: Option<Content>,
 }
 
-/// What a file holds, and which file it was.
+/// What a file holds, which file it was, and the hash of all of it.
 #[derive(Clone)]
-pub(crate) struct Content(Arc<(Buffer, Identity)>);
+pub(crate) struct Content(Arc<(Buffer, Identity)>, ContentHash);
 
 impl PartialEq for Content {
     fn eq(&self, other: &Self) -> bool {
@@ -59,8 +59,8 @@ impl Source {
     }
 
     /// A file that was read already.
-    pub(crate) fn read(path: &Path, content: Buffer, identity: Identity) -> Self {
-        Self { content: Some(Content(Arc::new((content, identity)))), ..Self::from(path) }
+    pub(crate) fn read(path: &Path, content: Buffer, identity: Identity, hash: ContentHash) -> Self {
+        Self { content: Some(Content(Arc::new((content, identity)), hash)), ..Self::from(path) }
     }
 
     /// A library of the system that the module needs, such as `libstdc++.so.6`, or another module. Shared objects name theirs
@@ -96,6 +96,8 @@ pub(crate) struct ModuleFile {
     source: Source,
     contents: Contents,
     extent: Extent,
+    /// Of all that its files hold, if that is known.
+    hash: OnceLock<ContentHash>,
     /// What the linker calls its content, once it was parsed and if that says.
     build_id: OnceLock<Box<[u8]>>,
     /// What it says of itself, once somebody has asked.
@@ -120,18 +122,34 @@ impl ModuleFile {
         }
         if let Some(content) = source.content.take() {
             let contents = vec![(source.files[0].display().to_string(), content.0)];
-            return Ok(Self::new(source, contents, extent));
+            return Ok(Self::new(source, contents, extent, OnceLock::from(content.1)));
         }
         let read = |path: &PathBuf| match read(path, extent != Extent::Loaded) {
             Ok(read) => Ok((path.display().to_string(), Arc::new(read))),
             Err(source) => Err(Error::Read { path: path.clone(), source }),
         };
         let contents = source.files.iter().map(read).collect::<Result<_, _>>()?;
-        Ok(Self::new(source, contents, extent))
+        Ok(Self::new(source, contents, extent, OnceLock::new()))
     }
 
-    fn new(source: Source, contents: Contents, extent: Extent) -> Self {
-        Self { source, contents, extent, build_id: OnceLock::new(), interface: OnceLock::new() }
+    fn new(source: Source, contents: Contents, extent: Extent, hash: OnceLock<ContentHash>) -> Self {
+        Self { source, contents, extent, hash, build_id: OnceLock::new(), interface: OnceLock::new() }
+    }
+
+    /// Hashes its files, if they were read wholly and nobody has done so.
+    pub(crate) fn hash(&self) {
+        if self.extent != Extent::Loaded && self.hash.get().is_none() {
+            let files = self.contents.iter().map(|(_, file)| ContentHash::of(&file.0));
+            if let Some(hash) = ContentHash::of_all(&files.collect::<Vec<_>>()) {
+                // Whoever was first has noted the same.
+                let _ = self.hash.set(hash);
+            }
+        }
+    }
+
+    /// The hash of all that its files hold, if that is known.
+    pub(crate) fn content_hash(&self) -> Option<ContentHash> {
+        self.hash.get().copied()
     }
 
     /// Whether debuggers and profilers are to be told of it.

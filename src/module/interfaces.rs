@@ -142,6 +142,16 @@ impl From<OnDisk> for Origin {
 }
 
 impl Origin {
+    /// Whether it was made of this one file, which was read again: the same by its inode, its size and its times.
+    pub(crate) fn is_file(&self, path: &Path, identity: Identity) -> bool {
+        match &*self.0.lock() {
+            Known::OnDisk(OnDisk { files, .. }) => {
+                matches!(&files[..], [(of, was)] if of == path && *was == identity)
+            }
+            Known::Files(_) | Known::Interface(_) => false,
+        }
+    }
+
     /// What the files say.
     pub(crate) fn interface(&self, interfaces: &Interfaces) -> Result<Arc<Interface>, Unread> {
         let mut known = self.0.lock();

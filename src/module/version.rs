@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use midflight_image::Protection;
+use midflight_image::{Machine, Protection};
+use midflight_interface::{ChangedFunctions, LinkedCode};
 use parking_lot::Mutex;
 
 use super::Origin;
@@ -25,6 +26,7 @@ use crate::host::signals;
 use crate::module::debug::Registration;
 use crate::module::unwind;
 use crate::platform::arch::arithmetic;
+use crate::platform::files::{ContentHash, Identity};
 use crate::platform::os::{Strings, arguments};
 
 /// The versions behind a generation, one per loaded module, by name.
@@ -35,6 +37,8 @@ pub(crate) struct Version {
     pub(super) name: Arc<str>,
     pub(super) number: u64,
     pub(super) path: PathBuf,
+    /// Of all that its files held, if that is known.
+    pub(super) content: OnceLock<ContentHash>,
     /// What who is linked with it calls it.
     pub(super) library: Option<Box<str>>,
     pub(super) debug_omitted: Option<&'static str>,
@@ -64,6 +68,8 @@ pub(crate) struct Version {
     pub(super) origin: OnceLock<Arc<Origin>>,
     /// How it ended to be current.
     pub(super) end: Mutex<Option<End>>,
+    /// It was said that it is retained.
+    pub(super) retained: AtomicBool,
     pub(super) registration: ManuallyDrop<Registration>,
     pub(super) tenant: ManuallyDrop<Tenant>,
     pub(super) block: ManuallyDrop<Block>,
@@ -90,6 +96,30 @@ impl Version {
     /// What who is linked with it calls it.
     pub(crate) fn library(&self) -> Option<&str> {
         self.library.as_deref()
+    }
+
+    /// The hash of all that its files held, if that is known.
+    pub(crate) fn content(&self) -> Option<ContentHash> {
+        self.content.get().copied()
+    }
+
+    /// Notes the hash of its file, if it is the file that this was made of.
+    pub(crate) fn note_content(&self, path: &Path, identity: Identity, hash: ContentHash) {
+        if self.origin().is_some_and(|origin| origin.is_file(path, identity)) {
+            // It may be known already: then it is the same.
+            let _ = self.content.set(hash);
+        }
+    }
+
+    /// How it ended to be current. None: it is current, or never was.
+    pub(crate) fn end(&self) -> Option<End> {
+        *self.end.lock()
+    }
+
+    /// Whether this is the first time that it is retained.
+    pub(crate) fn is_newly_retained(&self) -> bool {
+        // Relaxed: behind the runtime's lock.
+        !self.retained.swap(true, Ordering::Relaxed)
     }
 
     pub(crate) fn exports(&self, symbol: &str) -> Option<Exported> {
@@ -158,6 +188,18 @@ impl Version {
         let (base, len) = (self.block.base(), self.block.len());
         let ends_in_code = self.block.protection(len as u64 - 1) == Some(Protection::ReadExecute);
         base..base + len - usize::from(!ends_in_code)
+    }
+
+    /// How the functions that it exports differ from those of the version before. None if one of them cannot list them.
+    pub(crate) fn changed_functions(&self, before: &Self) -> Option<ChangedFunctions> {
+        let (before, now) = (before.linked_code()?, self.linked_code()?);
+        Machine::HOST.map(|machine| ChangedFunctions::between(machine, &before, &now))
+    }
+
+    fn linked_code(&self) -> Option<LinkedCode<'_>> {
+        let base = self.block.base() as u64;
+        let functions = self.exports.functions(&self.block)?;
+        Some(LinkedCode::new(base..base + self.block.len() as u64, functions))
     }
 
     /// Greater than those of versions that were linked before it.

@@ -1,8 +1,13 @@
 //! What a publication did.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use midflight_interface::ChangedFunctions;
+
+use super::state::Before;
 use crate::module::Version;
+use crate::platform::files::ContentHash;
 
 pub use crate::module::Phases;
 
@@ -20,6 +25,9 @@ pub struct Publication {
     pub phases: Phases,
     /// What was published, in the order of the paths.
     pub modules: Vec<ModuleVersion>,
+    /// What was there before and is not any more: a rollback to a generation without these modules
+    /// takes them out.
+    pub gone: Vec<ModuleVersion>,
 }
 
 /// A version of a module.
@@ -34,6 +42,26 @@ pub struct ModuleVersion {
     pub declared: Option<String>,
     /// Why debuggers were not told of the module's debug information, although it has some.
     pub debug_omitted: Option<&'static str>,
+    /// Its file, or the first of them, as it was named when it was loaded.
+    pub path: PathBuf,
+    /// Of all that its files held. None: nobody had asked for it when it was loaded, by a
+    /// [subscription](crate::Runtime::subscribe), a watch or the log of records.
+    pub content: Option<ContentHash>,
+    /// What it took the place of, by the publication that this is told of. None: nothing; and in
+    /// the list of what [is loaded](crate::Runtime::modules), which tells of no publication.
+    pub replaced: Option<Replaced>,
+}
+
+/// What a version took the place of.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Replaced {
+    /// The number of that version.
+    pub version: u64,
+    /// Of its files. None: not known.
+    pub content: Option<ContentHash>,
+    /// How the exported functions differ. None: nobody had asked, or no exports are known.
+    pub functions: Option<ChangedFunctions>,
 }
 
 impl ModuleVersion {
@@ -43,6 +71,26 @@ impl ModuleVersion {
             version: version.number(),
             declared: version.declared().map(str::to_owned),
             debug_omitted: version.debug_omitted(),
+            path: version.path().into(),
+            content: version.content(),
+            replaced: None,
         }
     }
+
+    /// Whether its files hold what those of the version held that it took the place of. None: that
+    /// is not known, or it took the place of nothing.
+    pub fn is_unchanged(&self) -> Option<bool> {
+        Some(self.content? == self.replaced.as_ref()?.content?)
+    }
+}
+
+/// A version that was published, and what it took the place of. `before` is by name. `compared`: with how the functions differ.
+pub(super) fn described(version: &Version, before: &Before, compared: bool) -> ModuleVersion {
+    let at = before.binary_search_by(|(name, _)| name.cmp(version.name())).ok();
+    let replaced = at.and_then(|at| before[at].1.as_ref()).map(|replaced| Replaced {
+        version: replaced.number(),
+        content: replaced.content(),
+        functions: if compared { version.changed_functions(replaced) } else { None },
+    });
+    ModuleVersion { replaced, ..ModuleVersion::of(version) }
 }

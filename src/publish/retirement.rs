@@ -11,6 +11,7 @@ use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use midflight_dispatch::Publisher;
 
@@ -66,6 +67,59 @@ pub(crate) struct Retirement {
     lingering: Vec<Version>,
     /// Not ended, and never will be: [`Version::stays`].
     staying: Vec<Version>,
+    /// What has ended or is kept, and nobody was told yet.
+    departures: Vec<Departure>,
+}
+
+/// The end of a version that was replaced or unloaded, or that it is kept.
+pub(crate) enum Departure {
+    Retained(Retained),
+    Retired(Retired),
+}
+
+/// A version that was replaced or unloaded, that no frame is inside, and that is kept all the same.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Retained {
+    /// The module's name.
+    pub module: Arc<str>,
+    /// The number of its version.
+    pub version: u64,
+    /// Its code memory.
+    pub bytes: usize,
+    /// The first generation without it.
+    pub generation: u64,
+    /// What ends it.
+    pub until: Until,
+}
+
+/// What a retained version is kept for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Until {
+    /// A look at all threads that finds nobody inside ([`Runtime::collect_quiescent`](crate::Runtime::collect_quiescent)).
+    Look,
+    /// The host's word that nobody is inside ([`Runtime::collect_escaped`](crate::Runtime::collect_escaped)): the module
+    /// was [retained](crate::Runtime::retain), or one that calls it.
+    Word,
+    /// Nothing: threads that nobody counts may be inside as long as the process goes on.
+    Never,
+}
+
+/// A version that was replaced or unloaded and is gone: its destructors have run, and its memory is free.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Retired {
+    /// The module's name.
+    pub module: Arc<str>,
+    /// The number of its version.
+    pub version: u64,
+    /// Its code memory, which is free now.
+    pub bytes: usize,
+    /// The first generation without it.
+    pub generation: u64,
+    /// For how long it was kept after that.
+    pub kept: Duration,
 }
 
 impl Retirement {
@@ -121,9 +175,50 @@ impl Retirement {
         let versions: Vec<_> = gone.filter_map(|replaced| Arc::into_inner(replaced.version)).collect();
         let (retained, mut free): (Vec<_>, Vec<_>) =
             versions.into_iter().partition(|version| self.has_escaped(version.name()));
-        self.retained.extend(retained);
+        for version in retained {
+            let until = if self.is_opaque(version.name()) { Until::Word } else { Until::Look };
+            self.note_retained(&version, until);
+            self.retained.push(version);
+        }
         free.append(&mut self.leaving);
         free
+    }
+
+    /// Notes that a version is kept, once.
+    fn note_retained(&mut self, version: &Version, until: Until) {
+        if let Some(end) = version.end().filter(|_| version.is_newly_retained()) {
+            let (module, generation) = (version.name().clone(), end.generation);
+            let (version, bytes) = (version.number(), version.bytes());
+            self.departures.push(Departure::Retained(Retained { module, version, bytes, generation, until }));
+        }
+    }
+
+    /// Frees a version, and notes that, if anybody can have seen it.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Version::free`].
+    unsafe fn free(&mut self, version: Version) {
+        let retired = version.end().map(|end| Retired {
+            module: version.name().clone(),
+            version: version.number(),
+            bytes: version.bytes(),
+            generation: end.generation,
+            kept: end.at.elapsed(),
+        });
+        // SAFETY: the caller promises it.
+        unsafe { version.free() };
+        self.departures.extend(retired.map(Departure::Retired));
+    }
+
+    /// How many departures were noted and not taken.
+    pub(crate) fn departed(&self) -> usize {
+        self.departures.len()
+    }
+
+    /// Takes out what was noted of versions that ended or are kept, in that order.
+    pub(crate) fn take_departures(&mut self) -> Vec<Departure> {
+        std::mem::take(&mut self.departures)
     }
 
     /// Whether there may be more to free than the tables of some generations.
@@ -220,7 +315,7 @@ impl Retirement {
         let (free, needed) = self.unneeded(over);
         self.lingering.extend(needed);
         // SAFETY: they were ended and their threads are over; no frame was inside when they were, and nobody's home has them.
-        free.into_iter().map(|version| unsafe { version.free() }).count()
+        free.into_iter().map(|version| unsafe { self.free(version) }).count()
     }
 
     pub(super) fn lingering(&self) -> impl Iterator<Item = &Version> {
@@ -273,6 +368,7 @@ impl Retirement {
             }
             if version.stays() {
                 keep(&mut needed, &version);
+                self.note_retained(&version, Until::Never);
                 self.staying.push(version);
                 continue;
             }
@@ -298,6 +394,6 @@ impl Retirement {
         // The latest first: libgcc 12 searches a list that begins with those. (Of 10,000 by name that took 1.5 s.)
         free.sort_unstable_by_key(|version| Reverse(version.order()));
         // SAFETY: finalised, nobody's threads are in them, and the caller promises that no frame is.
-        free.into_iter().map(|version| unsafe { version.free() }).count()
+        free.into_iter().map(|version| unsafe { self.free(version) }).count()
     }
 }

@@ -1,5 +1,7 @@
 //! How modules come, are replaced, and go.
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -7,13 +9,15 @@ use std::time::Instant;
 use parking_lot::MutexGuard;
 
 use super::hooks::Hooked;
-use super::{Busy, Runtime};
+use super::{Busy, Runtime, unloading};
 use crate::interface::{Interface, Verdict};
 use crate::module::{Clock, Extent, ModuleFile, Origin, Phases};
 use crate::publish::load::Load;
 use crate::publish::quiescence::{self, Caller};
-use crate::publish::{Candidate, Candidates, Checked, Missing, State, compare};
-use crate::{Compatibility, Error, HooksId, LoadOptions, Publication, ReloadHooks, Source, Upcoming};
+use crate::publish::{Candidate, Candidates, Checked, Damage, Departure, Done, Missing, State, compare};
+use crate::{
+    Attempt, Compatibility, Error, Event, HooksId, LoadOptions, Publication, ReloadHooks, Source, Upcoming,
+};
 
 impl Runtime {
     /// Loads a module, or replaces the version that is loaded, for every frame opened from now on.
@@ -77,49 +81,111 @@ impl Runtime {
         sources: impl IntoIterator<Item = impl Into<Source>>,
         options: &LoadOptions<'_>,
     ) -> Result<Publication, Error> {
-        let sources: Vec<Source> = sources.into_iter().map(Into::into).collect();
-        let (begin, modules) = (Instant::now(), sources.len());
-        let mut hooked = self.shared.hooks.begin();
+        let sources = sources.into_iter().map(Into::into).collect();
         // SAFETY: the caller vouches for the code of each module.
-        let result = unsafe { self.load_sources(sources, options, &mut hooked) };
-        self.forget_stack();
-        let took = begin.elapsed();
-        self.shared.recorder.lock().note(modules, took, &result);
-        report(&result, took);
-        hooked.after(result.as_ref());
-        result
+        unsafe { self.load_sources(sources, options, false) }
     }
 
-    /// Its frames are below those that [`forget_stack`](Self::forget_stack) is called from.
+    /// As [`load_with`](Self::load_with). `watched`: for a watch, not for who called.
+    ///
+    /// # Safety
+    ///
+    /// As for [`load`](Self::load), of each.
+    pub(super) unsafe fn load_sources(
+        &self,
+        sources: Vec<Source>,
+        options: &LoadOptions<'_>,
+        watched: bool,
+    ) -> Result<Publication, Error> {
+        let begin = Instant::now();
+        let mut ended = Ended {
+            files: sources.iter().map(|source| Attempt::new(source.path())).collect(),
+            // A watch has hashed the file, and its user is told what has changed.
+            recorded: watched || self.shared.events.are_recorded(),
+            ..Ended::default()
+        };
+        let mut hooked = self.shared.hooks.begin();
+        // SAFETY: the caller vouches for the code of each module.
+        let result = unsafe { self.publish(sources, options, &mut ended, &mut hooked) };
+        self.forget_stack();
+        let took = begin.elapsed();
+        let Ended { files, before, departures, panic, .. } = ended;
+        let (before, after) = departures.split_at(before);
+        self.tell_departures(before);
+        let result = match *result {
+            Ok(Done { publication, damage: None }) => {
+                self.tell(&Event::Published { publication: &publication, took, watched });
+                Ok(publication)
+            }
+            Ok(Done { publication, damage: Some(damage) }) => {
+                let Damage { error, back } = *damage;
+                self.tell(&match &back {
+                    None => Event::Damaged { publication: &publication, error: &error, took, watched },
+                    Some(back) => {
+                        let damaged = Some((&publication, &error));
+                        Event::RolledBack { publication: back, damaged, took, watched }
+                    }
+                });
+                Err(error)
+            }
+            Err(error) => {
+                self.tell(&Event::Refused { files: &files, error: &error, took, watched });
+                Err(error)
+            }
+        };
+        self.tell_departures(after);
+        hooked.after(result.as_ref());
+        match panic {
+            Some(panic) => resume_unwind(panic),
+            None => result,
+        }
+    }
+
+    /// Its frames are below those that [`forget_stack`](Self::forget_stack) is called from. What it returns is in a box: a value that is
+    /// moved up takes along what else was on the stack, in those of its bytes that mean nothing.
     ///
     /// # Safety
     ///
     /// As for [`load`](Self::load), of each.
     #[inline(never)]
-    unsafe fn load_sources(
+    unsafe fn publish(
         &self,
         sources: Vec<Source>,
         options: &LoadOptions<'_>,
+        ended: &mut Ended,
         hooked: &mut Hooked<'_>,
-    ) -> Result<Publication, Error> {
-        let _busy = Busy::enter()?;
-        quiescence::outside(|caller| {
+    ) -> Box<Result<Done, Error>> {
+        Box::new(quiescence::outside(|caller| {
+            let _busy = Busy::enter()?;
             let loader = &self.shared.loader;
-            let load = Load::new(loader, options, &sources).with_hooks(hooked.are_there());
+            let load = Load::new(loader, options, &sources, ended.recorded).with_hooks(hooked.are_there());
             let _turn = loader.gate.enter(&load.deadline)?;
             load.note_figures(|| Ok(self.state_until(&load)?.figures()))?;
             let (mut clock, mut phases) = (Clock::start(), Phases::default());
             let mut files = load.read(sources)?;
             clock.lap(&mut phases.read);
+            if load.recorded {
+                load.each(&files, |file| {
+                    file.hash();
+                    Ok(())
+                })?;
+            }
+            ended.files.iter_mut().zip(&files).for_each(|(ended, file)| ended.content = file.content_hash());
             load.reached(20)?;
-            let (published, mut state) = {
+            let (done, mut state) = {
                 let candidates = load.each(&files, |file| Candidate::new(file, self.shared.page_size))?;
+                for (ended, candidate) in ended.files.iter_mut().zip(&candidates) {
+                    ended.module = Some(candidate.name.clone());
+                }
                 let candidates = Candidates::new(candidates)?;
                 clock.lap(&mut phases.parse);
                 let mut asked = false;
                 let mut state = loop {
-                    let fits =
-                        if options.validate { self.validate(&candidates, &load)? } else { Fits::default() };
+                    let fits = if options.validate {
+                        self.validate(&candidates, &load, ended)?
+                    } else {
+                        Fits::default()
+                    };
                     load.reached(40)?;
                     if !asked && hooked.are_there() {
                         asked = true;
@@ -132,11 +198,13 @@ impl Runtime {
                         break state;
                     }
                 };
+                ended.note_loaded(&state);
                 // SAFETY: the caller vouches for the code of each module.
-                let published = unsafe { publish(&mut state, &candidates, &load, caller, phases) };
-                (published, state)
+                let done = unsafe { publish(&mut state, &candidates, &load, caller, phases) };
+                (done, state)
             };
-            if let Ok(publication) = &published {
+            ended.before = state.retirement.departed();
+            if let Ok(Done { publication, damage: None }) = &done {
                 for (file, module) in files.iter_mut().zip(&publication.modules) {
                     state.set_origin(&module.name, load.origin(file));
                 }
@@ -155,12 +223,14 @@ impl Runtime {
                 tracing::warn!("Memory usage exceeded 90% threshold");
             }
             load.note_figures(|| Ok(state.figures()))?;
+            ended.departures = state.retirement.take_departures();
             drop(state);
-            if published.is_ok() {
-                load.tell(100);
+            if let Ok(Done { damage: None, .. }) = &done {
+                // It is published, whoever panics: that is told first.
+                ended.panic = catch_unwind(AssertUnwindSafe(|| load.tell(100))).err();
             }
-            published
-        })
+            done
+        }))
     }
 
     /// What [`load_with`](Self::load_with) would say, up to the constructors: everything is read, bound and linked, nothing of it is published or run,
@@ -176,7 +246,7 @@ impl Runtime {
     ) -> Result<(), Error> {
         let sources: Vec<Source> = sources.into_iter().map(Into::into).collect();
         let _busy = Busy::enter()?;
-        let load = Load::new(&self.shared.loader, options, &sources);
+        let load = Load::new(&self.shared.loader, options, &sources, false);
         let _turn = load.loader.gate.enter(&load.deadline)?;
         load.note_figures(|| Ok(self.state_until(&load)?.figures()))?;
         let files = load.read(sources)?;
@@ -184,7 +254,7 @@ impl Runtime {
         let candidates = load.each(&files, |file| Candidate::new(file, self.shared.page_size))?;
         let candidates = Candidates::new(candidates)?;
         if options.validate {
-            self.validate(&candidates, &load)?;
+            self.validate(&candidates, &load, &mut Ended::default())?;
         }
         load.reached(40)?;
         Checked::new(&mut *self.state_until(&load)?, &candidates, &load)?.rehearse()?;
@@ -209,9 +279,18 @@ impl Runtime {
     }
 
     /// That what is known to be incompatible is not loaded. Returns what it was compared with.
-    fn validate(&self, candidates: &Candidates<'_>, load: &Load<'_>) -> Result<Fits, Error> {
+    fn validate(
+        &self,
+        candidates: &Candidates<'_>,
+        load: &Load<'_>,
+        ended: &mut Ended,
+    ) -> Result<Fits, Error> {
         // Not on the crew's threads: the load that has the state may be waiting for those.
-        let known = { Known::of(&mut *self.state_until(load)?, candidates)? };
+        let known = {
+            let mut state = self.state_until(load)?;
+            ended.note_loaded(&state);
+            Known::of(&mut state, candidates)?
+        };
         let all: Vec<_> = candidates.iter().zip(&known).collect();
         load.each(&all, |&(candidate, known)| {
             let Compatibility { module, loaded, report } = self.compare(candidate, known, true)?;
@@ -236,7 +315,7 @@ impl Runtime {
     pub fn compatibility(&self, source: impl Into<Source>) -> Result<Compatibility, Error> {
         let _busy = Busy::enter()?;
         let (sources, options) = (vec![source.into()], LoadOptions::default());
-        let load = Load::new(&self.shared.loader, &options, &sources);
+        let load = Load::new(&self.shared.loader, &options, &sources, false);
         let files = sources.into_iter().map(|source| ModuleFile::read(source, Extent::Whole));
         let files = files.collect::<Result<Vec<_>, _>>()?;
         let candidates = Candidates::new(vec![Candidate::new(&files[0], self.shared.page_size)?])?;
@@ -284,14 +363,7 @@ impl Runtime {
     /// If history has not got that generation; if a version of it lacks a function that has been
     /// [given out](Self::symbol) since; if a version that is kept calls a module that was not loaded then.
     pub fn rollback(&self, generation: u64) -> Result<Publication, Error> {
-        let begin = Instant::now();
-        let mut state = self.lock()?;
-        let published = state.rollback(generation);
-        state.tidy();
-        drop(state);
-        self.forget_stack();
-        report(&published, begin.elapsed());
-        published
+        self.roll_back(|state, recorded| state.rollback(generation, recorded))
     }
 
     /// Publishes the version that a module had before its last load with [`LoadOptions::keep_previous`]: by one swap, with nothing loaded and no
@@ -301,13 +373,27 @@ impl Runtime {
     ///
     /// If none was kept; if it lacks a function that is called by now, or calls one that is gone.
     pub fn rollback_module(&self, module: &str) -> Result<Publication, Error> {
+        self.roll_back(|state, recorded| state.rollback_module(module, recorded))
+    }
+
+    fn roll_back(
+        &self,
+        publish: impl FnOnce(&mut State, bool) -> Result<Publication, Error>,
+    ) -> Result<Publication, Error> {
         let begin = Instant::now();
         let mut state = self.lock()?;
-        let published = state.rollback_module(module);
+        let published = publish(&mut state, self.shared.events.are_recorded());
+        let before = state.retirement.departed();
         state.tidy();
-        drop(state);
         self.forget_stack();
-        report(&published, begin.elapsed());
+        let took = begin.elapsed();
+        state.end(
+            before,
+            Some(match &published {
+                Ok(publication) => Event::RolledBack { publication, damaged: None, took, watched: false },
+                Err(error) => Event::NotRolledBack { error, took },
+            }),
+        );
         published
     }
 
@@ -328,16 +414,39 @@ impl Runtime {
     pub fn unload_all(&self, modules: impl IntoIterator<Item = impl AsRef<str>>) -> Result<(), Error> {
         let names: Vec<_> = modules.into_iter().collect();
         let mut state = self.lock()?;
-        state.unload(names.iter().map(AsRef::as_ref))?;
+        let unloaded = state.unload(names.iter().map(AsRef::as_ref))?;
+        let before = state.retirement.departed();
         state.tidy();
-        drop(state);
         self.forget_stack();
-        names.iter().for_each(|module| tracing::info!(module = module.as_ref(), "unloaded"));
+        state.end(before, unloading(&unloaded));
         Ok(())
     }
 }
 
-/// The steps of a load. On any error but [`Error::Integrity`] nothing has been published, and what was made is gone.
+/// What is to be told of a load when it has ended.
+#[derive(Default)]
+struct Ended {
+    /// What is known of its files, should it be refused.
+    files: Vec<Attempt>,
+    /// More is to be known.
+    recorded: bool,
+    /// What has ended by it or is kept, and how many of them before anything was published.
+    departures: Vec<Departure>,
+    before: usize,
+    /// What a progress callback has panicked with when it was told of the publication.
+    panic: Option<Box<dyn Any + Send>>,
+}
+
+impl Ended {
+    /// Notes which versions are loaded of its files' modules.
+    fn note_loaded(&mut self, state: &State) {
+        for Attempt { module, loaded, .. } in &mut self.files {
+            *loaded = module.as_deref().and_then(|module| state.loaded_version(module));
+        }
+    }
+}
+
+/// The steps of a load. On an error nothing has been published, and what was made is gone.
 ///
 /// # Safety
 ///
@@ -348,7 +457,7 @@ unsafe fn publish(
     load: &Load<'_>,
     caller: &Caller<'_>,
     mut phases: Phases,
-) -> Result<Publication, Error> {
+) -> Result<Done, Error> {
     let mut clock = Clock::start();
     let checked = Checked::new(state, candidates, load)?;
     // SAFETY: the caller vouches for the files: constructors of needed libraries may run, and the code is sound.
@@ -356,7 +465,7 @@ unsafe fn publish(
     // SAFETY: as above.
     let initialised = unsafe { staged.initialise(load) }?;
     clock.lap(&mut phases.initialise);
-    initialised.publish(load, phases)
+    Ok(initialised.publish(load, phases))
 }
 
 /// What the state knows of a candidate that is to be compared.
@@ -379,17 +488,3 @@ impl Known {
 
 /// Modules, and the numbers of the versions that files were compared with; None: not loaded.
 type Fits = Vec<(Arc<str>, Option<u64>)>;
-
-/// Tells the log.
-fn report(result: &Result<Publication, Error>, took: std::time::Duration) {
-    match result {
-        Ok(Publication { generation, publish, modules, .. }) => {
-            for module in modules {
-                let (declared, publish_ns) = (module.declared.as_deref(), publish.as_nanos() as u64);
-                let (module, version, took_us) = (&*module.name, module.version, took.as_micros() as u64);
-                tracing::info!(module, version, declared, generation, took_us, publish_ns, "published");
-            }
-        }
-        Err(error) => tracing::error!(%error, "not published"),
-    }
-}

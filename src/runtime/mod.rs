@@ -1,6 +1,7 @@
 //! The runtime: everything that an engine asks of it. `loading` is how modules come and go, `hooks` who is asked and told of it, `watching` what does so by itself.
 
 pub(crate) mod config;
+pub(crate) mod events;
 pub(crate) mod hooks;
 mod loading;
 pub(crate) mod process;
@@ -14,6 +15,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -23,13 +25,14 @@ use crate::call::checks;
 use crate::call::frame::Frame;
 use crate::module::debug::Observers;
 use crate::platform::os::{barrier, fork};
-use crate::publish::State;
 use crate::publish::load::{Loader, told_figures};
 use crate::publish::quiescence;
+use crate::publish::{Departure, State};
+use crate::runtime::events::Events;
 use crate::runtime::statistics::Recorder;
 use crate::{
-    Checks, Collected, Config, Error, FiberStack, Holder, LoadedVersion, ModuleVersion, Quiescence,
-    StaleCalls, Statistics, fault,
+    Checks, Collected, Config, Error, Event, FiberStack, Holder, LoadedVersion, ModuleVersion, Quiescence,
+    StaleCalls, Statistics, Subscription, fault,
 };
 use hooks::Hooks;
 use watching::Watches;
@@ -52,6 +55,7 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     pub(crate) loader: Loader,
     recorder: Mutex<Recorder>,
+    events: Events,
     pub(crate) watches: Watches,
     hooks: Hooks,
     page_size: usize,
@@ -99,6 +103,7 @@ impl Runtime {
             state: Mutex::new(state),
             loader,
             recorder: Mutex::default(),
+            events: Events::default(),
             watches: Watches::new(),
             hooks: Hooks::default(),
             page_size,
@@ -328,6 +333,36 @@ impl Runtime {
         Ok(statistics)
     }
 
+    /// Tells `subscriber` of everything that happens to modules, until the result is dropped: see [`Event`], and [`Record`](crate::Record)
+    /// for what a load has come to.
+    ///
+    /// It is called on the thread where it happened, once that is done and the runtime's lock is free, before whoever asked for it
+    /// is told. It may call everything of the runtime, and what that does is told in turn, to it too; except for the refusal of a load that
+    /// was begun in the midst of another ([`Error::Reentered`]), where it is in that midst as well. Of two threads either may tell
+    /// first: generations say what came first. If it panics, the panic hook and the log say so, and everything
+    /// else goes on. A load that ends by the panic of its own progress callback before it was published is told of as nothing.
+    ///
+    /// As long as somebody has subscribed, loads read all of their files and hash them (about 1 GB/s), and compare the code of
+    /// exported functions with that of the version before.
+    pub fn subscribe(&self, subscriber: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Subscription {
+        self.shared.events.subscribe(Arc::new(subscriber))
+    }
+
+    /// Tells of something that has happened. With no lock.
+    fn tell(&self, event: &Event<'_>) {
+        self.shared.recorder.lock().note(event);
+        self.shared.events.tell(event);
+    }
+
+    fn tell_departures(&self, departures: &[Departure]) {
+        for departure in departures {
+            self.tell(&match departure {
+                Departure::Retained(retained) => Event::Retained(retained),
+                Departure::Retired(retired) => Event::Retired(retired),
+            });
+        }
+    }
+
     /// Changes [`Config::max_memory`].
     ///
     /// # Errors
@@ -370,7 +405,8 @@ impl Runtime {
     /// As for [`collect`](Self::collect). An old version that cannot be freed yet stays in memory, with what it calls.
     pub fn shutdown(&self) -> Result<(), Error> {
         drop(Busy::enter()?);
-        self.shared.watches.stop();
+        let watched = self.shared.watches.stop();
+        watched.iter().for_each(|path| self.tell(&Event::Unwatched { path }));
         self.shared.loader.crew.stop();
         self.shared.hooks.clear();
         let unloaded = quiescence::outside(|caller| {
@@ -379,22 +415,21 @@ impl Runtime {
             state.collect_quiescent(caller)?;
             let names: Vec<String> = state.loaded_modules().into_iter().map(|module| module.name).collect();
             let unloaded = state.unload(names.iter().map(String::as_str));
+            let before = state.retirement.departed();
             state.look_for_held_frames(Duration::ZERO);
-            state.collect_quiescent(caller)?;
-            unloaded
+            let collected = state.collect_quiescent(caller);
+            state.end(before, unloaded.as_ref().ok().and_then(unloading));
+            collected.and_then(|_| unloaded.map(drop))
         });
         *self.shared.recorder.lock() = Recorder::default();
         self.shared.loader.interfaces.clear();
-        match &unloaded {
-            Ok(()) => tracing::info!("stopped"),
-            Err(error) => tracing::error!(%error, "stopped, but modules stay loaded"),
-        }
+        self.tell(&Event::Stopped { error: unloaded.as_ref().err() });
         unloaded
     }
 
     fn lock(&self) -> Result<Guard, Error> {
         let busy = Busy::enter()?;
-        Ok(Guard { state: self.shared.state.lock(), _busy: busy })
+        Ok(Guard { runtime: *self, held: Some((self.shared.state.lock(), busy)) })
     }
 }
 
@@ -404,23 +439,51 @@ impl fmt::Debug for Runtime {
     }
 }
 
-/// The state, and the mark on this thread that it has it.
+/// The event of an unloading, if there was anything to unload.
+fn unloading((generation, modules): &(u64, Vec<ModuleVersion>)) -> Option<Event<'_>> {
+    (!modules.is_empty()).then_some(Event::Unloaded { modules, generation: *generation })
+}
+
+/// The state, and the mark on this thread that it has it. Who lets go of it tells what has happened meanwhile.
 struct Guard {
-    // Dropped in this order.
-    state: MutexGuard<'static, State>,
-    _busy: Busy,
+    runtime: Runtime,
+    /// None once it was let go of. The state goes first.
+    held: Option<(MutexGuard<'static, State>, Busy)>,
+}
+
+impl Guard {
+    /// Lets go of the state, and tells what has happened: so many departures, the event, and then the other departures.
+    fn end(mut self, before: usize, event: Option<Event<'_>>) {
+        let runtime = self.runtime;
+        let departures = self.let_go();
+        let (before, after) = departures.split_at(before);
+        runtime.tell_departures(before);
+        event.iter().for_each(|event| runtime.tell(event));
+        runtime.tell_departures(after);
+    }
+
+    fn let_go(&mut self) -> Vec<Departure> {
+        self.held.take().map_or_else(Vec::new, |(mut state, _busy)| state.retirement.take_departures())
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let departures = self.let_go();
+        self.runtime.tell_departures(&departures);
+    }
 }
 
 impl std::ops::Deref for Guard {
     type Target = State;
     fn deref(&self) -> &State {
-        &self.state
+        &self.held.as_ref().expect("it is there until it is let go of").0
     }
 }
 
 impl std::ops::DerefMut for Guard {
     fn deref_mut(&mut self) -> &mut State {
-        &mut self.state
+        &mut self.held.as_mut().expect("it is there until it is let go of").0
     }
 }
 

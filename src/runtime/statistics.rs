@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use crate::Event;
 use crate::publish::load::Figures;
-use crate::{Error, Publication};
 
 /// How the loads since the runtime's start, or its last [`shutdown`](crate::Runtime::shutdown), went.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -92,22 +92,26 @@ fn histogram() -> Histogram<u32> {
 }
 
 impl Recorder {
-    /// Notes a load of so many modules.
-    pub(crate) fn note(&mut self, modules: usize, took: Duration, result: &Result<Publication, Error>) {
-        let (modules, times) = (modules as u64, modules as u32);
-        match result {
-            Ok(publication) => {
-                self.loaded += modules;
-                record(&mut self.reload, times, took);
+    /// Notes a load that has ended.
+    pub(crate) fn note(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Published { publication, took, .. } => {
+                let times = publication.modules.len() as u32;
+                self.loaded += u64::from(times);
+                record(&mut self.reload, times, *took);
                 record(&mut self.stage, times, publication.stage);
                 record(&mut self.publish, times, publication.publish);
             }
-            Err(error) => {
-                self.failed += modules;
-                if let Error::Integrity { rolled_back: true, .. } = error {
-                    self.rolled_back += modules;
-                }
+            Event::Refused { files, .. } => self.failed += files.len() as u64,
+            Event::Damaged { publication, .. } => self.failed += publication.modules.len() as u64,
+            Event::RolledBack { damaged: Some((publication, _)), .. } => {
+                self.failed += publication.modules.len() as u64;
+                self.rolled_back += publication.modules.len() as u64;
             }
+            // What was asked for is no load.
+            Event::RolledBack { damaged: None, .. } | Event::NotRolledBack { .. } => {}
+            Event::Unloaded { .. } | Event::Retained(_) | Event::Retired(_) | Event::Stopped { .. } => {}
+            Event::Watched { .. } | Event::Unwatched { .. } | Event::WatchFailed { .. } => {}
         }
     }
 

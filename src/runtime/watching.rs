@@ -8,9 +8,9 @@ use parking_lot::Mutex;
 
 use super::Runtime;
 use crate::module::Source;
-use crate::platform::files;
-use crate::runtime::watch::{Contents, Digest, Outcome, Settle, WatchId, Watcher};
-use crate::{Error, LoadOptions, Publication};
+use crate::platform::files::{self, ContentHash, Identity};
+use crate::runtime::watch::{Contents, Outcome, Settle, WatchId, Watcher};
+use crate::{Error, Event, LoadOptions, ModuleVersion, Publication};
 
 /// The files that are watched, by absolute path.
 pub(crate) struct Watches {
@@ -28,9 +28,11 @@ impl Watches {
         self.ids.lock().len()
     }
 
-    pub(super) fn stop(&self) {
-        self.ids.lock().clear();
+    /// Returns the files that were watched.
+    pub(super) fn stop(&self) -> Vec<PathBuf> {
+        let ids = std::mem::take(&mut *self.ids.lock());
         self.watcher.stop();
+        ids.into_keys().collect()
     }
 }
 
@@ -44,19 +46,48 @@ impl Watches {
 /// # }
 /// ```
 pub fn print_outcome(path: &Path, outcome: &Result<Publication, Error>) {
+    // In one piece. If it cannot be written there is nobody to tell.
+    let _ = std::io::stderr().write_all(line(path, outcome).as_bytes());
+}
+
+fn line(path: &Path, outcome: &Result<Publication, Error>) -> String {
     let path = path.display();
-    let line = match outcome {
+    match outcome {
         Ok(Publication { modules, generation, .. }) => {
             let versions: Vec<_> = modules.iter().map(|of| format!("{} {}", of.name, of.version)).collect();
-            format!(
-                "midflight: {path} was loaded: {}, from generation {generation} on\n",
-                versions.join(", ")
-            )
+            let how = match modules.iter().all(|of| of.is_unchanged() == Some(true)) {
+                true => "was loaded again, as it was before",
+                false => "was loaded",
+            };
+            let changes: String = modules.iter().map(changes).collect();
+            let versions = versions.join(", ");
+            format!("midflight: {path} {how}: {versions}, from generation {generation} on{changes}\n")
         }
         Err(error) => format!("midflight: {path} was not loaded: {error}\n"),
+    }
+}
+
+/// Which functions of a module are other code, as far as that is known.
+fn changes(of: &ModuleVersion) -> String {
+    /// So many are named.
+    const NAMED: usize = 8;
+    let Some(functions) = of.replaced.as_ref().and_then(|replaced| replaced.functions.as_ref()) else {
+        return String::new();
     };
-    // In one piece. If it cannot be written there is nobody to tell.
-    let _ = std::io::stderr().write_all(line.as_bytes());
+    let all = [
+        ("changed", &functions.changed),
+        ("added", &functions.added),
+        ("removed", &functions.removed),
+        ("not known whether changed", &functions.unknown),
+    ];
+    let list = |(what, names): (&str, &Vec<String>)| {
+        let more = match names.len().checked_sub(NAMED) {
+            None | Some(0) => String::new(),
+            Some(more) => format!(" and {more} more"),
+        };
+        format!("; {what}: {}{more}", names[..names.len().min(NAMED)].join(", "))
+    };
+    all.into_iter().filter(|(_, names)| !names.is_empty()).map(list).collect()
 }
 
 impl Runtime {
@@ -84,20 +115,30 @@ impl Runtime {
         let failed = |source| Error::Watch { path: given.clone(), source };
         let absolute = std::path::absolute(&given).map_err(failed)?;
         // What cannot be read now is waited for.
-        let loaded = files::open(&absolute).and_then(|(file, _)| Digest::of_file(file.get()?));
+        let loaded = files::open(&absolute).and_then(|(file, metadata)| {
+            Ok((ContentHash::of_file(file.get()?)?, Identity::from(&metadata), file.get()?.metadata()?))
+        });
+        // Not waited for: who loads may wait for this thread. Then nothing is known of what is loaded.
+        if let Ok((hash, identity, after)) = &loaded
+            && Identity::from(after) == *identity
+            && let Some(state) = self.shared.state.try_lock()
+        {
+            state.note_content(&absolute, *identity, *hash);
+        }
         let (runtime, options, name) = (*self, *options, given.clone());
         let callback = move |_: &Path, found: Outcome| {
-            let result = match found {
-                // SAFETY: the caller vouches for every version that the file will have, as for `load`.
-                Outcome::Version(Contents { bytes, identity, .. }) => unsafe {
-                    runtime.load_with([Source::read(&name, bytes, identity)], &options)
-                },
-                Outcome::Failed(source) => Err(Error::Watch { path: name.clone(), source }),
-                Outcome::Panicked(message) => {
-                    Err(Error::Watch { path: name.clone(), source: std::io::Error::other(message) })
+            let source = match found {
+                Outcome::Version(Contents { bytes, identity, digest }) => {
+                    let sources = vec![Source::read(&name, bytes, identity, digest)];
+                    // SAFETY: the caller vouches for every version that the file will have, as for `load`.
+                    return outcome(&name, unsafe { runtime.load_sources(sources, &options, true) });
                 }
+                Outcome::Failed(source) => source,
+                Outcome::Panicked(message) => std::io::Error::other(message),
             };
-            outcome(&name, result);
+            let error = Error::Watch { path: name.clone(), source };
+            runtime.tell(&Event::WatchFailed { path: &name, error: &error });
+            outcome(&name, Err(error));
         };
         // Before the lock: it may wait for a callback, which may ask how many are watched.
         let _ = self.unwatch(&absolute);
@@ -105,12 +146,12 @@ impl Runtime {
             .shared
             .watches
             .watcher
-            .watch(&absolute, Settle::default(), loaded.ok(), Box::new(callback))
+            .watch(&absolute, Settle::default(), loaded.ok().map(|(hash, ..)| hash), Box::new(callback))
             .map_err(failed)?;
         // Another thread may have watched it meanwhile. Not with the lock: see above.
         let other = self.shared.watches.ids.lock().insert(absolute, id);
         other.map(|other| self.shared.watches.watcher.unwatch(other));
-        tracing::info!(path = %given.display(), "watched");
+        self.tell(&Event::Watched { path: &given });
         Ok(())
     }
 
@@ -125,8 +166,61 @@ impl Runtime {
             std::path::absolute(path).map_err(|source| Error::Watch { path: path.into(), source })?;
         let id = self.shared.watches.ids.lock().remove(&absolute);
         match id.is_some_and(|id| self.shared.watches.watcher.unwatch(id)) {
-            true => Ok(()),
+            true => {
+                self.tell(&Event::Unwatched { path: &absolute });
+                Ok(())
+            }
             false => Err(Error::NotWatched { path: path.into() }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::interface::ChangedFunctions;
+    use crate::{Phases, Replaced};
+
+    fn said(content: Option<u8>, replaced: Option<(Option<u8>, Option<ChangedFunctions>)>) -> String {
+        let hash = |content: u8| ContentHash([content; 32]);
+        let module = ModuleVersion {
+            name: "movement".into(),
+            version: 2,
+            declared: None,
+            debug_omitted: None,
+            path: "libmovement.so".into(),
+            content: content.map(hash),
+            replaced: replaced.map(|(content, functions)| Replaced {
+                version: 1,
+                content: content.map(hash),
+                functions,
+            }),
+        };
+        let (stage, publish, phases) = (Duration::ZERO, Duration::ZERO, Phases::default());
+        let (modules, gone) = (vec![module], Vec::new());
+        let publication = Publication { generation: 3, stage, publish, phases, modules, gone };
+        line(Path::new("libmovement.so"), &Ok(publication))
+    }
+
+    #[test]
+    fn nothing_is_said_to_have_changed_that_has_not() {
+        let loaded = "midflight: libmovement.so was loaded: movement 2, from generation 3 on";
+        let again =
+            "midflight: libmovement.so was loaded again, as it was before: movement 2, from generation 3 on";
+        assert_eq!(said(Some(1), None), format!("{loaded}\n"));
+        assert_eq!(said(Some(1), Some((Some(2), None))), format!("{loaded}\n"));
+        assert_eq!(said(Some(1), Some((Some(1), None))), format!("{again}\n"));
+        for (now, before) in [(None, None), (None, Some(1)), (Some(1), None)] {
+            assert_eq!(said(now, Some((before, None))), format!("{loaded}\n"), "that is not known");
+        }
+        let mut functions = ChangedFunctions::default();
+        assert_eq!(said(Some(1), Some((Some(2), Some(functions.clone())))), format!("{loaded}\n"));
+        functions.changed = (0..10).map(|n| format!("f{n}")).collect();
+        functions.unknown = vec!["g".into()];
+        let told = said(Some(1), Some((Some(2), Some(functions))));
+        let changes = "; changed: f0, f1, f2, f3, f4, f5, f6, f7 and 2 more; not known whether changed: g";
+        assert_eq!(told, format!("{loaded}{changes}\n"));
     }
 }

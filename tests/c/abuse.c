@@ -516,6 +516,7 @@ static void everything(void) {
         if (at != at_the_edge) ROW(hot_reload_add_hooks, "bad id", hot_reload_add_hooks(&hooks, at));
         ROW(hot_reload_get_statistics, "bad output", hot_reload_get_statistics(at));
         ROW(hot_reload_check_compatibility, "bad output", hot_reload_check_compatibility(good, at));
+        ROW_ANY(hot_reload_last_record, "bad output", INVALID, hot_reload_last_record(0, at));
         // An address has room where a structure has not.
         if (at == at_the_edge) continue;
         ROW(hot_reload_symbol, "bad output", hot_reload_symbol("abuse", "abuse_version", at));
@@ -638,6 +639,10 @@ static void everything(void) {
     ROW_AS(runtime_get_status, "good", OK, status());
     ROW_AS(hot_reload_get_statistics, "good", OK, statistics());
     ROW_AS(runtime_gc_collect, "good", OK, runtime_gc_collect());
+    hot_reload_record_t record = RUNTIME_SIZED(hot_reload_record_t);
+    ROW_AS(hot_reload_keep_records, "true", OK, hot_reload_keep_records(true));
+    ROW_AS(hot_reload_keep_records, "false", OK, hot_reload_keep_records(false));
+    ROW_ANY(hot_reload_last_record, "no such module", INVALID, hot_reload_last_record(UINT32_MAX, &record));
     ROW_AS(runtime_gc_collect, "twice", OK, runtime_gc_collect());
     static char stack[1 << 16];
     const void* const* misaligned = ADDRESS((char*)stack + 4);

@@ -1,6 +1,7 @@
 //! What the tests share: the runtime, and modules.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub(crate) mod heard;
 mod kept;
 #[cfg(target_os = "linux")]
 pub(crate) mod linked;

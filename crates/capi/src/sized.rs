@@ -88,26 +88,34 @@ impl Told {
 }
 
 /// Where a result goes. It has zeroes so far, but for its size.
+#[derive(Debug)]
 pub(crate) struct Output<T>(*mut T, usize);
 
 impl<T: Sized> Output<T> {
-    /// Async-signal-safe, and so without a message.
-    pub(crate) fn new(pointer: *mut T) -> Option<Self> {
+    pub(crate) fn new(pointer: *mut T, what: &str) -> Outcome<Self> {
+        let size = size_of_given(pointer, what)?;
+        check(pointer.addr(), align_of::<T>(), size, Access::Write, what)?;
+        Ok(Self::zeroed(pointer, size))
+    }
+
+    /// As above, async-signal-safe: without a message.
+    pub(crate) fn quiet(pointer: *mut T) -> Option<Self> {
         let is_there =
             !pointer.is_null() && pointer.is_aligned() && is_accessible(pointer.addr(), SIZE, Access::Read);
         // SAFETY: there and aligned.
         let size = is_there.then(|| unsafe { pointer.cast::<u32>().read() } as usize)?;
         let can = SIZES.contains(&size) && is_accessible(pointer.addr(), size, Access::Write);
-        if !can {
-            return None;
-        }
+        can.then(|| Self::zeroed(pointer, size))
+    }
+
+    fn zeroed(pointer: *mut T, size: usize) -> Self {
         // SAFETY: so many bytes can be written, and whatever was behind the size has no meaning. The size itself has been
         // overwritten by the look.
         unsafe {
             pointer.cast::<u8>().write_bytes(0, size);
             pointer.cast::<u32>().write(size as u32);
         }
-        Some(Self(pointer, size))
+        Self(pointer, size)
     }
 
     /// Its `struct_size` stays the caller's.
@@ -198,23 +206,29 @@ mod tests {
     fn outputs_of_every_size() {
         let value = Today { struct_size: 0, count: 0x0101_0101, address: !0, limit: 0x1234_5678_9abc_def0 };
         for size in 8..=MORE {
-            let mut given = Given::new(size, size);
-            let output = Output::new(given.pointer()).unwrap();
-            // Only its zeroes.
-            assert!(given.0[4..size].iter().all(|byte| *byte == 0), "{size}");
-            assert!(given.0[size..].iter().all(|byte| *byte == 0xEE), "{size}");
-            output.put(&value);
-            let known = size.min(TODAY);
-            assert_eq!(given.0[..4], (size as u32).to_le_bytes());
-            assert_eq!(given.0[4..known], bytes(&value)[4..known], "{size}");
-            assert!(given.0[known..size].iter().all(|byte| *byte == 0), "{size}");
-            assert!(given.0[size..].iter().all(|byte| *byte == 0xEE), "{size}");
+            for quiet in [false, true] {
+                let mut given = Given::new(size, size);
+                let pointer = given.pointer();
+                let output = match quiet {
+                    true => Output::quiet(pointer).unwrap(),
+                    false => Output::new(pointer, "info").unwrap(),
+                };
+                // Only its zeroes.
+                assert!(given.0[4..size].iter().all(|byte| *byte == 0), "{size}");
+                assert!(given.0[size..].iter().all(|byte| *byte == 0xEE), "{size}");
+                output.put(&value);
+                let known = size.min(TODAY);
+                assert_eq!(given.0[..4], (size as u32).to_le_bytes());
+                assert_eq!(given.0[4..known], bytes(&value)[4..known], "{size}");
+                assert!(given.0[known..size].iter().all(|byte| *byte == 0), "{size}");
+                assert!(given.0[size..].iter().all(|byte| *byte == 0xEE), "{size}");
 
-            let mut told = Told::new(size, "today").unwrap();
-            for _ in 0..2 {
-                // SAFETY: so many bytes are told.
-                let told = unsafe { std::slice::from_raw_parts(told.of(&value).cast::<u8>(), size) };
-                assert_eq!(told, &given.0[..size]);
+                let mut told = Told::new(size, "today").unwrap();
+                for _ in 0..2 {
+                    // SAFETY: so many bytes are told.
+                    let told = unsafe { std::slice::from_raw_parts(told.of(&value).cast::<u8>(), size) };
+                    assert_eq!(told, &given.0[..size]);
+                }
             }
         }
     }
@@ -224,17 +238,22 @@ mod tests {
         for size in [0, 1, 7, 4097, 0xEEEE_EEEE, u32::MAX] {
             let mut given = Given::new(8, 8);
             given.0[..4].copy_from_slice(&size.to_le_bytes());
-            let failure = read(given.pointer(), "options").unwrap_err();
-            assert_eq!(failure.kind, ErrorKind::InvalidArgument);
-            let expected = format!("options: its struct_size is {size}: set it to its sizeof");
-            assert_eq!(failure.message, expected);
-            assert!(Output::new(given.pointer()).is_none());
+            let failures = [
+                read(given.pointer(), "options").unwrap_err(),
+                Output::new(given.pointer(), "options").unwrap_err(),
+            ];
+            for failure in failures {
+                assert_eq!(failure.kind, ErrorKind::InvalidArgument);
+                let expected = format!("options: its struct_size is {size}: set it to its sizeof");
+                assert_eq!(failure.message, expected);
+            }
+            assert!(Output::quiet(given.pointer()).is_none());
             assert!(Told::new(size as usize, "today").is_err());
         }
         let none = std::ptr::null_mut::<Today>();
         assert_eq!(read(none, "options").unwrap_err().message, "options is NULL");
-        assert!(Output::new(none).is_none());
-        assert!(Output::new(none.wrapping_byte_add(3)).is_none());
-        assert!(Output::new(none.wrapping_byte_add(64)).is_none());
+        assert!(Output::quiet(none).is_none());
+        assert!(Output::quiet(none.wrapping_byte_add(3)).is_none());
+        assert!(Output::quiet(none.wrapping_byte_add(64)).is_none());
     }
 }

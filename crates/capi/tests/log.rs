@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use midflight::ErrorKind::{self, Busy, Io};
-use midflight_c::hot_reload::HotReloadConfig;
+use midflight_c::hot_reload::{HotReloadConfig, hot_reload_rollback};
 use midflight_c::runtime_core::*;
 use support::*;
 
@@ -64,6 +64,47 @@ fn a_file_has_lines() {
     warn();
     assert_eq!(read(&path), text);
     assert!(read(session.path("other.log")).contains("WARN"));
+}
+
+#[test]
+fn each_reload_is_a_line_of_json_at_debug() {
+    let session = stopped("log-records");
+    let path = session.path("records.log");
+    let file = c(&path);
+    ok(init(&RuntimeConfig { enable_debug_output: true.into(), ..logging(&file) }));
+    let keep = HotReloadConfig { backup_current_state: true.into(), ..HotReloadConfig::default() };
+    let versions = [1, 2].map(|n| session.module("recorded", n, &returns(n as i32)));
+    versions.iter().for_each(|version| ok(reload_with(version, &keep)));
+    fails(reload("/no\nwhere \"quoted\""), Io, "cannot be read");
+    // SAFETY: a string.
+    ok(unsafe { hot_reload_rollback(c"recorded".as_ptr()) });
+    // A new configuration that asks for less.
+    ok(init(&logging(&file)));
+    ok(reload(&versions[1]));
+    ok(runtime_shutdown());
+    let text = read(&path);
+    let records: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.split_once("DEBUG midflight::record: "))
+        .map(|(_, json)| json)
+        .collect();
+    let expected = [
+        ("published", r#""version":1,"before":null,"unchanged":null,"functions":null,"state":"new"}]}"#),
+        ("published", r#""state":"lost"}]}"#),
+        (
+            "refused",
+            r#""path":"/no\u000awhere \"quoted\"","content":null,"version":null,"before":null,"unchanged":null,"functions":null,"state":"untouched"}]}"#,
+        ),
+        ("rolled back", r#""state":"as left"}]}"#),
+    ];
+    assert_eq!(records.len(), expected.len(), "{text}");
+    for (record, (outcome, end)) in records.iter().zip(expected) {
+        assert!(
+            record.starts_with(&format!("{{\"outcome\":\"{outcome}\",")) && record.ends_with(end),
+            "{record}"
+        );
+    }
+    assert!(records[1].contains(r#""unchanged":false"#), "{}", records[1]);
 }
 
 #[test]

@@ -94,6 +94,7 @@
 
 mod compare;
 mod dwarf;
+mod functions;
 mod own;
 mod report;
 mod text;
@@ -103,6 +104,7 @@ use dwarf::{Build, Data, Raw, Wanted};
 use midflight_image::{Image, Input, Protection};
 use types::{Id, Types};
 
+pub use functions::{ChangedFunctions, LinkedCode};
 pub use midflight_image::{Error, ExportKind, ImportKind, Machine};
 pub use report::{Aspect, Difference, Kind, Report, Verdict};
 

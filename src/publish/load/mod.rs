@@ -49,8 +49,8 @@ impl Loader {
     }
 
     /// How much is read of the files of a load.
-    pub(crate) fn extent(&self, options: &LoadOptions<'_>) -> Extent {
-        match self.keep_files.load(Ordering::Relaxed) || options.validate {
+    pub(crate) fn extent(&self, options: &LoadOptions<'_>, recorded: bool) -> Extent {
+        match self.keep_files.load(Ordering::Relaxed) || options.validate || recorded {
             _ if self.observers.lock().are_there() => Extent::Observed,
             true => Extent::Whole,
             false => Extent::Loaded,
@@ -64,6 +64,8 @@ pub(crate) struct Load<'l> {
     pub(crate) options: &'l LoadOptions<'l>,
     pub(crate) deadline: Deadline,
     pub(crate) begin: Instant,
+    /// Somebody asks what the files hold and which functions change.
+    pub(crate) recorded: bool,
     paths: Vec<PathBuf>,
     /// There are hooks.
     hooked: bool,
@@ -107,7 +109,12 @@ impl Drop for Telling {
 }
 
 impl<'l> Load<'l> {
-    pub(crate) fn new(loader: &'l Loader, options: &'l LoadOptions<'l>, sources: &[Source]) -> Self {
+    pub(crate) fn new(
+        loader: &'l Loader,
+        options: &'l LoadOptions<'l>,
+        sources: &[Source],
+        recorded: bool,
+    ) -> Self {
         let paths = match options.progress {
             Some(_) => sources.iter().filter_map(|source| source.path()).map(Into::into).collect(),
             None => Vec::new(),
@@ -117,6 +124,7 @@ impl<'l> Load<'l> {
             options,
             deadline: Deadline::after(options.timeout),
             begin: Instant::now(),
+            recorded,
             paths,
             hooked: false,
             figures: Mutex::default(),
@@ -170,7 +178,7 @@ impl<'l> Load<'l> {
         if sources.is_empty() {
             return Err(Error::NoFiles);
         }
-        let extent = self.loader.extent(self.options);
+        let extent = self.loader.extent(self.options, self.recorded);
         if self.options.threads < 2 {
             return sources.into_iter().map(|source| ModuleFile::read(source, extent)).collect();
         }

@@ -7,6 +7,7 @@ mod promises;
 mod rollback;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use super::exporters::Exporters;
 use super::held::Held;
 use super::history::History;
 use super::libraries::Libraries;
-use super::publication::ModuleVersion;
+use super::publication::{ModuleVersion, Replaced};
 use super::retirement::Retirement;
 use super::tables::{Change, Table, Tables};
 use crate::Error;
@@ -28,6 +29,7 @@ use crate::code::CodeMemory;
 use crate::error::symbols::{OF_TYPE, Wanted};
 use crate::fault::past::End;
 use crate::module::{Origin, Version};
+use crate::platform::files::{ContentHash, Identity};
 use crate::platform::os::barrier;
 use crate::publish::load::Figures;
 
@@ -250,18 +252,32 @@ impl State {
         self.loaded(module).ok().map(|version| version.number())
     }
 
+    /// A module's current version, as what would replace it is told of it. None if it is not loaded.
+    pub(crate) fn loaded_version(&self, module: &str) -> Option<Replaced> {
+        let version = self.loaded(module).ok()?;
+        Some(Replaced { version: version.number(), content: version.content(), functions: None })
+    }
+
     /// The number of a module's current version, and what it was made of if that was kept. None if it is not loaded.
     pub(crate) fn origin(&self, module: &str) -> Option<(u64, Option<Arc<Origin>>)> {
         let version = self.loaded(module).ok()?;
         Some((version.number(), version.origin().cloned()))
     }
 
-    /// See [`crate::Runtime::unload_all`].
-    pub(crate) fn unload<'n>(&mut self, modules: impl IntoIterator<Item = &'n str>) -> Result<(), Error> {
+    /// Notes the hash of a file, which may be what a current version was made of.
+    pub(crate) fn note_content(&self, path: &Path, identity: Identity, hash: ContentHash) {
+        self.current().for_each(|version| version.note_content(path, identity, hash));
+    }
+
+    /// See [`crate::Runtime::unload_all`]. Returns the generation, and what was unloaded.
+    pub(crate) fn unload<'n>(
+        &mut self,
+        modules: impl IntoIterator<Item = &'n str>,
+    ) -> Result<(u64, Vec<ModuleVersion>), Error> {
         let name = |module| self.loaded(module).map(|version| version.name().clone());
         let names = modules.into_iter().map(name).collect::<Result<BTreeSet<_>, _>>()?;
         if names.is_empty() {
-            return Ok(());
+            return Ok((self.generation, Vec::new()));
         }
         let staying =
             self.current().map(|version| &**version).filter(|version| !names.contains(version.name()));
@@ -272,8 +288,10 @@ impl State {
         for name in &names {
             self.modules.get_mut(name).expect("it is loaded").previous = None;
         }
-        self.publish(table, &changes, names.into_iter().map(|name| (name, None)).collect());
-        Ok(())
+        let next = names.into_iter().map(|name| (name, None)).collect();
+        let Published { generation, before, .. } = self.publish(table, &changes, next);
+        let gone = before.iter().filter_map(|(_, gone)| gone.as_deref()).map(ModuleVersion::of).collect();
+        Ok((generation, gone))
     }
 
     pub(super) fn loaded(&self, module: &str) -> Result<&Arc<Version>, Error> {

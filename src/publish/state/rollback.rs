@@ -6,21 +6,21 @@ use std::time::Instant;
 use super::{Before, Next, Published, State};
 use crate::Error;
 use crate::module::Phases;
-use crate::publish::publication::{ModuleVersion, Publication};
+use crate::publish::publication::{ModuleVersion, Publication, described};
 
 impl State {
     /// See [`crate::Runtime::rollback`].
-    pub(crate) fn rollback(&mut self, generation: u64) -> Result<Publication, Error> {
+    pub(crate) fn rollback(&mut self, generation: u64, recorded: bool) -> Result<Publication, Error> {
         let begin = Instant::now();
         let Some(next) = self.history.modules_of(generation) else {
             let (oldest, current) = (self.history.oldest().unwrap_or(self.generation), self.generation);
             return Err(Error::NotInHistory { generation, oldest, current });
         };
-        self.republish(next, begin).map(|(publication, _)| publication)
+        self.republish(next, begin, recorded).map(|(publication, _)| publication)
     }
 
     /// See [`crate::Runtime::rollback_module`].
-    pub(crate) fn rollback_module(&mut self, module: &str) -> Result<Publication, Error> {
+    pub(crate) fn rollback_module(&mut self, module: &str, recorded: bool) -> Result<Publication, Error> {
         let begin = Instant::now();
         let current = self.loaded(module)?;
         let name = current.name().clone();
@@ -28,7 +28,7 @@ impl State {
         // It may have come back already, by a rollback of all.
         let previous = previous.filter(|previous| !Arc::ptr_eq(previous, current));
         let previous = previous.ok_or_else(|| Error::NoPreviousVersion { module: module.into() })?;
-        let (publication, before) = self.republish(Next::from([(name, Some(previous))]), begin)?;
+        let (publication, before) = self.republish(Next::from([(name, Some(previous))]), begin, recorded)?;
         self.keep_previous(before);
         Ok(publication)
     }
@@ -38,6 +38,7 @@ impl State {
         &mut self,
         mut next: Next,
         begin: Instant,
+        recorded: bool,
     ) -> Result<(Publication, Before), Error> {
         // What has come back already stays: it is not replaced by itself.
         next.retain(|name, version| {
@@ -53,11 +54,15 @@ impl State {
         }
         let table = self.tables.with(&changes);
         let names: Vec<_> = next.keys().cloned().collect();
-        let modules = versions().map(|version| ModuleVersion::of(version)).collect();
+        let versions: Vec<_> = versions().cloned().collect();
         let Published { generation, at, publish, before } = self.publish(table, &changes, next);
+        let modules = versions.iter().map(|version| described(version, &before, recorded)).collect();
+        let gone = before.iter().filter(|(name, _)| self.loaded(name).is_err());
+        let gone = gone.filter_map(|(_, gone)| gone.as_deref());
+        let gone = gone.map(ModuleVersion::of).collect();
         self.follow_escapes(&names);
-        let publication =
-            Publication { generation, stage: at - begin, publish, phases: Phases::default(), modules };
+        let (stage, phases) = (at - begin, Phases::default());
+        let publication = Publication { generation, stage, publish, phases, modules, gone };
         Ok((publication, before))
     }
 

@@ -14,3 +14,4 @@ mod next;
 
 pub(crate) use checked::Checked;
 pub(super) use neighbours::{Neighbourhood, Trampolines};
+pub(crate) use next::{Damage, Done};

@@ -7,7 +7,7 @@ use crate::Error;
 use crate::call::home::with_table;
 use crate::module::{Code, Phases, Unseen, Version, Versions, dependencies_first};
 use crate::publish::load::Load;
-use crate::publish::publication::{ModuleVersion, Publication};
+use crate::publish::publication::{Publication, described};
 use crate::publish::state::{Before, Published, State, synchronise_cores};
 use crate::publish::tables::{Change, Table};
 
@@ -109,25 +109,42 @@ pub(crate) struct Initialised<'s> {
     codes: Vec<Code>,
 }
 
+/// What became of a load that was published.
+pub(crate) struct Done {
+    pub(crate) publication: Publication,
+    /// Its code in memory is not what was linked.
+    pub(crate) damage: Option<Box<Damage>>,
+}
+
+/// What was found of a publication, and done about it.
+pub(crate) struct Damage {
+    /// [`Error::Integrity`].
+    pub(crate) error: Error,
+    /// By which what it had replaced came back, if that was asked for.
+    pub(crate) back: Option<Publication>,
+}
+
 impl Initialised<'_> {
-    /// Publishes them.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Integrity`]: then they were published, and what they replaced has come back if that was asked for.
-    pub(crate) fn publish(self, load: &Load<'_>, phases: Phases) -> Result<Publication, Error> {
+    /// Publishes them, and looks at them if that was asked for. If what is in memory is not what was linked, what they
+    /// replaced comes back if that was asked for too.
+    pub(crate) fn publish(self, load: &Load<'_>, phases: Phases) -> Done {
         let Self { mut next, codes } = self;
         let (versions, _) = next.made();
+        let versions: Versions = versions.clone();
         let names: Vec<_> = versions.iter().map(|version| version.name().clone()).collect();
-        let modules = versions.iter().map(|version| ModuleVersion::of(version)).collect();
         let Published { generation, at, publish, before } = next.publish();
+        let modules = versions.iter().map(|version| described(version, &before, load.recorded)).collect();
+        // They are counted by who has them.
+        drop(versions);
         let state = &mut *next.state;
         state.follow_escapes(&names);
-        verify(state, &names, &codes, load, &before)?;
-        if load.options.keep_previous {
+        let stage = at - load.begin;
+        let publication = Publication { generation, stage, publish, phases, modules, gone: Vec::new() };
+        let damage = verify(state, &names, &codes, load, &before);
+        if damage.is_none() && load.options.keep_previous {
             state.keep_previous(before);
         }
-        Ok(Publication { generation, stage: at - load.begin, publish, phases, modules })
+        Done { publication, damage }
     }
 }
 
@@ -138,19 +155,19 @@ fn verify(
     codes: &[Code],
     load: &Load<'_>,
     before: &Before,
-) -> Result<(), Error> {
+) -> Option<Box<Damage>> {
     let differs = |(name, code): (&Arc<str>, &Code)| {
         let version = state.loaded(name).ok()?;
         Some((version.path().to_owned(), name.to_string(), version.differs(code)?))
     };
-    let Some((path, module, offset)) = names.iter().zip(codes).find_map(differs) else { return Ok(()) };
-    let rolled_back = load.options.rollback_on_failure
-        && match state.republish(before.iter().cloned().collect(), load.begin) {
-            Ok(_) => true,
-            Err(error) => {
-                tracing::error!(module, %error, "cannot be rolled back");
-                false
-            }
-        };
-    Err(Error::Integrity { path, module, offset, rolled_back })
+    let (path, module, offset) = names.iter().zip(codes).find_map(differs)?;
+    let mut back = None;
+    if load.options.rollback_on_failure {
+        match state.republish(before.iter().cloned().collect(), load.begin, load.recorded) {
+            Ok((publication, _)) => back = Some(publication),
+            Err(error) => tracing::error!(module, %error, "cannot be rolled back"),
+        }
+    }
+    let error = Error::Integrity { path, module, offset, rolled_back: back.is_some() };
+    Some(Box::new(Damage { error, back }))
 }

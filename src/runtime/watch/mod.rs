@@ -37,9 +37,7 @@ mod tests;
 mod whole;
 mod worker;
 
-use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::mem;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -49,42 +47,11 @@ use std::time::Duration;
 
 use worker::Shared;
 
-use crate::platform::buffers::{self, Buffer};
-use crate::platform::files::Identity;
+use crate::platform::buffers::Buffer;
+use crate::platform::files::{ContentHash, Identity};
 
 /// A file that is changed all the time is looked at after so many debounces, rather than never.
 const MOST_DEBOUNCES: u32 = 20;
-
-/// BLAKE3 of a file's bytes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Digest([u8; 32]);
-
-impl Digest {
-    pub(crate) fn of(bytes: &[u8]) -> Self {
-        Self(blake3::hash(bytes).into())
-    }
-
-    /// Of what can be read of a file, in pieces: nothing of it is kept.
-    pub(crate) fn of_file(mut file: &File) -> io::Result<Self> {
-        let mut hasher = blake3::Hasher::new();
-        let mut piece = buffers::take(64 << 10)?;
-        loop {
-            match file.read(&mut piece) {
-                Ok(0) => break,
-                Ok(read) => drop(hasher.update(&piece[..read])),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(Self(hasher.finalize().into()))
-    }
-}
-
-impl fmt::Debug for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
 
 /// A complete version of a file.
 #[derive(Debug)]
@@ -92,7 +59,7 @@ pub(crate) struct Contents {
     pub(crate) bytes: Buffer,
     /// Which file it was.
     pub(crate) identity: Identity,
-    pub(crate) digest: Digest,
+    pub(crate) digest: ContentHash,
 }
 
 /// What a callback is told.
@@ -201,7 +168,7 @@ impl Watcher {
         &self,
         path: &Path,
         settle: Settle,
-        loaded: Option<Digest>,
+        loaded: Option<ContentHash>,
         callback: Callback,
     ) -> io::Result<WatchId> {
         let path = std::path::absolute(path)?;

@@ -6,9 +6,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::route::is_missing;
-use super::{Contents, Digest, Settle};
+use super::{Contents, Settle};
 use crate::platform::buffers::Buffer;
-use crate::platform::files::Identity;
+use crate::platform::files::{ContentHash, Identity};
 use crate::platform::os::lease::{self, Leased};
 use crate::platform::{buffers, files};
 
@@ -35,7 +35,7 @@ pub(super) struct Held {
 /// What a reading found, to be compared with the next.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
-    digest: Digest,
+    digest: ContentHash,
     size: u64,
     modified: (i64, i64),
     /// Device and inode.
@@ -43,13 +43,18 @@ pub(super) struct Stamp {
 }
 
 impl Stamp {
-    fn new(digest: Digest, of: &Metadata) -> Self {
+    fn new(digest: ContentHash, of: &Metadata) -> Self {
         Self { digest, size: of.len(), modified: (of.mtime(), of.mtime_nsec()), file: (of.dev(), of.ino()) }
     }
 }
 
 /// Reads the file. `last` is the content that needs no second look, `before` what a reading found at least a debounce ago.
-pub(super) fn attempt(path: &Path, settle: &Settle, last: Option<Digest>, before: Option<Stamp>) -> Attempt {
+pub(super) fn attempt(
+    path: &Path,
+    settle: &Settle,
+    last: Option<ContentHash>,
+    before: Option<Stamp>,
+) -> Attempt {
     match read(path, settle, last, before) {
         Ok(attempt) => attempt,
         Err(error) if is_missing(&error) => Attempt::Missing,
@@ -61,7 +66,12 @@ pub(super) fn attempt(path: &Path, settle: &Settle, last: Option<Digest>, before
     }
 }
 
-fn read(path: &Path, settle: &Settle, last: Option<Digest>, before: Option<Stamp>) -> io::Result<Attempt> {
+fn read(
+    path: &Path,
+    settle: &Settle,
+    last: Option<ContentHash>,
+    before: Option<Stamp>,
+) -> io::Result<Attempt> {
     let (held, metadata) = files::open(path)?;
     let file = held.get()?;
     // Before the lease, which is to be short: the memory may have to be faulted in.
@@ -84,7 +94,7 @@ fn read(path: &Path, settle: &Settle, last: Option<Digest>, before: Option<Stamp
     };
     match leased {
         Ok(Leased::Unwritten(())) => {
-            let digest = Digest::of(&buffer);
+            let digest = ContentHash::of(&buffer);
             // A link or a touch may have come since: then it is not known by this any more.
             let identity = Identity::from(&metadata);
             Ok(Attempt::Complete(Contents { bytes: buffer, digest, identity }))
@@ -103,12 +113,12 @@ fn twice(
     mut file: &File,
     metadata: &Metadata,
     mut buffer: Buffer,
-    last: Option<Digest>,
+    last: Option<ContentHash>,
     before: Option<Stamp>,
 ) -> io::Result<Attempt> {
     file.read_exact(&mut buffer)?;
     let after = file.metadata()?;
-    let digest = Digest::of(&buffer);
+    let digest = ContentHash::of(&buffer);
     let stamp = Stamp::new(digest, &after);
     if Stamp::new(digest, metadata) == stamp && (before == Some(stamp) || last == Some(digest)) {
         return Ok(Attempt::Complete(Contents { bytes: buffer, digest, identity: Identity::from(&after) }));

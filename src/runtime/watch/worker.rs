@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use super::reading::{Attempt, Held, Stamp, attempt};
 use super::route::Places;
-use super::{Callback, Digest, MOST_DEBOUNCES, Outcome, Settle, WatchId};
-use crate::platform::files::Identity;
+use super::{Callback, MOST_DEBOUNCES, Outcome, Settle, WatchId};
+use crate::platform::files::{ContentHash, Identity};
 use crate::platform::os::changes::{Changes, Event};
 
 /// What the thread shares with those who call the watcher.
@@ -40,7 +40,7 @@ pub(super) struct File {
     path: PathBuf,
     settle: Settle,
     /// What was handed on last.
-    last: Option<Digest>,
+    last: Option<ContentHash>,
     /// As what the file was found that has it.
     known: Option<Identity>,
     /// It may have been written since, or may be another.
@@ -65,7 +65,7 @@ struct Doubt {
 
 #[derive(PartialEq)]
 enum Wrong {
-    Incomplete(Digest),
+    Incomplete(ContentHash),
     Failed(io::ErrorKind, Option<i32>),
     Held(Held),
 }
@@ -77,7 +77,7 @@ impl Wrong {
 }
 
 impl File {
-    pub(super) fn new(path: PathBuf, settle: Settle, last: Option<Digest>, callback: Callback) -> Self {
+    pub(super) fn new(path: PathBuf, settle: Settle, last: Option<ContentHash>, callback: Callback) -> Self {
         let callback = Some(callback);
         Self {
             path,

@@ -67,7 +67,7 @@ pub unsafe extern "C" fn hot_reload_describe_address(
     address: *const c_void,
     description: *mut HotReloadAddress,
 ) -> c_int {
-    let Some(output) = sized::Output::new(description) else { return ErrorKind::InvalidArgument as c_int };
+    let Some(output) = sized::Output::quiet(description) else { return ErrorKind::InvalidArgument as c_int };
     match describe_address(address.cast(), |found| output.put(&HotReloadAddress::of(found))) {
         Some(()) => 0,
         None => ErrorKind::NotLoaded as c_int,

@@ -3,6 +3,7 @@
 mod addresses;
 mod compatibility;
 mod hooks;
+mod records;
 mod sources;
 mod versions;
 mod watching;
@@ -24,6 +25,7 @@ use crate::runtime_types::Bool;
 pub use addresses::*;
 pub use compatibility::{CompatibilityDifference, ModuleCompatibility};
 pub use hooks::*;
+pub use records::*;
 pub use sources::*;
 pub use versions::*;
 

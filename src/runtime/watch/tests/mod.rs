@@ -66,7 +66,7 @@ enum Told {
 fn told(outcome: Outcome) -> Told {
     match outcome {
         Outcome::Version(contents) => {
-            assert_eq!(Digest::of(&contents.bytes), contents.digest);
+            assert_eq!(ContentHash::of(&contents.bytes), contents.digest);
             Told::Version(contents.bytes.to_vec())
         }
         Outcome::Failed(error) => Told::Failed(error.kind()),

@@ -28,14 +28,14 @@ fn version(number: u32, random: &mut Random) -> Vec<u8> {
     let len = [1000, 4096, 20_000][random.below(3) as usize];
     let mut bytes = number.to_le_bytes().to_vec();
     bytes.resize_with(len, || random.below(256) as u8);
-    bytes.extend_from_slice(&Digest::of(&bytes).0);
+    bytes.extend_from_slice(&ContentHash::of(&bytes).0);
     bytes
 }
 
 /// The number of a version, if it is complete.
 fn number(bytes: &[u8]) -> Option<u32> {
     let (content, checksum) = bytes.split_last_chunk::<32>()?;
-    (Digest::of(content).0 == *checksum).then(|| u32::from_le_bytes(*content.first_chunk().unwrap()))
+    (ContentHash::of(content).0 == *checksum).then(|| u32::from_le_bytes(*content.first_chunk().unwrap()))
 }
 
 /// Cuts into a few parts.

@@ -67,7 +67,7 @@ fn contents_count_and_not_times() {
     let watcher = Watcher::new();
     let (sender, log) = Log::new();
     let callback = move |_: &Path, outcome| sender.send(told(outcome)).unwrap();
-    watcher.watch(&path, quick(), Some(Digest::of(b"A")), Box::new(callback)).unwrap();
+    watcher.watch(&path, quick(), Some(ContentHash::of(b"A")), Box::new(callback)).unwrap();
     log.is_quiet();
     File::open(&path).unwrap().set_modified(SystemTime::now()).unwrap();
     fs::write(&path, "A").unwrap();
@@ -332,7 +332,7 @@ fn times() {
     for len in [15_000, 1 << 20] {
         let (path, bytes) = (folder.at("file"), vec![1; len]);
         fs::write(&path, &bytes).unwrap();
-        let digest = median(&|| assert_ne!(Digest::of(&bytes), Digest([0; 32])));
+        let digest = median(&|| assert_ne!(ContentHash::of(&bytes), ContentHash([0; 32])));
         let mut buffer = vec![0; len];
         let file = File::open(&path).unwrap();
         let lease = Duration::from_nanos(

@@ -10,6 +10,7 @@ use super::versions::{Defined, Wanted};
 use crate::elf::format::{Half, table_of};
 use crate::{ExportKind, Protection};
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::ffi::CStr;
 use core::ops::Range;
 use object::LittleEndian as LE;
@@ -163,6 +164,33 @@ impl ExportTables {
 }
 
 impl ExportTables {
+    /// The functions that are exported, with their offsets in the image and their sizes (0: not known). `tables` and `is_code` as for
+    /// [`find`](Self::find). Of a name that has versions, the one that is found by the name alone.
+    pub fn functions<'t>(
+        &self,
+        tables: &'t [u8],
+        is_code: impl Fn(u64) -> bool,
+    ) -> Option<Vec<(&'t str, u64, u64)>> {
+        let symbols = tables.get(self.symbols.clone())?;
+        let symbols: &[Symbol] = table_of(symbols, symbols.len() / size_of::<Symbol>());
+        let strings = tables.get(self.strings.clone())?;
+        let versions = self.versions.clone().and_then(|place| tables.get(place));
+        let function = |(index, symbol): (usize, &Symbol)| {
+            let offset = symbol.st_value(LE).wrapping_sub(self.low);
+            let entry =
+                |versions: &[u8]| Some(u16::from_le_bytes(*versions.get(2 * index..)?.first_chunk()?));
+            let is_default =
+                versions.is_none_or(|of| entry(of).is_some_and(|entry| Wanted::Default.is(entry)));
+            let kind = kind_of(symbol, || is_code(offset));
+            if kind != Some(ExportKind::Function) || !is_code(offset) || !is_default {
+                return None;
+            }
+            let name = CStr::from_bytes_until_nul(strings.get(symbol.st_name(LE) as usize..)?).ok()?;
+            Some((name.to_str().ok()?, offset, symbol.st_size(LE)))
+        };
+        Some(symbols.iter().enumerate().filter_map(function).collect())
+    }
+
     /// The name of the symbol that an offset in the image belongs to, and where that begins: as dladdr(3) tells of shared objects.
     /// `tables` as for [`find`](Self::find).
     pub fn nearest<'t>(&self, tables: &'t [u8], offset: u64) -> Option<(&'t CStr, u64)> {
