@@ -7,6 +7,13 @@ mkdir -p "$out"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
+# module COMPILER OUTPUT ...: a module that is as small as the linker makes it.
+module() {
+    compiler=$1 output=$2
+    shift 2
+    "$compiler" -shared -s -Wl,-z,max-page-size=4096 -Wl,-z,noseparate-code -Wl,--build-id=none -o "$output" "$@"
+}
+
 cat > "$work/rich.c" <<'C'
 extern int host_add(int, int), host_value;
 extern int maybe(void) __attribute__((weak));
@@ -71,8 +78,7 @@ for machine in x86_64 aarch64; do
     build() {
         name=$1
         shift
-        "$cc" -O1 -w -s -shared -fPIC -Wl,-z,max-page-size=4096 -Wl,-z,noseparate-code -Wl,--build-id=none \
-            -o "$out/$machine-$name.so" "$@"
+        module "$cc" "$out/$machine-$name.so" -O1 -w -fPIC "$@"
     }
     build gnu "$work/rich.c" -nostdlib -Wl,--hash-style=gnu -Wl,-soname,rich.so
     build sysv "$work/rich.c" -nostdlib -Wl,--hash-style=sysv
@@ -403,7 +409,7 @@ all="plain place"
 known() {
     name=$1
     shift
-    gcc -shared -nostdlib -s -Wl,-z,max-page-size=4096 -Wl,-z,noseparate-code -Wl,--build-id=none -o "$runtime/$name.so" "$@"
+    module gcc "$runtime/$name.so" -nostdlib "$@"
 }
 known gnu "$work/all.s" -Wl,--hash-style=gnu -Wl,-soname,rich.so
 known sysv "$work/all.s" -Wl,--hash-style=sysv

@@ -2,11 +2,13 @@
  *
  * SPDX-License-Identifier: MIT OR Apache-2.0
  *
- * A module is a shared object (.so), an object file (.o) or a static archive (.a), from any language, with nothing special in it. The first
- * reload of a file loads it. Its name is what its runtime_module.h note says, else its SONAME without `lib` and `.so`, else its file's name
+ * A module is a shared object (.so), an object file (.o) or a static archive (.a), from any language. docs/modules.md says what it may
+ * rely on. The first reload of a file loads it. Its name is what its runtime_module.h note says, else its SONAME without `lib` and `.so`, else its file's name
  * without `lib` and ending: `libphysics.so` is `physics`.
  *
- * Whatever is wrong with a file is found before anything is published; after an error the old versions go on serving.
+ * Whatever is wrong with a file is found before anything is published, and the old versions go on serving. What a file does is its own:
+ * its constructors run in the call that loads it, and one that crashes ends the process. After RUNTIME_ERROR_INTEGRITY alone the new versions
+ * are published, unless rollback_on_failure brought the old ones back.
  */
 #ifndef MIDFLIGHT_HOT_RELOAD_H
 #define MIDFLIGHT_HOT_RELOAD_H
@@ -61,7 +63,8 @@ typedef struct {
     /* Compare the code in memory with what was linked, once it is published; RUNTIME_ERROR_INTEGRITY if it differs. */
     bool verify_integrity;
 
-    /* Conflict resolution comes with conflict_resolution.h: what is not 0 is reported in the log at WARN. */
+    /* Conflict resolution comes with conflict_resolution.h. Until then conflict_mode must be 0 (else: RUNTIME_ERROR_INVALID_ARGUMENT), and
+     * auto_resolve_conflicts does nothing, which the log says at WARN. */
     conflict_resolution_mode_t conflict_mode;
     bool auto_resolve_conflicts;
 
@@ -94,8 +97,8 @@ int hot_reload_modules_atomic(const char** module_paths, uint32_t module_count, 
  * be called there. From then on, a version that lacks the function is refused. */
 int hot_reload_symbol(const char* module, const char* symbol, void** address);
 
-/* Such an address (in checked mode another, see runtime_check_frames()), with the caller's word that it is only called by threads that are inside a frame (runtime_frame_begin()): old versions
- * are freed as soon as their last frame has ended, by themselves. As above, the frames are opened after this returned. */
+/* Such an address (in checked mode another, see runtime_check_frames()), with the caller's word that it is only called by threads that are inside a frame (runtime_frame_begin()): an old
+ * version is freed by whatever loads, unloads, rolls back or collects next once its last frame has ended. As above, the frames are opened after this returned. */
 int hot_reload_frame_symbol(const char* module, const char* symbol, void** address);
 
 /* Keeps the versions of a module that are replaced from now on, and those of the modules that it calls, for the life of the process: for modules

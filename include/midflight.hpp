@@ -1,4 +1,5 @@
-// The C API for C++17: frames, runtimes and typed functions as objects. Nothing but inline code over the C functions.
+// The C API for C++17: frames, runtimes and typed functions as objects. Nothing but inline code
+// over the C functions.
 //
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //
@@ -10,8 +11,9 @@
 //         step(frame, &world, 0.016f);
 //     }
 //
-// What fails throws midflight::error. With -fno-exceptions the functions return the code instead, 0 if all is well: `result` is void with
-// exceptions, and a code without. The constructors of `runtime` and `frame` keep it for code().
+// What fails throws midflight::error. With -fno-exceptions the functions return the code instead, 0
+// if all is well: `result` is void with exceptions, and a code without. The constructors of
+// `runtime` and `frame` keep it for code().
 #ifndef MIDFLIGHT_HPP
 #define MIDFLIGHT_HPP
 
@@ -35,7 +37,8 @@
 
 namespace midflight {
 
-// Files compiled with and without exceptions may be linked together: their inline functions differ, and so do their names.
+// Files compiled with and without exceptions may be linked together: their inline functions differ,
+// and so do their names.
 #ifdef __cpp_exceptions
 inline namespace throwing {
 
@@ -88,7 +91,8 @@ public:
     explicit runtime(const runtime_config_t& config = {}) : code_(runtime_init(&config)) { static_cast<void>(detail::check(code_)); }
     runtime(const runtime&) = delete;
     runtime& operator=(const runtime&) = delete;
-    // Ends the process with a message if it cannot be shut down: from within a callback. That it is shut down already is well.
+    // Ends the process with a message if it cannot be shut down: from within a callback. That it is
+    // shut down already is well.
     ~runtime() {
         if (code_ != RUNTIME_OK) return;
         const int code = runtime_shutdown();
@@ -101,12 +105,13 @@ private:
     int code_;
 };
 
-// A frame on this thread, from here to the end of the scope: runtime_frame_begin(). It cannot be copied or moved; it ends the process
-// with a message if it is destroyed on another thread.
+// A frame on this thread, from here to the end of the scope: runtime_frame_begin(). It cannot be
+// copied or moved; it ends the process with a message if it is destroyed on another thread.
 class frame {
 public:
     frame() : code_(runtime_frame_begin(&frame_)) { static_cast<void>(detail::check(code_)); }
-    // One in the generation of a frame that another thread has open, runtime_frame_join(): `auto mine = midflight::frame::join(theirs);`.
+    // One in the generation of a frame that another thread has open, by runtime_frame_join():
+    // `auto mine = midflight::frame::join(theirs);`
     static frame join(const frame& other) { return frame(&other.frame_); }
     frame(const frame&) = delete;
     frame& operator=(const frame&) = delete;
@@ -126,7 +131,8 @@ private:
 namespace detail {
 template <class Signature> class address;
 
-// The stable address of a module's function. `Signature` must be the function's own: there is nothing in a module that could be checked.
+// The stable address of a module's function. `Signature` must be the function's own: there is
+// nothing in a module that could be checked.
 template <class R, class... A> class address<R(A...)> {
 public:
     using pointer = R (*)(A...);
@@ -144,7 +150,8 @@ protected:
 };
 } // namespace detail
 
-// A function of a module that is called inside frames: hot_reload_frame_symbol(). A call is one indirect call, as through a pointer of C.
+// A function of a module that is called inside frames: hot_reload_frame_symbol(). A call is one
+// indirect call, as through a pointer of C.
 template <class Signature> class function;
 
 template <class R, class... A> class function<R(A...)> : public detail::address<R(A...)> {
@@ -162,7 +169,8 @@ public:
     R operator()(const frame&, A... arguments) const { return this->pointer_(std::forward<A>(arguments)...); }
 };
 
-// A function of a module that may be called anywhere, and handed on as a pointer (get()): hot_reload_symbol(), which says what that costs.
+// A function of a module that may be called anywhere, and handed on as a pointer (get()):
+// hot_reload_symbol(), which says what that costs.
 template <class Signature> class callback;
 
 template <class R, class... A> class callback<R(A...)> : public detail::address<R(A...)> {

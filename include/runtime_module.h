@@ -1,4 +1,5 @@
-/* What a module may say of itself. None of it is needed: any shared object, object file or archive is a module.
+/* What a module may say of itself. None of it is needed: any shared object, object file or archive
+ * is a module.
  *
  * SPDX-License-Identifier: MIT OR Apache-2.0
  *
@@ -23,11 +24,13 @@
 #error "runtime_module.h: modules are ELF or Mach-O files: compile for Linux or macOS"
 #endif
 
-/* What these macros write: an ELF note (System V gABI, "Note Section") of the owner "midflight", whose descriptor is a string that ends with
- * a zero; in Mach-O files the same in a section of its own. Types: 1 the module's name, 2 its version, 3 the name of a module that it
- * needs. They are at file scope, once or never in a module, also if it is made of several files, and without a semicolon behind; RUNTIME_MODULE_NEEDS as often as need be. The strings are
- * literals in UTF-8, of printable characters without quotes and backslashes. A note that is damaged, or of a type that this midflight does
- * not know, is refused with RUNTIME_ERROR_INVALID_MODULE. */
+/* What these macros write: an ELF note (System V gABI, "Note Section") of the owner "midflight",
+ * whose descriptor is a string that ends with a zero; in Mach-O files the same in a section of its
+ * own. Types: 1 the module's name, 2 its version, 3 the name of a module that it needs. They are at
+ * file scope, once or never in a module, also if it is made of several files, and without a
+ * semicolon behind; RUNTIME_MODULE_NEEDS as often as need be. The strings are literals in UTF-8, of
+ * printable characters without quotes and backslashes. A note that is damaged, or of a type that
+ * this midflight does not know, is refused with RUNTIME_ERROR_INVALID_MODULE. */
 #define RUNTIME_MODULE_NOTE_(type, text)                                                                                       \
     __asm__(".pushsection " RUNTIME_MODULE_SECTION_ "\n"                                                                        \
             ".balign 4\n"                                                                                                      \
@@ -38,27 +41,32 @@
             "774: .balign 4\n"                                                                                                 \
             ".popsection\n");
 
-/* The module's name, by which hot_reload_symbol() and others call it, whatever its file is called; not empty. And its version, which the log
- * shows: any text. */
+/* The module's name, by which hot_reload_symbol() and others call it, whatever its file is called;
+ * not empty. And its version, which the log shows: any text. */
 #define RUNTIME_MODULE(name, version) RUNTIME_MODULE_NOTE_("1", name) RUNTIME_MODULE_NOTE_("2", version)
 
-/* A module that must be loaded already, or with this one in one call (else: RUNTIME_ERROR_UNRESOLVED). It is initialised first, shut down
- * after this one, and cannot be unloaded before it (RUNTIME_ERROR_IN_USE). Modules may need each other; then either may be first. */
+/* A module that must be loaded already, or with this one in one call (else:
+ * RUNTIME_ERROR_UNRESOLVED). It is initialised first, shut down after this one, and cannot be
+ * unloaded before it (RUNTIME_ERROR_IN_USE). Modules may need each other; then either may be
+ * first. */
 #define RUNTIME_MODULE_NEEDS(module) RUNTIME_MODULE_NOTE_("3", module)
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-/* Both are optional, and found by name: they have C linkage (in C++ by these declarations) and are exported. They run on the thread that loads
- * or collects, where the runtime is busy: its functions return RUNTIME_ERROR_BUSY. An exception must not leave them: it ends the process. */
+/* Both are optional, and found by name: they have C linkage (in C++ by these declarations) and are
+ * exported. They run on the thread that loads or collects, where the runtime is busy: its functions
+ * return RUNTIME_ERROR_BUSY. An exception must not leave them: it ends the process. */
 
-/* Called once for each version, after its constructors and before it is published. 0: go on; anything else refuses the version: the
- * reload fails with RUNTIME_ERROR_REFUSED, its destructors run, the old version goes on serving. */
+/* Called once for each version, after its constructors and before it is published. 0: go on;
+ * anything else refuses the version: the reload fails with RUNTIME_ERROR_REFUSED, its destructors
+ * run, the old version goes on serving. */
 __attribute__((visibility("default"))) int module_init(void);
 
-/* Called once for each version that module_init() accepted, or that has none: when nobody can be inside it any more but threads that it started
- * itself, before its destructors. It is the place to join those. Versions that are loaded when the process ends are not shut down. */
+/* Called once for each version that module_init() accepted, or that has none: when nobody can be
+ * inside it any more but threads that it started itself, before its destructors. It is the place to
+ * join those. Versions that are loaded when the process ends are not shut down. */
 __attribute__((visibility("default"))) void module_shutdown(void);
 
 #ifdef __cplusplus

@@ -4,23 +4,27 @@
  *
  * Rules for every function of these headers:
  *
- *  - It returns 0, or one of the negative codes below. runtime_strerror() names a code; runtime_last_error() says in full what
- *    went wrong in the calling thread's last failed call: what, which file, which symbol, what to do.
+ *  - It returns 0, or one of the negative codes below. runtime_strerror() names a code;
+ *    runtime_last_error() says in full what went wrong in the calling thread's last failed call:
+ *    what, which file, which symbol, what to do.
  *  - A field that is 0, false or NULL means its default, and so does a NULL configuration.
- *  - A structure that begins with `struct_size` grows in later versions, at its end. Set it to the structure's size, and all that you do
- *    not set to zero: RUNTIME_SIZED() does both. Hosts that were compiled with other headers than the library go on working. What a
- *    host's header lacks is a default; what the library does not know must be zero (else RUNTIME_ERROR_UNSUPPORTED, and the message
- *    names the offset), and comes back as zero. All other structures keep exactly their fields.
- *  - A pointer that may not be NULL and is, a string at an address that cannot be read or longer than 4,095 bytes, an absurd
- *    count, a value that an enumeration does not have: RUNTIME_ERROR_INVALID_ARGUMENT. Strings and arrays are read during the call
- *    only; none is kept.
- *  - Outputs are written on every path, failure included (then with zeroes and empty strings). Strings in them are the struct's
- *    own, and end with a zero.
- *  - Every function may be called from any thread, and from several at once, unless its comment says otherwise; not from signal
- *    handlers, and not from a module's constructors and destructors (RUNTIME_ERROR_BUSY). What callbacks may call is said with
- *    each.
- *  - After fork, the child can call the modules that are loaded; the functions that load, free or watch return
- *    RUNTIME_ERROR_FORKED.
+ *  - A structure that begins with `struct_size` grows in later versions, at its end. Set it to the
+ *    structure's size, and all that you do not set to zero: RUNTIME_SIZED() does both. Hosts that
+ *    were compiled with other headers than the library go on working. What a host's header lacks is
+ *    a default; what the library does not know must be zero (else RUNTIME_ERROR_UNSUPPORTED, and the
+ *    message names the offset), and comes back as zero. All other structures keep exactly their
+ *    fields.
+ *  - A pointer that may not be NULL and is, a string at an address that cannot be read or longer
+ *    than 4,095 bytes, an absurd count, a value that an enumeration does not have:
+ *    RUNTIME_ERROR_INVALID_ARGUMENT. Strings and arrays are read during the call only; none is
+ *    kept.
+ *  - Outputs are written on every path, failure included (then with zeroes and empty strings).
+ *    Strings in them are the struct's own, and end with a zero.
+ *  - Every function may be called from any thread, and from several at once, unless its comment
+ *    says otherwise; not from signal handlers, and not from a module's constructors and destructors
+ *    (RUNTIME_ERROR_BUSY). What callbacks may call is said with each.
+ *  - After fork, the child can call the modules that are loaded; the functions that load, free or
+ *    watch return RUNTIME_ERROR_FORKED.
  */
 #ifndef MIDFLIGHT_RUNTIME_TYPES_H
 #define MIDFLIGHT_RUNTIME_TYPES_H
@@ -49,13 +53,17 @@ enum {
     RUNTIME_ERROR_UNSUPPORTED = -3,
     /* A file could not be read or written. */
     RUNTIME_ERROR_IO = -4,
-    /* The file is not a module that can be loaded: damaged, for another machine, or with something that is refused by name. */
+    /* The file is not a module that can be loaded: damaged, for another machine, or with something
+     * that is refused by name. */
     RUNTIME_ERROR_INVALID_MODULE = -5,
-    /* The module needs symbols or libraries that cannot be found, or that more than one module offers. */
+    /* The module needs symbols or libraries that cannot be found, or that more than one module
+     * offers. */
     RUNTIME_ERROR_UNRESOLVED = -6,
-    /* The new version does not fit: to the version that is loaded, to who calls it, or to what it shares with the process. */
+    /* The new version does not fit the version that is loaded, who calls it, or what it shares with
+     * the process. */
     RUNTIME_ERROR_INCOMPATIBLE = -7,
-    /* Whether it fits cannot be known: there is no debug information. Returned by hot_reload_check_compatibility() only. */
+    /* Whether it fits cannot be known: there is no debug information. Returned by
+     * hot_reload_check_compatibility() only. */
     RUNTIME_ERROR_COMPATIBILITY_UNKNOWN = -8,
     /* No module of that name is loaded. */
     RUNTIME_ERROR_NOT_LOADED = -9,
@@ -69,8 +77,8 @@ enum {
     RUNTIME_ERROR_MEMORY_LIMIT = -13,
     /* "Hot-reload timeout after %ums". Nothing was published. */
     RUNTIME_ERROR_TIMEOUT = -14,
-    /* The runtime is in the midst of something that this call would be part of: it was made by a module's constructor or
-     * destructor, or by a callback that may not make it. */
+    /* The runtime is in the midst of something that this call would be part of: it was made by a
+     * module's constructor or destructor, or by a callback that may not make it. */
     RUNTIME_ERROR_BUSY = -15,
     /* What is in memory is not what was linked. */
     RUNTIME_ERROR_INTEGRITY = -16,
@@ -78,7 +86,8 @@ enum {
     RUNTIME_ERROR_REFUSED = -17,
     /* There is no earlier version to go back to. */
     RUNTIME_ERROR_NO_PREVIOUS_VERSION = -18,
-    /* The frame is not open, or not this thread's, or the thread is inside a frame of another generation. */
+    /* The frame is not open, or not this thread's, or the thread is inside a frame of another
+     * generation. */
     RUNTIME_ERROR_WRONG_FRAME = -19,
     /* The file is not watched. */
     RUNTIME_ERROR_NOT_WATCHED = -20,
@@ -120,13 +129,14 @@ typedef enum {
     SECURITY_STATUS_UNKNOWN = 0 /* nothing has been scanned: security comes with runtime_security.h */
 } security_status_t;
 
-/* How conflicts between versions are resolved. Comes with conflict_resolution.h: until then the default is all there is. */
+/* How conflicts between versions are resolved. Comes with conflict_resolution.h: until then the
+ * default is all there is. */
 typedef enum {
     CONFLICT_RESOLUTION_DEFAULT = 0 /* a version that conflicts is refused */
 } conflict_resolution_mode_t;
 
-/* A thread inside one generation: see runtime_frame_begin(). Its fields are the runtime's own. It belongs to where it is: a copy of
- * it is not a frame. */
+/* A thread inside one generation: see runtime_frame_begin(). Its fields are the runtime's own. It
+ * belongs to where it is: a copy of it is not a frame. */
 typedef struct {
     uint64_t reserved[4];
 } runtime_frame_t;
@@ -148,11 +158,13 @@ extern "C" {
 /* Nanoseconds of a clock that never goes back (CLOCK_MONOTONIC). Works at any time. */
 uint64_t get_timestamp_ns(void);
 
-/* A code's name and meaning in a few words: static, never NULL, for unknown codes too. Works at any time. */
+/* A code's name and meaning in a few words: static, never NULL, for unknown codes too. Works at any
+ * time. */
 const char* runtime_strerror(int code);
 
-/* What went wrong in the calling thread's last failed call, in full; empty if none failed. Never NULL. It stays as it is until the
- * thread's next call of these headers fails, and belongs to the runtime. Works at any time. */
+/* What went wrong in the calling thread's last failed call, in full; empty if none failed. Never
+ * NULL. It stays as it is until the thread's next call of these headers fails, and belongs to the
+ * runtime. Works at any time. */
 const char* runtime_last_error(void);
 
 #ifdef __cplusplus

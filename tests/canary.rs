@@ -18,8 +18,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use midflight::{Backing, Config, Frame, Runtime, SharedFrame};
-use support::looks::is_emulated;
-use support::{Workshop, this_test};
+use support::{Workshop, is_emulated, this_test};
 
 type Callback = extern "C" fn(*mut c_void) -> i32;
 

@@ -14,7 +14,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use midflight::Runtime;
-use support::{Workshop, count_mappings, mappings};
+use support::{Workshop, count_mappings, is_emulated, mappings};
 
 /// What the module counts in the host.
 #[repr(C)]
@@ -160,7 +160,7 @@ fn nothing_grows_and_everything_is_destroyed() {
     // The C library counts what its caches for threads hold; that varies by some kilobytes, but not with the cycles.
     assert!(end.heap <= warm.heap + 16 * 1024, "{warm:?} to {end:?}");
     // Under QEMU the process's memory holds the emulator's translations too, which are evicted by size alone.
-    if std::env::var_os("MIDFLIGHT_TEST_RUNNER").is_none() {
+    if !is_emulated() {
         assert!(end.resident <= warm.resident + 512 * 1024, "{warm:?} to {end:?}");
     }
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use midflight::{Config, Gdb, Runtime};
-use support::{Workshop, start, this_test};
+use support::{Workshop, is_emulated, start, this_test};
 
 midflight::module! {
     unsafe mod debugged { safe fn step(x: i32) -> i32; }
@@ -40,7 +40,7 @@ extern "C" fn midflight_test_unloaded(held: usize) {
 
 fn debugged_process() {
     let mut config = Config::default();
-    if std::env::var_os("MIDFLIGHT_TEST_RUNNER").is_some() {
+    if is_emulated() {
         // The emulator keeps breakpoints to itself, so that nobody sees that gdb is there.
         config.gdb = Gdb::Always;
     }

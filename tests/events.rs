@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use midflight::{Error, ErrorKind, LoadOptions, ModuleState, Outcome, Record, Runtime, Subscription, Until};
 use support::heard::{Heard, ONE, TWO, file, load, load_with, text};
-use support::looks::{elsewhere, is_emulated, look};
-use support::{is_macho, start};
+use support::looks::{elsewhere, look};
+use support::{is_emulated, is_macho, start};
 
 midflight::module! {
     unsafe mod declared { safe fn there() -> i32; }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use midflight::Runtime;
 use support::saying::*;
-use support::{Workshop, start};
+use support::{Workshop, is_emulated, start};
 
 midflight::module! {
     unsafe mod leaver { safe fn enter(n: u64); }
@@ -496,7 +496,7 @@ fn every_object_is_destroyed_once() {
         dead = dead as *const () as usize,
     );
     let path = module_of_cpp(&shop, "leaver", &source);
-    let count = if std::env::var_os("MIDFLIGHT_TEST_RUNNER").is_some() { 60 } else { 300 };
+    let count = if is_emulated() { 60 } else { 300 };
     load(rt, &path);
     let stop = &AtomicBool::new(false);
     std::thread::scope(|scope| {

@@ -13,7 +13,7 @@ use std::thread;
 
 use libc::ucontext_t;
 use midflight::{FiberStack, Quiescence, Runtime};
-use support::looks::{elsewhere, is_emulated, look};
+use support::looks::{elsewhere, look};
 use support::*;
 
 /// `job` calls what it is given, and then returns its version's number.

@@ -194,7 +194,7 @@ fn a_version_stays_while_a_librarys_thread_is_in_it() {
     wait_until("the old version ends", || STATE.load(Ordering::SeqCst) == 3);
     elsewhere(&|| rt.unload("lending").unwrap());
     // An emulator has a thread that cannot be looked at.
-    if std::env::var_os("MIDFLIGHT_TEST_RUNNER").is_none() {
+    if !is_emulated() {
         wait_until("nobody is inside", || rt.collect_quiescent().unwrap().collected.retained == 0);
     }
 }

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use midflight::{Config, Error, Kept, Runtime};
-use support::Workshop;
-use support::looks::{elsewhere, is_emulated, look};
+use support::looks::{elsewhere, look};
+use support::{Workshop, is_emulated};
 
 midflight::module! {
     unsafe mod waiting { safe fn number() -> i32; }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 use midflight::{Collected, Error, LoadOptions, Runtime};
-use support::looks::{elsewhere, is_emulated};
+use support::looks::elsewhere;
 use support::*;
 
 /// What the handler said last: the version of the module that it called.

@@ -3,7 +3,7 @@
 mod support;
 
 use midflight::Runtime;
-use support::{Workshop, count_mappings, mappings};
+use support::{Workshop, count_mappings, is_emulated, mappings};
 
 midflight::module! {
     unsafe mod steady_a { safe fn number() -> i32; }
@@ -52,7 +52,7 @@ fn mappings_and_memory_stay_flat_over_reloads() {
         mappings()
     );
     // Under QEMU the process's memory holds the emulator's translations too, which are evicted by size alone.
-    if std::env::var_os("MIDFLIGHT_TEST_RUNNER").is_none() {
+    if !is_emulated() {
         assert!(resident_after <= resident_before + 512, "{resident_before} to {resident_after} KiB");
     }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Barrier, mpsc};
 
 use midflight::Runtime;
-use support::{Workshop, start};
+use support::{Workshop, is_emulated, start};
 
 midflight::module! {
     unsafe mod counter {
@@ -41,11 +41,6 @@ fn load(rt: Runtime, path: &Path) {
 /// A module in a dialect.
 fn module(shop: &Workshop, name: &str, version: u32, source: &str, arguments: &[&str]) -> PathBuf {
     shop.module_for(std::env::consts::ARCH, name, version, source, arguments)
-}
-
-/// Whether this runs under QEMU, where things take longer.
-fn emulated() -> bool {
-    std::env::var_os("MIDFLIGHT_TEST_RUNNER").is_some()
 }
 
 /// Unloads, and has everything freed.
@@ -245,7 +240,7 @@ fn threads_come_and_go_before_and_after_an_unload() {
         unload(rt, "counter");
         unload(rt, "values");
     };
-    let cycles = if emulated() { 200 } else { 1000 };
+    let cycles = if is_emulated() { 200 } else { 1000 };
     (0..50).for_each(|_| cycle());
     let before = allocated();
     (0..cycles).for_each(|_| cycle());
@@ -332,7 +327,7 @@ fn a_forked_child_has_its_own() {
             libc::waitpid(child, &mut status, 0) == child && status == 0
         }
     };
-    let forks = if emulated() { 50 } else { 400 };
+    let forks = if is_emulated() { 50 } else { 400 };
     let stop = AtomicBool::new(false);
     let works = std::thread::scope(|scope| {
         // Others that are in the middle of their first use when the process forks.

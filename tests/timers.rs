@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use midflight::{LoadOptions, Runtime};
 use support::linked::{lines, start_logged, warned};
-use support::looks::is_emulated;
 use support::*;
 
 midflight::module! {
@@ -266,7 +265,7 @@ fn a_message_that_comes_late_finds_nothing_to_run() {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let (rt, shop, _turn) = start("messages");
     // QEMU cannot do the notification.
-    if is_macho() || std::env::var_os("MIDFLIGHT_TEST_RUNNER").is_some() {
+    if is_macho() || is_emulated() {
         return;
     }
     let source = "
@@ -355,7 +354,7 @@ fn the_end_of_a_look_up_is_told_on_a_thread_that_is_the_versions() {
 fn the_c_librarys_own_thread_for_timers_keeps_nothing() {
     let (rt, shop, _turn) = start("timers-thread");
     // An emulator has a thread of its own among ours, which cannot be looked at: no look is ever clear.
-    if is_macho() || std::env::var_os("MIDFLIGHT_TEST_RUNNER").is_some() {
+    if is_macho() || is_emulated() {
         return;
     }
     rt.shutdown().unwrap();

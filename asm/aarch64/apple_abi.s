@@ -1,4 +1,4 @@
-// Functions for Mach-O modules, whose code calls as Apple's platforms do. See src/host/apple_abi.rs.
+// Functions for Mach-O modules, whose code calls as Apple's platforms do. See src/host/apple_abi/mod.rs.
 //
 // Apple ("Writing ARM64 code for Apple platforms"): what is passed for `...` is on the stack, in slots of 8 bytes, and a va_list is a
 // pointer to the next one. AAPCS64, appendix B: a va_list is {{stack, gr_top, vr_top, gr_offs, vr_offs}}, and with offsets that are not

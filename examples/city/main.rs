@@ -12,7 +12,7 @@
 //! |---------------|----------------------------------------------------------|
 //! | `systems.rs`  | the modules' declarations, and the schedule of a frame   |
 //! | `world.rs`    | the world; `modules/layout.rs` is what modules see of it |
-//! | `modules.rs`  | builds the modules with the system's compilers           |
+//! | `modules/`    | builds the modules with the system's compilers           |
 //! | `crew.rs`     | the worker threads                                       |
 //! | `reloader.rs` | the thread that publishes                                |
 //! | `timeline.rs` | when it does: the city runs idle and live by turns       |

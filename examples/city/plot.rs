@@ -6,16 +6,22 @@ use crate::live::Run;
 use crate::report::Results;
 use crate::timeline::{Phase, TURN};
 
-// The whole picture, and the plot inside it.
-const WIDTH: f64 = 1200.0;
-const HEIGHT: f64 = 400.0;
-const LEFT: f64 = 62.0;
-const RIGHT: f64 = 1180.0;
-const TOP: f64 = 62.0;
-const BOTTOM: f64 = 300.0;
+// The whole picture, and the plot inside it. A page shows it some 800 wide: what is to be read has SIZE.
+const WIDTH: f64 = 1000.0;
+const HEIGHT: f64 = 500.0;
+const LEFT: f64 = 84.0;
+const RIGHT: f64 = 976.0;
+const TOP: f64 = 104.0;
+const BOTTOM: f64 = 380.0;
 /// The strip under the plot where publications are marked.
-const MARKS: f64 = 308.0;
-const MARKS_END: f64 = 332.0;
+const MARKS: f64 = 388.0;
+const MARKS_END: f64 = 418.0;
+const SIZE: u32 = 17;
+/// Where the title is, and the lines of the legend.
+const TITLE: f64 = 26.0;
+const LEGEND: [f64; 2] = [56.0, 82.0];
+/// How long the marks at the axes are.
+const TICK: f64 = 6.0;
 
 const INK: &str = "#333333";
 const FAINT: &str = "#dddddd";
@@ -55,7 +61,7 @@ pub(crate) fn svg(run: &Run, results: &Results) -> String {
     frames(&mut svg, &axes, run);
     percentiles(&mut svg, &axes, results);
     publications(&mut svg, &axes, run);
-    legend(&mut svg, results);
+    legend(&mut svg);
     svg.push_str("</svg>\n");
     svg
 }
@@ -71,12 +77,12 @@ fn open(svg: &mut String, results: &Results) {
     draw!(svg, r#"<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>"#);
     let arch = std::env::consts::ARCH;
     let title = format!(
-        "Frame time of a city of {} agents on {} threads ({arch}), while its modules are replaced {} times",
+        "A city of {} agents on {} threads ({arch}), whose modules are replaced {} times",
         grouped(results.agents),
         results.threads,
         results.reloads
     );
-    text(svg, (LEFT, 24.0), 16, "start", &title);
+    text(svg, (LEFT, TITLE), SIZE, "start", &title);
 }
 
 fn background(svg: &mut String, axes: &Axes, step: f64) {
@@ -90,20 +96,26 @@ fn background(svg: &mut String, axes: &Axes, step: f64) {
         let ms = step * f64::from(line);
         let y = axes.y(ms);
         draw!(svg, r#"<path d="M{LEFT} {y:.1}H{RIGHT}" stroke="{FAINT}"/>"#);
+        draw!(svg, r#"<path d="M{LEFT} {y:.1}h-{TICK}" stroke="{INK}"/>"#);
         let digits = usize::from(step < 1.0);
-        text(svg, (LEFT - 8.0, y + 4.0), 12, "end", &format!("{ms:.digits$}"));
+        text(svg, (LEFT - TICK - 4.0, y + 6.0), SIZE, "end", &format!("{ms:.digits$}"));
     }
-    let every = nice(axes.seconds / 20.0).max(1.0);
+    let every = nice(axes.seconds / 10.0).max(1.0);
     for tick in 0..=(axes.seconds / every) as u32 {
         let second = f64::from(tick) * every;
-        text(svg, (axes.x(second), MARKS_END + 16.0), 12, "middle", &second.to_string());
+        let x = axes.x(second);
+        draw!(svg, r#"<path d="M{x:.1} {MARKS_END}v{TICK}" stroke="{INK}"/>"#);
+        text(svg, (x, MARKS_END + TICK + 18.0), SIZE, "middle", &second.to_string());
     }
     let (middle, height) = ((LEFT + RIGHT) / 2.0, (TOP + BOTTOM) / 2.0);
-    text(svg, (middle, MARKS_END + 34.0), 12, "middle", "time (s)");
-    draw!(svg, r#"<g transform="translate(20 {height}) rotate(-90)">"#);
-    text(svg, (0.0, 0.0), 12, "middle", "frame time (ms)");
+    text(svg, (middle, MARKS_END + TICK + 44.0), SIZE, "middle", "time since the start, in seconds");
+    draw!(svg, r#"<g transform="translate(26 {height}) rotate(-90)">"#);
+    text(svg, (0.0, 0.0), SIZE, "middle", "time of a frame, in milliseconds");
     draw!(svg, "</g>");
-    draw!(svg, r#"<path d="M{LEFT} {TOP}V{BOTTOM}H{RIGHT}" fill="none" stroke="{INK}"/>"#);
+    draw!(
+        svg,
+        r#"<path d="M{LEFT} {TOP}V{BOTTOM}H{RIGHT}M{LEFT} {MARKS_END}H{RIGHT}" fill="none" stroke="{INK}"/>"#
+    );
 }
 
 fn frames(svg: &mut String, axes: &Axes, run: &Run) {
@@ -133,7 +145,7 @@ fn percentiles(svg: &mut String, axes: &Axes, results: &Results) {
         let y = axes.y(ms);
         draw!(
             svg,
-            r#"<path d="M{LEFT} {y:.1}H{RIGHT}" stroke="{colour}" stroke-width="1.5" stroke-dasharray="{dashes}"/>"#
+            r#"<path d="M{LEFT} {y:.1}H{RIGHT}" stroke="{colour}" stroke-width="2" stroke-dasharray="{dashes}"/>"#
         );
     }
 }
@@ -150,29 +162,38 @@ fn publications(svg: &mut String, axes: &Axes, run: &Run) {
     }
 }
 
-fn legend(svg: &mut String, results: &Results) {
+fn legend(svg: &mut String) {
     let mut x = LEFT;
+    let mut line = 0;
     let mut entry = |symbol: &str, label: &str| {
-        draw!(svg, r#"<g transform="translate({x} 46)">{symbol}</g>"#);
-        text(svg, (x + 24.0, 50.0), 12, "start", label);
         // No font's measures are at hand; this is about what Helvetica takes.
-        x += 44.0 + 6.1 * label.len() as f64;
+        let width = 30.0 + 0.5 * f64::from(SIZE) * label.len() as f64;
+        if x + width > RIGHT {
+            (x, line) = (LEFT, line + 1);
+        }
+        let y = LEGEND[line];
+        draw!(svg, r#"<g transform="translate({x:.1} {})">{symbol}</g>"#, y - 6.0);
+        text(svg, (x + 26.0, y), SIZE, "start", label);
+        x += width + 22.0;
     };
-    let dot = |colour| format!(r#"<circle cx="9" r="3" fill="{colour}"/>"#);
-    let line = |colour, dashes| {
-        format!(r#"<path d="M0 0h18" stroke="{colour}" stroke-width="1.5" stroke-dasharray="{dashes}"/>"#)
+    let dot = |colour| format!(r#"<circle cx="9" r="4" fill="{colour}"/>"#);
+    let dashed = |colour, dashes| {
+        format!(r#"<path d="M0 0h18" stroke="{colour}" stroke-width="2" stroke-dasharray="{dashes}"/>"#)
     };
     let bar =
         |colour, top, width| format!(r#"<path d="M9 {top}V7" stroke="{colour}" stroke-width="{width}"/>"#);
-    let shade = format!(r#"<rect y="-7" width="18" height="14" fill="{SHADE}" stroke="{FAINT}"/>"#);
 
-    entry(&dot(IDLE), "frame, idle");
-    entry(&dot(LIVE), "frame, live");
-    entry(&line(IDLE, "6 4"), &format!("idle p99 {:.2} ms", results.frame_ms_idle.p99));
-    entry(&line(LIVE, "2 3"), &format!("live p99 {:.2} ms", results.frame_ms.p99));
-    entry(&shade, "live: with reloads");
-    entry(&bar(SINGLE, -5, 1.2), "one module published");
-    entry(&bar(SEVERAL, -9, 2.0), "several in one publication");
+    entry(&dot(IDLE), "frame, no reloads");
+    entry(&dashed(IDLE, "6 4"), "99 % are faster");
+    entry(&dot(LIVE), "frame, reloads beside it");
+    entry(&dashed(LIVE, "2 3"), "99 % are faster");
+    entry(&bar(SINGLE, -5, 1.5), "one module replaced");
+    entry(&bar(SEVERAL, -9, 2.5), "several replaced at once");
+    entry(
+        &format!(r#"<rect y="-8" width="18" height="15" fill="{SHADE}" stroke="{FAINT}"/>"#),
+        "reloads go on",
+    );
+    entry(&format!(r#"<path d="M9 -4l4 8h-8z" fill="{LIVE}"/>"#), "above the scale");
 }
 
 fn text(svg: &mut String, (x, y): (f64, f64), size: u32, anchor: &str, text: &str) {

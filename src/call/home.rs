@@ -33,14 +33,14 @@ pub(crate) struct Home {
 /// the homes of what was replaced, so that a publication that replaces many modules notes each once.
 #[derive(Debug)]
 pub(crate) struct World {
-    pub(crate) places: Vec<Place>,
+    pub(crate) places: Vec<Resident>,
     /// The last generation that had them.
     pub(crate) generation: u64,
 }
 
 /// A version in a world.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct Resident {
     pub(crate) key: Key,
     /// What is behind its own slots, if it is one of the replaced.
     pub(crate) own: Box<[Change]>,
@@ -148,12 +148,15 @@ fn by_world(homes: impl IntoIterator<Item = Home>) -> impl Iterator<Item = (Arc<
     worlds.into_values()
 }
 
-/// Runs code of a version at its home, on any thread, whatever frame that has open: in the current generation, which is held
-/// meanwhile, but for what the home has otherwise.
+/// Runs code of a version at its home, on any thread, whatever frame that has open: what the home has
+/// is called from there, and everything else in the current generation, which is held meanwhile.
 ///
-/// `home` is asked once the generation is held: a version that goes on in it may still have a home, which is as good, and is kept
-/// as long as what was given for it is there; one that does not has one already. It is asked before, too: a version that loses its
-/// home meanwhile has become current in a generation that may be later than the one that is held, and then that one is.
+/// `home` is asked when the generation is held. If the version is current in that generation, it has no
+/// home, or still has one, which is as good: the home is kept as long as what `home` returned is there.
+/// If the version is not current in it, it has a home by now.
+///
+/// `home` is asked before that, too. A version that loses its home between the two has become current
+/// in a generation that may be later than the one that is held. Then another generation is held.
 pub(crate) fn at_home<H: Deref<Target = Home>>(home: impl Fn() -> Option<H>, run: impl FnOnce()) {
     let mut rest = Some(run);
     while let Some(run) = rest.take() {

@@ -51,13 +51,13 @@ pub(crate) fn name(slot: u32) -> Option<String> {
 
 /// Every slot of the process. Slots are never given back: a trampoline's address is stable for the process's life.
 pub(crate) struct SlotTable {
-    modules: HashMap<Arc<str>, Symbols>,
+    modules: HashMap<Arc<str>, ModuleSlots>,
     len: u32,
 }
 
 /// A module's slots.
 #[derive(Default)]
-struct Symbols {
+struct ModuleSlots {
     slots: HashMap<Box<str>, Entry>,
     /// Further slots of symbols that the program declares in several places.
     again: Vec<(Box<str>, Entry)>,
@@ -121,7 +121,7 @@ impl SlotTable {
     /// The slots of a module, by symbol.
     pub(crate) fn of(&self, module: &str) -> impl Iterator<Item = (&str, Entry)> {
         let symbols = self.modules.get(module).into_iter();
-        symbols.flat_map(|Symbols { slots, again }| {
+        symbols.flat_map(|ModuleSlots { slots, again }| {
             let again = again.iter().map(|(symbol, entry)| (symbol, entry));
             slots.iter().chain(again).map(|(symbol, entry)| (&**symbol, *entry))
         })

@@ -1,5 +1,4 @@
-//! How the pages of an arena become writable and then executable. `benches/code_memory.rs` measures both ways, and
-//! ARCHITECTURE.md has the figures behind the default.
+//! How the pages of an arena become writable and then executable. `benches/code_memory.rs` measures both ways.
 
 use std::fs::File;
 use std::io::{self, IoSlice};
@@ -34,7 +33,7 @@ pub enum Backing {
 }
 
 impl Default for Backing {
-    /// What was measured to disturb readers least; ARCHITECTURE.md has the figures.
+    /// What was measured to disturb readers least (`benches/code_memory.rs`).
     fn default() -> Self {
         if cfg!(target_os = "linux") { Self::Memfd } else { Self::WriteOnce }
     }

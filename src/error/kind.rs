@@ -19,7 +19,7 @@ pub enum ErrorKind {
     InvalidModule = -5,
     /// The module needs what cannot be found, or what more than one offers.
     Unresolved = -6,
-    /// The version does not fit to the one that is loaded, to who calls it, or to what it shares with the process.
+    /// The version does not fit the one that is loaded, who calls it, or what it shares with the process.
     Incompatible = -7,
     /// Whether it fits cannot be known. The C API only.
     CompatibilityUnknown = -8,

@@ -8,7 +8,8 @@ use std::{fmt, io};
 
 pub use kind::ErrorKind;
 
-/// Why a call of the runtime changed nothing. After any error the old versions go on serving.
+/// Why a call of the runtime failed. After all but [`Error::Integrity`] nothing was published, and the
+/// old versions go on serving.
 #[non_exhaustive]
 pub enum Error {
     /// This system lacks something that the runtime cannot do without.
@@ -195,7 +196,7 @@ pub enum Error {
         /// The module that it needs.
         needs: String,
     },
-    /// The version does not fit to the one that is loaded ([`LoadOptions::validate`](crate::LoadOptions::validate)).
+    /// The version does not fit the one that is loaded ([`LoadOptions::validate`](crate::LoadOptions::validate)).
     Incompatible {
         /// The file.
         path: PathBuf,
@@ -354,10 +355,10 @@ impl fmt::Display for Error {
             ),
             Self::MemoryLimit { limit, needed, current, old, held, holders, retained, busy } => write!(
                 f,
-                "{needed} bytes more of code memory would go past the limit of {limit}: {current} are of current versions and \
-                 {old} of old ones, which {held} generations that frames are inside{}, {retained} versions that may be called \
-                 outside frames and {busy} that threads are inside keep: end those frames and threads, free with \
-                 `collect_escaped` what nobody is inside, or raise Config::max_memory",
+                "{needed} bytes more of code memory would go past the limit of {limit}. Current versions have {current} bytes, old \
+                 ones have {old}. What keeps old versions: {held} generations that frames are inside{}; {retained} versions may be \
+                 called outside frames; threads are inside {busy}. End those frames and threads, free with runtime_gc_collect() \
+                 (Runtime::collect_quiescent) what nobody is inside, or raise max_memory_usage (Config::max_memory)",
                 match holders.iter().map(|holder| holder.to_string()).collect::<Vec<_>>() {
                     none if none.is_empty() => String::new(),
                     holders => format!(" ({})", holders.join(", ")),
@@ -397,7 +398,7 @@ impl fmt::Display for Error {
             ),
             Self::Incompatible { path, report } => write!(
                 f,
-                "{}: does not fit to the version that is loaded: {report}. Restore what changed, or load it without validation if \
+                "{}: does not fit the version that is loaded: {report}. Restore what changed, or load it without validation if \
                  nothing depends on that",
                 path.display()
             ),

@@ -1,9 +1,9 @@
-//! What was where: of the versions that are gone, their places and the names of what they had
-//! there, for whoever comes to an address of one.
+//! What was where: the addresses that versions had before they were freed, and the names of their
+//! functions. A fault at such an address is explained from here.
 //!
-//! At most [`COUNT`] versions, with at most [`BYTES`] of names in all: the latest. What a later one
-//! has all the pages of is forgotten, so of a module that is reloaded again and again there are as
-//! many as it has had places.
+//! The latest [`COUNT`] versions are kept, with at most [`BYTES`] of names in all. A version is
+//! forgotten when a later one has had all of its pages. So a module that is reloaded again and again
+//! takes one entry for each place in memory that it has had.
 
 use std::ffi::OsStr;
 use std::fmt;

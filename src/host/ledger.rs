@@ -110,7 +110,8 @@ impl Ledger {
         self.free.insert(id);
     }
 
-    /// Who names an id is its version's code, running, or its tenant; so there is an account.
+    /// An id is named by code of its version, which is running, or by the version's tenant. So the
+    /// version is there, and has an account.
     pub(super) fn version(&mut self, id: Id) -> &mut Account {
         self.versions.get_mut(&id).expect("the version is there")
     }
@@ -204,8 +205,9 @@ impl Drop for InUse {
     }
 }
 
-/// Has forks wait for the lock, and for that of the tables that follow publications, so that a child, in which no other thread goes on,
-/// has them free, and the ledger and the tables whole.
+/// Has each fork wait for two locks: the ledger's, and that of the tables that follow publications. In
+/// the child no other thread goes on, so a lock that one of them held would never be free, and what it
+/// was changing would stay half-changed.
 pub(super) fn watch_forks() {
     thread_local! {
         /// No destructor, so it is there to the thread's very end.

@@ -26,10 +26,14 @@ pub(crate) fn starts_threads(symbol: &str) -> bool {
 
 /// `path` is the end of a mangled name: behind it are the legacy mangling's hash, or nothing.
 fn is_function(symbol: &str, path: &str) -> bool {
+    // Most imports are of C.
+    if !symbol.starts_with("_R") && !symbol.starts_with("_ZN") {
+        return false;
+    }
     let behind = symbol.rsplit_once(path).map(|(_, behind)| behind);
     behind.is_some_and(|behind| match symbol.starts_with("_R") {
         true => behind.is_empty(),
-        false => symbol.starts_with("_ZN") && behind.starts_with("17h") && behind.ends_with('E'),
+        false => behind.starts_with("17h") && behind.ends_with('E'),
     })
 }
 

@@ -1,6 +1,9 @@
-//! Destructors of variables that a module shares with the process (docs/modules.md). Who uses such a variable first makes it, and has
-//! its destructor called at the end: if that is a module, its own destructor. The variable outlives the version, whose code goes. So the
-//! destructor of the same name is called which the variable's own object has, or none.
+//! Destructors of variables that a module shares with the process (docs/modules.md).
+//!
+//! Whoever uses such a variable first constructs it, and registers a destructor for the end of the
+//! process. If a module does so, it registers its own copy of the destructor. But the variable
+//! outlives the module's version, whose code goes. So instead the destructor of the same name is
+//! called that the program or library with the variable has; if it has none, none is called.
 
 use std::ffi::{CStr, c_int, c_void};
 use std::mem::MaybeUninit;

@@ -10,39 +10,24 @@ use super::notifications;
 use super::{dynamic, keys, threads};
 use crate::platform::assemble::assemble;
 
-#[cfg(target_os = "linux")]
 assemble!(
     "spawn",
     pthread_create = threads::pthread_create,
     thrd_create = threads::thrd_create,
     pthread_key_create = keys::pthread_key_create,
     tss_create = keys::tss_create,
+    dlsym = dynamic::dlsym,
+    dlvsym = dynamic::dlvsym,
+    dlopen = dynamic::dlopen,
+    dladdr = dynamic::dladdr,
+    arrive = threads::arrive,
+    arrive_std = threads::arrive_std,
+    wrap = threads::wrap;
+    linux,
     timer_create = notifications::timer_create,
     mq_notify = notifications::mq_notify,
     getaddrinfo_a = notifications::getaddrinfo_a,
-    dlsym = dynamic::dlsym,
-    dlvsym = dynamic::dlvsym,
-    dlopen = dynamic::dlopen,
-    dladdr = dynamic::dladdr,
-    arrive = threads::arrive,
-    arrive_std = threads::arrive_std,
     arrive_notified = notifications::arrive_notified,
-    wrap = threads::wrap,
-);
-#[cfg(target_os = "macos")]
-assemble!(
-    "spawn",
-    pthread_create = threads::pthread_create,
-    thrd_create = threads::thrd_create,
-    pthread_key_create = keys::pthread_key_create,
-    tss_create = keys::tss_create,
-    dlsym = dynamic::dlsym,
-    dlvsym = dynamic::dlvsym,
-    dlopen = dynamic::dlopen,
-    dladdr = dynamic::dladdr,
-    arrive = threads::arrive,
-    arrive_std = threads::arrive_std,
-    wrap = threads::wrap,
 );
 
 unsafe extern "C" {

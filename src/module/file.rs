@@ -263,13 +263,15 @@ fn read_open(mut file: &File, length: u64, whole: bool) -> std::io::Result<Buffe
     // ELF's own tables number with 32 bits.
     let length = u32::try_from(length).map_err(|_| std::io::ErrorKind::FileTooLarge)? as usize;
     // No memory for what is not read.
-    let mut start = [0; START];
-    let start = &mut start[..length.min(START)];
-    file.read_exact(start)?;
-    let loaded = Image::loaded_length(start).filter(|_| !whole);
+    let mut start = buffers::take(length.min(START))?;
+    file.read_exact(&mut start)?;
+    let loaded = Image::loaded_length(&start).filter(|_| !whole);
     let loaded = loaded.and_then(|loaded| usize::try_from(loaded).ok()).unwrap_or(length);
-    let mut bytes = buffers::take(loaded.clamp(start.len(), length))?;
-    bytes[..start.len()].copy_from_slice(start);
+    if loaded.min(length) <= start.len() {
+        return Ok(start);
+    }
+    let mut bytes = buffers::take(loaded.min(length))?;
+    bytes[..start.len()].copy_from_slice(&start);
     file.read_exact(&mut bytes[start.len()..])?;
     Ok(bytes)
 }

@@ -1,8 +1,8 @@
-//! Functions that a module lends: threads may run them that nobody has noted as the module's (`host::threads`), because it is not the
-//! module that starts those, nor does it do so by a function that is known.
+//! Modules whose functions may run on threads that nobody has noted as the module's (`host::threads`).
+//! A library starts such a thread, or the module does so by a function that we do not know.
 //!
-//! Such a module is called outside frames, whatever the host does: what is replaced of it, and of what it calls, is kept
-//! until a look at all threads shows that none is inside.
+//! Such a module counts as called outside frames, whatever the host does. Its replaced versions, and
+//! those of the modules that it calls, are kept until a look at all threads shows that none is inside.
 
 use crate::platform::os::library::Library;
 

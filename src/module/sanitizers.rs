@@ -51,13 +51,19 @@ pub(super) fn missing<'n>(names: impl Iterator<Item = &'n str>) -> Option<(Strin
 
 /// The sanitizer that a symbol or a library belongs to.
 fn of(name: &str) -> Option<&'static Sanitizer> {
+    // Most names are neither: every import of a module comes by here.
+    if name.starts_with("__") {
+        return ALL.iter().find(|sanitizer| name == sanitizer.init);
+    }
     let file = name.rsplit('/').next().unwrap_or(name);
+    if !file.starts_with("lib") {
+        return None;
+    }
     let is_library = |stem: &str| {
         let rest = file.strip_prefix(stem);
         rest.is_some_and(|rest| rest.starts_with(['.', '-', '_']) && rest.contains(".so"))
     };
-    ALL.iter()
-        .find(|sanitizer| name == sanitizer.init || sanitizer.libraries.iter().any(|stem| is_library(stem)))
+    ALL.iter().find(|sanitizer| sanitizer.libraries.iter().any(|stem| is_library(stem)))
 }
 
 fn c_name(name: &'static str) -> std::ffi::CString {

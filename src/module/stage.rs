@@ -129,11 +129,18 @@ impl Bound {
 
 /// Finds what the module's imports stand for.
 ///
-/// What the module defines and a process has once is the process's or that of a library that it needs, if they have it. The others
-/// bind, in this order: to a module that it names in DT_NEEDED, in that order; to the process and the system libraries
-/// that it needs; to the one other module that exports the symbol. A Mach-O import that says in which library it is (two-level
-/// names) is looked for there: in that module, or in the process and the system's libraries. A function of a module is always bound through its
-/// trampoline, so that replacing that module never relinks this one.
+/// Some things exist once in a process, such as inline variables and allocators. If the process or a
+/// library that the module needs has one, that is used, although the module defines it as well.
+///
+/// All other imports are looked for in this order:
+///
+/// 1. in the modules that DT_NEEDED names, in its order;
+/// 2. in the process and in the system libraries that the module needs;
+/// 3. in other modules: exactly one must export the symbol.
+///
+/// A Mach-O import that names its library (two-level names) is looked for in that one only. A function
+/// of a module is always bound through its trampoline, so that replacing that module never relinks
+/// this one.
 ///
 /// # Safety
 ///

@@ -168,8 +168,11 @@ impl Version {
         code.iter().find_map(|(offset, bytes)| self.block.differs(*offset, bytes))
     }
 
-    /// The addresses that are looked for to know whether a thread is inside: all of it. Who searches counts the one behind as well, which a
-    /// call that does not return leaves as its return address; that is another's, a trampoline's perhaps, if the last page has no code.
+    /// The addresses that are looked for to know whether a thread is inside: the whole image.
+    ///
+    /// The search also counts the address just behind this range: a last call that never returns
+    /// leaves it as its return address. If the last page has no code, there is no such call, and that
+    /// address may belong to something else, such as a trampoline. Then the range ends a byte earlier.
     pub(crate) fn range(&self) -> std::ops::Range<usize> {
         let (base, len) = (self.block.base(), self.block.len());
         let ends_in_code = self.block.protection(len as u64 - 1) == Some(Protection::ReadExecute);
@@ -218,7 +221,7 @@ impl Version {
     ///
     /// As for [`initialise`](Self::initialise).
     unsafe fn run_constructors(&self) -> Result<(), i32> {
-        // Relaxed: who finalises has the version from this thread, by a lock.
+        // Relaxed: another thread may finalise the version, but the runtime's lock orders that after this.
         self.initialised.store(true, Ordering::Relaxed);
         // SAFETY: on all our systems environ points at the environment.
         let environment = unsafe { environ };
@@ -432,15 +435,16 @@ unsafe extern "C" {
     static environ: Strings;
 }
 
-/// Versions of different modules, each at its home, in an order in which each comes after those that are part of that, also by way of
-/// versions that are not among them; in a cycle, as given. Constructors run in this order.
+/// Puts versions of different modules into the order in which their constructors run: a version comes
+/// after all that its home reaches. It does not matter whether the way there leads through versions
+/// that are not in the list. Within a cycle the given order stays.
 pub(crate) fn dependencies_first<'v>(versions: impl IntoIterator<Item = &'v Version>) -> Vec<&'v Version> {
     let versions: Vec<&Version> = versions.into_iter().collect();
     by_homes(&versions).into_iter().map(|at| versions[at]).collect()
 }
 
-/// Versions that die together in an order in which each comes before those that are part of its home; in a cycle, as given backwards.
-/// Destructors run in this order.
+/// Puts versions that die together into the order in which their destructors run: a version comes
+/// before those that are part of its home. Within a cycle the given order is turned round.
 pub(crate) fn callers_first(versions: Vec<Version>) -> Vec<Version> {
     let order = by_homes(&versions.iter().collect::<Vec<_>>());
     let mut versions: Vec<_> = versions.into_iter().map(Some).collect();
@@ -449,6 +453,10 @@ pub(crate) fn callers_first(versions: Vec<Version>) -> Vec<Version> {
 
 /// Places of versions, of each after those of its home.
 fn by_homes(versions: &[&Version]) -> Vec<usize> {
+    // As nearly always.
+    if versions.len() < 2 {
+        return (0..versions.len()).collect();
+    }
     let places: HashMap<Key, usize> = versions.iter().enumerate().map(|(at, v)| (v.key(), at)).collect();
     let homes: Vec<_> = versions.iter().map(|version| version.home()).collect();
     in_order(versions.len(), |at| {

@@ -38,3 +38,9 @@ impl fmt::Display for Holder {
         write!(f, "{} is in generation {}", self.thread, self.generation)
     }
 }
+
+/// Whether a user-mode emulator runs the tests: then it has a thread of its own among ours, which blocks all signals, and things take longer.
+#[cfg(test)]
+pub(crate) fn is_emulated() -> bool {
+    std::env::var("MIDFLIGHT_TEST_RUNNER").is_ok_and(|runner| runner.contains("qemu"))
+}

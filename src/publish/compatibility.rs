@@ -1,4 +1,4 @@
-//! Whether a file fits to the version of its module that is loaded.
+//! Whether a file fits the version of its module that is loaded.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,6 +1,15 @@
-//! How code is replaced: `candidates` are the files of a load, `compatibility` whether they fit, `steps` what a load makes of them one after the other, `state` what is loaded and how that
-//! changes, `tables` what a generation is made in, `publication` what making it current did, `history` how to have an earlier one back,
-//! `retirement` the end of what it replaced.
+//! How code is replaced.
+//!
+//! | | |
+//! |---|---|
+//! | `candidates` | the files of a load |
+//! | `compatibility` | whether they fit what is loaded |
+//! | `steps` | what a load makes of them, one after the other |
+//! | `state` | what is loaded, and how that changes |
+//! | `tables` | what a generation is made in |
+//! | `publication` | what making it current did |
+//! | `history` | how an earlier one is had back |
+//! | `retirement` | the end of what was replaced |
 
 mod candidates;
 mod compatibility;

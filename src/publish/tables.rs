@@ -72,8 +72,9 @@ impl Tables {
         self.keep(table);
     }
 
-    /// Makes the changes with which a table was made those of the current generation, telling of each that is one, and of what was
-    /// there before. Returns the table's entries, and what they are to be returned with when the generation is gone.
+    /// Makes a table the current one. `changes` are those that the table was made with: each slot that
+    /// really gets another target is told to `changed`, with the target that it had. Returns the
+    /// table's entries, and the number to return them with when their generation is gone.
     pub(crate) fn publish(
         &mut self,
         table: Table,

@@ -19,7 +19,8 @@ use crate::{Attempt, Compatibility, Error, Event, LoadOptions, Publication, Sour
 impl Runtime {
     /// Loads a module, or replaces the version that is loaded, for every frame opened from now on.
     ///
-    /// Whatever is wrong with the file is an error, and then the old version goes on serving untouched.
+    /// Whatever is wrong with the file is an error, and then the old version goes on serving. What its
+    /// code does is its own: a constructor that crashes ends the process.
     ///
     /// # Errors
     ///
@@ -27,18 +28,20 @@ impl Runtime {
     ///
     /// # Safety
     ///
-    /// The module's native code runs in this process: its constructors in this call, its functions when called. The caller
-    /// vouches for this version, as for those before,
+    /// The module's native code runs in this process: its constructors in this call, its functions when
+    /// they are called. The caller vouches for three things, of this version as of those before.
     ///
-    /// - that its code is sound, and its functions have the types with which the program's [`module!`](crate::module!)
-    ///   declarations and the other modules call them; those that are declared `safe fn` are so with
-    ///   any arguments;
-    /// - that no address in it outlives the frame it was had in, or the version is still current when it is used: references
-    ///   and function pointers that its functions return (a `&'static` into a module is not static), callbacks that it
-    ///   leaves with the host or with libraries. What has [escaped by name](Self::symbol) is excepted, and modules that are
-    ///   [retained](Self::retain);
-    /// - that threads it starts call what is new in this publication only after it, and no other module that is replaced while they
-    ///   are in it: a thread outside frames holds only the version that started it.
+    /// - **Its code is sound.** Its functions have the types with which the program's
+    ///   [`module!`](crate::module!) declarations and the other modules call them. Those that are
+    ///   declared `safe fn` are sound with any arguments.
+    /// - **Its addresses are not kept.** An address in the version is used in the frame that it was had
+    ///   in, or while the version is current. This goes for references and function pointers that its
+    ///   functions return (a `&'static` into a module is not static), and for callbacks that it leaves
+    ///   with the host or with libraries. Excepted are addresses that have [escaped by
+    ///   name](Self::symbol), and modules that are [retained](Self::retain).
+    /// - **Its threads look after themselves.** A thread that it starts calls what is new in this
+    ///   publication only after the publication. And it calls no other module that is replaced while the
+    ///   thread is in it: a thread outside frames holds only the version that started it.
     pub unsafe fn load(&self, source: impl Into<Source>) -> Result<Publication, Error> {
         // SAFETY: the caller vouches for the module's code, as `load_all` asks of each.
         unsafe { self.load_all([source]) }
@@ -77,7 +80,7 @@ impl Runtime {
     ) -> Result<Publication, Error> {
         let sources = sources.into_iter().map(Into::into).collect();
         // SAFETY: the caller vouches for the code of each module.
-        unsafe { self.load_sources(sources, options, false) }
+        unsafe { self.load_and_tell(sources, options, false) }
     }
 
     /// As [`load_with`](Self::load_with). `watched`: for a watch, not for who called.
@@ -85,7 +88,7 @@ impl Runtime {
     /// # Safety
     ///
     /// As for [`load`](Self::load), of each.
-    pub(super) unsafe fn load_sources(
+    pub(super) unsafe fn load_and_tell(
         &self,
         sources: Vec<Source>,
         options: &LoadOptions<'_>,
@@ -99,7 +102,7 @@ impl Runtime {
             ..Ended::default()
         };
         // SAFETY: the caller vouches for the code of each module.
-        let result = unsafe { self.publish(sources, options, &mut ended) };
+        let result = unsafe { self.load_sources(sources, options, &mut ended) };
         self.forget_stack();
         let took = begin.elapsed();
         let Ended { files, before, departures, panic, .. } = ended;
@@ -140,7 +143,7 @@ impl Runtime {
     ///
     /// As for [`load`](Self::load), of each.
     #[inline(never)]
-    unsafe fn publish(
+    unsafe fn load_sources(
         &self,
         sources: Vec<Source>,
         options: &LoadOptions<'_>,

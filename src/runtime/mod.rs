@@ -202,11 +202,14 @@ impl Runtime {
     /// it is on no thread. Without this an old version goes although a fiber is suspended in it, and the fiber ends the process when it is
     /// resumed; unless the module is [retained](Self::retain).
     ///
-    /// `memory` is the whole stack; parts of it that cannot be read, as guard pages, are left out. Every word of it that looks like an address of an old
-    /// version keeps that, those included that calls which are over have left: so if the host keeps the stack pointer of what is
-    /// suspended in a word of its own, as most switches of fibers do, `stack_pointer` says where, and only what is above it is read.
-    /// What a switch saves elsewhere (in a `ucontext_t`, that is where the fiber goes on) is told of as another such memory. Reading
-    /// takes about a nanosecond for a word.
+    /// `memory` is the whole stack. Parts of it that cannot be read, such as guard pages, are left out.
+    /// A word of it that looks like an address of an old version keeps that version. This includes
+    /// words that were left there by calls which are over. So tell where the stack in use begins, if
+    /// you can: `stack_pointer` is the word in which the host keeps the stack pointer of the suspended
+    /// fiber. Then only what is above it is read.
+    ///
+    /// What a switch saves elsewhere is told of as another such memory: in a `ucontext_t`, that is the
+    /// place where the fiber goes on. Reading takes about a nanosecond for a word.
     ///
     /// A thread that is on such a stack is looked at like others; its own stack is read wholly then.
     ///
@@ -262,9 +265,14 @@ impl Runtime {
     ///
     /// # Safety
     ///
-    /// No thread is inside, or has a return address or any other pointer into, a replaced version of a module of which
-    /// [`symbol`](Self::symbol) was taken, that is [retained](Self::retain), that needs a library which starts threads (the log
-    /// says so when it is loaded), or that has installed handlers of signals; or of a module that such a one calls.
+    /// No thread is inside a replaced version of one of the following modules, or has a return address
+    /// or any other pointer into one:
+    ///
+    /// - a module of which [`symbol`](Self::symbol) was taken;
+    /// - a module that is [retained](Self::retain);
+    /// - a module that needs a library which starts threads (the log says so when it is loaded);
+    /// - a module that has installed handlers of signals;
+    /// - a module that one of these calls.
     pub unsafe fn collect_escaped(&self) -> Result<Collected, Error> {
         Ok(self.lock()?.collect(true))
     }

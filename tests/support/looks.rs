@@ -4,11 +4,6 @@ use std::time::{Duration, Instant};
 
 use midflight::{Quiescence, Runtime};
 
-/// A user-mode emulator has a thread of its own among ours, which blocks every signal: no look at the threads is ever complete.
-pub(crate) fn is_emulated() -> bool {
-    std::env::var("MIDFLIGHT_TEST_RUNNER").is_ok_and(|runner| runner.contains("qemu"))
-}
-
 /// Works with a module's addresses on a thread of its own, so that none stays behind on this one's stack, where every word counts.
 pub(crate) fn elsewhere<T: Send>(call: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| scope.spawn(call).join().unwrap())

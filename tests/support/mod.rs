@@ -54,6 +54,12 @@ pub(crate) fn this_test(name: &str) -> Command {
     command
 }
 
+/// Whether QEMU runs this: then the process has memory of the emulator's, and a thread that blocks every signal, so that no look at the threads
+/// is ever complete; and things take longer.
+pub(crate) fn is_emulated() -> bool {
+    std::env::var("MIDFLIGHT_TEST_RUNNER").is_ok_and(|runner| runner.contains("qemu"))
+}
+
 /// What a test prints at the end of the process that [`is_child`] gives it.
 pub(crate) const DONE: &str = "all is as it was to be";
 
@@ -93,6 +99,5 @@ pub(crate) fn mappings() -> String {
 
 /// The number of mappings; under QEMU, where the heap grows by a mapping for every page, only of those that are ours.
 pub(crate) fn count_mappings() -> usize {
-    let emulated = std::env::var_os("MIDFLIGHT_TEST_RUNNER").is_some();
-    mappings().lines().filter(|line| !emulated || line.contains("midflight: code")).count()
+    mappings().lines().filter(|line| !is_emulated() || line.contains("midflight: code")).count()
 }

@@ -84,15 +84,6 @@ fn compiler(machine: &str, cpp: bool) -> Command {
     compiler
 }
 
-/// What has the linker name the process's libstdc++ as the library of a module in C++.
-const LIBSTDCPP: &str = "--- !tapi-tbd
-tbd-version: 4
-targets: [ arm64-macos ]
-install-name: 'libstdc++.so.6'
-exports: []
-...
-";
-
 /// The arguments that make a shared library of a name.
 pub(crate) fn as_library(module: &str) -> Vec<String> {
     let name = library_name(module);
@@ -157,7 +148,7 @@ impl Workshop {
         let input = self.source(machine, module, version, "cpp", source);
         let mut compiler = compiler(machine, true);
         if headers().is_some() {
-            compiler.arg(self.file("libstdc++.tbd", LIBSTDCPP.as_bytes()));
+            compiler.arg(self.file("libstdc++.tbd", include_bytes!("../../linker/libstdc++.tbd")));
         }
         self.library(compiler, module, &input, arguments)
     }

@@ -12,7 +12,7 @@ use crate::code::backing::Span;
 use crate::platform::arch;
 use crate::platform::os::{barrier, memory};
 
-pub(super) struct Place {
+pub(super) struct Allocation {
     pub(super) arena: Arc<Arena>,
     pub(super) offset: usize,
     pub(super) fit: Fit,
@@ -20,7 +20,7 @@ pub(super) struct Place {
     pub(super) warm: bool,
 }
 
-impl Place {
+impl Allocation {
     fn address(&self) -> NonNull<u8> {
         // SAFETY: the offset is inside the arena's reservation.
         unsafe { self.arena.base.add(self.offset) }
@@ -55,7 +55,7 @@ impl Place {
                 continue;
             }
             if let Some(Idle { offset, fit, .. }) = arena.keep_idle(idle) {
-                let place = Place { arena: arena.clone(), offset, fit, warm: false };
+                let place = Allocation { arena: arena.clone(), offset, fit, warm: false };
                 // SAFETY: idle, so in nobody's use, and off the list.
                 unsafe { place.release() };
             }
@@ -88,7 +88,7 @@ impl Place {
 /// Memory that is being written and cannot be executed yet.
 pub(crate) struct Draft<'v> {
     /// None once sealed.
-    pub(super) place: Option<Place>,
+    pub(super) place: Option<Allocation>,
     /// Where it is written.
     pub(super) view: NonNull<u8>,
     pub(super) regions: Box<[Region]>,
@@ -99,7 +99,7 @@ pub(crate) struct Draft<'v> {
 unsafe impl Send for Draft<'_> {}
 
 impl Draft<'_> {
-    fn place(&self) -> &Place {
+    fn place(&self) -> &Allocation {
         self.place.as_ref().expect("a draft has its place until it is sealed")
     }
 
@@ -190,7 +190,7 @@ impl Drop for Sealed {
 
 /// Sealed memory. Its pages go by [`free`](Self::free) only: dropped, they stay as they are, since somebody may be inside.
 pub(crate) struct Block {
-    place: Place,
+    place: Allocation,
     regions: Box<[Region]>,
     /// Its pages may be kept for the next block of this layout.
     reusable: bool,

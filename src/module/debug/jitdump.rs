@@ -2,11 +2,10 @@
 //! (tools/perf/Documentation/jitdump-specification.txt in Linux).
 
 use std::fs::OpenOptions;
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use memmap2::MmapOptions;
 use midflight_image::debug::{Lines, Symbols};
-use nix::sys::mman::{MapFlags, ProtFlags, mmap};
 
 use super::failed;
 use crate::Error;
@@ -53,12 +52,10 @@ impl JitDump {
         header.extend_from_slice(&0u64.to_le_bytes());
         // perf learns of the file by this mapping, which it records as it does all executable ones. It stays for the
         // life of the process.
-        let page = NonZeroUsize::new(crate::platform::os::memory::page_size())
-            .ok_or(std::io::ErrorKind::InvalidInput)?;
-        // SAFETY: a new mapping at an address of the kernel's choice, which nobody uses.
-        unsafe {
-            mmap(None, page, ProtFlags::PROT_READ | ProtFlags::PROT_EXEC, MapFlags::MAP_PRIVATE, &file, 0)?
-        };
+        // SAFETY: nobody reads what is mapped, so whoever writes the file or makes it shorter changes nothing here.
+        let mapping =
+            unsafe { MmapOptions::new().len(crate::platform::os::memory::page_size()).map_exec(&file)? };
+        std::mem::forget(mapping);
         let mut file = Record::new(path, file)?;
         file.add(&header)?;
         Ok(Self { path: path.into(), file, next: 0 })

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Next, State, synchronise_cores};
 use crate::Error;
-use crate::call::home::{Home, Place, World};
+use crate::call::home::{Home, Resident, World};
 use crate::call::live::{self, LIVE, MAX_SLOTS};
 use crate::module::Version;
 use crate::publish::tables::Change;
@@ -98,14 +98,18 @@ impl State {
                 let target = find(module)?.function(symbol)?;
                 Some((self.slots.get(module, symbol)?.index, target))
             });
-            places.push(Place { key: version.key(), own: own.into(), calls: calls.collect(), needs });
+            places.push(Resident { key: version.key(), own: own.into(), calls: calls.collect(), needs });
         }
         World { places, generation: self.generation }.homes(count)
     }
 
-    /// The changes of a publication, with what was there before, in the order in which the live table follows: nobody who calls through
-    /// it meanwhile finds a slot unbound that what he has called goes on to, nor one that was left for callers of older versions. What is
-    /// new comes first, and what is gone last; and that has a version behind it as long as one may run that calls it.
+    /// The order in which the live table follows the changes of a publication. Each change comes with
+    /// what was there before.
+    ///
+    /// Threads call through the live table meanwhile, and none may find a slot unbound that it needs.
+    /// So slots that become bound come first: then new code finds all that it calls. Slots that lose
+    /// their version come last, and one that an older version still calls is not unbound at all: it
+    /// keeps a version for as long as such a caller may run.
     pub(super) fn in_order(&self, changes: Vec<(Change, usize)>, next: &Next) -> Vec<Change> {
         let unbound = |slot: u32| self.trampolines.unbound(slot);
         let (gone, mut changed): (Vec<_>, Vec<_>) =

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 const CPUS: [&str; 3] = ["apple-m1", "neoverse-n1", "neoverse-v2"];
 
-/// The trampoline of a slot below 4,096, as `src/platform/arch/aarch64/trampoline.rs` encodes it and asserts.
+/// The trampoline of a slot below 4,096, as `src/platform/arch/aarch64/trampoline/mod.rs` encodes it and asserts.
 const TRAMPOLINE: &str = "bti c
 mrs x16, tpidr_el0
 ldr x16, [x16, #16]

@@ -17,7 +17,7 @@ use midflight_c::runtime_types::*;
 
 #[allow(unused_imports, reason = "as above")]
 pub(crate) use shared::{
-    MACHINES, Workshop, count_mappings, host_compiler, library_name, mappings, this_test,
+    MACHINES, Workshop, count_mappings, host_compiler, is_emulated, library_name, mappings, this_test,
 };
 
 /// The runtime, started with defaults, for one test at a time; stopped at its end.
@@ -204,11 +204,6 @@ pub(crate) fn statistics() -> HotReloadStats {
     // SAFETY: a place for it.
     ok(unsafe { hot_reload_get_statistics(&mut stats) });
     stats
-}
-
-/// Whether QEMU runs this: then the process has memory and threads of the emulator's.
-pub(crate) fn is_emulated() -> bool {
-    std::env::var("MIDFLIGHT_TEST_RUNNER").is_ok_and(|runner| runner.contains("qemu"))
 }
 
 /// `int value(void)` that returns a number.

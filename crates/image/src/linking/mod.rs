@@ -5,6 +5,7 @@ pub(crate) mod calls;
 pub(crate) mod frames;
 pub(crate) mod label;
 pub(crate) mod layout;
+pub(crate) mod members;
 pub(crate) mod names;
 pub(crate) mod section;
 pub(crate) mod strings;

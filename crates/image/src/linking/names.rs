@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 const STEPS: usize = 1024;
 
 #[derive(Clone, Copy)]
-struct Place {
+struct Bucket {
     hash: u32,
     /// One more than the name's number; 0: nothing is here.
     number: u32,
@@ -21,7 +21,7 @@ struct Place {
 pub(crate) struct Names<'data> {
     names: Vec<&'data [u8]>,
     /// Empty, or a power of two.
-    places: Vec<Place>,
+    places: Vec<Bucket>,
 }
 
 impl<'data> Names<'data> {
@@ -32,11 +32,11 @@ impl<'data> Names<'data> {
         if wanted <= self.places.len() {
             return Ok(());
         }
-        self.places = alloc::vec![Place { hash: 0, number: 0 }; wanted];
+        self.places = alloc::vec![Bucket { hash: 0, number: 0 }; wanted];
         for index in 0..self.names.len() {
             let hash = hash(self.names[index]);
             let at = self.probe(hash, self.names[index])?;
-            self.places[at] = Place { hash, number: index as u32 + 1 };
+            self.places[at] = Bucket { hash, number: index as u32 + 1 };
         }
         Ok(())
     }
@@ -50,7 +50,7 @@ impl<'data> Names<'data> {
         let at = self.probe(hash, name)?;
         if self.places[at].number == 0 {
             self.names.push(name);
-            self.places[at] = Place { hash, number: self.names.len() as u32 };
+            self.places[at] = Bucket { hash, number: self.names.len() as u32 };
         }
         Ok(self.places[at].number - 1)
     }

@@ -131,7 +131,7 @@ pub(super) struct Builder<'a, 'data> {
 
 /// Where a fix-up writes.
 #[derive(Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct Site {
     offset: u32,
     address: u64,
     /// What the file has there.
@@ -157,7 +157,7 @@ impl<'a, 'data> Builder<'a, 'data> {
     }
 
     /// The place at an offset of a segment.
-    pub(super) fn place(&self, segment: usize, offset: u64) -> Result<Place, Error> {
+    pub(super) fn place(&self, segment: usize, offset: u64) -> Result<Site, Error> {
         let segment = self.layout.segments.get(segment);
         let segment = segment.ok_or_else(|| self.wrong("it names a segment that is not there", offset))?;
         let address = segment.address.wrapping_add(offset);
@@ -168,12 +168,12 @@ impl<'a, 'data> Builder<'a, 'data> {
         let word = word.filter(|_| segment.fixable).map(|word| u64::from_le_bytes(*word));
         let place = self.layout.offset(address).and_then(|offset| u32::try_from(offset).ok());
         match (word, place) {
-            (Some(word), Some(offset)) => Ok(Place { offset, address, word }),
+            (Some(word), Some(offset)) => Ok(Site { offset, address, word }),
             _ => Err(self.wrong("a place is outside the contents of its segment", address)),
         }
     }
 
-    fn count(&mut self, place: Place) -> Result<(), Error> {
+    fn count(&mut self, place: Site) -> Result<(), Error> {
         self.room = self
             .room
             .checked_sub(1)
@@ -182,7 +182,7 @@ impl<'a, 'data> Builder<'a, 'data> {
     }
 
     /// Which word of a descriptor of a thread-local variable is there: a fix-up has no business in any but the first.
-    fn in_descriptor(&self, place: Place) -> Result<bool, Error> {
+    fn in_descriptor(&self, place: Site) -> Result<bool, Error> {
         let sections = &self.layout.sections.descriptors;
         if !holds(sections, place.address) && !holds(sections, place.address + (SIZE - 1)) {
             return Ok(false);
@@ -196,7 +196,7 @@ impl<'a, 'data> Builder<'a, 'data> {
     }
 
     /// The address `target` of the file, which may have a tag in its highest byte.
-    pub(super) fn rebase(&mut self, place: Place, target: u64) -> Result<(), Error> {
+    pub(super) fn rebase(&mut self, place: Site, target: u64) -> Result<(), Error> {
         self.count(place)?;
         if self.in_descriptor(place)? {
             return Err(self.wrong("a thread-local variable is found in an unknown way", place.address));
@@ -308,7 +308,7 @@ impl<'a, 'data> Builder<'a, 'data> {
     }
 
     /// The address of a symbol by its number, and `addend` more.
-    pub(super) fn bind(&mut self, place: Place, symbol: u32, addend: i64) -> Result<(), Error> {
+    pub(super) fn bind(&mut self, place: Site, symbol: u32, addend: i64) -> Result<(), Error> {
         self.count(place)?;
         let target = self.fixups.targets[symbol as usize];
         match (self.in_descriptor(place)?, target) {
@@ -357,7 +357,7 @@ impl<'a, 'data> Builder<'a, 'data> {
     /// definition, or to what was written, or to whatever there is.
     pub(super) fn coalesce(
         &mut self,
-        place: Place,
+        place: Site,
         name: &'data str,
         weak: bool,
         addend: i64,

@@ -3,7 +3,7 @@
 
 use super::bytes::Cursor;
 use super::commands::range;
-use super::fixups::{Builder, Place, SIZE};
+use super::fixups::{Builder, SIZE, Site};
 use crate::Error;
 use crate::macho::format::LE;
 use alloc::string::String;
@@ -41,7 +41,7 @@ struct At {
 }
 
 impl At {
-    fn place(&self, fixups: &Builder<'_, '_>) -> Result<Place, Error> {
+    fn place(&self, fixups: &Builder<'_, '_>) -> Result<Site, Error> {
         if self.segment == NOWHERE {
             return Err(fixups.wrong("a place comes before any segment", self.offset));
         }

@@ -13,12 +13,12 @@ const TABLE: &str = "table of sections";
 
 /// Addresses of the file.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) struct Place {
+pub(super) struct Extent {
     pub(super) address: u64,
     pub(super) size: u64,
 }
 
-impl Place {
+impl Extent {
     pub(super) fn end(&self) -> u64 {
         self.address + self.size
     }
@@ -32,7 +32,7 @@ impl Place {
 #[derive(Clone, Copy)]
 pub(super) struct Calls {
     pub(super) kind: CallKind,
-    pub(super) place: Place,
+    pub(super) place: Extent,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub(super) enum CallKind {
 /// What thread-local variables begin with.
 #[derive(Clone, Copy)]
 pub(super) struct Template {
-    pub(super) place: Place,
+    pub(super) place: Extent,
     /// A power of two.
     pub(super) align: u64,
     /// It has no bytes in the file.
@@ -67,22 +67,22 @@ pub(super) struct Stubs {
 /// The sections that matter to a loader. None of them overlap, so together they are no larger than the image.
 #[derive(Default)]
 pub(super) struct Sections {
-    all: Vec<Place>,
+    all: Vec<Extent>,
     /// With instructions, ascending.
-    code: Vec<Place>,
+    code: Vec<Extent>,
     /// In the order of the file.
     pub(super) calls: Vec<Calls>,
-    pub(super) eh_frame: Option<Place>,
-    pub(super) unwind_info: Option<Place>,
+    pub(super) eh_frame: Option<Extent>,
+    pub(super) unwind_info: Option<Extent>,
     /// What the module says of itself (`include/runtime_module.h`).
-    pub(super) notes: Vec<Place>,
+    pub(super) notes: Vec<Extent>,
     /// `S_THREAD_LOCAL_VARIABLES`: descriptors.
-    pub(super) descriptors: Vec<Place>,
+    pub(super) descriptors: Vec<Extent>,
     /// `S_THREAD_LOCAL_VARIABLE_POINTERS`: addresses of descriptors.
-    pub(super) variable_pointers: Vec<Place>,
+    pub(super) variable_pointers: Vec<Extent>,
     pub(super) template: Vec<Template>,
     /// `S_LAZY_SYMBOL_POINTERS`: addresses of functions.
-    pub(super) lazy_pointers: Vec<Place>,
+    pub(super) lazy_pointers: Vec<Extent>,
     pub(super) stubs: Vec<Stubs>,
     /// Of the one that is aligned to most; 0 if there is none.
     pub(super) align: u64,
@@ -96,7 +96,7 @@ impl Sections {
         section: &Section,
         max_span: u64,
     ) -> Result<(), Error> {
-        let place = Place { address: section.addr.get(LE), size: section.size.get(LE) };
+        let place = Extent { address: section.addr.get(LE), size: section.size.get(LE) };
         if place.size == 0 || !segment.loaded {
             return Ok(());
         }
@@ -171,16 +171,16 @@ impl Sections {
 
     /// Where the section ends that an instruction is in.
     pub(super) fn code_end(&self, address: u64) -> Option<u64> {
-        section_of(&self.code, address).map(Place::end)
+        section_of(&self.code, address).map(Extent::end)
     }
 }
 
 /// Whether one of them holds an address. They are ascending, and do not overlap.
-pub(super) fn holds(places: &[Place], address: u64) -> bool {
+pub(super) fn holds(places: &[Extent], address: u64) -> bool {
     section_of(places, address).is_some()
 }
 
-fn section_of(places: &[Place], address: u64) -> Option<&Place> {
+fn section_of(places: &[Extent], address: u64) -> Option<&Extent> {
     let after = places.partition_point(|place| place.address <= address);
     places.get(after.checked_sub(1)?).filter(|place| place.holds(address))
 }

@@ -3,7 +3,7 @@
 use super::commands::{Commands, range};
 use super::exports::Exports;
 use super::fixups::{Builder, Fixups, put};
-use super::sections::{CallKind, Place, Stubs};
+use super::sections::{CallKind, Extent, Stubs};
 use super::segments::Layout;
 use super::symbols::SymbolTable;
 use super::tls::Variables;
@@ -84,7 +84,7 @@ impl<'data> Shared<'data> {
     ) -> Result<(), Error> {
         let bias = self.layout.bias(base);
         for calls in self.layout.sections.calls.iter().filter(|calls| calls.kind == kind) {
-            let Place { address, size } = calls.place;
+            let Extent { address, size } = calls.place;
             let outside = malformed("table of sections", "functions to call are outside the image", address);
             let offset = self.layout.offset(address).ok_or(outside.clone())?;
             let bytes = parts::content(&self.layout.verbatim, memory, offset, size);
@@ -162,7 +162,7 @@ fn declared<'data>(layout: &Layout<'data>) -> Result<Declared<'data>, Error> {
 fn frames(layout: &mut Layout<'_>, page_size: u64, max_span: u64) -> Result<Frames, Error> {
     /// What ends the table, and is all of one that describes nothing.
     const TERMINATOR: usize = 4;
-    let contents = |place: Place, table| {
+    let contents = |place: Extent, table| {
         let bytes = layout.file(place.address, place.size).zip(layout.offset(place.address));
         bytes.ok_or(malformed(table, "it is not in the file", place.address))
     };

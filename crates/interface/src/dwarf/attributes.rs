@@ -18,7 +18,7 @@ pub(super) enum Link {
 
 /// Where something is while the module runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) enum Place {
+pub(super) enum Location {
     /// It does not say.
     #[default]
     None,
@@ -73,8 +73,8 @@ pub(super) struct Attributes<'d> {
     pub(super) virtual_index: Number,
     pub(super) encoding: u8,
     pub(super) file: File,
-    pub(super) low: Place,
-    pub(super) place: Place,
+    pub(super) low: Location,
+    pub(super) place: Location,
     pub(super) declaration: bool,
     pub(super) external: bool,
     pub(super) artificial: bool,
@@ -243,28 +243,28 @@ fn leb128(bytes: &[u8]) -> Option<u64> {
     Some(bytes.iter().rev().fold(0, |value, byte| value << 7 | u64::from(byte & 0x7F)))
 }
 
-fn place<'d>(units: &Units<'d>, unit: &Unit<'d>, value: &AttributeValue<Slice<'_>>) -> Place {
-    let numbered = |index| units.address(unit, index).map_or(Place::Elsewhere, Place::Address);
+fn place<'d>(units: &Units<'d>, unit: &Unit<'d>, value: &AttributeValue<Slice<'_>>) -> Location {
+    let numbered = |index| units.address(unit, index).map_or(Location::Elsewhere, Location::Address);
     match *value {
-        AttributeValue::Addr(address) => return Place::Address(address),
+        AttributeValue::Addr(address) => return Location::Address(address),
         AttributeValue::DebugAddrIndex(index) => return numbered(index.0 as u64),
         _ => {}
     }
-    let Some(bytes) = expression(value) else { return Place::Elsewhere };
+    let Some(bytes) = expression(value) else { return Location::Elsewhere };
     // DW_OP_form_tls_address, DW_OP_GNU_push_tls_address.
     if matches!(bytes, [.., 0x9B | 0xE0]) {
-        return Place::Thread;
+        return Location::Thread;
     }
     match bytes {
         [0x03, rest @ ..] => match rest.first_chunk() {
-            Some(address) => Place::Address(u64::from_le_bytes(*address)),
-            None => Place::Elsewhere,
+            Some(address) => Location::Address(u64::from_le_bytes(*address)),
+            None => Location::Elsewhere,
         },
         // DW_OP_addrx, DW_OP_GNU_addr_index; what may follow is behind the end of the number.
         [0xA1 | 0xFB, rest @ ..] => {
             let end = rest.iter().position(|byte| byte & 0x80 == 0).map_or(0, |last| last + 1);
-            leb128(&rest[..end]).map_or(Place::Elsewhere, numbered)
+            leb128(&rest[..end]).map_or(Location::Elsewhere, numbered)
         }
-        _ => Place::Elsewhere,
+        _ => Location::Elsewhere,
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use gimli::{DwTag, constants};
 
-use super::attributes::{Link, Place};
+use super::attributes::{Link, Location};
 use super::entries::{Entry, RawPart, Scope, is_aggregate, is_modifier};
 use super::merge::{Node, merge};
 use super::{NAMES, Raw, Reason};
@@ -148,8 +148,8 @@ impl<'r, 'd> Build<'r, 'd> {
         let mut data = Vec::new();
         for variable in &self.raw.variables {
             match variable.place {
-                Place::Address(0 | u64::MAX) | Place::Elsewhere => continue,
-                Place::None if !self.thread_locals => continue,
+                Location::Address(0 | u64::MAX) | Location::Elsewhere => continue,
+                Location::None if !self.thread_locals => continue,
                 _ => {}
             }
             let chain = self.chain(variable.entry);
@@ -162,7 +162,7 @@ impl<'r, 'd> Build<'r, 'd> {
                 name: self.qualified(named).into(),
                 source: (!external).then(|| String::from_utf8_lossy(source).into()),
                 constant: self.is_constant(target),
-                read_only: matches!(variable.place, Place::Address(address) if (self.is_read_only)(address)),
+                read_only: matches!(variable.place, Location::Address(address) if (self.is_read_only)(address)),
                 target: self.id(target),
             });
         }
@@ -195,14 +195,14 @@ impl<'r, 'd> Build<'r, 'd> {
         for (kind, defined) in [(1, &self.raw.functions), (0, &self.raw.variables)] {
             for defined in defined {
                 match defined.place {
-                    Place::Address(0 | u64::MAX) => continue,
-                    Place::Address(address) => {
+                    Location::Address(0 | u64::MAX) => continue,
+                    Location::Address(address) => {
                         places[kind].entry(address).or_insert(defined.entry);
                     }
                     _ => {}
                 }
                 let declaration = self.raw.entries[defined.entry as usize].declaration;
-                if declaration && defined.place != Place::Elsewhere {
+                if declaration && defined.place != Location::Elsewhere {
                     continue;
                 }
                 let chain = self.chain(defined.entry);

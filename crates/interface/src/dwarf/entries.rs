@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use gimli::{DwTag, UnitType, constants};
 
-use super::attributes::{Attributes, Link, Number, Place};
+use super::attributes::{Attributes, Link, Location, Number};
 use super::units::{File, Producer, Unit, Units};
 use super::{DAMAGED, Reason, Sections, reason};
 use crate::types::PartKind;
@@ -49,7 +49,7 @@ pub(super) struct RawPart<'d> {
 pub(super) struct Defined<'d> {
     /// In [`Raw::entries`].
     pub(super) entry: u32,
-    pub(super) place: Place,
+    pub(super) place: Location,
     pub(super) linkage: &'d [u8],
 }
 
@@ -201,7 +201,7 @@ impl<'d> Raw<'d> {
                 said.types |= attributes.target != Link::None || is_type(tag);
                 if tag == constants::DW_TAG_subprogram {
                     said.prototypes |= attributes.prototyped;
-                    let has_code = matches!(attributes.low, Place::Address(_));
+                    let has_code = matches!(attributes.low, Location::Address(_));
                     said.code |= has_code;
                     let refers = attributes.origin != Link::None;
                     said.bare |=
@@ -234,7 +234,7 @@ impl<'d> Raw<'d> {
         let At { offset, tag, scope, in_function, parent } = at;
         match (tag, parent) {
             (constants::DW_TAG_namespace, _) => return Role::Other,
-            (constants::DW_TAG_variable, _) if attributes.place == Place::Elsewhere => return Role::Other,
+            (constants::DW_TAG_variable, _) if attributes.place == Location::Elsewhere => return Role::Other,
             (constants::DW_TAG_subprogram, Role::Aggregate(owner)) if attributes.is_virtual => {
                 self.virtual_function(owner, attributes);
             }
@@ -296,16 +296,16 @@ impl<'d> Raw<'d> {
             constants::DW_TAG_subprogram if !unit.is_assembly() => {
                 self.functions.push(defined(attributes.low));
             }
-            constants::DW_TAG_variable if attributes.place != Place::None => {
+            constants::DW_TAG_variable if attributes.place != Location::None => {
                 self.variables.push(defined(attributes.place));
             }
             // A constant: its value is known wherever it is used, though it may have memory.
             constants::DW_TAG_variable if !in_function && attributes.value != Number::None => {
-                self.variables.push(defined(Place::Elsewhere));
+                self.variables.push(defined(Location::Elsewhere));
             }
             // Of thread-local variables gcc does not say on AArch64 where they are.
             constants::DW_TAG_variable if !in_function && !attributes.declaration => {
-                self.variables.push(defined(Place::None));
+                self.variables.push(defined(Location::None));
             }
             _ => {}
         }

@@ -84,8 +84,11 @@ fn resolve_declared(nodes: &mut [Node], same: &mut [Id]) -> bool {
     found
 }
 
-/// For each node the first one that is the same: they say the same of themselves, and what they refer to is the same. Found by
-/// telling apart by what they say, then by what those say that they refer to, and so on until nothing more is told apart.
+/// For each node the first one that is the same: both say the same of themselves, and refer to nodes
+/// that are the same.
+///
+/// Nodes are put into classes by what they say of themselves. Then each class is split by the classes
+/// of the nodes that its members refer to. This is repeated until no class is split any more.
 fn classes(nodes: &[Node]) -> Vec<Id> {
     const ROUNDS: usize = 64;
     let state = RandomState::new();

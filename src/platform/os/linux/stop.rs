@@ -202,9 +202,9 @@ impl Pass {
 }
 
 impl Turn {
-    /// The signal. Another is taken when somebody else has put a handler in the place of ours, or
-    /// waits for it without one: then the threads block it (but for the one that is waiting, as the
-    /// kernel tells it), and there is another that fewer block.
+    /// The signal. Another one is chosen in two cases. Somebody has put a handler in the place of ours.
+    /// Or somebody waits for the signal without a handler: such a program has its threads block the
+    /// signal (of the thread that waits the kernel says otherwise), and fewer threads block another one.
     fn signal(&mut self, asked: &[i32]) -> io::Result<c_int> {
         let ours = self.signal.filter(|&signal| {
             action(signal, None).is_ok_and(|now| now.sa_sigaction == handler().sa_sigaction)

@@ -2,6 +2,17 @@
 
 use super::*;
 
+/// Has this thread block every signal, and returns what it blocked before.
+pub(super) fn block_all() -> libc::sigset_t {
+    let (mut all, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+    // SAFETY: writes both sets, and this thread's mask.
+    unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        assert_eq!(libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr()), 0);
+        before.assume_init()
+    }
+}
+
 #[test]
 fn signals_that_cannot_be_queued() {
     let _alone = alone();
@@ -77,16 +88,11 @@ fn an_answer_that_comes_late_does_nothing() {
     }
     let _alone = alone();
     let busy = Busy::new(|flags| {
-        let (mut all, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-        // SAFETY: writes the sets, and this thread's mask.
-        unsafe {
-            libc::sigfillset(all.as_mut_ptr());
-            libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
-        }
+        let before = block_all();
         flags.is_ready();
         flags.wait();
         // SAFETY: the mask that was. What is pending comes now.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut()) };
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &before, ptr::null_mut()) };
     });
     let looked = Arc::new(AtomicUsize::new(0));
     let look = Arc::new(Counts(looked.clone()));
@@ -185,12 +191,8 @@ fn nothing_is_left_for_a_thread_that_blocks_all_signals() {
     let pending = Arc::new(AtomicUsize::new(usize::MAX));
     let says = pending.clone();
     let busy = Busy::new(move |flags| {
-        let (mut all, mut left) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-        // SAFETY: writes the sets, and this thread's mask.
-        unsafe {
-            libc::sigfillset(all.as_mut_ptr());
-            libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), ptr::null_mut());
-        }
+        let mut left = MaybeUninit::uninit();
+        block_all();
         flags.is_ready();
         flags.wait();
         // SAFETY: writes the set, which is asked of then.
@@ -214,16 +216,11 @@ fn nothing_is_left_for_a_thread_that_blocks_all_signals() {
 fn a_thread_that_blocks_the_signal_for_a_while_answers() {
     let _alone = alone();
     let busy = Busy::new(|flags| {
-        let (mut all, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-        // SAFETY: writes the sets, and this thread's mask.
-        unsafe {
-            libc::sigfillset(all.as_mut_ptr());
-            libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
-        }
+        let before = block_all();
         flags.is_ready();
         std::thread::sleep(Duration::from_millis(20));
         // SAFETY: the mask that was.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut()) };
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &before, ptr::null_mut()) };
         flags.wait();
     });
     let scan = pass(|| vec![text(29)]);

@@ -7,6 +7,8 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Barrier, Mutex};
 use std::{mem, ptr};
 
+use memmap2::MmapMut;
+
 use super::*;
 use crate::platform::os::lease::{self, Leased};
 
@@ -16,14 +18,6 @@ fn state(path: &Path) -> &'static str {
         Leased::Written => "written",
         Leased::Unavailable => "unavailable",
     }
-}
-
-fn map(file: &File, len: usize) -> *mut libc::c_void {
-    let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
-    // SAFETY: a new mapping.
-    let at = unsafe { libc::mmap(ptr::null_mut(), len, protection, flags, file.as_raw_fd(), 0) };
-    assert_ne!(at, libc::MAP_FAILED);
-    at
 }
 
 #[test]
@@ -49,11 +43,11 @@ fn a_file_is_written_while_anybody_can_write_it() {
 
     // A mapping holds the open file when its descriptor is closed; a read-only one does not write.
     let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
-    let at = map(&file, 5000);
+    // SAFETY: nobody looks into it.
+    let mapping = unsafe { MmapMut::map_mut(&file) }.unwrap();
     drop(file);
     assert_eq!(state(&path), "written");
-    // SAFETY: mapped above.
-    unsafe { libc::munmap(at, 5000) };
+    drop(mapping);
     assert_eq!(state(&path), "unwritten");
 }
 

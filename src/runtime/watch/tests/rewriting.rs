@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::io::{Seek, SeekFrom, Write};
 use std::ops::Range;
-use std::os::fd::AsRawFd;
-use std::ptr;
 use std::time::Instant;
+
+use memmap2::MmapMut;
 
 use super::*;
 
@@ -85,20 +85,14 @@ fn write(path: &Path, bytes: &[u8], random: &mut Random, ways: u64, pause: &dyn 
             // As linkers do: set the length, map it, close it, write it, unmap it.
             let file = plain.clone().read(true).open(path).unwrap();
             file.set_len(bytes.len() as u64).unwrap();
-            let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
-            // SAFETY: a new mapping of a file of this length, which no test makes shorter meanwhile.
-            unsafe {
-                let at = libc::mmap(ptr::null_mut(), bytes.len(), protection, flags, file.as_raw_fd(), 0);
-                assert_ne!(at, libc::MAP_FAILED);
-                drop(file);
-                for part in parts.iter().rev() {
-                    pause(random);
-                    let to = at.cast::<u8>().add(part.start);
-                    ptr::copy_nonoverlapping(bytes[part.clone()].as_ptr(), to, part.len());
-                }
+            // SAFETY: a file of this length, which no test makes shorter meanwhile.
+            let mut mapping = unsafe { MmapMut::map_mut(&file) }.unwrap();
+            drop(file);
+            for part in parts.iter().rev() {
                 pause(random);
-                libc::munmap(at, bytes.len());
+                mapping[part.clone()].copy_from_slice(&bytes[part.clone()]);
             }
+            pause(random);
         }
         5 => {
             // A file that is written still when it has its name, and only by that name's link.

@@ -5,6 +5,8 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Instant, SystemTime};
 
+use memmap2::MmapMut;
+
 use super::*;
 
 /// The smallest file that has an ELF header, one segment and one section, which is its second half.
@@ -172,17 +174,8 @@ fn a_writer_that_never_closes_is_told_of_once_for_each_content() {
         let (_, log) = watcher.log(&path, Settle { held: Duration::from_millis(200), ..quick() });
         log.is_next("old");
         let mut file = Some(OpenOptions::new().read(true).write(true).open(&path).unwrap());
-        let mut map = None;
-        if mapped {
-            // SAFETY: a new mapping of the file, which is not shortened.
-            let at = unsafe {
-                let shared = nix::sys::mman::MapFlags::MAP_SHARED;
-                let protection = nix::sys::mman::ProtFlags::PROT_WRITE;
-                let length = std::num::NonZeroUsize::new(3).unwrap();
-                nix::sys::mman::mmap(None, length, protection, shared, file.as_ref().unwrap(), 0).unwrap()
-            };
-            map = Some(at);
-        }
+        // SAFETY: nobody looks into it.
+        let map = mapped.then(|| unsafe { MmapMut::map_mut(file.as_ref().unwrap()) }.unwrap());
         for version in ["one", "two"] {
             let writer = file.as_mut().unwrap();
             std::os::unix::fs::FileExt::write_all_at(writer, version.as_bytes(), 0).unwrap();
@@ -194,10 +187,7 @@ fn a_writer_that_never_closes_is_told_of_once_for_each_content() {
             log.is_quiet();
         }
         drop(file);
-        if let Some(at) = map {
-            // SAFETY: mapped above, and used by nobody.
-            unsafe { nix::sys::mman::munmap(at, 3).unwrap() };
-        }
+        drop(map);
         log.is_next("two");
         log.is_quiet();
     }

@@ -92,9 +92,8 @@ impl<'data> Objects<'data> {
         max_span: u64,
     ) -> Result<Self, Error> {
         let (objects, members) = read(inputs, machine)?;
-        let mut resolver = Resolver::default();
-        resolver.sections.extend(own::SECTIONS);
-        resolver.resolve(objects, members, machine)?;
+        let mut resolver = Resolver::new(machine, own::SECTIONS.into());
+        resolver.resolve(objects, members)?;
         let Resolver { names, globals, commons, files, mut sections, .. } = resolver;
 
         let declared = declared(&files, &sections)?;

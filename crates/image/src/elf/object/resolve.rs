@@ -9,6 +9,7 @@ use super::section;
 use crate::elf::format::malformed;
 use crate::error::label;
 use crate::linking::label::Label;
+use crate::linking::members::{self, NONE, Resolve};
 use crate::linking::names::Names;
 use crate::linking::section::{Part, Section, State};
 use crate::{Error, Machine};
@@ -17,8 +18,6 @@ use alloc::vec::Vec;
 use object::LittleEndian as LE;
 use object::elf;
 use object::read::elf::{SectionHeader as _, Sym};
-
-const NONE: u32 = u32::MAX;
 
 /// How a name is defined; the later prevails.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -92,8 +91,8 @@ impl<'data> Linked<'data> {
     }
 }
 
-/// A file that may become part of the link: an archive member.
-struct Candidate<'data> {
+/// A file that may become part of the link.
+pub(super) struct Candidate<'data> {
     file: File<'data>,
     globals: Vec<u32>,
 }
@@ -107,8 +106,8 @@ struct Defined {
     section: Option<u32>,
 }
 
-#[derive(Default)]
 pub(super) struct Resolver<'data> {
+    machine: Machine,
     pub(super) names: Names<'data>,
     pub(super) globals: Vec<Global>,
     /// By the number of the name.
@@ -119,40 +118,9 @@ pub(super) struct Resolver<'data> {
     wanted: Vec<u32>,
 }
 
-impl<'data> Resolver<'data> {
-    /// Makes `objects` the files of the link, and of `members` what is needed. Where there are no object files,
-    /// nothing says what is needed: then all members are (as with `--whole-archive`), but for those that only define
-    /// again what an earlier one has defined, which a linker takes for an error.
-    pub(super) fn resolve(
-        &mut self,
-        objects: Vec<File<'data>>,
-        members: Vec<File<'data>>,
-        machine: Machine,
-    ) -> Result<(), Error> {
-        let all = objects.iter().chain(&members);
-        self.names.reserve(
-            all.map(|file| file.symbols.len() - file.first_global + file.groups.len() + file.once.len())
-                .sum(),
-        )?;
-        let whole = objects.is_empty();
-        for file in objects {
-            let candidate = self.read(file)?;
-            self.add(candidate, machine)?;
-        }
-        let mut candidates = Vec::with_capacity(members.len());
-        for file in members {
-            let candidate = self.read(file)?;
-            if whole {
-                if !self.only_repeats(&candidate)? {
-                    self.add(candidate, machine)?;
-                }
-            } else {
-                self.offer(&candidate, candidates.len() as u32)?;
-                candidates.push(Some(candidate));
-            }
-        }
-        self.pull(candidates, machine)
-    }
+impl<'data> Resolve for Resolver<'data> {
+    type File = File<'data>;
+    type Candidate = Candidate<'data>;
 
     /// Gives the names of a file's global symbols their numbers.
     fn read(&mut self, file: File<'data>) -> Result<Candidate<'data>, Error> {
@@ -174,24 +142,6 @@ impl<'data> Resolver<'data> {
         Ok(Candidate { file, globals })
     }
 
-    /// What the file defines for others.
-    fn definitions<'a>(candidate: &'a Candidate<'data>) -> impl Iterator<Item = Result<Defined, Error>> + 'a {
-        let Candidate { file, globals } = candidate;
-        (file.first_global as u32..).zip(globals).filter_map(|(index, global)| {
-            let (rank, section) = match file.home(index) {
-                Ok(Home::Undefined) => return None,
-                Ok(Home::Common) => (Rank::Common, None),
-                Ok(_) if file.symbols[index as usize].st_bind() == elf::STB_WEAK => (Rank::Weak, None),
-                Ok(Home::Section(section)) => (Rank::Strong, Some(section)),
-                Ok(Home::Absolute) => (Rank::Strong, None),
-                Err(error) => return Some(Err(file.label.blame(error))),
-            };
-            Some(Ok(Defined { name: *global, rank, section }))
-        })
-    }
-
-    /// Whether the file defines something a second time that may be defined once, and nothing better than it is. (One that
-    /// defines nothing, or only what any file may have, may still have constructors.)
     fn only_repeats(&self, candidate: &Candidate<'data>) -> Result<bool, Error> {
         let Candidate { file, globals } = candidate;
         let number = |signature: u32| globals.get((signature as usize).checked_sub(file.first_global)?);
@@ -232,45 +182,82 @@ impl<'data> Resolver<'data> {
         Ok(())
     }
 
-    /// Adds members that define what is needed, until nothing more is. Of several that define a name, the first. A common block
-    /// is needed too, if a member defines it with a value (Fortran's BLOCK DATA): so GNU ld and lld.
-    fn pull(&mut self, mut candidates: Vec<Option<Candidate<'data>>>, machine: Machine) -> Result<(), Error> {
-        let mut next = 0;
-        while let Some(name) = self.wanted.get(next) {
-            next += 1;
-            let global = &self.globals[*name as usize];
-            let offered = match global.rank {
-                Rank::Undefined => global.offered,
-                Rank::Common => global.offered_strongly,
-                Rank::Weak | Rank::Strong => NONE,
-            };
-            if let Some(candidate) = candidates.get_mut(offered as usize).and_then(Option::take) {
-                self.add(candidate, machine)?;
-            }
-        }
-        self.wanted = Vec::new();
-        Ok(())
-    }
-
-    fn add(&mut self, candidate: Candidate<'data>, machine: Machine) -> Result<(), Error> {
+    fn add(&mut self, candidate: Candidate<'data>) -> Result<(), Error> {
         let label = candidate.file.label;
         let linked = Linked {
             file: candidate.file,
             globals: candidate.globals,
             first_section: self.sections.len() as u32,
         };
-        let added = self.add_sections(&linked, machine).and_then(|()| self.add_symbols(&linked));
+        let added = self.add_sections(&linked).and_then(|()| self.add_symbols(&linked));
         added.map_err(|error| label.blame(error))?;
         self.files.push(linked);
         Ok(())
     }
 
-    fn add_sections(&mut self, linked: &Linked<'data>, machine: Machine) -> Result<(), Error> {
+    /// A common block is needed too, if a member defines it with a value (Fortran's BLOCK DATA): so GNU ld and lld.
+    fn offered(&self, needed: usize) -> Option<u32> {
+        let global = &self.globals[*self.wanted.get(needed)? as usize];
+        Some(match global.rank {
+            Rank::Undefined => global.offered,
+            Rank::Common => global.offered_strongly,
+            Rank::Weak | Rank::Strong => NONE,
+        })
+    }
+}
+
+impl<'data> Resolver<'data> {
+    /// With sections of the link's own.
+    pub(super) fn new(machine: Machine, sections: Vec<Section<'data>>) -> Self {
+        Self {
+            machine,
+            names: Names::default(),
+            globals: Vec::new(),
+            commons: BTreeMap::new(),
+            files: Vec::new(),
+            sections,
+            wanted: Vec::new(),
+        }
+    }
+
+    /// Makes `objects` the files of the link, and of `members` what is needed.
+    pub(super) fn resolve(
+        &mut self,
+        objects: Vec<File<'data>>,
+        members: Vec<File<'data>>,
+    ) -> Result<(), Error> {
+        let all = objects.iter().chain(&members);
+        self.names.reserve(
+            all.map(|file| file.symbols.len() - file.first_global + file.groups.len() + file.once.len())
+                .sum(),
+        )?;
+        members::resolve(self, objects, members)?;
+        self.wanted = Vec::new();
+        Ok(())
+    }
+
+    /// What the file defines for others.
+    fn definitions<'a>(candidate: &'a Candidate<'data>) -> impl Iterator<Item = Result<Defined, Error>> + 'a {
+        let Candidate { file, globals } = candidate;
+        (file.first_global as u32..).zip(globals).filter_map(|(index, global)| {
+            let (rank, section) = match file.home(index) {
+                Ok(Home::Undefined) => return None,
+                Ok(Home::Common) => (Rank::Common, None),
+                Ok(_) if file.symbols[index as usize].st_bind() == elf::STB_WEAK => (Rank::Weak, None),
+                Ok(Home::Section(section)) => (Rank::Strong, Some(section)),
+                Ok(Home::Absolute) => (Rank::Strong, None),
+                Err(error) => return Some(Err(file.label.blame(error))),
+            };
+            Some(Ok(Defined { name: *global, rank, section }))
+        })
+    }
+
+    fn add_sections(&mut self, linked: &Linked<'data>) -> Result<(), Error> {
         let file = &linked.file;
         let first = self.sections.len();
         self.sections.reserve(file.sections.len());
         for header in file.sections {
-            self.sections.push(section::read(file, header, machine)?);
+            self.sections.push(section::read(file, header, self.machine)?);
         }
         for group in &file.groups {
             let name = self.signature(linked, group.signature)?;

@@ -138,8 +138,12 @@ impl<'data> GnuHash<'data> {
     }
 
     /// The first symbol on the name's chain that `is_it` accepts.
-    pub(super) fn find(&self, name: &str, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
-        let hash = gnu_hash(name);
+    pub(super) fn find(&self, name: &str, is_it: impl FnMut(u32) -> bool) -> Option<u32> {
+        self.find_hashed(gnu_hash(name), is_it)
+    }
+
+    /// As [`find`](Self::find), of a name that has this [`gnu_hash`].
+    pub(super) fn find_hashed(&self, hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
         let word = self.bloom[(hash / 64) as usize & (self.bloom.len() - 1)].get(LE);
         // A shift of 32 or more is no machine instruction's business: glibc shifts by the lowest five bits.
         let mask = 1 << (hash % 64) | 1 << ((hash >> (self.shift % 32)) % 64);
@@ -169,8 +173,14 @@ fn sysv_hash(name: &str) -> u32 {
     })
 }
 
-fn gnu_hash(name: &str) -> u32 {
-    name.bytes().fold(5381, |hash: u32, byte| hash.wrapping_mul(33).wrapping_add(byte.into()))
+/// Of glibc, dl-new-hash.h.
+pub(super) const fn gnu_hash(name: &str) -> u32 {
+    let (mut hash, mut at) = (5381_u32, 0);
+    while at < name.len() {
+        hash = hash.wrapping_mul(33).wrapping_add(name.as_bytes()[at] as u32);
+        at += 1;
+    }
+    hash
 }
 
 #[cfg(test)]

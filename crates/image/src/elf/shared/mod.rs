@@ -32,7 +32,7 @@ use object::elf;
 use relocate::Linking;
 use segments::Layout;
 pub(crate) use segments::loaded_length;
-use symbols::Symbols;
+use symbols::DynamicSymbols;
 use uses::Uses;
 
 /// A shared object that has been read and checked. It borrows its tables from the bytes of the file.
@@ -53,7 +53,7 @@ struct Tables<'data> {
     layout: Layout<'data>,
     thread_locals: Option<ThreadLocals>,
     dynamic: Dynamic<'data>,
-    symbols: Symbols<'data>,
+    symbols: DynamicSymbols<'data>,
 }
 
 impl<'data> Shared<'data> {
@@ -73,7 +73,7 @@ impl<'data> Shared<'data> {
         let thread_locals = tls::block(&layout, max_span)?;
         let unwind = eh_frame::find(&layout)?;
         let dynamic = Dynamic::parse(&layout, machine)?;
-        let symbols = Symbols::parse(&layout, &dynamic)?;
+        let symbols = DynamicSymbols::parse(&layout, &dynamic)?;
         let tables = Tables { machine, layout, thread_locals, dynamic, symbols };
         let sections = Sections::parse(bytes, header);
         let exported = tables.check_exports()?;

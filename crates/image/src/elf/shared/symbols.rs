@@ -5,7 +5,7 @@
 
 use super::Tables;
 use super::dynamic::Dynamic;
-use super::hash::{GnuHash, SysvHash};
+use super::hash::{GnuHash, SysvHash, gnu_hash};
 use super::segments::{Layout, Nearby};
 use super::versions::{Versions, Wanted};
 use crate::elf::format::{malformed, table_of};
@@ -20,9 +20,19 @@ use object::read::elf::Sym;
 
 const TABLE: &str = "symbol table";
 
+/// Every module is asked for all of them: computed there they are a twentieth of loading a small one.
+const ALLOCATOR_HASHES: [u32; ALLOCATORS.len()] = {
+    let (mut hashes, mut at) = ([0; ALLOCATORS.len()], 0);
+    while at < hashes.len() {
+        hashes[at] = gnu_hash(ALLOCATORS[at]);
+        at += 1;
+    }
+    hashes
+};
+
 pub(super) type Symbol = elf::Sym64<LE>;
 
-pub(super) struct Symbols<'data> {
+pub(super) struct DynamicSymbols<'data> {
     table: &'data [Symbol],
     /// Those that the hash table lists: only they can be exports. The rest is reached by relocations.
     listed: Range<u32>,
@@ -45,7 +55,7 @@ pub(super) enum Definition {
     Elsewhere,
 }
 
-impl<'data> Symbols<'data> {
+impl<'data> DynamicSymbols<'data> {
     pub(super) fn parse(layout: &Layout<'data>, dynamic: &Dynamic<'data>) -> Result<Self, Error> {
         let entry = dynamic.get(elf::DT_SYMENT);
         if entry != Some(size_of::<Symbol>() as u64) {
@@ -78,7 +88,7 @@ impl<'data> Symbols<'data> {
         if !versions.cover(listed.end) {
             return Err(malformed(TABLE, "there are fewer versions than symbols", listed.end.into()));
         }
-        Ok(Symbols { table, listed, gnu, sysv, versions })
+        Ok(DynamicSymbols { table, listed, gnu, sysv, versions })
     }
 
     /// Bytes of the GNU hash table, if there is one.
@@ -261,14 +271,18 @@ impl<'data> Tables<'data> {
             indirect |= matches!(export, Some((ExportKind::Indirect, _)));
         }
         let mut exported = Exported { first, functions, indirect, allocators: Vec::new() };
-        for name in ALLOCATORS {
-            self.find(name, |index| {
+        for (name, hash) in ALLOCATORS.into_iter().zip(ALLOCATOR_HASHES) {
+            let is_it = |index| {
                 let is_it = self.defines_function(index, name);
                 if is_it {
                     exported.set_allocator(index);
                 }
                 is_it
-            });
+            };
+            match &self.symbols.gnu {
+                Some(gnu) => gnu.find_hashed(hash, is_it),
+                None => self.symbols.sysv.as_ref().and_then(|sysv| sysv.find(name, is_it)),
+            };
         }
         Ok(exported)
     }

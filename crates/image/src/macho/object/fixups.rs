@@ -76,7 +76,7 @@ const BRANCH: Encoding = Encoding::Field(Field::Branch);
 
 /// A section whose relocations are read.
 #[derive(Clone, Copy)]
-pub(super) struct Place<'a, 'data> {
+pub(super) struct Relocated<'a, 'data> {
     pub(super) file: &'a File<'data>,
     /// The section's place in the file's table.
     pub(super) section: u32,
@@ -84,7 +84,7 @@ pub(super) struct Place<'a, 'data> {
     pub(super) bytes: &'data [u8],
 }
 
-impl<'a, 'data> Place<'a, 'data> {
+impl<'a, 'data> Relocated<'a, 'data> {
     pub(super) fn fixups(self) -> Result<Fixups<'a, 'data>, Error> {
         let header = self.header()?;
         Ok(Fixups { of: self, rest: self.file.relocations(header)? })
@@ -98,7 +98,7 @@ impl<'a, 'data> Place<'a, 'data> {
 
 /// The relocations of one section, in the order of the file.
 pub(super) struct Fixups<'a, 'data> {
-    of: Place<'a, 'data>,
+    of: Relocated<'a, 'data>,
     rest: &'data [Relocation],
 }
 

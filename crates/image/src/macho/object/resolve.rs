@@ -8,14 +8,13 @@ use super::section::{self, Kind};
 use crate::Error;
 use crate::error::label;
 use crate::linking::label::Label;
+use crate::linking::members::{self, NONE, Resolve};
 use crate::linking::names::Names;
 use crate::linking::section::{Section, State};
 use crate::macho::format::{LE, malformed};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use object::macho;
-
-const NONE: u32 = u32::MAX;
 
 /// How a name is defined; the later prevails.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -75,8 +74,8 @@ impl<'data> Linked<'data> {
     }
 }
 
-/// A file that may become part of the link: an archive member.
-struct Candidate<'data> {
+/// A file that may become part of the link.
+pub(super) struct Candidate<'data> {
     file: File<'data>,
     shared: Vec<(u32, u32)>,
 }
@@ -93,38 +92,9 @@ pub(super) struct Resolver<'data> {
     wanted: Vec<u32>,
 }
 
-impl<'data> Resolver<'data> {
-    /// Makes `objects` the files of the link, and of `members` what is needed. Where there are no object files,
-    /// nothing says what is needed: then all members are (as with `-all_load`), but for those that only define again what an
-    /// earlier one has defined, which a linker takes for an error.
-    pub(super) fn resolve(
-        &mut self,
-        objects: Vec<File<'data>>,
-        members: Vec<File<'data>>,
-    ) -> Result<(), Error> {
-        self.names.reserve(objects.iter().chain(&members).map(|file| file.symbols.len()).sum())?;
-        let whole = objects.is_empty();
-        for file in objects {
-            let candidate = self.read(file)?;
-            self.add(candidate)?;
-        }
-        let mut candidates = Vec::with_capacity(members.len());
-        for file in members {
-            let candidate = self.read(file)?;
-            if whole {
-                if !self.only_repeats(&candidate)? {
-                    self.add(candidate)?;
-                }
-            } else {
-                for definition in definitions(&candidate) {
-                    let offered = &mut self.globals[definition?.0 as usize].offered;
-                    *offered = (*offered).min(candidates.len() as u32);
-                }
-                candidates.push(Some(candidate));
-            }
-        }
-        self.pull(candidates)
-    }
+impl<'data> Resolve for Resolver<'data> {
+    type File = File<'data>;
+    type Candidate = Candidate<'data>;
 
     /// Gives the names of a file's shared symbols their numbers.
     fn read(&mut self, file: File<'data>) -> Result<Candidate<'data>, Error> {
@@ -143,8 +113,6 @@ impl<'data> Resolver<'data> {
         Ok(Candidate { file, shared })
     }
 
-    /// Whether the file defines something a second time that may be defined once, and nothing better than it is. (One that
-    /// defines nothing, or only what any file may have, may still have constructors.)
     fn only_repeats(&self, candidate: &Candidate<'data>) -> Result<bool, Error> {
         let mut repeats = false;
         for definition in definitions(candidate) {
@@ -157,19 +125,11 @@ impl<'data> Resolver<'data> {
         Ok(repeats)
     }
 
-    /// Adds members that define what is needed, until nothing more is. Of several that define a name, the first.
-    fn pull(&mut self, mut candidates: Vec<Option<Candidate<'data>>>) -> Result<(), Error> {
-        let mut next = 0;
-        while let Some(name) = self.wanted.get(next) {
-            next += 1;
-            let global = &self.globals[*name as usize];
-            if global.rank == Rank::Undefined
-                && let Some(candidate) = candidates.get_mut(global.offered as usize).and_then(Option::take)
-            {
-                self.add(candidate)?;
-            }
+    fn offer(&mut self, candidate: &Candidate<'data>, number: u32) -> Result<(), Error> {
+        for definition in definitions(candidate) {
+            let offered = &mut self.globals[definition?.0 as usize].offered;
+            *offered = (*offered).min(number);
         }
-        self.wanted = Vec::new();
         Ok(())
     }
 
@@ -184,6 +144,25 @@ impl<'data> Resolver<'data> {
         let added = self.add_sections(&mut linked).and_then(|()| self.add_symbols(&linked));
         added.map_err(|error| label.blame(error))?;
         self.files.push(linked);
+        Ok(())
+    }
+
+    fn offered(&self, needed: usize) -> Option<u32> {
+        let global = &self.globals[*self.wanted.get(needed)? as usize];
+        Some(if global.rank == Rank::Undefined { global.offered } else { NONE })
+    }
+}
+
+impl<'data> Resolver<'data> {
+    /// Makes `objects` the files of the link, and of `members` what is needed.
+    pub(super) fn resolve(
+        &mut self,
+        objects: Vec<File<'data>>,
+        members: Vec<File<'data>>,
+    ) -> Result<(), Error> {
+        self.names.reserve(objects.iter().chain(&members).map(|file| file.symbols.len()).sum())?;
+        members::resolve(self, objects, members)?;
+        self.wanted = Vec::new();
         Ok(())
     }
 

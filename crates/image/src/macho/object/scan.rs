@@ -3,7 +3,7 @@
 
 use super::super::bytes::c_name;
 use super::descriptors::Descriptor;
-use super::fixups::{Fixup, Place, Target};
+use super::fixups::{Fixup, Relocated, Target};
 use super::resolve::{Global, Linked};
 use super::section::Kind;
 use super::symbols::{Definition, Spot, Symbols, Used, in_file, kind_of};
@@ -38,9 +38,9 @@ pub(super) fn place<'a, 'data>(
     linked: &'a Linked<'data>,
     sections: &[Section<'data>],
     index: u32,
-) -> Place<'a, 'data> {
+) -> Relocated<'a, 'data> {
     let bytes = sections[(linked.first_section + index) as usize].bytes;
-    Place { file: &linked.file, section: index, bytes }
+    Relocated { file: &linked.file, section: index, bytes }
 }
 
 /// A relocation, and where it is.

@@ -122,9 +122,7 @@ mod tests {
     #[cfg(all(target_arch = "aarch64", target_os = "linux"))]
     #[test]
     fn null_is_the_live_table() {
-        use std::num::NonZeroUsize;
-
-        use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
+        use memmap2::MmapMut;
 
         extern "C" fn one() -> usize {
             1
@@ -143,20 +141,18 @@ mod tests {
             // The register cannot be set: read what x0 holds instead. mov x16, x0
             assert_eq!(code[0] ^ MRS_X16_TPIDR_EL0, 0x20);
             code[0] = 0xaa00_03f0;
-            let length = NonZeroUsize::new(crate::platform::os::memory::page_size()).unwrap();
-            // SAFETY: a new mapping, written, made visible and then executed; the function takes the words' address, and touches x16 alone.
+            let mut memory = MmapMut::map_anon(LEN).unwrap();
+            for (place, word) in memory.chunks_exact_mut(4).zip(&code) {
+                place.copy_from_slice(&word.to_le_bytes());
+            }
+            let memory = memory.make_exec().unwrap();
+            // SAFETY: written, made visible and then executed; the function takes the words' address, and touches x16 alone.
             unsafe {
-                let writable = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-                let at = mmap_anonymous(None, length, writable, MapFlags::MAP_PRIVATE).unwrap();
-                at.cast::<u32>()
-                    .copy_from_nonoverlapping(std::ptr::NonNull::from(&code[..]).cast(), code.len());
-                mprotect(at, length.get(), ProtFlags::PROT_READ | ProtFlags::PROT_EXEC).unwrap();
-                crate::platform::arch::cache::publish_code(at.as_ptr().cast(), LEN);
-                let call: extern "C" fn(*const usize) -> usize = std::mem::transmute(at.as_ptr());
+                crate::platform::arch::cache::publish_code(memory.as_ptr(), LEN);
+                let call: extern "C" fn(*const usize) -> usize = std::mem::transmute(memory.as_ptr());
                 assert_eq!(call(key.as_ptr()), 1);
                 key[1] = other.as_ptr() as usize;
                 assert_eq!(call(key.as_ptr()), 2);
-                munmap(at, length.get()).unwrap();
             }
         }
     }

@@ -21,14 +21,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::platform::threads::is_emulated;
 use threads::{Busy, Flags, Parked, Where, hold, without_alternate_stack};
 
 /// Time enough for a machine that does much else.
 const AMPLE: Duration = Duration::from_secs(2);
-/// A user-mode emulator has a thread of its own among ours, which blocks all signals.
-fn is_emulated() -> bool {
-    std::env::var_os("MIDFLIGHT_TEST_RUNNER").is_some()
-}
 
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
@@ -194,12 +191,7 @@ fn the_calling_thread_is_looked_at_outside_of_the_pass() {
 fn a_thread_that_blocks_the_signal_is_missed() {
     let _alone = alone();
     let busy = Busy::new(|flags| {
-        let mut all = MaybeUninit::uninit();
-        // SAFETY: writes the set, and this thread's mask.
-        unsafe {
-            libc::sigfillset(all.as_mut_ptr());
-            libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), ptr::null_mut());
-        }
+        signals::block_all();
         flags.is_ready();
         flags.wait();
     });

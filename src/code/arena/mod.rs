@@ -14,7 +14,7 @@ use super::Backing;
 use super::backing::{Memfd, Pages, RESERVED, Toggled, WriteOnce};
 use crate::platform::os::memory;
 use crate::platform::os::witness::Witness;
-use block::Place;
+use block::Allocation;
 pub(crate) use block::{Block, Draft, Sealed};
 
 /// An arena's size: well inside the +-128 MiB of an AArch64 branch, so that a module's text, GOT and veneers reach each
@@ -27,13 +27,14 @@ const ARENA: usize = 64 << 20;
 pub(crate) const MAX_BLOCK: usize = 1 << 39;
 
 /// How much memory an arena keeps in the shape of blocks that were freed. A reload whose layout is that of a version that was
-/// freed before takes its pages as they are mapped: of 61 us for loading a module of 15 kB, 36 went into mapping its four
-/// regions, and every mapping that is taken away interrupts the readers.
+/// freed before takes its pages as they are mapped: mapping its regions is more than half of the
+/// time of loading a small module, and every mapping that is taken away interrupts the readers.
 const IDLE_BYTES: usize = 4 << 20;
 const IDLE_BLOCKS: usize = 64;
 
-/// How many of the blocks of an arena that were freed last are not used again yet, so that who
-/// comes to one by an address that was kept meets traps for longer. Relaxed: a block more or less.
+/// How many of the blocks that were freed last are not used again yet, in each arena. Their text
+/// traps meanwhile, so that a stale call is noticed for longer. Relaxed: a block more or less does
+/// not matter.
 static HELD_BACK: AtomicUsize = AtomicUsize::new(0);
 
 /// Of an arena, at most.
@@ -183,7 +184,7 @@ impl CodeMemory {
         Arena::reserve(self.backing, shape, self.witness.clone())
     }
 
-    fn place(&mut self, shape: &Shape<'_, '_>) -> io::Result<Place> {
+    fn place(&mut self, shape: &Shape<'_, '_>) -> io::Result<Allocation> {
         // What a forked child shares is neither reused nor kept: it goes with the last of its
         // blocks. So does what could not be written any more, because the program has closed its
         // descriptor or limited the size of files.
@@ -191,26 +192,26 @@ impl CodeMemory {
         if self.backing == Backing::Toggled || is_large(shape) {
             let arena = Arc::new(self.reserve(shape)?);
             let offset = arena.take(shape).ok_or(io::ErrorKind::OutOfMemory)?;
-            return Ok(Place { arena, offset, fit: shape.fit(), warm: false });
+            return Ok(Allocation { arena, offset, fit: shape.fit(), warm: false });
         }
         let windowed = shape.window != Window::ANYWHERE;
         for arena in &self.arenas {
             if let Some(offset) = arena.take_idle(shape) {
-                return Ok(Place { arena: arena.clone(), offset, fit: shape.fit(), warm: true });
+                return Ok(Allocation { arena: arena.clone(), offset, fit: shape.fit(), warm: true });
             }
         }
         for arena in &self.arenas {
             if (windowed || !arena.reserved_for_windows)
                 && let Some(offset) = arena.take(shape)
             {
-                return Ok(Place { arena: arena.clone(), offset, fit: shape.fit(), warm: false });
+                return Ok(Allocation { arena: arena.clone(), offset, fit: shape.fit(), warm: false });
             }
         }
         let arena = Arc::new(self.reserve(shape)?);
         // A new arena has room, at any alignment up to its size, for whatever fits at all.
         let offset = arena.take(shape).ok_or(io::ErrorKind::OutOfMemory)?;
         self.arenas.push(arena.clone());
-        Ok(Place { arena, offset, fit: shape.fit(), warm: false })
+        Ok(Allocation { arena, offset, fit: shape.fit(), warm: false })
     }
 }
 

@@ -9,13 +9,13 @@ use crate::systems::{SYSTEMS, VERSIONS};
 
 /// The sources, embedded so that the program runs where the repository is not.
 const SOURCES: [(&str, &str); 7] = [
-    ("city.h", include_str!("modules/city.h")),
-    ("movement.c", include_str!("modules/movement.c")),
-    ("economy.cpp", include_str!("modules/economy.cpp")),
-    ("needs.rs", include_str!("modules/needs.rs")),
-    ("layout.rs", include_str!("modules/layout.rs")),
-    ("traffic.x86_64.S", include_str!("modules/traffic.x86_64.S")),
-    ("traffic.aarch64.S", include_str!("modules/traffic.aarch64.S")),
+    ("city.h", include_str!("city.h")),
+    ("movement.c", include_str!("movement.c")),
+    ("economy.cpp", include_str!("economy.cpp")),
+    ("needs.rs", include_str!("needs.rs")),
+    ("layout.rs", include_str!("layout.rs")),
+    ("traffic.x86_64.S", include_str!("traffic.x86_64.S")),
+    ("traffic.aarch64.S", include_str!("traffic.aarch64.S")),
 ];
 
 const FLAGS: [&str; 7] = [

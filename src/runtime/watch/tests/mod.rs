@@ -14,15 +14,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use super::*;
+use crate::platform::threads::is_emulated;
 
 /// Time enough for a machine that does much else.
 const AMPLE: Duration = Duration::from_secs(20);
 /// In which nothing is to happen: many debounces of `quick`.
 const QUIET: Duration = Duration::from_millis(150);
-
-fn is_emulated() -> bool {
-    std::env::var_os("MIDFLIGHT_TEST_RUNNER").is_some()
-}
 
 /// A folder of the test's own, removed at its end.
 struct Folder(PathBuf);
