@@ -8,20 +8,23 @@
  *    runtime_last_error() says in full what went wrong in the calling thread's last failed call:
  *    what, which file, which symbol, what to do.
  *  - A field that is 0, false or NULL means its default, and so does a NULL configuration.
- *  - A structure that begins with `struct_size` grows in later versions, at its end. Set it to the structure's size, and all that you do
- *    not set to zero: RUNTIME_SIZED() does both. Hosts that were compiled with other headers than the library go on working. What a
- *    host's header lacks is a default; what the library does not know must be zero (else RUNTIME_ERROR_UNSUPPORTED, and the message
- *    names the offset), and comes back as zero. All other structures keep exactly their fields.
- *  - A pointer that may not be NULL and is, a string at an address that cannot be read or longer than 4,095 bytes, an absurd
- *    count, a value that an enumeration does not have: RUNTIME_ERROR_INVALID_ARGUMENT. Strings and arrays are read during the call
- *    only; none is kept.
- *  - Outputs are written on every path, failure included (then with zeroes and empty strings). Strings in them are the struct's
- *    own, and end with a zero.
- *  - Every function may be called from any thread, and from several at once, unless its comment says otherwise; not from signal
- *    handlers, and not from a module's constructors and destructors (RUNTIME_ERROR_BUSY). What callbacks may call is said with
- *    each.
- *  - After fork, the child can call the modules that are loaded; the functions that load, free or watch return
- *    RUNTIME_ERROR_FORKED.
+ *  - A structure that begins with `struct_size` grows in later versions, at its end. Set it to the
+ *    structure's size, and all that you do not set to zero: RUNTIME_SIZED() does both. Hosts that
+ *    were compiled with other headers than the library go on working. What a host's header lacks is
+ *    a default; what the library does not know must be zero (else RUNTIME_ERROR_UNSUPPORTED, and the
+ *    message names the offset), and comes back as zero. All other structures keep exactly their
+ *    fields.
+ *  - A pointer that may not be NULL and is, a string at an address that cannot be read or longer
+ *    than 4,095 bytes, an absurd count, a value that an enumeration does not have:
+ *    RUNTIME_ERROR_INVALID_ARGUMENT. Strings and arrays are read during the call only; none is
+ *    kept.
+ *  - Outputs are written on every path, failure included (then with zeroes and empty strings).
+ *    Strings in them are the struct's own, and end with a zero.
+ *  - Every function may be called from any thread, and from several at once, unless its comment
+ *    says otherwise; not from signal handlers, and not from a module's constructors and destructors
+ *    (RUNTIME_ERROR_BUSY). What callbacks may call is said with each.
+ *  - After fork, the child can call the modules that are loaded; the functions that load, free or
+ *    watch return RUNTIME_ERROR_FORKED.
  */
 #ifndef MIDFLIGHT_RUNTIME_TYPES_H
 #define MIDFLIGHT_RUNTIME_TYPES_H

@@ -83,7 +83,7 @@ impl Runtime {
     ) -> Result<Publication, Error> {
         let sources = sources.into_iter().map(Into::into).collect();
         // SAFETY: the caller vouches for the code of each module.
-        unsafe { self.load_sources(sources, options, false) }
+        unsafe { self.load_and_tell(sources, options, false) }
     }
 
     /// As [`load_with`](Self::load_with). `watched`: for a watch, not for who called.
@@ -91,7 +91,7 @@ impl Runtime {
     /// # Safety
     ///
     /// As for [`load`](Self::load), of each.
-    pub(super) unsafe fn load_sources(
+    pub(super) unsafe fn load_and_tell(
         &self,
         sources: Vec<Source>,
         options: &LoadOptions<'_>,
@@ -106,7 +106,7 @@ impl Runtime {
         };
         let mut hooked = self.shared.hooks.begin();
         // SAFETY: the caller vouches for the code of each module.
-        let result = unsafe { self.publish(sources, options, &mut ended, &mut hooked) };
+        let result = unsafe { self.load_sources(sources, options, &mut ended, &mut hooked) };
         self.forget_stack();
         let took = begin.elapsed();
         let Ended { files, before, departures, panic, .. } = ended;
@@ -148,7 +148,7 @@ impl Runtime {
     ///
     /// As for [`load`](Self::load), of each.
     #[inline(never)]
-    unsafe fn publish(
+    unsafe fn load_sources(
         &self,
         sources: Vec<Source>,
         options: &LoadOptions<'_>,

@@ -131,7 +131,7 @@ impl Runtime {
                 Outcome::Version(Contents { bytes, identity, digest }) => {
                     let sources = vec![Source::read(&name, bytes, identity, digest)];
                     // SAFETY: the caller vouches for every version that the file will have, as for `load`.
-                    return outcome(&name, unsafe { runtime.load_sources(sources, &options, true) });
+                    return outcome(&name, unsafe { runtime.load_and_tell(sources, &options, true) });
                 }
                 Outcome::Failed(source) => source,
                 Outcome::Panicked(message) => std::io::Error::other(message),
