@@ -1,7 +1,7 @@
 //! From the layouts of a state's two versions to a plan that carries its values over.
 //!
 //! A module that is replaced may lay out its state in another way. What can be carried over is known from both layouts
-//! alone: members are the same if they have the same name. [`plan`] says for each whether it is kept, moved, widened,
+//! alone: members are the same if they have the same name. [`plan()`] says for each whether it is kept, moved, widened,
 //! added or removed; and if a value cannot be carried over without a doubt, which and why. Nothing is executed for that,
 //! so it is what a dry run shows. [`Plan::apply`] fills the new state from the old.
 //!
