@@ -68,7 +68,8 @@ fn calls(c: &mut Criterion) {
     group.finish();
 
     let mut group = c.benchmark_group("frame");
-    // Looked at by reference: `black_box` of a frame copies it, by a wide load of two narrow stores that no core forwards (10 ns).
+    // Looked at by reference: `black_box` of a frame copies it, by a wide load of two narrow stores
+    // that no core forwards (10 ns).
     let open_and_close = || {
         black_box(&rt.frame());
     };

@@ -1,11 +1,13 @@
-//! How code memory is best written: private pages changed by mprotect, or a memfd that is written and then mapped; on macOS, which has
-//! no memfd, MAP_JIT.
+//! How code memory is best written: private pages changed by mprotect, or a memfd that is written
+//! and then mapped; on macOS, which has no memfd, MAP_JIT.
 //!
-//! `cargo bench -p midflight-benches --bench code_memory` prints, for each way, what a reload costs the thread that makes it, and what it costs a thread on
-//! the other core that does nothing but open frames and call the module: the sum
-//! of its gaps of 0.5 to 100 us. Interrupts (the TLB shoot-downs of mprotect and munmap, membarrier) are of that length; what is longer is the
+//! `cargo bench -p midflight-benches --bench code_memory` prints, for each way, what a reload costs
+//! the thread that makes it, and what it costs a thread on the other core that does nothing but
+//! open frames and call the module: the sum of its gaps of 0.5 to 100 us. Interrupts (the TLB
+//! shoot-downs of mprotect and munmap, membarrier) are of that length; what is longer is the
 //! scheduler giving the core to somebody else. Each run is a process of its own, since a
-//! runtime's backing is chosen at its start; the ways alternate, so that a drift of the machine meets all of them.
+//! runtime's backing is chosen at its start; the ways alternate, so that a drift of the machine
+//! meets all of them.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,7 +23,8 @@ midflight::module! {
 const RELOADS: u32 = 2_000;
 const PERIOD: Duration = Duration::from_millis(1);
 const ROUNDS: usize = 3;
-/// Gaps in ns between two calls of the reader that count as interrupts; its own loop takes some 60 ns.
+/// Gaps in ns between two calls of the reader that count as interrupts; its own loop takes some 60
+/// ns.
 const INTERRUPT: std::ops::Range<u64> = 500..100_000;
 
 fn main() {
@@ -101,7 +104,8 @@ fn child(way: &str, folder: &PathBuf) -> Vec<f64> {
     text.split_whitespace().map(|figure| figure.parse().expect("a figure")).collect()
 }
 
-/// One run: prints stage p50 and p99 in us, ns lost per reload beyond idling, ns lost per period idle.
+/// One run: prints stage p50 and p99 in us, ns lost per reload beyond idling, ns lost per period
+/// idle.
 fn measure(way: &str, folder: &str) {
     let (backing, size) = way.split_once(' ').expect("way and size");
     let mut config = Config::default();

@@ -1,5 +1,5 @@
-//! What a call of a module's function compiles to: scripts/call-budget reads the two functions below from the release build, and
-//! this program shows that they do the same.
+//! What a call of a module's function compiles to: scripts/call-budget reads the two functions
+//! below from the release build, and this program shows that they do the same.
 
 use std::hint::black_box;
 

@@ -1,5 +1,6 @@
-//! What the targets for object files have in common. Files are separated by a line of its own, so that a seed is what `cat` makes of
-//! some files. Fails on a panic (overflow checks are on), on memory out of bounds, and on an answer that is out of range.
+//! What the targets for object files have in common. Files are separated by a line of its own, so
+//! that a seed is what `cat` makes of some files. Fails on a panic (overflow checks are on), on
+//! memory out of bounds, and on an answer that is out of range.
 
 use midflight_image::{
     Binding, ExportKind, Host, Image, Import, ImportKind, Input, Machine, Protection, Region, ThreadLocal,

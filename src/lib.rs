@@ -1,8 +1,9 @@
 //! Replace native code in a running process.
 //!
-//! A module (a shared object from C, C++, Rust or assembly) is read, linked into code memory of our own, published to
-//! every thread at once, and unmapped when no thread can be inside it any more. Threads call it through a [`Frame`]: all
-//! that is called under one frame, across threads and modules, is of one [generation](Frame::generation).
+//! A module (a shared object from C, C++, Rust or assembly) is read, linked into code memory of our
+//! own, published to every thread at once, and unmapped when no thread can be inside it any more.
+//! Threads call it through a [`Frame`]: all that is called under one frame, across threads and
+//! modules, is of one [generation](Frame::generation).
 //!
 //! ```no_run
 //! midflight::module! {
@@ -19,7 +20,8 @@
 //! }
 //! ```
 //!
-//! ARCHITECTURE.md in the repository has the whole picture; `midflight_dispatch` argues the concurrency.
+//! ARCHITECTURE.md in the repository has the whole picture; `midflight_dispatch` argues the
+//! concurrency.
 
 mod call;
 mod code;

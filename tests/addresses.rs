@@ -146,7 +146,8 @@ fn object_files() {
 static AT: AtomicUsize = AtomicUsize::new(0);
 static VALUE: AtomicUsize = AtomicUsize::new(0);
 
-/// Says where it crashed, and what the address that it was given is; with what a signal handler may call.
+/// Says where it crashed, and what the address that it was given is; with what a signal handler may
+/// call.
 extern "C" fn crashed(_: c_int, _: *mut libc::siginfo_t, context: *mut c_void) {
     // SAFETY: as SA_SIGINFO has it.
     let context = unsafe { &*context.cast::<libc::ucontext_t>() };

@@ -1,5 +1,5 @@
-//! What compilers for Apple's platforms make of ordinary code, in the AArch64 Linux runtime: calls of the C library's, and exceptions
-//! that must bring back every register.
+//! What compilers for Apple's platforms make of ordinary code, in the AArch64 Linux runtime: calls
+//! of the C library's, and exceptions that must bring back every register.
 #![cfg(all(target_os = "linux", target_arch = "aarch64"))]
 
 mod support;

@@ -1,9 +1,11 @@
-//! Canaries: every version's functions return a number of its own, which must be that of the generation that the caller is in,
-//! while versions are replaced as fast as can be. Freed text is overwritten with traps or unmapped at once
-//! (`src/code/backing.rs`), so that a stale call ends the process: each run is a process of its own.
+//! Canaries: every version's functions return a number of its own, which must be that of the
+//! generation that the caller is in, while versions are replaced as fast as can be. Freed text is
+//! overwritten with traps or unmapped at once (`src/code/backing.rs`), so that a stale call ends
+//! the process: each run is a process of its own.
 //!
-//! Which thread does what is drawn from a seed, which a failure prints. `MIDFLIGHT_CANARY_SEED` repeats it (the schedule is
-//! the system's all the same), `MIDFLIGHT_CANARY_SECONDS` makes the runs longer.
+//! Which thread does what is drawn from a seed, which a failure prints. `MIDFLIGHT_CANARY_SEED`
+//! repeats it (the schedule is the system's all the same), `MIDFLIGHT_CANARY_SECONDS` makes the
+//! runs longer.
 
 mod support;
 
@@ -51,7 +53,8 @@ fn config(way: &str) -> Config {
     config
 }
 
-/// Every other file has more text, so that some loads take the pages of a freed version and some do not.
+/// Every other file has more text, so that some loads take the pages of a freed version and some do
+/// not.
 fn padding(file: usize) -> String {
     let (begin, end) =
         if support::is_macho() { (".text", "") } else { (".pushsection .text", "; .popsection") };
@@ -136,7 +139,8 @@ fn stopped() -> bool {
     STOP.load(Ordering::Relaxed)
 }
 
-/// Frames that wait for a worker, and what happened: whoever waits for either sleeps, and leaves the cores to the others.
+/// Frames that wait for a worker, and what happened: whoever waits for either sleeps, and leaves
+/// the cores to the others.
 #[derive(Default)]
 struct Meeting {
     shared: Mutex<VecDeque<SharedFrame>>,
@@ -291,7 +295,8 @@ fn park(rt: Runtime, meeting: &Meeting, mut random: Random) {
     }
 }
 
-/// Calls by address, outside frames. The gate is the host's promise: who frees what escaped shuts it first.
+/// Calls by address, outside frames. The gate is the host's promise: who frees what escaped shuts
+/// it first.
 fn call_unpinned(address: usize, gate: &RwLock<()>) {
     // SAFETY: the module's function is of this type.
     let function: extern "C" fn() -> i32 = unsafe { std::mem::transmute(address) };
@@ -306,7 +311,8 @@ fn call_unpinned(address: usize, gate: &RwLock<()>) {
     }
 }
 
-/// The trampoline that the signal handler calls, wherever its thread is: in a frame, outside, entering or leaving.
+/// The trampoline that the signal handler calls, wherever its thread is: in a frame, outside,
+/// entering or leaving.
 static FOR_SIGNALS: AtomicUsize = AtomicUsize::new(0);
 
 extern "C" fn on_signal(_: i32) {
@@ -356,11 +362,13 @@ fn publish(
         meeting.tell(|| count(&DONE.publications));
         if random.below(16) == 0 {
             let _nobody = gate.write().unwrap();
-            // SAFETY: nobody is inside: all who call by address are at the gate, and the handler's module is never replaced.
+            // SAFETY: nobody is inside: all who call by address are at the gate, and the handler's
+            // module is never replaced.
             let done = unsafe { rt.collect_escaped() }.unwrap();
             DONE.freed.fetch_add(done.freed, Ordering::Relaxed);
             assert_eq!(done.retained, 0);
-            // One for each thread that is in a frame, and one for each frame that waits to be joined.
+            // One for each thread that is in a frame, and one for each frame that waits to be
+            // joined.
             assert!(done.held <= 40, "{done:?}");
         }
     }
@@ -485,7 +493,8 @@ fn canaries_with_fences() {
     canaries("canaries_with_fences", "fences");
 }
 
-/// That the runs above can fail: an address that is kept past its frame, against the contract of `Runtime::load`.
+/// That the runs above can fail: an address that is kept past its frame, against the contract of
+/// `Runtime::load`.
 #[test]
 fn a_stale_call_ends_the_process() {
     const TEST: &str = "a_stale_call_ends_the_process";
@@ -497,7 +506,8 @@ fn a_stale_call_ends_the_process() {
         let b = shop.module("canary_b", 0, &source("canary_b", 0));
         let u = shop.module("canary_u", 0, &source("canary_u", 0));
         let s = shop.module("canary_s", 0, &source("canary_s", STEADY));
-        // SAFETY: the modules have the functions as declared; what is done to the contract is the test.
+        // SAFETY: the modules have the functions as declared; what is done to the contract is the
+        // test.
         let stale: extern "C" fn() -> i32 = unsafe {
             rt.load_all([&a, &b, &u, &s]).unwrap();
             std::mem::transmute(canary_a::place(&rt.frame()))

@@ -1,4 +1,5 @@
-//! Whether a file fits the version that is loaded: the runtime's side. `crates/interface` has what is compared.
+//! Whether a file fits the version that is loaded: the runtime's side. `crates/interface` has what
+//! is compared.
 
 mod support;
 

@@ -1,6 +1,7 @@
-//! A module that has everything that must be given back: thread-locals with destructors, static objects, exceptions, threads of its
-//! own, and threads of the host that come and go; loaded, called, replaced and unloaded many times. Its own process and a single
-//! test, so that nothing else maps or allocates meanwhile.
+//! A module that has everything that must be given back: thread-locals with destructors, static
+//! objects, exceptions, threads of its own, and threads of the host that come and go; loaded,
+//! called, replaced and unloaded many times. Its own process and a single test, so that nothing
+//! else maps or allocates meanwhile.
 //!
 //! `scripts/soak-loader` runs it over 100,000 cycles, and under a leak checker.
 //!
@@ -84,7 +85,8 @@ extern "C" int work(Counts *counts, int depth) {
 }
 "#;
 
-/// Cycles before the first measurement: the heap, and under QEMU the translated code, have found their size.
+/// Cycles before the first measurement: the heap, and under QEMU the translated code, have found
+/// their size.
 const WARM: usize = 1_000;
 
 #[test]
@@ -157,15 +159,18 @@ fn nothing_grows_and_everything_is_destroyed() {
     println!("after {WARM} cycles: {warm:?}\nafter {cycles}: {end:?}");
     stays.join().expect("no panic");
     assert!(end.mappings <= warm.mappings, "{warm:?} to {end:?}\n{}", mappings());
-    // The C library counts what its caches for threads hold; that varies by some kilobytes, but not with the cycles.
+    // The C library counts what its caches for threads hold; that varies by some kilobytes, but not
+    // with the cycles.
     assert!(end.heap <= warm.heap + 16 * 1024, "{warm:?} to {end:?}");
-    // Under QEMU the process's memory holds the emulator's translations too, which are evicted by size alone.
+    // Under QEMU the process's memory holds the emulator's translations too, which are evicted by
+    // size alone.
     if !is_emulated() {
         assert!(end.resident <= warm.resident + 512 * 1024, "{warm:?} to {end:?}");
     }
 }
 
-/// What the process has: mappings, bytes of the heap in use (the runtime's and the modules'), bytes of memory.
+/// What the process has: mappings, bytes of the heap in use (the runtime's and the modules'), bytes
+/// of memory.
 #[derive(Clone, Copy, Debug)]
 struct Footprint {
     mappings: usize,

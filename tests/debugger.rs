@@ -14,8 +14,8 @@ midflight::module! {
     unsafe mod debugged { safe fn step(x: i32) -> i32; }
 }
 
-/// Each version has ten lines more before its code: `step_inside` is on line 11 of version 1 and on line 21 of version
-/// 2.
+/// Each version has ten lines more before its code: `step_inside` is on line 11 of version 1 and on
+/// line 21 of version 2.
 fn source(version: u32) -> String {
     let before = "\n".repeat(version as usize * 10);
     let code =

@@ -1,5 +1,6 @@
-//! A thread's first use of a version's variables is a function call that compiled code does not know of: it keeps all
-//! registers and errno, takes a stack that is not aligned, and can be unwound through.
+//! A thread's first use of a version's variables is a function call that compiled code does not
+//! know of: it keeps all registers and errno, takes a stack that is not aligned, and can be unwound
+//! through.
 //!
 //! ELF's ways of asking, so on Linux only.
 
@@ -37,7 +38,8 @@ fn module(shop: &Workshop, name: &str, version: u32, source: &str, arguments: &[
     shop.module_for(std::env::consts::ARCH, name, version, source, arguments)
 }
 
-/// An allocator that changes errno, as one that succeeds may, and that looks who is calling when asked to.
+/// An allocator that changes errno, as one that succeeds may, and that looks who is calling when
+/// asked to.
 struct Watching;
 
 // SAFETY: the system's allocator, which is one.
@@ -160,7 +162,8 @@ fn registers_module(shop: &Workshop, version: u32, library: Option<&Path>) -> Pa
 #[test]
 fn a_descriptor_changes_no_register_but_its_result() {
     let (rt, shop, _turn) = start("registers");
-    // What the C library allocates is looked up by it each time; its own code for that takes registers too.
+    // What the C library allocates is looked up by it each time; its own code for that takes
+    // registers too.
     let library = module(&shop, "registers_library", 1, "__thread long variable;", &[DIALECTS[0]]);
     let c_path = std::ffi::CString::new(library.to_str().unwrap()).unwrap();
     // SAFETY: a library without constructors, which stays. The module names it without its folder.

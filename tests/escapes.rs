@@ -1,4 +1,5 @@
-//! Modules that are called outside of frames: what is replaced of those, and of what they call, stays until somebody has looked.
+//! Modules that are called outside of frames: what is replaced of those, and of what they call,
+//! stays until somebody has looked.
 
 mod support;
 

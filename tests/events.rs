@@ -43,7 +43,8 @@ fn each_thing_that_happens_to_a_module_is_told_once() {
     assert_eq!(heard.told(), [""; 0]);
 }
 
-/// The step, the file, the options; the error, the module's name as far as it is known by then, and whether the file was read.
+/// The step, the file, the options; the error, the module's name as far as it is known by then, and
+/// whether the file was read.
 type Case<'c> = (&'c str, PathBuf, &'c LoadOptions<'c>, ErrorKind, Option<&'c str>, bool);
 
 #[test]

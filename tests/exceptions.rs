@@ -221,7 +221,8 @@ fn a_frame_ends_when_an_exception_passes_it() {
     for round in 0..10 {
         assert_eq!(catches(in_a_frame as *const (), 5), -15 - 10 * (round % 2));
         assert_eq!(DROPPED.load(Ordering::Relaxed), round + 1);
-        // Had the frame not ended, the generation would be held, and this thread's next frame would be in it.
+        // Had the frame not ended, the generation would be held, and this thread's next frame would
+        // be in it.
         load(rt, &[&inner[(round as usize + 1) % 2]]);
         assert_eq!(rt.collect().unwrap().held, 0, "round {round}");
     }

@@ -1,4 +1,5 @@
-//! What modules leave to be done at the end of threads and of the process, and the threads that they start.
+//! What modules leave to be done at the end of threads and of the process, and the threads that
+//! they start.
 
 mod support;
 
@@ -20,7 +21,8 @@ midflight::module! {
     unsafe mod forks { safe fn nothing_more(); }
 }
 
-/// Collects until nothing is busy. What it waits for is the C library's part in a thread's end, which nobody tells.
+/// Collects until nothing is busy. What it waits for is the C library's part in a thread's end,
+/// which nobody tells.
 fn collect_to_the_end(rt: Runtime) -> usize {
     let (begin, mut freed) = (Instant::now(), 0);
     loop {
@@ -442,7 +444,8 @@ fn handlers_of_fork_go_with_their_version() {
         void nothing_more(void) {}
         __attribute__((constructor)) static void begin(void) { pthread_atfork(before, parent, child); }";
     let with_crt = module(&shop, "forks", 1, source);
-    // Nothing of crt's calls __cxa_finalize here, nor has the handle. (macOS has no crt; its linker makes the handle.)
+    // Nothing of crt's calls __cxa_finalize here, nor has the handle. (macOS has no crt; its linker
+    // makes the handle.)
     let bare =
         prelude() + source + "\n__attribute__((visibility(\"hidden\"))) void *__dso_handle = &__dso_handle;";
     let bare = || shop.module_for(std::env::consts::ARCH, "forks", 2, &bare, &["-nostartfiles"]);
@@ -470,7 +473,8 @@ fn handlers_of_fork_go_with_their_version() {
     }
 }
 
-/// However threads and versions come and go, each object is made and destroyed once, with its own thread's variables.
+/// However threads and versions come and go, each object is made and destroyed once, with its own
+/// thread's variables.
 #[test]
 fn every_object_is_destroyed_once() {
     static BORN: AtomicU64 = AtomicU64::new(0);

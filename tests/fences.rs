@@ -1,5 +1,5 @@
-//! The runtime where the kernel has no membarrier: the pins carry the fences. Its own process, because a runtime's
-//! configuration is chosen at its start.
+//! The runtime where the kernel has no membarrier: the pins carry the fences. Its own process,
+//! because a runtime's configuration is chosen at its start.
 
 mod support;
 
@@ -18,7 +18,8 @@ fn frames_and_publications_work_with_fences_and_mprotect() {
     config.backing = Backing::WriteOnce;
     let rt = Runtime::start_with(config).unwrap();
     assert!(!rt.is_asymmetric());
-    // Constants that are too long to be copied twice: they take another way into pages that are changed by mprotect.
+    // Constants that are too long to be copied twice: they take another way into pages that are
+    // changed by mprotect.
     let source = |n| {
         format!(
             "static const volatile int constants[10000] = {{ [9999] = {n} }};

@@ -1,4 +1,5 @@
-//! Generations that can be had back at once. Its own process: how many is chosen at the runtime's start.
+//! Generations that can be had back at once. Its own process: how many is chosen at the runtime's
+//! start.
 
 mod support;
 
@@ -67,7 +68,8 @@ fn an_earlier_generation_is_had_back_as_it_was_left() {
         .collect();
     let parked = rt.frame();
 
-    // Four publications can be taken back: the first version is the fifth's predecessor's predecessor's predecessor's.
+    // Four publications can be taken back: the first version is the fifth's predecessor's
+    // predecessor's predecessor's.
     let back = rt.rollback(generations[0]).unwrap();
     assert_eq!(back.generation, generations[4] + 1);
     assert_eq!((&*back.modules[0].name, back.modules[0].version), ("counted", 1));

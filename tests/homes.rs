@@ -1,4 +1,5 @@
-//! Code of a version runs only where the version belongs: with the versions that it was last current with, whoever runs it.
+//! Code of a version runs only where the version belongs: with the versions that it was last
+//! current with, whoever runs it.
 
 mod support;
 
@@ -292,8 +293,9 @@ fn calls_in_progress_outside_frames_outlive_the_module_that_they_go_on_to() {
     load(&rt, [&used(&shop, 3, ""), &user(3)], false);
     rt.shutdown().unwrap();
     GO_ON.store(true, Ordering::SeqCst);
-    // The latest that is still there: the second's; or the third, where no look at the threads shows that nobody is in it (an
-    // emulator's own cannot be seen). Nobody goes back to what was current before he came.
+    // The latest that is still there: the second's; or the third, where no look at the threads
+    // shows that nobody is in it (an emulator's own cannot be seen). Nobody goes back to what was
+    // current before he came.
     let answers: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
     assert!(answers == [12, 12] || answers == [13, 13], "{answers:?}");
     // SAFETY: the threads are gone.
@@ -535,7 +537,8 @@ fn a_modules_own_thread_goes_on_to_call_what_its_version_called() {
             assert_eq!(said(), [(1, 7)]);
         }
     }
-    // A version that is replaced while its threads go on: what they call has a version after that, too.
+    // A version that is replaced while its threads go on: what they call has a version after that,
+    // too.
     // SAFETY: its threads were joined.
     assert_eq!(unsafe { rt.collect_escaped() }.unwrap().old_bytes, 0);
 }
@@ -593,8 +596,8 @@ fn constructors_come_after_those_of_what_they_reach_by_way_of_what_stays() {
     rt.shutdown().unwrap();
 }
 
-/// A version that came back belongs elsewhere than when another was replaced with it, and what that one calls by way of it outlives
-/// it all the same.
+/// A version that came back belongs elsewhere than when another was replaced with it, and what that
+/// one calls by way of it outlives it all the same.
 #[test]
 fn a_kept_version_ends_before_what_it_reaches_by_way_of_one_that_came_back() {
     let (rt, shop, _turn) = start("came-back");
@@ -641,7 +644,8 @@ extern "C" fn call_back() -> c_int {
     user()
 }
 
-/// A version's own slots are its own wherever it belongs; but it cannot be meant by those of functions that it lacks.
+/// A version's own slots are its own wherever it belongs; but it cannot be meant by those of
+/// functions that it lacks.
 #[test]
 fn a_replaced_versions_thread_reaches_functions_that_only_the_next_version_has() {
     let (rt, shop, _turn) = start("lacking");
@@ -725,7 +729,8 @@ fn forking(shop: &Workshop, version: c_int) -> std::path::PathBuf {
     shop.module("user", version as u32, &source)
 }
 
-/// Forks in whatever frame the thread has open. What was said before and in the child, and before and in the parent.
+/// Forks in whatever frame the thread has open. What was said before and in the child, and before
+/// and in the parent.
 fn fork() -> [Vec<(c_int, c_int)>; 2] {
     let mut pipe = [0; 2];
     // SAFETY: a place for two descriptors.

@@ -1,4 +1,5 @@
-//! What modules say of themselves with runtime_module.h: their name, their version, what they need, and the hooks.
+//! What modules say of themselves with runtime_module.h: their name, their version, what they need,
+//! and the hooks.
 
 mod support;
 
@@ -40,7 +41,8 @@ fn says() -> String {
     format!("-DSAY(text)=((void (*)(const char *)){}ul)(text)", say as *const () as usize)
 }
 
-/// A module that says when it begins and when it ends, and whose `module_init` returns this. C, and C++ too.
+/// A module that says when it begins and when it ends, and whose `module_init` returns this. C, and
+/// C++ too.
 fn telling(name: &str, code: i32, rest: &str) -> String {
     format!(
         r#"#include "runtime_module.h"

@@ -1,4 +1,5 @@
-//! Keys of threads (pthread_key_create, tss_create) that modules make: their destructors, and their ends.
+//! Keys of threads (pthread_key_create, tss_create) that modules make: their destructors, and their
+//! ends.
 
 mod support;
 

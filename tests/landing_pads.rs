@@ -1,5 +1,5 @@
-//! AArch64's branch target identification: a module whose code says that it has landing pads runs with them enforced, as under
-//! ld.so, and any other runs as it is.
+//! AArch64's branch target identification: a module whose code says that it has landing pads runs
+//! with them enforced, as under ld.so, and any other runs as it is.
 #![cfg(all(target_arch = "aarch64", target_os = "linux"))]
 
 mod support;
@@ -40,14 +40,16 @@ fn what_the_module_says_is_enforced() {
     let library = |version, flags: &[&str]| {
         shop.module_for(std::env::consts::ARCH, "padded", version, SOURCE, &[&["-nostdlib"], flags].concat())
     };
-    // Code in assembly says nothing, and is part of the same file here, so that the compiler's word counts for it.
+    // Code in assembly says nothing, and is part of the same file here, so that the compiler's word
+    // counts for it.
     for (file, guarded) in [
         (library(1, &[GUARDED]), true),
         (library(2, &["-mbranch-protection=none"]), false),
         (shop.object("guarded.c", SOURCE, &["-O1", "-fPIC", GUARDED]), true),
         (shop.object("plain.c", SOURCE, &["-O1", "-fPIC", "-mbranch-protection=none"]), false),
     ] {
-        // SAFETY: as above; these are loaded over each other, so that one takes the pages of another.
+        // SAFETY: as above; these are loaded over each other, so that one takes the pages of
+        // another.
         unsafe { rt.load(Source::linked("padded", [&file])) }.unwrap();
         assert_eq!(padded::proper(&rt.frame()), 42, "{}", file.display());
         let mut child = this_test("what_the_module_says_is_enforced");

@@ -1,5 +1,5 @@
-//! Ordinary libraries that modules need: they stay in the process, with whatever they have left in it, and threads of theirs may be in
-//! a module.
+//! Ordinary libraries that modules need: they stay in the process, with whatever they have left in
+//! it, and threads of theirs may be in a module.
 #![cfg(target_os = "linux")]
 
 mod support;
@@ -180,7 +180,8 @@ fn a_version_stays_while_a_librarys_thread_is_in_it() {
     let library = library(&shop, "lends");
     let version =
         |n: u32| needing(&shop, "lending", n, &library, &LENDING.replace("VERSION", &n.to_string()));
-    // On threads of their own, so that no address stays behind on this one's stack, where every word counts.
+    // On threads of their own, so that no address stays behind on this one's stack, where every
+    // word counts.
     let elsewhere = |run: &(dyn Fn() + Sync)| thread::scope(|scope| scope.spawn(run).join().unwrap());
     elsewhere(&|| load(rt, version(1)));
     elsewhere(&|| assert_eq!(lending::lend(&rt.frame(), &STATE), 0));

@@ -222,7 +222,8 @@ fn a_forked_child_calls_but_does_not_load() {
     assert_eq!(status, 0);
 }
 
-/// A page that was never written is shared with the child, so what the parent does with it must not reach the child.
+/// A page that was never written is shared with the child, so what the parent does with it must not
+/// reach the child.
 #[test]
 fn a_forked_child_keeps_its_code_while_the_parent_reloads() {
     let (rt, shop, _turn) = start("fork-keeps");
@@ -274,7 +275,8 @@ fn a_page_that_a_debugger_has_written_is_not_used_again() {
     // SAFETY: the module has the function as declared, here and below.
     unsafe { rt.load(version(1)) }.unwrap();
     assert_eq!(number(), 1);
-    // As a breakpoint is written, and taken away again: what is private to the process from then on is the whole page.
+    // As a breakpoint is written, and taken away again: what is private to the process from then on
+    // is the whole page.
     let memory = std::fs::File::options().read(true).write(true).open("/proc/self/mem").unwrap();
     for line in
         support::mappings().lines().filter(|line| line.contains("r-xp") && line.contains("midflight: code"))

@@ -156,7 +156,8 @@ fn what_is_kept_stays_while_there_is_room_and_gives_way_when_there_is_none() {
     let refused = rt.dry_run([&large], &LoadOptions::default()).unwrap_err();
     let Error::MemoryLimit { needed, current, retained, .. } = refused else { panic!("{refused}") };
     assert_eq!(retained, 1, "a dry run frees nothing");
-    // Whoever has an address of what is retained may be this very thread. What history had is retained then, too.
+    // Whoever has an address of what is retained may be this very thread. What history had is
+    // retained then, too.
     let some = rt.statistics().unwrap().retained_bytes;
     rt.set_max_memory(Some(current + needed + 2 * some)).unwrap();
     load(&large).unwrap();

@@ -1,4 +1,5 @@
-//! What modules need by name: other modules, libraries, and what they ask the dynamic linker for (docs/modules.md). Of ELF.
+//! What modules need by name: other modules, libraries, and what they ask the dynamic linker for
+//! (docs/modules.md). Of ELF.
 
 #![cfg(target_os = "linux")]
 

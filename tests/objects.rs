@@ -22,7 +22,8 @@ midflight::module! {
     unsafe mod atomics { safe fn bump(by: i64) -> i64; safe fn swap(to: i32) -> i32; }
 }
 
-/// What the compilers of this machine write with and without position-independent code, at every level.
+/// What the compilers of this machine write with and without position-independent code, at every
+/// level.
 const WAYS: [&[&str]; 9] = [
     &["-O0", "-fPIC"],
     &["-O1", "-fPIC"],
@@ -145,7 +146,8 @@ fn atomics_need_no_library() {
     assert_eq!((atomics::swap(&frame, 8), atomics::swap(&frame, 8)), (8, 9));
 }
 
-/// And others for the older builtins, of which each is a full barrier: of every operation and every width.
+/// And others for the older builtins, of which each is a full barrier: of every operation and every
+/// width.
 #[test]
 fn older_atomics_need_no_library_either() {
     let (rt, shop, _turn) = start("objects-sync");
@@ -196,7 +198,8 @@ fn modules_call_each_other_across_forms() {
     assert_eq!(caller::twice(&rt.frame(), 5), 25, "replaced without relinking the caller");
 }
 
-/// Code that is not position-independent reaches so far and no further: the module is placed where it reaches.
+/// Code that is not position-independent reaches so far and no further: the module is placed where
+/// it reaches.
 #[test]
 fn a_module_is_placed_within_reach_of_what_it_uses_directly() {
     let (rt, shop, _turn) = start("objects-reach");

@@ -206,7 +206,8 @@ fn code_that_is_not_what_was_linked_is_seen_and_rolled_back() {
     assert_eq!(call(rt, "scribbler", "number"), 1);
     let after = rt.statistics().unwrap();
     assert_eq!((after.failed, after.rolled_back), (before.failed + 1, before.rolled_back + 1));
-    // Without verification nobody sees it; with it and no rollback, the new version stays and the error says so.
+    // Without verification nobody sees it; with it and no rollback, the new version stays and the
+    // error says so.
     load(rt, &scribbler(&shop, 3), &LoadOptions::default()).unwrap();
     let stay = verify.rollback_on_failure(false);
     let error = load(rt, &scribbler(&shop, 4), &stay).unwrap_err();
@@ -261,7 +262,8 @@ fn a_dry_run_says_what_a_load_would_and_runs_nothing() {
     assert!(RAN.load(Ordering::Relaxed));
 }
 
-/// Addresses are stable for the life of the process, so each is one less for those that come to something.
+/// Addresses are stable for the life of the process, so each is one less for those that come to
+/// something.
 #[test]
 fn a_dry_run_takes_no_address_for_what_it_would_call() {
     let (rt, shop, _turn) = start("dry-slots");
@@ -304,7 +306,8 @@ fn a_dry_run_knows_what_loaded_modules_call() {
     rt.unload_all(["dry_user", "dry_used"]).unwrap();
 }
 
-/// Sixteen modules that call each other around; the generation that each says it is of is its file's.
+/// Sixteen modules that call each other around; the generation that each says it is of is its
+/// file's.
 fn ring(shop: &Workshop, number: u32) -> Vec<PathBuf> {
     let module = |at: usize| {
         let next = (at + 1) % 16;

@@ -1,5 +1,5 @@
-//! Panics in Rust modules, which bring a standard library of their own: caught there, and reported with names and
-//! lines.
+//! Panics in Rust modules, which bring a standard library of their own: caught there, and reported
+//! with names and lines.
 
 mod support;
 

@@ -1,5 +1,5 @@
-//! What a process runs when it exits: the functions that loaded modules registered, in the C library's order, and nothing of
-//! what is gone.
+//! What a process runs when it exits: the functions that loaded modules registered, in the C
+//! library's order, and nothing of what is gone.
 //!
 //! On Linux only: `on_exit` and `quick_exit` are not macOS's.
 

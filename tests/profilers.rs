@@ -1,4 +1,5 @@
-//! What is written for perf, read back. A process of its own, because a runtime's configuration is chosen at its start.
+//! What is written for perf, read back. A process of its own, because a runtime's configuration is
+//! chosen at its start.
 
 mod support;
 

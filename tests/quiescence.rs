@@ -1,4 +1,5 @@
-//! Versions of modules whose addresses have escaped, freed when no thread is inside: by looking at the threads.
+//! Versions of modules whose addresses have escaped, freed when no thread is inside: by looking at
+//! the threads.
 
 mod support;
 

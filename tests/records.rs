@@ -1,4 +1,5 @@
-//! The record of a load: what it says of the files, of the functions and of the variables, and what it does not know.
+//! The record of a load: what it says of the files, of the functions and of the variables, and what
+//! it does not know.
 
 mod support;
 
@@ -57,7 +58,8 @@ fn the_record_says_what_the_file_holds_and_what_has_changed() {
     rt.unload("recorded").unwrap();
 }
 
-/// Functions that refer to all that may move; the first is other code in each version, and so the others are elsewhere.
+/// Functions that refer to all that may move; the first is other code in each version, and so the
+/// others are elsewhere.
 fn referring(version: u32) -> String {
     let longer = "x = x * 31 + at[x & 3];".repeat(version as usize);
     format!(

@@ -16,7 +16,8 @@ midflight::module! {
 
 const STEADY: &str = "int value(void) { return 1; }";
 
-/// Loads `steady`, then tries to replace it by `bad`, and returns the error's text when nothing has moved.
+/// Loads `steady`, then tries to replace it by `bad`, and returns the error's text when nothing has
+/// moved.
 fn refused(rt: Runtime, shop: &Workshop, bad: &Path) -> String {
     let good = shop.module("steady", 1, STEADY);
     // SAFETY: `value` has the declared type.
@@ -59,8 +60,9 @@ fn a_file_truncated_at_any_length() {
     let whole = std::fs::read(whole).unwrap();
     let mut texts = std::collections::BTreeSet::new();
     refused(rt, &shop, &shop.file("cut.so", &[]));
-    // The section headers and what only they reach are not loaded, so a cut there may leave a whole module. What must hold at
-    // every length: an error that names the file, or a version that works.
+    // The section headers and what only they reach are not loaded, so a cut there may leave a whole
+    // module. What must hold at every length: an error that names the file, or a version that
+    // works.
     let mut loaded = 0;
     for length in 0..whole.len() {
         let cut = shop.file("cut.so", &whole[..length]);
@@ -200,7 +202,8 @@ fn a_constructor_that_calls_the_runtime() {
     let good = shop.module("steady", 1, STEADY);
     // SAFETY: as declared.
     unsafe { rt.load(&good) }.unwrap();
-    // The constructor calls back through a pointer in the environment, the one thing it can reach without an export.
+    // The constructor calls back through a pointer in the environment, the one thing it can reach
+    // without an export.
     extern "C" fn back() {
         let error = Runtime::start().unwrap().collect().unwrap_err();
         assert!(matches!(error, Error::Reentered), "{error}");

@@ -1,6 +1,7 @@
 //! What the process is told of a version, it forgets when the version goes.
 //!
-//! On Linux only: macOS has no `dl_iterate_phdr`, and its unwinder's table is asked elsewhere (src/platform/os/macos/unwind.rs).
+//! On Linux only: macOS has no `dl_iterate_phdr`, and its unwinder's table is asked elsewhere
+//! (src/platform/os/macos/unwind.rs).
 
 #![cfg(target_os = "linux")]
 
@@ -15,7 +16,8 @@ midflight::module! {
     unsafe mod registered { safe fn number() -> i32; safe fn place() -> *const c_void; safe fn objects(count: &mut [i64; 3]); }
 }
 
-/// `objects` counts what `dl_iterate_phdr` shows it: all objects, versions of this module, and what came less what went.
+/// `objects` counts what `dl_iterate_phdr` shows it: all objects, versions of this module, and what
+/// came less what went.
 const SOURCE: &str = r#"
 #define _GNU_SOURCE
 #include <link.h>

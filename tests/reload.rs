@@ -236,7 +236,8 @@ fn old_code_is_gone_and_mappings_have_names_and_are_never_writable_and_executabl
     drop(frame);
     load(rt, shop.module("gone", 2, &source.replace("n++", "n++ * 2 + (n > 100 ? n : 0)")));
     rt.collect().unwrap();
-    // Its pages are unmapped, or inaccessible and empty, or kept for a version of the same shape: then nothing in them can be executed.
+    // Its pages are unmapped, or inaccessible and empty, or kept for a version of the same shape:
+    // then nothing in them can be executed.
     let trap = if cfg!(target_arch = "x86_64") { 0xcc } else { 0 };
     if let Some(left) = read_own_memory(old as u64, 8) {
         // A mapping that is gone may be another's by now.

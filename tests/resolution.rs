@@ -1,4 +1,5 @@
-//! What modules' symbols stand for: as ld.so has it, and where not, said in the log (docs/modules.md). Of ELF.
+//! What modules' symbols stand for: as ld.so has it, and where not, said in the log
+//! (docs/modules.md). Of ELF.
 
 #![cfg(target_os = "linux")]
 
@@ -11,7 +12,8 @@ use midflight::{Error, ErrorKind, Runtime};
 use support::linked::*;
 use support::{DONE, Workshop, is_child};
 
-/// The module `api`, whose function of this name has these versions, oldest first: each returns its number.
+/// The module `api`, whose function of this name has these versions, oldest first: each returns its
+/// number.
 fn api(shop: &Workshop, versions: &[u32]) -> PathBuf {
     api_with(shop, versions, "", &[])
 }
@@ -101,8 +103,8 @@ fn versions_are_found_whatever_tables_a_module_has() {
     }
 }
 
-/// A header that the host and modules include: `VERSION` is who includes it. The functions' names say whose they are, since the tests of
-/// this file may share a process.
+/// A header that the host and modules include: `VERSION` is who includes it. The functions' names
+/// say whose they are, since the tests of this file may share a process.
 fn world(test: &str) -> String {
     format!(
         r#"
@@ -190,7 +192,8 @@ const ENDING: &str = r#"
     extern "C" int NAME() { return ending().value; }
 "#;
 
-/// Has a module make a variable that the host has, and tells what the host sees when the module is gone.
+/// Has a module make a variable that the host has, and tells what the host sees when the module is
+/// gone.
 fn made_by_a_module(host_arguments: &[&str]) -> (Runtime, c_int) {
     let (rt, shop, _turn) = start_logged("made");
     let done = format!("-DDONE=\"{DONE}\"");
@@ -258,7 +261,8 @@ fn that_two_modules_have_each_an_inline_variable_of_their_own_is_said() {
     assert_eq!([call(&rt, "one", "one_f"), call(&rt, "two", "two_f")], [1, 1]);
 }
 
-/// A module that counts the pointers which its `delete` gets and its `new` has not made, and the reverse.
+/// A module that counts the pointers which its `delete` gets and its `new` has not made, and the
+/// reverse.
 const ALLOCATING: &str = r#"
     #include <cstdlib>
     #include <new>
@@ -349,7 +353,8 @@ fn what_chooses_a_function_may_call_other_modules() {
     assert_eq!(answers(), [42, 42]);
 }
 
-/// Registers that a trampoline may change; the calling conventions of the platform leave them to linkers.
+/// Registers that a trampoline may change; the calling conventions of the platform leave them to
+/// linkers.
 const TRAMPOLINES_OWN: &[&str] = if cfg!(target_arch = "x86_64") { &["r11"] } else { &["x16", "x17"] };
 
 #[test]

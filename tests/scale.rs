@@ -29,7 +29,8 @@ enum Shape {
     Star,
 }
 
-/// What stands in the compiled file for a module's number, where the module has it and where it says whom it calls.
+/// What stands in the compiled file for a module's number, where the module has it and where it
+/// says whom it calls.
 const NUMBER: u64 = 0x1f2e_3d4c_5b6a_7988;
 const OWN: &str = "number_99999";
 const CALLED: &str = "number_88888";
@@ -97,7 +98,8 @@ impl Template {
     }
 }
 
-/// Processor time of loading them in one publication and of unloading all: the least of several times.
+/// Processor time of loading them in one publication and of unloading all: the least of several
+/// times.
 fn measure(rt: Runtime, shape: Shape, modules: &[(String, PathBuf)], times: usize) -> [f64; 2] {
     let mut least = [f64::MAX; 2];
     for _ in 0..times {

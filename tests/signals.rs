@@ -26,7 +26,8 @@ fn said() -> c_int {
     SAID.load(Ordering::SeqCst)
 }
 
-/// `handling`, and the module that its handler calls. `shutdown` is the body of its module_shutdown.
+/// `handling`, and the module that its handler calls. `shutdown` is the body of its
+/// module_shutdown.
 fn versions(shop: &Workshop, version: c_int, init: &str, shutdown: &str) -> [PathBuf; 2] {
     let used = shop.module("used", version as u32, &format!("int used_id(void) {{ return {version}; }}"));
     let source = format!(
@@ -44,7 +45,8 @@ const INSTALL: &str = "struct sigaction action = { .sa_handler = handle }; sigac
 const TAKE_BACK: &str = "signal(SIGUSR2, SIG_IGN);";
 
 fn load<const N: usize>(rt: Runtime, files: [PathBuf; N]) {
-    // On a thread of its own, so that no address stays behind on this one's stack, where every word counts.
+    // On a thread of its own, so that no address stays behind on this one's stack, where every word
+    // counts.
     std::thread::scope(|scope| {
         // SAFETY: they have no functions that are declared.
         scope.spawn(|| unsafe { rt.load_with(&files, &LoadOptions::default()) }.unwrap()).join().unwrap()

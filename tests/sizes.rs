@@ -1,4 +1,5 @@
-//! Modules of any size: those that are larger than an arena, and those of which most begins as zero and costs nothing.
+//! Modules of any size: those that are larger than an arena, and those of which most begins as zero
+//! and costs nothing.
 
 mod support;
 

@@ -1,4 +1,5 @@
-//! Memory over many reloads. Its own process and a single test, so that nothing else maps or allocates meanwhile.
+//! Memory over many reloads. Its own process and a single test, so that nothing else maps or
+//! allocates meanwhile.
 
 mod support;
 
@@ -51,7 +52,8 @@ fn mappings_and_memory_stay_flat_over_reloads() {
         "{mappings_before} to {mappings_after}\n{}",
         mappings()
     );
-    // Under QEMU the process's memory holds the emulator's translations too, which are evicted by size alone.
+    // Under QEMU the process's memory holds the emulator's translations too, which are evicted by
+    // size alone.
     if !is_emulated() {
         assert!(resident_after <= resident_before + 512, "{resident_before} to {resident_after} KiB");
     }

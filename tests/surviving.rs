@@ -1,5 +1,5 @@
-//! What becomes of a module's data when its version is replaced, comes back or is unloaded: the rows of
-//! docs/surviving.md that no other test shows.
+//! What becomes of a module's data when its version is replaced, comes back or is unloaded: the
+//! rows of docs/surviving.md that no other test shows.
 
 mod support;
 
@@ -24,8 +24,9 @@ midflight::module! {
     unsafe mod neighbour { safe fn number() -> c_int; }
 }
 
-/// Counts in a global, in a static and in a thread-local variable, points from one of its variables to another and to a function of its
-/// neighbour's, and takes memory and descriptors from the process.
+/// Counts in a global, in a static and in a thread-local variable, points from one of its variables
+/// to another and to a function of its neighbour's, and takes memory and descriptors from the
+/// process.
 fn keeper(shop: &Workshop, version: u32) -> PathBuf {
     let source = format!(
         "void *malloc(unsigned long);

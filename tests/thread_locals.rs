@@ -22,7 +22,8 @@ midflight::module! {
     unsafe mod weak { safe fn undefined() -> usize; }
 }
 
-/// How compilers ask for thread-local variables: by function, by descriptor. In Mach-O there is one way.
+/// How compilers ask for thread-local variables: by function, by descriptor. In Mach-O there is one
+/// way.
 fn dialects() -> &'static [&'static str] {
     if support::is_macho() {
         &["-O2"]
@@ -265,8 +266,8 @@ fn a_load_that_fails_leaves_nothing() {
     assert!(after < before + 1000, "{before} to {after} bytes");
 }
 
-/// The C library destroys values of keys in rounds, after the thread's exit functions. What a module has in the thread
-/// stays meanwhile, and what comes new goes too.
+/// The C library destroys values of keys in rounds, after the thread's exit functions. What a
+/// module has in the thread stays meanwhile, and what comes new goes too.
 #[test]
 fn variables_are_there_while_keys_are_destroyed() {
     let (rt, shop, _turn) = start("late");
@@ -301,7 +302,8 @@ fn variables_are_there_while_keys_are_destroyed() {
         std::mem::take(&mut *RESULTS.lock().unwrap())
     };
     assert_eq!(thread(true), [51, 53, 55], "the thread's own in all rounds");
-    // Without a use before, nobody knows in which round the first is, and what it made goes in the next.
+    // Without a use before, nobody knows in which round the first is, and what it made goes in the
+    // next.
     let late = thread(false);
     assert!(late.len() == 3 && late[0] == 49, "{late:?}");
     let before = allocated();
@@ -347,8 +349,8 @@ fn a_forked_child_has_its_own() {
     unload(rt, "counter");
 }
 
-/// Variables of libraries, of nobody, and of other modules. In ELF only: macOS tells nobody where a library's are, and linkers for it refuse
-/// the others.
+/// Variables of libraries, of nobody, and of other modules. In ELF only: macOS tells nobody where a
+/// library's are, and linkers for it refuse the others.
 #[cfg(target_os = "linux")]
 mod of_others {
     use super::*;
@@ -361,7 +363,8 @@ mod of_others {
     int value(void) { return theirs; }
     int is_same(void) { return (unsigned long)&theirs == address_of_theirs(); }";
 
-    /// A library that is open until the end of the test. The module has it by DT_NEEDED, which names it alone.
+    /// A library that is open until the end of the test. The module has it by DT_NEEDED, which
+    /// names it alone.
     struct Library {
         path: PathBuf,
         handle: *mut libc::c_void,
@@ -388,8 +391,8 @@ mod of_others {
     #[test]
     fn variables_of_libraries_are_the_libraries_own() {
         let (rt, shop, _turn) = start("libraries");
-        // With functions alone its storage is dynamic; glibc makes it static, if there is room, for descriptors of AArch64 and
-        // for code that reads at a fixed place.
+        // With functions alone its storage is dynamic; glibc makes it static, if there is room, for
+        // descriptors of AArch64 and for code that reads at a fixed place.
         let dynamic = Library::open(&shop, "dynamic_storage", &[dialects()[0]]);
         let fixed = Library::open(&shop, "static_storage", &["-ftls-model=initial-exec"]);
         let mut version = 0;

@@ -1,4 +1,5 @@
-//! Functions of modules that the C library runs on threads of its own: timers, messages, look-ups (SIGEV_THREAD).
+//! Functions of modules that the C library runs on threads of its own: timers, messages, look-ups
+//! (SIGEV_THREAD).
 #![cfg(target_os = "linux")]
 
 mod support;
@@ -177,7 +178,8 @@ fn a_timer_of_the_programs_is_left_alone_when_it_has_the_handle_of_a_modules() {
     let mut timer: libc::timer_t = std::ptr::null_mut();
     let hour = libc::timespec { tv_sec: 3600, tv_nsec: 0 };
     let hours = libc::itimerspec { it_interval: hour, it_value: hour };
-    // SAFETY: the module's timer, which it does not use any more; one of our own after that, with a function that stays.
+    // SAFETY: the module's timer, which it does not use any more; one of our own after that, with a
+    // function that stays.
     unsafe {
         assert_eq!(libc::timer_delete(handle), 0);
         let event = (&raw mut event).cast();
@@ -353,7 +355,8 @@ fn the_end_of_a_look_up_is_told_on_a_thread_that_is_the_versions() {
 #[test]
 fn the_c_librarys_own_thread_for_timers_keeps_nothing() {
     let (rt, shop, _turn) = start("timers-thread");
-    // An emulator has a thread of its own among ours, which cannot be looked at: no look is ever clear.
+    // An emulator has a thread of its own among ours, which cannot be looked at: no look is ever
+    // clear.
     if is_macho() || is_emulated() {
         return;
     }
@@ -361,7 +364,8 @@ fn the_c_librarys_own_thread_for_timers_keeps_nothing() {
     static STATE: State = State::new();
     STATE.go_on.store(1, Ordering::SeqCst);
     let begin = Instant::now();
-    // Any number on any stack may look like an address of a version: then the next one is looked for.
+    // Any number on any stack may look like an address of a version: then the next one is looked
+    // for.
     let is_seen_to_be_free = |version: u32| {
         thread::scope(|scope| {
             scope.spawn(|| {

@@ -24,7 +24,8 @@ fn an_unbound_call_names_the_function() {
     assert!(!text.contains("the call returned"), "{text}");
 }
 
-/// Those that call a module outside of frames find what they were made for as long as they are there, and nobody after them.
+/// Those that call a module outside of frames find what they were made for as long as they are
+/// there, and nobody after them.
 #[test]
 fn a_slot_that_was_left_for_old_callers_is_unbound_with_them() {
     const TEST: &str = "a_slot_that_was_left_for_old_callers_is_unbound_with_them";

@@ -6,8 +6,9 @@ use std::{hint, thread};
 
 /// A barrier that spins for a moment before it parks.
 ///
-/// The lanes of a frame arrive within microseconds of each other, sooner than a parked thread wakes. But a lane
-/// may have lost its core, and then the others must give theirs up rather than spin for it.
+/// The lanes of a frame arrive within microseconds of each other, sooner than a parked thread
+/// wakes. But a lane may have lost its core, and then the others must give theirs up rather than
+/// spin for it.
 pub(crate) struct Barrier {
     members: u32,
     arrived: AtomicU32,
@@ -30,15 +31,18 @@ impl Barrier {
         }
     }
 
-    /// Waits until all members are here. What any of them did before is visible to all of them after.
+    /// Waits until all members are here. What any of them did before is visible to all of them
+    /// after.
     pub(crate) fn wait(&self) {
         // Read before arriving: the round cannot end without us.
         let round = self.round.load(Ordering::Relaxed);
-        // AcqRel: each arrival passes on what the earlier ones wrote, so that the last has all of it.
+        // AcqRel: each arrival passes on what the earlier ones wrote, so that the last has all of
+        // it.
         if self.arrived.fetch_add(1, Ordering::AcqRel) + 1 == self.members {
             self.arrived.store(0, Ordering::Relaxed);
-            // Under the lock, so that no member can miss it between its last look and its wait. Release: pairs
-            // with the Acquire loads in `waiting`, and carries the reset of `arrived` too.
+            // Under the lock, so that no member can miss it between its last look and its wait.
+            // Release: pairs with the Acquire loads in `waiting`, and carries the reset of
+            // `arrived` too.
             let guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
             self.round.store(round.wrapping_add(1), Ordering::Release);
             drop(guard);
@@ -61,8 +65,9 @@ impl Barrier {
 
 /// Keeps the calling thread on a core of its lane's own, where there are enough cores.
 ///
-/// As engines do with their frame threads. Otherwise, whenever another thread wakes on a lane's core, the scheduler may
-/// put that lane behind another one for a time slice: frames of twice the length, measured at 6 in 600.
+/// As engines do with their frame threads. Otherwise, whenever another thread wakes on a lane's
+/// core, the scheduler may put that lane behind another one for a time slice: frames of twice the
+/// length, measured at 6 in 600.
 fn settle(lane: u32, lanes: u32) {
     let cores = core_affinity::get_core_ids().unwrap_or_default();
     if cores.len() >= lanes as usize {
@@ -88,9 +93,11 @@ impl<J: Clone> Crew<'_, J> {
     }
 }
 
-/// Hires threads for all lanes but the caller's own, lets `lead` give them jobs, and sends them home.
+/// Hires threads for all lanes but the caller's own, lets `lead` give them jobs, and sends them
+/// home.
 ///
-/// A lane that panics would leave the rest at a barrier for ever; so `main` makes a panic end the process.
+/// A lane that panics would leave the rest at a barrier for ever; so `main` makes a panic end the
+/// process.
 pub(crate) fn with_crew<J: Clone + Send, R>(
     lanes: u32,
     work: impl Fn(u32, &J) + Sync,

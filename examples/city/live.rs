@@ -58,7 +58,8 @@ pub(crate) fn run(runtime: Runtime, modules: &Modules, options: &Options) -> Res
     let (orders, inbox) = mpsc::channel();
     let (answers, done) = mpsc::channel();
 
-    // One lane's part of a frame that the main thread opened: every call under it meets one generation.
+    // One lane's part of a frame that the main thread opened: every call under it meets one
+    // generation.
     let work = |lane: u32, (tick, frame): &(u32, midflight::SharedFrame)| {
         let frame = frame.join().expect("a lane has no frame of another generation open");
         let mut record = schedule.run(lane, *tick, &city, |call, slice, world, report| {
@@ -99,7 +100,8 @@ pub(crate) fn run(runtime: Runtime, modules: &Modules, options: &Options) -> Res
                 (frames.len(), work)
             };
 
-            // Each version once, in peace. Before and after the run, so that memory is compared where as much is held.
+            // Each version once, in peace. Before and after the run, so that memory is compared
+            // where as much is held.
             let rounds =
                 |frame: &mut dyn FnMut(Phase, Instant) -> (usize, Duration)| -> Result<(), Box<dyn Error>> {
                     for version in 1..=VERSIONS as u8 {
@@ -155,8 +157,8 @@ impl Run {
         (0..self.frames.len()).map(|frame| self.set(frame)).collect()
     }
 
-    /// The versions that a frame ran, if all lanes ran the same in every call, in one generation, and these
-    /// are the versions that this generation was published with.
+    /// The versions that a frame ran, if all lanes ran the same in every call, in one generation,
+    /// and these are the versions that this generation was published with.
     fn set(&self, frame: usize) -> Option<VersionSet> {
         let first = self.ran.first()?.get(frame)?;
         let same = self.ran.iter().all(|lane| lane.get(frame) == Some(first));

@@ -1,10 +1,11 @@
 //! A city of a million agents whose systems are replaced while it runs.
 //!
-//! Four systems (movement in C, traffic in assembly, economy in C++, needs in Rust), each in three versions that
-//! compute differently, are the modules. The host owns the world and steps it 60 times a second on all cores;
-//! a thread of its own replaces modules all the while, one by one and several at once. At the end it shows
-//! that no frame mixed versions, and that a second run, which calls the same versions at the same frames
-//! without the runtime, comes to the same world bit for bit.
+//! Four systems (movement in C, traffic in assembly, economy in C++, needs in Rust), each in three
+//! versions that compute differently, are the modules. The host owns the world and steps it 60
+//! times a second on all cores; a thread of its own replaces modules all the while, one by one and
+//! several at once. At the end it shows that no frame mixed versions, and that a second run, which
+//! calls the same versions at the same frames without the runtime, comes to the same world bit for
+//! bit.
 //!
 //!     cargo run --release --example city -- --plot city.svg
 //!

@@ -17,8 +17,8 @@ impl Footprint {
     }
 }
 
-/// Neighbours without a file and with the same protection are one: the kernel joins them where a heap grows, and an emulator's list
-/// does not.
+/// Neighbours without a file and with the same protection are one: the kernel joins them where a
+/// heap grows, and an emulator's list does not.
 #[cfg(target_os = "linux")]
 fn mappings() -> usize {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();

@@ -76,7 +76,8 @@ impl Options {
     }
 }
 
-/// Enough agents for every lane to have some in every frame; few enough for a market's books to stay in range.
+/// Enough agents for every lane to have some in every frame; few enough for a market's books to
+/// stay in range.
 const AGENTS: Range = 1024..=50_000_000;
 /// Each lane must have a district of its own to start with.
 const THREADS: Range = 1..=64;

@@ -6,7 +6,8 @@ use crate::live::Run;
 use crate::report::Results;
 use crate::timeline::{Phase, TURN};
 
-// The whole picture, and the plot inside it. A page shows it some 800 wide: what is to be read has SIZE.
+// The whole picture, and the plot inside it. A page shows it some 800 wide: what is to be read has
+// SIZE.
 const WIDTH: f64 = 1000.0;
 const HEIGHT: f64 = 500.0;
 const LEFT: f64 = 84.0;
@@ -50,7 +51,8 @@ impl Axes {
 /// Draws the run.
 pub(crate) fn svg(run: &Run, results: &Results) -> String {
     let seconds = f64::from(2 * results.seconds);
-    // A few frames far out must not flatten all the others: they are drawn as triangles at the top edge.
+    // A few frames far out must not flatten all the others: they are drawn as triangles at the top
+    // edge.
     let usual = results.frame_ms.p99.max(results.frame_ms_idle.p99);
     let step = nice(usual * 1.6 / 5.0);
     let axes = Axes { seconds, ms: step * (usual * 1.6 / step).ceil() };

@@ -1,5 +1,5 @@
-//! The thread that replaces the modules. It knows nothing of frames: it publishes when its time has come, and
-//! whoever opens a frame after that finds the new code in it.
+//! The thread that replaces the modules. It knows nothing of frames: it publishes when its time has
+//! come, and whoever opens a frame after that finds the new code in it.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -50,7 +50,8 @@ pub(crate) struct Reloader<'a> {
 }
 
 impl<'a> Reloader<'a> {
-    /// A reloader with room for all the records of a run of `reloads`, so that it does not grow on the way.
+    /// A reloader with room for all the records of a run of `reloads`, so that it does not grow on
+    /// the way.
     pub(crate) fn new(
         runtime: Runtime,
         modules: &'a Modules,
@@ -121,8 +122,8 @@ impl<'a> Reloader<'a> {
     }
 }
 
-/// What reload number `index` publishes: mostly the next version of one system, in turn; every fourth time of
-/// two, three or all four.
+/// What reload number `index` publishes: mostly the next version of one system, in turn; every
+/// fourth time of two, three or all four.
 fn next(index: u32, mut set: VersionSet) -> (Vec<usize>, VersionSet) {
     let (index, all) = (index as usize, SYSTEMS.len());
     let count = if index % 4 == 3 { 2 + index / 4 % 3 } else { 1 };

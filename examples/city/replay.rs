@@ -1,5 +1,5 @@
-//! The second run: the same versions at the same frames, called directly. The modules are loaded by the
-//! system's own loader, and the runtime has no part in it.
+//! The second run: the same versions at the same frames, called directly. The modules are loaded by
+//! the system's own loader, and the runtime has no part in it.
 
 use std::ffi::{CStr, CString, c_void};
 use std::os::unix::ffi::OsStrExt;
@@ -12,7 +12,8 @@ use crate::world::{City, Slice, StepReport, World};
 
 type Function = unsafe extern "C" fn(&Slice, &World, &mut StepReport);
 
-/// Runs a new city through `frames`, which names the versions of each frame, and returns its checksum.
+/// Runs a new city through `frames`, which names the versions of each frame, and returns its
+/// checksum.
 pub(crate) fn replay(
     modules: &Modules,
     frames: &[VersionSet],
@@ -35,8 +36,8 @@ pub(crate) fn replay(
     let work = |lane: u32, &(tick, set): &(u32, VersionSet)| {
         schedule.run(lane, tick, &city, |call, slice, world, report| {
             let version = usize::from(set[call.target().0]);
-            // SAFETY: the function is one of our modules', declared in city.h as `Function` is here, and its
-            // library stays open until this function returns.
+            // SAFETY: the function is one of our modules', declared in city.h as `Function` is
+            // here, and its library stays open until this function returns.
             unsafe { functions[call as usize][version - 1](slice, world, report) }
         });
     };
@@ -55,7 +56,8 @@ struct Library(*mut c_void);
 impl Library {
     fn open(path: &Path) -> Result<Self, String> {
         let name = CString::new(path.as_os_str().as_bytes()).map_err(|error| error.to_string())?;
-        // SAFETY: the name is a C string; what the library runs when it loads is our compiler's start-up code.
+        // SAFETY: the name is a C string; what the library runs when it loads is our compiler's
+        // start-up code.
         let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
         if handle.is_null() { Err(last_error()) } else { Ok(Library(handle)) }
     }
@@ -80,7 +82,8 @@ impl Drop for Library {
 }
 
 fn last_error() -> String {
-    // SAFETY: dlerror returns NULL or a C string that lives until this thread's next call of the family.
+    // SAFETY: dlerror returns NULL or a C string that lives until this thread's next call of the
+    // family.
     unsafe {
         let text = libc::dlerror();
         if text.is_null() {

@@ -6,8 +6,8 @@ use std::hint::black_box;
 use crate::memory::Footprint;
 use crate::timeline::TURN;
 
-/// An empty buffer whose memory is there already, so that filling it costs no page fault and adds nothing to
-/// what the runtime is measured by.
+/// An empty buffer whose memory is there already, so that filling it costs no page fault and adds
+/// nothing to what the runtime is measured by.
 pub(crate) fn touched<T: Clone + Default>(capacity: usize) -> Vec<T> {
     let mut buffer = Vec::with_capacity(capacity);
     buffer.resize(capacity, T::default());

@@ -8,10 +8,11 @@
 //! | districts | gather by row, settle by district         | the lanes' partial sums              |
 //! | streets   | spread by row                             | the neighbouring rows' load          |
 //!
-//! Within a stage every element has one writer, and sums over the lanes are sums of integers, so the result
-//! does not depend on who does what. Work is handed out in chunks: each lane starts with a chunk of its own,
-//! so that it runs every system in every frame, and then takes what is left. While a lane is without a core (the
-//! reloader may have it), the others do its share, and only the chunk in its hands waits.
+//! Within a stage every element has one writer, and sums over the lanes are sums of integers, so
+//! the result does not depend on who does what. Work is handed out in chunks: each lane starts with
+//! a chunk of its own, so that it runs every system in every frame, and then takes what is left.
+//! While a lane is without a core (the reloader may have it), the others do its share, and only the
+//! chunk in its hands waits.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -86,8 +87,9 @@ impl Call {
     }
 }
 
-/// What one lane ran in one frame: the generation it was in, and for each call the version that the code
-/// itself reported. Zero where nothing ran, [`Ran::MIXED`] where two chunks met different versions.
+/// What one lane ran in one frame: the generation it was in, and for each call the version that the
+/// code itself reported. Zero where nothing ran, [`Ran::MIXED`] where two chunks met different
+/// versions.
 #[derive(Clone, Copy, Default, PartialEq)]
 pub(crate) struct Ran {
     pub(crate) generation: u64,

@@ -1,8 +1,8 @@
 //! When what happens: the city runs idle (without reloads) and live (with them) by turns.
 //!
-//! A machine is not as fast in one second as in the next, and not every version takes as long as another. So the
-//! run without reloads, which the one with them is measured against, is no run of its own: the two take turns so
-//! short that whatever else goes on falls on both.
+//! A machine is not as fast in one second as in the next, and not every version takes as long as
+//! another. So the run without reloads, which the one with them is measured against, is no run of
+//! its own: the two take turns so short that whatever else goes on falls on both.
 
 use std::time::{Duration, Instant};
 
@@ -38,8 +38,8 @@ impl Timeline {
         (!over).then_some([Phase::Idle, Phase::Live][turns(since_start) as usize % 2])
     }
 
-    /// When reload number `index` is due. Counted in live time, reloads are evenly spaced, and the first and last
-    /// keep half that space from the ends.
+    /// When reload number `index` is due. Counted in live time, reloads are evenly spaced, and the
+    /// first and last keep half that space from the ends.
     pub(crate) fn reload_due(self, index: u32, every: Duration) -> Option<Instant> {
         let live = every * index + every / 2;
         let over = live.as_secs() >= u64::from(self.seconds);

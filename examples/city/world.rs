@@ -1,7 +1,7 @@
 //! The city's world: every agent, street and price, owned by the host.
 //!
-//! The world is passed to each call, so a module has no state of its own that must outlast a call, and
-//! nothing has to be carried over when it is replaced.
+//! The world is passed to each call, so a module has no state of its own that must outlast a call,
+//! and nothing has to be carried over when it is replaced.
 
 use std::mem::size_of;
 use std::ops::Deref;
@@ -14,8 +14,9 @@ pub(crate) const DISTRICTS: usize = 16 * 16;
 const BORDER_ROWS: usize = 2;
 const BORDER_COLUMNS: usize = 4;
 
-// SAFETY: a `World` is a description of arrays, and only the modules follow its pointers. The schedule in
-// systems.rs gives every element one writer between two barriers, and nobody else reads it meanwhile.
+// SAFETY: a `World` is a description of arrays, and only the modules follow its pointers. The
+// schedule in systems.rs gives every element one writer between two barriers, and nobody else reads
+// it meanwhile.
 unsafe impl Send for World {}
 // SAFETY: as above.
 unsafe impl Sync for World {}
@@ -27,14 +28,15 @@ pub(crate) struct City {
 }
 
 impl City {
-    /// A city of `agents`, for `lanes` worker threads. Equal arguments make equal cities, and the number of
-    /// lanes has no part in what happens in it.
+    /// A city of `agents`, for `lanes` worker threads. Equal arguments make equal cities, and the
+    /// number of lanes has no part in what happens in it.
     pub(crate) fn new(agents: u32, lanes: u32) -> Self {
         let mut memory = Memory::default();
         let (n, cells, lane_count) = (agents as usize, GRID * GRID, lanes as usize);
         let stride = GRID + 2 * BORDER_COLUMNS;
 
-        // One agent is made at a time, from a random sequence of its own; the arrays are then filled from it.
+        // One agent is made at a time, from a random sequence of its own; the arrays are then
+        // filled from it.
         let person = |i: usize| Person::new(i as u64);
         let load = memory.array((GRID + 2 * BORDER_ROWS) * stride, |_| 0f32);
 
@@ -47,8 +49,8 @@ impl City {
             agents,
             // Streets jam at four times the mean number of agents in a cell.
             per_jam: cells as f32 / (4.0 * agents as f32),
-            // An agent eats about every 10 s, which is 600 steps; supply is in 1/256 of a meal, and 256 is
-            // also the number of districts.
+            // An agent eats about every 10 s, which is 600 steps; supply is in 1/256 of a meal, and
+            // 256 is also the number of districts.
             supply: (agents / 600).max(1) as i32,
             x: memory.array(n, |i| person(i).at.0),
             y: memory.array(n, |i| person(i).at.1),
@@ -70,8 +72,8 @@ impl City {
         City { world, memory }
     }
 
-    /// A hash of every bit of every array, in a fixed order. The lanes' partial sums are no part of it: they
-    /// are empty between frames.
+    /// A hash of every bit of every array, in a fixed order. The lanes' partial sums are no part of
+    /// it: they are empty between frames.
     pub(crate) fn checksum(&mut self) -> u64 {
         self.memory.checksum()
     }
@@ -85,8 +87,8 @@ impl Deref for City {
     }
 }
 
-/// Every array of a world, as raw memory: the modules write it through the pointers in [`World`], so no Rust
-/// reference to it exists while they run.
+/// Every array of a world, as raw memory: the modules write it through the pointers in [`World`],
+/// so no Rust reference to it exists while they run.
 #[derive(Default)]
 struct Memory {
     /// What the checksum covers, in this order.
@@ -105,7 +107,8 @@ impl Memory {
         let words = Box::into_raw(vec![0u64; (len * size_of::<T>()).div_ceil(8)].into_boxed_slice());
         let first = words.cast::<T>();
         for i in 0..len {
-            // SAFETY: the array has room for `len` values of T, whose alignment is at most that of a u64.
+            // SAFETY: the array has room for `len` values of T, whose alignment is at most that of
+            // a u64.
             unsafe { first.add(i).write(fill(i)) };
         }
         self.state.push(words);
@@ -122,7 +125,8 @@ impl Memory {
     fn checksum(&mut self) -> u64 {
         let mut hash = 0x9e37_79b9_7f4a_7c15u64;
         for &array in &self.state {
-            // SAFETY: the array is ours, initialised throughout, and no frame runs while `self` is borrowed.
+            // SAFETY: the array is ours, initialised throughout, and no frame runs while `self` is
+            // borrowed.
             for &word in unsafe { &*array } {
                 hash = (hash ^ word).wrapping_mul(0xd6e8_feb8_6659_fd93).rotate_left(29);
             }

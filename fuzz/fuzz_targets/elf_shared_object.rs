@@ -1,5 +1,6 @@
-//! Any bytes, as a shared object of either machine on systems of three page sizes: everything an image offers is used.
-//! Fails on a panic (overflow checks are on), on memory out of bounds, and on an answer that is out of range.
+//! Any bytes, as a shared object of either machine on systems of three page sizes: everything an
+//! image offers is used. Fails on a panic (overflow checks are on), on memory out of bounds, and on
+//! an answer that is out of range.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -106,7 +107,8 @@ fn ask(image: &Image<'_>, page_size: u64) {
         if matches!(export.kind, ExportKind::Function | ExportKind::Indirect) {
             assert_eq!(protection(export.offset), Some(Protection::ReadExecute));
         }
-        // A name may have an `@` in it, and not be in the hash table: then it is another's, in a version.
+        // A name may have an `@` in it, and not be in the hash table: then it is another's, in a
+        // version.
         if let Some(found) = image.export(export.name) {
             assert!(export.name == found.name || export.name.split('@').next() == Some(found.name));
         }

@@ -1,6 +1,7 @@
-//! Any bytes, as the files of two versions of a module of either machine: what they say of themselves, and how they differ. Files are
-//! separated by a line of its own, and so are the versions. Fails on a panic (overflow checks are on), on a version that differs from
-//! itself, and on a report that contradicts itself.
+//! Any bytes, as the files of two versions of a module of either machine: what they say of
+//! themselves, and how they differ. Files are separated by a line of its own, and so are the
+//! versions. Fails on a panic (overflow checks are on), on a version that differs from itself, and
+//! on a report that contradicts itself.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

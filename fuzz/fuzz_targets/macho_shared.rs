@@ -1,5 +1,6 @@
-//! Any bytes, as a Mach-O dylib or bundle on systems of two page sizes: everything an image offers is used. Fails on a panic (overflow checks
-//! are on), on memory out of bounds, and on an answer that is out of range.
+//! Any bytes, as a Mach-O dylib or bundle on systems of two page sizes: everything an image offers
+//! is used. Fails on a panic (overflow checks are on), on memory out of bounds, and on an answer
+//! that is out of range.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

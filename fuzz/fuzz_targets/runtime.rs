@@ -1,9 +1,11 @@
-//! Any bytes, as the files of two versions of a module, in the real runtime: loaded, called, looked up, unwound through, reloaded,
-//! rolled back, unloaded and explained. Files are separated by a line of its own, and so are the versions.
+//! Any bytes, as the files of two versions of a module, in the real runtime: loaded, called, looked
+//! up, unwound through, reloaded, rolled back, unloaded and explained. Files are separated by a
+//! line of its own, and so are the versions.
 //!
-//! Of the module only code is entered whose bytes are known to be harmless (`harmless.rs`): an input of which a load would enter any
-//! other is left. What functions do is told from their bytes, and they must do it where the runtime has put them. Fails on a panic
-//! or a fault, on an answer that is not what the image says, and on anything that is left behind.
+//! Of the module only code is entered whose bytes are known to be harmless (`harmless.rs`): an
+//! input of which a load would enter any other is left. What functions do is told from their bytes,
+//! and they must do it where the runtime has put them. Fails on a panic or a fault, on an answer
+//! that is not what the image says, and on anything that is left behind.
 #![no_main]
 
 #[path = "../runtime/asking.rs"]
@@ -50,7 +52,8 @@ fuzz_target!(|bytes: &[u8]| -> Corpus {
     Corpus::Keep
 });
 
-/// What is left behind is so each time. Lists grow now and then, and names and slots stay that are new.
+/// What is left behind is so each time. Lists grow now and then, and names and slots stay that are
+/// new.
 fn leaves_nothing(live: impl Fn()) {
     const TIMES: usize = 5;
     let mut before = memory::used();
@@ -115,7 +118,8 @@ impl<'f> Version<'f> {
             tls_undefined: 0xE000,
             tlv_thunk: 0x7000,
         };
-        // Twice, far from each other in all that it may depend on: what is not the same is not known.
+        // Twice, far from each other in all that it may depend on: what is not the same is not
+        // known.
         let trial = Trial::new(&image, 0x1_0000, 0x4000_0000, host(0))?;
         let other = Trial::new(&image, 0x13_0000, 0x5555_0000, host(1))?;
         let does = |at| {
@@ -150,7 +154,8 @@ impl<'f> Version<'f> {
         let versioned = old.iter().map(|(export, version)| format!("{}@{version}", export.name));
         let plain = exports.iter().map(|export| export.name.to_owned());
         let functions = plain.chain(versioned).filter_map(|name| {
-            // By its hash another symbol of that name may be found than the one that is listed, or none.
+            // By its hash another symbol of that name may be found than the one that is listed, or
+            // none.
             let offset = image.export(&name).filter(|found| found.kind == ExportKind::Function)?.offset;
             Some(Known { does: does(offset).filter(is_known)?, name, offset })
         });

@@ -1,5 +1,5 @@
-//! What is asked of a module that is loaded, in one frame: its functions are called, and through them the runtime is asked what it
-//! gives modules in place of the C library's own.
+//! What is asked of a module that is loaded, in one frame: its functions are called, and through
+//! them the runtime is asked what it gives modules in place of the C library's own.
 
 use std::ffi::{CStr, CString, c_int, c_void};
 
@@ -26,7 +26,8 @@ impl<'v> Functions<'v> {
         Self(version.functions.iter().map(function).collect())
     }
 
-    /// Calls those of which the answer is known, in the frame that is open. Returns where they say that the image is.
+    /// Calls those of which the answer is known, in the frame that is open. Returns where they say
+    /// that the image is.
     pub fn call(&self) -> Option<usize> {
         let mut base = None;
         for (function, known) in &self.0 {
@@ -90,7 +91,8 @@ fn unwind(function: Function, at: usize) {
         // SAFETY: the key is what is given below.
         let seen = unsafe { &mut *key.cast::<Seen>() };
         let found = unwinder::record(seen.function + CALL);
-        // SAFETY: what was found. What it says of the module's function is right, and the others are compiled.
+        // SAFETY: what was found. What it says of the module's function is right, and the others
+        // are compiled.
         unsafe {
             if found.is_some_and(|(record, start)| start == seen.function && unwinder::is_of_a_call(record)) {
                 seen.addresses = unwinder::backtrace();
@@ -251,7 +253,8 @@ impl Loaded<'_, '_> {
         Some(functions.iter().map(|function| (offset(function.start), offset(function.end))).collect())
     }
 
-    /// The unwinder finds a record for each function that has one, unless two of them have the same code.
+    /// The unwinder finds a record for each function that has one, unless two of them have the same
+    /// code.
     fn records(&self) {
         let Some(mut functions) = self.functions() else { return };
         functions.sort_unstable();

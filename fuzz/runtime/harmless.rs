@@ -1,4 +1,5 @@
-//! What a module would have the processor run, told from its bytes alone. Only code that is known byte for byte is entered.
+//! What a module would have the processor run, told from its bytes alone. Only code that is known
+//! byte for byte is entered.
 
 use midflight_image::{Binding, Host, Image, Import, ImportKind, Protection, ThreadLocal};
 
@@ -12,9 +13,11 @@ pub enum Does {
     Number(u32),
     /// Returns an address, from the start of the image.
     Place(u64),
-    /// Calls what stands at this place of the image, with the arguments that it was given, and returns what that has returned.
+    /// Calls what stands at this place of the image, with the arguments that it was given, and
+    /// returns what that has returned.
     Calls(u64),
-    /// Returns how far a thread-local variable is from the thread pointer: its descriptor is at this place of the image.
+    /// Returns how far a thread-local variable is from the thread pointer: its descriptor is at
+    /// this place of the image.
     ThreadLocal(u64),
 }
 
@@ -116,7 +119,8 @@ impl Trial {
         distance.is_multiple_of(STEP).then_some((distance / STEP) as usize)
     }
 
-    /// The thread-local variable whose descriptor is at this place: its offset in the image's block.
+    /// The thread-local variable whose descriptor is at this place: its offset in the image's
+    /// block.
     pub fn descriptor(&self, at: u64) -> Option<u64> {
         let (resolver, argument) = (self.word(at)?, self.word(at.checked_add(8)?)?);
         let is_own = resolver == self.host.tls_dynamic && argument >> 32 == self.host.tls_module;

@@ -56,7 +56,8 @@ impl Used {
     }
 }
 
-/// Without what is kept of versions that are gone, so that they can be explained: that is bounded by itself.
+/// Without what is kept of versions that are gone, so that they can be explained: that is bounded
+/// by itself.
 pub fn used() -> Used {
     let descriptors = std::fs::read_dir("/proc/self/fd").expect("/proc is mounted").count();
     let maps = std::fs::read_to_string("/proc/self/maps").expect("/proc is mounted");

@@ -45,14 +45,15 @@ pub unsafe fn backtrace() -> Vec<usize> {
     found
 }
 
-/// Whether the record says what the assembler writes of `push %rax; call *place(%rip); pop %rcx; ret`, and nothing else.
+/// Whether the record says what the assembler writes of
+/// `push %rax; call *place(%rip); pop %rcx; ret`, and nothing else.
 ///
 /// # Safety
 ///
 /// A record of the unwinder's.
 pub unsafe fn is_of_a_call(record: usize) -> bool {
-    // Of the common record: "zR", the return address in column 16, relative addresses of four bytes; the frame is at 8(%rsp) and
-    // the return address below it.
+    // Of the common record: "zR", the return address in column 16, relative addresses of four
+    // bytes; the frame is at 8(%rsp) and the return address below it.
     const COMMON: &[u8] = b"\x01zR\0\x01\x78\x10\x01\x1b\x0c\x07\x08\x90\x01\0\0";
     // No augmentation. One byte further the frame is at 16(%rsp), seven further at 8(%rsp) again.
     const FUNCTION: &[u8] = b"\0\x41\x0e\x10\x47\x0e\x08\0";

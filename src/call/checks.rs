@@ -18,8 +18,8 @@ use crate::{Error, code};
 /// Whether the use of frames is checked. A call outside every frame to an address of
 /// [`frame_symbol`](crate::Runtime::frame_symbol) then ends the process, with the name of the
 /// function and of the thread; and a thread that is inside a frame for longer than
-/// [`Config::longest_frame`](crate::Config::longest_frame) after that was replaced is reported when somebody publishes or
-/// collects: to the log, or to stderr where nobody reads one.
+/// [`Config::longest_frame`](crate::Config::longest_frame) after that was replaced is reported when
+/// somebody publishes or collects: to the log, or to stderr where nobody reads one.
 ///
 /// The environment variable `MIDFLIGHT_CHECKS` (`on`, `off`, `longest-frame=MILLISECONDS`,
 /// `hold-back=VERSIONS`; separated by commas) goes before the configuration.
@@ -83,8 +83,8 @@ fn forced() -> Result<Forced, Error> {
     Ok(forced)
 }
 
-/// As the environment says, else as the configuration does: whether, how long a frame may be open, and of how many
-/// versions the pages are held back.
+/// As the environment says, else as the configuration does: whether, how long a frame may be open,
+/// and of how many versions the pages are held back.
 pub(crate) fn start(checks: Checks, longest_frame: Option<Duration>, hold_back: usize) -> Result<(), Error> {
     let forced = forced()?;
     let longest = forced.longest.or(longest_frame).unwrap_or(LONGEST_FRAME);

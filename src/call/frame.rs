@@ -31,13 +31,13 @@ impl Made {
     }
 }
 
-/// A thread inside one generation: every module function called with it is that generation's, and so is whatever those call in
-/// other modules. Its code stays mapped until the frame ends.
+/// A thread inside one generation: every module function called with it is that generation's, and
+/// so is whatever those call in other modules. Its code stays mapped until the frame ends.
 ///
-/// Belongs to the thread that opened it; [`share`](Self::share) lets others join. A frame within a frame is in the
-/// same generation, and the thread leaves it when the last of them is dropped. "Thread" is the operating system's: a fiber
-/// that moves to another thread, or lets another fiber run on its own, must not do so inside a frame. Frames are not
-/// for signal handlers.
+/// Belongs to the thread that opened it; [`share`](Self::share) lets others join. A frame within a
+/// frame is in the same generation, and the thread leaves it when the last of them is dropped.
+/// "Thread" is the operating system's: a fiber that moves to another thread, or lets another fiber
+/// run on its own, must not do so inside a frame. Frames are not for signal handlers.
 pub struct Frame {
     pin: Pin<'static, Made>,
     /// [`Made::bias`].
@@ -63,8 +63,9 @@ impl Frame {
         Self { bias: pin.payload().bias, pin }
     }
 
-    /// As [`open`](Self::open), on a thread that has had a frame before; None on others. For who has other things to do
-    /// there before he goes on: it is without a call, so that what it is inlined in saves no registers.
+    /// As [`open`](Self::open), on a thread that has had a frame before; None on others. For who
+    /// has other things to do there before he goes on: it is without a call, so that what it is
+    /// inlined in saves no registers.
     ///
     /// # Safety
     ///
@@ -74,7 +75,8 @@ impl Frame {
     pub unsafe fn open_again() -> Option<Self> {
         // SAFETY: the block is this thread's own.
         let record = unsafe { thread::block().as_ref() }.record.get()?;
-        // SAFETY: put there by `register` on this thread, and taken away when the record is given up.
+        // SAFETY: put there by `register` on this thread, and taken away when the record is given
+        // up.
         let thread = unsafe { ThreadHandle::from_raw(record) };
         // SAFETY: the handle is of this thread and of DISPATCH.
         let pin = unsafe { DISPATCH.pin(&thread) };
@@ -88,14 +90,15 @@ impl Frame {
         self.pin.thread()
     }
 
-    /// The generation it is in. The runtime starts with the empty generation 0, and each publication makes the next.
+    /// The generation it is in. The runtime starts with the empty generation 0, and each
+    /// publication makes the next.
     #[inline]
     pub fn generation(&self) -> u64 {
         self.pin.number()
     }
 
-    /// The version of a module in this generation, counted from 1 in the order of loading; None if it is not loaded. Takes a lock,
-    /// for a moment: for reports, not for every call.
+    /// The version of a module in this generation, counted from 1 in the order of loading; None if
+    /// it is not loaded. Takes a lock, for a moment: for reports, not for every call.
     pub fn version(&self, module: &str) -> Option<u64> {
         versions::find(module, self.generation())
     }
@@ -108,8 +111,8 @@ impl Frame {
 
     /// The address behind a declared slot in this generation.
     ///
-    /// The list of declarations has words as tables have, and the first slots in its order; so a declaration's own address says
-    /// where its slot's entry is, and this is one load.
+    /// The list of declarations has words as tables have, and the first slots in its order; so a
+    /// declaration's own address says where its slot's entry is, and this is one load.
     ///
     /// # Safety
     ///
@@ -118,8 +121,8 @@ impl Frame {
     #[inline(always)]
     pub unsafe fn target(&self, declaration: &'static &'static Slot) -> *const () {
         let entry = self.bias.wrapping_add((&raw const *declaration).addr());
-        // SAFETY: the entry of its slot in this generation's table, whose provenance was exposed; every table covers the declared
-        // slots, and this one is there as long as the frame.
+        // SAFETY: the entry of its slot in this generation's table, whose provenance was exposed;
+        // every table covers the declared slots, and this one is there as long as the frame.
         unsafe { *std::ptr::with_exposed_provenance::<*const ()>(entry) }
     }
 }
@@ -130,7 +133,8 @@ impl fmt::Debug for Frame {
     }
 }
 
-/// A frame's generation, for other threads to join. While one is held the generation's code stays mapped.
+/// A frame's generation, for other threads to join. While one is held the generation's code stays
+/// mapped.
 #[derive(Clone)]
 pub struct SharedFrame {
     share: Share<'static, Made>,
@@ -161,7 +165,8 @@ impl fmt::Debug for SharedFrame {
     }
 }
 
-/// What [`Frame::thread`] is of the calling thread's frames; None if it has none open, or had none yet.
+/// What [`Frame::thread`] is of the calling thread's frames; None if it has none open, or had none
+/// yet.
 #[inline]
 pub fn this_opener() -> Option<NonZero<usize>> {
     // SAFETY: the block is this thread's own.
@@ -176,7 +181,8 @@ pub fn open_frames() -> usize {
     record.map_or(0, |record| unsafe { ThreadHandle::<Made>::from_raw(record).depth() })
 }
 
-/// Ends the frames that this thread has opened since it had `depth` of them open: what would have ended them was jumped over.
+/// Ends the frames that this thread has opened since it had `depth` of them open: what would have
+/// ended them was jumped over.
 ///
 /// # Safety
 ///
@@ -184,7 +190,8 @@ pub fn open_frames() -> usize {
 pub unsafe fn end_frames(depth: usize) {
     // SAFETY: the block is this thread's own.
     if let Some(record) = unsafe { thread::block().as_ref() }.record.get() {
-        // SAFETY: this thread's record of DISPATCH, which is static; the caller promises that nobody ends those frames.
+        // SAFETY: this thread's record of DISPATCH, which is static; the caller promises that
+        // nobody ends those frames.
         unsafe { ThreadHandle::<Made>::from_raw(record).end_pins(depth) };
     }
 }
@@ -194,13 +201,15 @@ fn this_thread() -> ThreadHandle<Made> {
     // SAFETY: the block is this thread's own.
     let record = unsafe { thread::block().as_ref() }.record.get();
     match record {
-        // SAFETY: put there by `register` on this thread, and taken away when the record is given up.
+        // SAFETY: put there by `register` on this thread, and taken away when the record is given
+        // up.
         Some(record) => unsafe { ThreadHandle::from_raw(record) },
         None => register(),
     }
 }
 
-/// The generation that this thread has a frame open in, and what that has behind a slot: None if the slot is newer.
+/// The generation that this thread has a frame open in, and what that has behind a slot: None if
+/// the slot is newer.
 pub(crate) fn in_open_frame(slot: u32) -> Option<(u64, Option<usize>)> {
     // SAFETY: the block is this thread's own.
     let record = unsafe { thread::block().as_ref() }.record.get()?;
@@ -228,8 +237,8 @@ impl Drop for Registration {
 pub(crate) fn release_record() {
     // SAFETY: the block is this thread's own.
     if let Some(record) = unsafe { thread::block().as_ref() }.record.get() {
-        // SAFETY: this thread's record of DISPATCH, which is static. A thread-local's destructor that opens a frame after
-        // this registers anew, unless it does so within the open frame.
+        // SAFETY: this thread's record of DISPATCH, which is static. A thread-local's destructor
+        // that opens a frame after this registers anew, unless it does so within the open frame.
         unsafe { ThreadHandle::<Made>::from_raw(record).release() };
     }
 }
@@ -237,10 +246,12 @@ pub(crate) fn release_record() {
 /// A thread's first frame.
 #[cold]
 fn register() -> ThreadHandle<Made> {
-    // SAFETY: the block lives as long as its thread, and after the record is given up nothing touches it.
+    // SAFETY: the block lives as long as its thread, and after the record is given up nothing
+    // touches it.
     let handle = unsafe { DISPATCH.register(thread::block(), stop::gettid() as u32) };
-    // Destroyed at the thread's end, if it is used before that. In a thread whose thread-locals are being destroyed already, the
-    // caller is about to open this thread's only frame, whose end gives the record up.
+    // Destroyed at the thread's end, if it is used before that. In a thread whose thread-locals are
+    // being destroyed already, the caller is about to open this thread's only frame, whose end
+    // gives the record up.
     if REGISTRATION.try_with(|_| ()).is_err() {
         // SAFETY: DISPATCH is static.
         unsafe { handle.give_up_after_pin() };

@@ -1,8 +1,9 @@
 //! Where a version belongs: what its code calls, whoever runs it and whenever.
 //!
-//! A version that is current belongs to the current generation, and calls what is current. A version that is not belongs with those
-//! that it was last current with: its *home*. Destructors, exit functions and threads of its own run there, and the versions of its
-//! home outlive it. docs/dispatch.md has the argument (theorem 3).
+//! A version that is current belongs to the current generation, and calls what is current. A
+//! version that is not belongs with those that it was last current with: its *home*. Destructors,
+//! exit functions and threads of its own run there, and the versions of its home outlive it.
+//! docs/dispatch.md has the argument (theorem 3).
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Deref;
@@ -19,7 +20,8 @@ use crate::platform::os::{stop, thread};
 /// A slot, and what is behind it.
 pub(crate) type Change = (u32, usize);
 
-/// A version, by the order in which versions were linked: the number that it has in its module is another's again if it is not published.
+/// A version, by the order in which versions were linked: the number that it has in its module is
+/// another's again if it is not published.
 pub(crate) type Key = u64;
 
 /// What a version calls while it is not current, and the versions behind that.
@@ -29,8 +31,9 @@ pub(crate) struct Home {
     at: usize,
 }
 
-/// The versions that a publication replaces, and those that they call, and so on, as they were before it: of each module one. Shared by
-/// the homes of what was replaced, so that a publication that replaces many modules notes each once.
+/// The versions that a publication replaces, and those that they call, and so on, as they were
+/// before it: of each module one. Shared by the homes of what was replaced, so that a publication
+/// that replaces many modules notes each once.
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) places: Vec<Resident>,
@@ -95,8 +98,8 @@ impl Home {
         calls.chain(self.own()).copied().collect()
     }
 
-    /// What `find` finds among the versions that are part of it. Nothing behind one that has its home in the same world: that
-    /// one finds it.
+    /// What `find` finds among the versions that are part of it. Nothing behind one that has its
+    /// home in the same world: that one finds it.
     pub(crate) fn nearest<'h>(&self, find: impl Fn(Key) -> Option<(usize, Option<&'h Home>)>) -> Vec<usize> {
         let places = &self.world.places;
         let (mut found, mut seen) = (Vec::new(), HashSet::new());
@@ -126,7 +129,8 @@ impl Home {
         needed
     }
 
-    /// What is behind the slots that the versions at these homes call, and that these go on to: the latest homes' last.
+    /// What is behind the slots that the versions at these homes call, and that these go on to: the
+    /// latest homes' last.
     pub(crate) fn called(homes: impl IntoIterator<Item = Home>) -> HashMap<u32, Vec<usize>> {
         let mut called = HashMap::<_, Vec<_>>::new();
         let mut worlds: Vec<_> = by_world(homes).collect();
@@ -148,15 +152,17 @@ fn by_world(homes: impl IntoIterator<Item = Home>) -> impl Iterator<Item = (Arc<
     worlds.into_values()
 }
 
-/// Runs code of a version at its home, on any thread, whatever frame that has open: what the home has
-/// is called from there, and everything else in the current generation, which is held meanwhile.
+/// Runs code of a version at its home, on any thread, whatever frame that has open: what the home
+/// has is called from there, and everything else in the current generation, which is held
+/// meanwhile.
 ///
-/// `home` is asked when the generation is held. If the version is current in that generation, it has no
-/// home, or still has one, which is as good: the home is kept as long as what `home` returned is there.
-/// If the version is not current in it, it has a home by now.
+/// `home` is asked when the generation is held. If the version is current in that generation, it
+/// has no home, or still has one, which is as good: the home is kept as long as what `home`
+/// returned is there. If the version is not current in it, it has a home by now.
 ///
-/// `home` is asked before that, too. A version that loses its home between the two has become current
-/// in a generation that may be later than the one that is held. Then another generation is held.
+/// `home` is asked before that, too. A version that loses its home between the two has become
+/// current in a generation that may be later than the one that is held. Then another generation is
+/// held.
 pub(crate) fn at_home<H: Deref<Target = Home>>(home: impl Fn() -> Option<H>, run: impl FnOnce()) {
     let mut rest = Some(run);
     while let Some(run) = rest.take() {
@@ -170,7 +176,8 @@ pub(crate) fn at_home<H: Deref<Target = Home>>(home: impl Fn() -> Option<H>, run
             Some(home) => {
                 let mut table = generation.table().to_vec();
                 let bindings = home.bindings();
-                // Of a version that is not published yet some slots may be newer than the generation.
+                // Of a version that is not published yet some slots may be newer than the
+                // generation.
                 let len = bindings.iter().map(|&(slot, _)| slot as usize + 1).max().unwrap_or(0);
                 table.extend((table.len()..len).map(|slot| LIVE.get(slot)));
                 for (slot, target) in bindings {
@@ -183,8 +190,8 @@ pub(crate) fn at_home<H: Deref<Target = Home>>(home: impl Fn() -> Option<H>, run
     }
 }
 
-/// Holds the current generation while `run` runs, apart from whatever frame this thread has open: by a record of its own, as another
-/// thread would.
+/// Holds the current generation while `run` runs, apart from whatever frame this thread has open:
+/// by a record of its own, as another thread would.
 fn in_current_generation<R>(run: impl FnOnce(&Generation<Made>) -> R) -> R {
     struct Release(Option<ThreadHandle<Made>>);
     impl Drop for Release {
@@ -196,27 +203,31 @@ fn in_current_generation<R>(run: impl FnOnce(&Generation<Made>) -> R) -> R {
         }
     }
     let block = ThreadBlock { table: std::ptr::null::<usize>().into(), record: None.into() };
-    // SAFETY: the block outlives the record's use, which ends with `release`; and so says the order of these variables.
+    // SAFETY: the block outlives the record's use, which ends with `release`; and so says the order
+    // of these variables.
     let handle = unsafe { DISPATCH.register(NonNull::from(&block), stop::gettid() as u32) };
     let release = Release(Some(handle));
-    // SAFETY: of this dispatcher, made on this thread. Who has code of a module to run has published a generation.
+    // SAFETY: of this dispatcher, made on this thread. Who has code of a module to run has
+    // published a generation.
     let pin = unsafe { DISPATCH.pin(release.0.as_ref().expect("released at the end")) };
     run(&pin)
 }
 
 /// What this thread calls through outside every frame, from now on.
 pub(crate) fn set_outer_table(table: *const usize) {
-    // SAFETY: the block is this thread's own, and its record, if it has one, is of DISPATCH. The caller's table outlives the
-    // thread, or another is set before it goes.
+    // SAFETY: the block is this thread's own, and its record, if it has one, is of DISPATCH. The
+    // caller's table outlives the thread, or another is set before it goes.
     unsafe { ThreadHandle::<Made>::set_outer(thread::block(), table) };
 }
 
-/// Runs module code that belongs to no frame with a table of its own: what it calls in other modules is looked up there, not in
-/// whatever frame this thread may have open.
+/// Runs module code that belongs to no frame with a table of its own: what it calls in other
+/// modules is looked up there, not in whatever frame this thread may have open.
 pub(crate) fn with_table(table: &[usize], run: impl FnOnce()) {
-    // Another thread may have linked it, and without membarrier nothing else has this core discard what was there before.
+    // Another thread may have linked it, and without membarrier nothing else has this core discard
+    // what was there before.
     arch::cache::synchronise_this_core();
-    // SAFETY: the block is this thread's own, and its record, if it has one, is of DISPATCH; the caller's table outlives the call.
+    // SAFETY: the block is this thread's own, and its record, if it has one, is of DISPATCH; the
+    // caller's table outlives the call.
     unsafe { ThreadHandle::<Made>::with_table(thread::block(), table.as_ptr(), run) };
 }
 

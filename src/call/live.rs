@@ -1,8 +1,10 @@
-//! The tables of threads outside every frame: the process's live table, and those of versions that have threads of their own.
+//! The tables of threads outside every frame: the process's live table, and those of versions that
+//! have threads of their own.
 //!
-//! The live table's entries follow each publication (`midflight_dispatch::LiveTable`). A version's own table does as well while the
-//! version is current; before and after that it has what the version's home has, and follows in everything else. So a module's
-//! threads go on with what their version was made for, however long they take.
+//! The live table's entries follow each publication (`midflight_dispatch::LiveTable`). A version's
+//! own table does as well while the version is current; before and after that it has what the
+//! version's home has, and follows in everything else. So a module's threads go on with what their
+//! version was made for, however long they take.
 
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -12,7 +14,8 @@ use midflight_dispatch::LiveTable;
 use crate::call::home::{Change, Home};
 use crate::platform::os::memory;
 
-/// Slots a process can have: 1 MiB of address space in .bss, of which pages are touched as slots come into use.
+/// Slots a process can have: 1 MiB of address space in .bss, of which pages are touched as slots
+/// come into use.
 pub(crate) const MAX_SLOTS: usize = 1 << 17;
 
 /// Its address is the initial value of every thread's table word.
@@ -82,10 +85,12 @@ impl OwnTable {
     }
 }
 
-/// A live table in a mapping of its own, of which only pages in use cost memory: most of it is for slots that there will never be.
+/// A live table in a mapping of its own, of which only pages in use cost memory: most of it is for
+/// slots that there will never be.
 struct Mapped(NonNull<LiveTable<MAX_SLOTS>>);
 
-// SAFETY: a table is for all threads to read and write (atomics), and its memory belongs to no thread.
+// SAFETY: a table is for all threads to read and write (atomics), and its memory belongs to no
+// thread.
 unsafe impl Send for Mapped {}
 // SAFETY: as above.
 unsafe impl Sync for Mapped {}
@@ -100,7 +105,8 @@ impl Mapped {
             unsafe { memory::map_zeroed(at, Self::LEN) }?;
             Ok(at)
         });
-        // A module's thread cannot go on without, and pthread_create has no word for it but the one for no memory.
+        // A module's thread cannot go on without, and pthread_create has no word for it but the one
+        // for no memory.
         let at = made
             .unwrap_or_else(|error| panic!("no address space for the table of a module's threads: {error}"));
         Self(at.cast())

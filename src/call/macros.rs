@@ -1,6 +1,7 @@
 //! The declaration of a module's functions.
 
-/// Declares functions of a module, to be called like ordinary functions with a [`Frame`](crate::Frame) before their own arguments.
+/// Declares functions of a module, to be called like ordinary functions with a
+/// [`Frame`](crate::Frame) before their own arguments.
 ///
 /// ```
 /// midflight::module! {
@@ -20,9 +21,10 @@
 /// # fn main() {}
 /// ```
 ///
-/// The Rust module's name is the loaded module's, and each function's name the exported symbol. They are called with the
-/// C ABI (`extern "C-unwind"`). Types are those in scope where the macro stands. Loading a file
-/// that lacks one of them fails with [`Error::MissingFunctions`](crate::Error::MissingFunctions).
+/// The Rust module's name is the loaded module's, and each function's name the exported symbol.
+/// They are called with the C ABI (`extern "C-unwind"`). Types are those in scope where the macro
+/// stands. Loading a file that lacks one of them fails with
+/// [`Error::MissingFunctions`](crate::Error::MissingFunctions).
 ///
 /// # Who vouches for what
 ///
@@ -124,7 +126,8 @@
 ///
 /// # Aborts
 ///
-/// A call when no version of the module is loaded prints the function's name and aborts the process.
+/// A call when no version of the module is loaded prints the function's name and aborts the
+/// process.
 #[macro_export]
 macro_rules! module {
     () => {};

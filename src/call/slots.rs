@@ -14,7 +14,8 @@ pub struct Slot {
     debug: bool,
 }
 
-/// All that this program declares, gathered by the linker. The first slots are theirs, in this order.
+/// All that this program declares, gathered by the linker. The first slots are theirs, in this
+/// order.
 #[doc(hidden)]
 #[linkme::distributed_slice]
 pub static DECLARED: [&'static Slot];
@@ -40,9 +41,9 @@ const fn plain(name: &'static str) -> &'static str {
     }
 }
 
-/// Slot number to "module::symbol". Apart from the runtime's state, which the calling thread may have locked (a constructor
-/// runs while a module is loaded), and read without a lock: names are added, and never change. Each bucket has room
-/// for twice as many as the one before.
+/// Slot number to "module::symbol". Apart from the runtime's state, which the calling thread may
+/// have locked (a constructor runs while a module is loaded), and read without a lock: names are
+/// added, and never change. Each bucket has room for twice as many as the one before.
 static NAMES: [OnceLock<Bucket>; BUCKETS] = [const { OnceLock::new() }; BUCKETS];
 type Bucket = Box<[OnceLock<Box<str>>]>;
 const BUCKETS: usize = MAX_SLOTS.ilog2() as usize + 1;
@@ -67,7 +68,8 @@ fn set_name(slot: u32, name: String) {
     names[at].get_or_init(|| name.into());
 }
 
-/// Every slot of the process. Slots are never given back: a trampoline's address is stable for the process's life.
+/// Every slot of the process. Slots are never given back: a trampoline's address is stable for the
+/// process's life.
 pub(crate) struct SlotTable {
     modules: HashMap<Arc<str>, ModuleSlots>,
     len: u32,

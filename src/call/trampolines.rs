@@ -1,6 +1,7 @@
 //! The code of the slots: one trampoline and one unbound stub each, a page of slots at a time.
 //!
-//! A slot's code depends on nothing but its index, so whole pages are written once, before any of their slots is in use.
+//! A slot's code depends on nothing but its index, so whole pages are written once, before any of
+//! their slots is in use.
 
 use std::ops::Range;
 
@@ -88,8 +89,8 @@ impl Trampolines {
         })
     }
 
-    /// The slot's stable address for calls inside frames, which reports others ([`crate::call::checks`]).
-    /// Cores must be synchronised before it runs.
+    /// The slot's stable address for calls inside frames, which reports others
+    /// ([`crate::call::checks`]). Cores must be synchronised before it runs.
     pub(crate) fn checked(&mut self, memory: &mut CodeMemory, slot: u32) -> Result<usize, Error> {
         let per_page = (memory.page_size() / CHECKED_CODE) as u32;
         while self.checked.len() as u32 * per_page <= slot {
@@ -161,8 +162,8 @@ fn unbound_handler() -> u64 {
 
 assemble!("unbound", report = report_unbound);
 
-/// Where a call to an unbound slot ends. There is no value to return to the caller and no code to run, so the process
-/// stops with the function's name.
+/// Where a call to an unbound slot ends. There is no value to return to the caller and no code to
+/// run, so the process stops with the function's name.
 ///
 /// A call outside every frame of what is only called inside ends here, too.
 pub(crate) extern "C" fn report_unbound(slot: u32) -> ! {

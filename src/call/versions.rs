@@ -1,17 +1,19 @@
-//! Which version of a module each generation has, for as long as somebody can be inside it. Apart from the runtime's state, which
-//! the asking thread may have locked (a constructor runs while a module is loaded).
+//! Which version of a module each generation has, for as long as somebody can be inside it. Apart
+//! from the runtime's state, which the asking thread may have locked (a constructor runs while a
+//! module is loaded).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// By module: generations in which it became another version, ascending, and that version's number; None where it went.
+/// By module: generations in which it became another version, ascending, and that version's number;
+/// None where it went.
 static VERSIONS: RwLock<BTreeMap<Arc<str>, Vec<Since>>> = RwLock::new(BTreeMap::new());
 
 /// A generation, and the number of the version from there on.
 type Since = (u64, Option<u64>);
 
-/// Notes versions of a generation that nobody can be inside yet. Forgets those of generations that are not among the `held`, in
-/// ascending order, which somebody may be inside.
+/// Notes versions of a generation that nobody can be inside yet. Forgets those of generations that
+/// are not among the `held`, in ascending order, which somebody may be inside.
 pub(crate) fn note(
     generation: u64,
     held: &[u64],

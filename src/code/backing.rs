@@ -1,4 +1,5 @@
-//! How the pages of an arena become writable and then executable. `benches/code_memory.rs` measures both ways.
+//! How the pages of an arena become writable and then executable. `benches/code_memory.rs` measures
+//! both ways.
 
 use std::fs::File;
 use std::io::{self, IoSlice};
@@ -18,17 +19,19 @@ use crate::platform::{arch, buffers};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Backing {
-    /// Written into anonymous shared memory (memfd) through its file descriptor, and mapped privately with the final
-    /// protections. Code is never mapped writable anywhere, no reader's TLB is flushed on the way in, and the pages of a version
-    /// that was freed take the next one of the same layout without any mapping being changed. Linux only. A kernel with
+    /// Written into anonymous shared memory (memfd) through its file descriptor, and mapped
+    /// privately with the final protections. Code is never mapped writable anywhere, no
+    /// reader's TLB is flushed on the way in, and the pages of a version that was freed take
+    /// the next one of the same layout without any mapping being changed. Linux only. A kernel with
     /// `vm.memfd_noexec=2` forbids it.
     Memfd,
-    /// Private pages that are writable, then by `mprotect` what they are to be. Works everywhere; each `mprotect`
-    /// interrupts every core that runs a thread of the process.
+    /// Private pages that are writable, then by `mprotect` what they are to be. Works everywhere;
+    /// each `mprotect` interrupts every core that runs a thread of the process.
     WriteOnce,
-    /// Each block in a mapping of its own, whose code a thread makes writable for itself while it copies what was linked elsewhere.
-    /// On macOS that is `MAP_JIT` and `pthread_jit_write_protect_np`, which the hardened runtime asks for and which is chosen there by
-    /// itself; on Linux, where it has no use but to be tested, two `mprotect`.
+    /// Each block in a mapping of its own, whose code a thread makes writable for itself while it
+    /// copies what was linked elsewhere. On macOS that is `MAP_JIT` and
+    /// `pthread_jit_write_protect_np`, which the hardened runtime asks for and which is chosen
+    /// there by itself; on Linux, where it has no use but to be tested, two `mprotect`.
     Toggled,
 }
 
@@ -51,7 +54,8 @@ pub(crate) struct Span {
 /// What a block's pages are to be. The regions lie within the span.
 pub(crate) type Regions<'r> = &'r [Region];
 
-/// What goes into a block as it is, past what is written to: in order, each part in a region that is not writable.
+/// What goes into a block as it is, past what is written to: in order, each part in a region that
+/// is not writable.
 pub(crate) type Parts<'r> = &'r [Verbatim<'r>];
 
 /// One arena's way.
@@ -61,19 +65,21 @@ pub(crate) trait Pages: Send + Sync {
         true
     }
 
-    /// Memory of the span's length to write to, for what will be there: zeros, but for the parts, where it is of no account.
+    /// Memory of the span's length to write to, for what will be there: zeros, but for the parts,
+    /// where it is of no account.
     ///
     /// # Safety
     ///
     /// The pages lie inside the arena and are in nobody's use: new, released or retired.
     unsafe fn open(&self, span: Span, parts: Parts<'_>) -> io::Result<NonNull<u8>>;
 
-    /// Gives the parts and what was written beside them its final protections; what is in no region becomes inaccessible.
+    /// Gives the parts and what was written beside them its final protections; what is in no region
+    /// becomes inaccessible.
     ///
     /// # Safety
     ///
-    /// `open` returned `view` for these pages, and nobody uses it but to close it. They are inaccessible, or `warm`:
-    /// [`retire`](Self::retire) left them with these regions.
+    /// `open` returned `view` for these pages, and nobody uses it but to close it. They are
+    /// inaccessible, or `warm`: [`retire`](Self::retire) left them with these regions.
     unsafe fn seal(
         &self,
         span: Span,
@@ -97,15 +103,17 @@ pub(crate) trait Pages: Send + Sync {
     /// The bytes lie in such a region, and nobody reads them meanwhile.
     unsafe fn amend(&self, span: Span, region: &Region, offset: usize, bytes: &[u8]) -> io::Result<()>;
 
-    /// Leaves the pages of a sealed block mapped, for the next block with the same regions, and nothing of it in them that
-    /// could be executed: a stray call traps. False if that cannot be, and then they are to be released.
+    /// Leaves the pages of a sealed block mapped, for the next block with the same regions, and
+    /// nothing of it in them that could be executed: a stray call traps. False if that cannot
+    /// be, and then they are to be released.
     ///
     /// # Safety
     ///
     /// Nobody uses the pages any more.
     unsafe fn retire(&self, span: Span, regions: Regions<'_>) -> bool;
 
-    /// Makes the pages inaccessible and frees their memory, sealed or not. `shared`: in a forked child they stay as they are.
+    /// Makes the pages inaccessible and frees their memory, sealed or not. `shared`: in a forked
+    /// child they stay as they are.
     ///
     /// # Safety
     ///
@@ -113,7 +121,8 @@ pub(crate) trait Pages: Send + Sync {
     unsafe fn release(&self, span: Span, shared: bool) -> io::Result<()>;
 }
 
-/// Makes pages inaccessible, and part of the reservation around them again: same name, so that the mappings merge.
+/// Makes pages inaccessible, and part of the reservation around them again: same name, so that the
+/// mappings merge.
 ///
 /// # Safety
 ///
@@ -141,7 +150,8 @@ pub(crate) struct WriteOnce;
 
 impl Pages for WriteOnce {
     unsafe fn open(&self, span: Span, _parts: Parts<'_>) -> io::Result<NonNull<u8>> {
-        // SAFETY: inside the arena and in nobody's use, as the caller says; this way retires nothing.
+        // SAFETY: inside the arena and in nobody's use, as the caller says; this way retires
+        // nothing.
         unsafe { memory::protect(span.at, span.len, Protection::ReadWrite)? };
         Ok(span.at)
     }
@@ -157,7 +167,8 @@ impl Pages for WriteOnce {
         let (at, len) = (span.at, span.len);
         memory::name(view, len, CODE);
         let mut covered = 0;
-        // SAFETY: inside the arena, and writable until its protection is given; other writes are done, as the caller says.
+        // SAFETY: inside the arena, and writable until its protection is given; other writes are
+        // done, as the caller says.
         unsafe {
             copy_parts(view, parts);
             for region in regions {
@@ -181,7 +192,8 @@ impl Pages for WriteOnce {
 
     unsafe fn amend(&self, span: Span, region: &Region, offset: usize, bytes: &[u8]) -> io::Result<()> {
         let (start, len) = extent(region);
-        // SAFETY: inside the arena; a readable region becomes writable for a moment in which nobody reads it.
+        // SAFETY: inside the arena; a readable region becomes writable for a moment in which nobody
+        // reads it.
         unsafe {
             memory::protect(span.at.add(start), len, Protection::ReadWrite)?;
             span.at.add(offset).copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len());
@@ -199,8 +211,8 @@ impl Pages for WriteOnce {
     }
 }
 
-/// See [`Backing::Toggled`]. The arena is one block. The draft is elsewhere, because the thread that seals it need not be the one that wrote it, and
-/// only the one may write.
+/// See [`Backing::Toggled`]. The arena is one block. The draft is elsewhere, because the thread
+/// that seals it need not be the one that wrote it, and only the one may write.
 #[derive(Default)]
 pub(crate) struct Toggled {
     draft: Mutex<Buffer>,
@@ -234,7 +246,8 @@ impl Pages for Toggled {
         let mut covered = 0;
         for region in regions {
             let (start, len) = extent(region);
-            // SAFETY: the region is inside the span, in the arena and in nobody's use; the draft is as long as the span.
+            // SAFETY: the region is inside the span, in the arena and in nobody's use; the draft is
+            // as long as the span.
             unsafe {
                 if start > covered {
                     vacate(span.at.add(covered), start - covered)?;
@@ -288,7 +301,8 @@ impl Pages for Toggled {
 /// They lie within the memory that starts at `view`, which is writable and nobody else's.
 unsafe fn copy_parts(view: NonNull<u8>, parts: Parts<'_>) {
     for part in parts {
-        // SAFETY: the caller promises that the parts lie within the view, which is its own to write.
+        // SAFETY: the caller promises that the parts lie within the view, which is its own to
+        // write.
         unsafe {
             let place = view.add(part.offset as usize);
             place.copy_from_nonoverlapping(NonNull::from(part.bytes).cast(), part.bytes.len());
@@ -296,11 +310,12 @@ unsafe fn copy_parts(view: NonNull<u8>, parts: Parts<'_>) {
     }
 }
 
-/// Variables up to this size keep their pages when a block is retired, and are overwritten whole by the next.
+/// Variables up to this size keep their pages when a block is retired, and are overwritten whole by
+/// the next.
 const KEPT_DATA: usize = 64 << 10;
 
-/// See [`Backing::Memfd`]. What is read or executed stands at the offset in the file that it has in the arena; variables are
-/// ordinary private memory.
+/// See [`Backing::Memfd`]. What is read or executed stands at the offset in the file that it has in
+/// the arena; variables are ordinary private memory.
 ///
 /// The program may close the descriptor, or limit the size of files (RLIMIT_FSIZE), at any time.
 /// Then there is no more writing this way: the block that is being written becomes private memory,
@@ -318,8 +333,9 @@ pub(crate) struct Memfd {
 enum Written {
     /// A buffer, which the next block uses again.
     Buffer(#[expect(dead_code, reason = "kept until the block is sealed")] Buffer),
-    /// Pages of its own, for what is too large for that: those that are never written to, such as a large array that begins as zero, cost
-    /// nothing. Which of them are still there, in bytes from the start.
+    /// Pages of its own, for what is too large for that: those that are never written to, such as a
+    /// large array that begins as zero, cost nothing. Which of them are still there, in bytes
+    /// from the start.
     Pages(Vec<Range<usize>>),
 }
 
@@ -375,7 +391,8 @@ impl Memfd {
         regions: Regions<'_>,
         parts: Parts<'_>,
     ) -> io::Result<()> {
-        // SAFETY: the caller promises what `Pages::seal` asks: the pages are in nobody's use, and as long as the draft.
+        // SAFETY: the caller promises what `Pages::seal` asks: the pages are in nobody's use, and
+        // as long as the draft.
         unsafe {
             memory::map_zeroed(span.at, span.len)?;
             span.at.copy_from_nonoverlapping(NonNull::from(bytes).cast(), span.len);
@@ -383,8 +400,8 @@ impl Memfd {
         }
     }
 
-    /// Writes what is read or executed: each part from where it is, and what is around them. Neighbouring regions are written by
-    /// one call.
+    /// Writes what is read or executed: each part from where it is, and what is around them.
+    /// Neighbouring regions are written by one call.
     fn write(&self, span: Span, bytes: &[u8], regions: Regions<'_>, parts: Parts<'_>) -> io::Result<()> {
         let file = self.file.get()?;
         let fixed = regions.iter().filter(|region| region.protection != Protection::ReadWrite);
@@ -409,7 +426,8 @@ impl Memfd {
         memory::write_all_at(file, &mut pieces, (span.offset + start) as u64)
     }
 
-    /// Takes a part out of a draft that has pages of its own, and says whether it has: whoever asks moves them.
+    /// Takes a part out of a draft that has pages of its own, and says whether it has: whoever asks
+    /// moves them.
     fn give_up(&self, span: Span, part: Range<usize>) -> bool {
         let mut drafts = self.drafts.lock().unwrap_or_else(PoisonError::into_inner);
         let draft = drafts.iter_mut().find(|(offset, _)| *offset == span.offset);
@@ -480,7 +498,8 @@ impl Pages for Memfd {
         if let Err(error) = unsafe { self.seal_in_file(span, bytes, regions, parts, warm) } {
             self.failed.store(true, Ordering::Relaxed);
             tracing::warn!(%error, "code memory behind a descriptor cannot be written: private pages are used");
-            // SAFETY: the caller promises that the pages are a draft's, in nobody's use. What is mapped by now, nobody has seen.
+            // SAFETY: the caller promises that the pages are a draft's, in nobody's use. What is
+            // mapped by now, nobody has seen.
             return unsafe { self.seal_privately(span, bytes, regions, parts) };
         }
         // Last, because pages of the draft that are moved are no more where they were.
@@ -489,13 +508,15 @@ impl Pages for Memfd {
             // SAFETY: the region is inside the span.
             let at = unsafe { span.at.add(start) };
             if !warm && self.give_up(span, start..start + len) {
-                // SAFETY: the draft's own pages, which are nobody's now, over pages that are in nobody's use yet.
+                // SAFETY: the draft's own pages, which are nobody's now, over pages that are in
+                // nobody's use yet.
                 unsafe { memory::move_pages(view.add(start), at, len)? };
                 continue;
             }
             let content = &bytes[start..start + len];
             let content = if warm && len <= KEPT_DATA { content } else { &content[..filled(content)] };
-            // SAFETY: over pages that are in nobody's use yet; they are writable then, and zero beyond what a retired block left.
+            // SAFETY: over pages that are in nobody's use yet; they are writable then, and zero
+            // beyond what a retired block left.
             unsafe {
                 if !warm {
                     memory::map_zeroed(at, len)?;
@@ -511,8 +532,8 @@ impl Pages for Memfd {
         let Some(at) = drafts.iter().position(|(offset, _)| *offset == span.offset) else { return };
         if let Written::Pages(left) = drafts.swap_remove(at).1 {
             for pages in left.into_iter().filter(|pages| !pages.is_empty()) {
-                // SAFETY: what is left of the draft's own pages, which nobody uses any more, as the caller says. What could not be
-                // given back is lost, and nothing else.
+                // SAFETY: what is left of the draft's own pages, which nobody uses any more, as the
+                // caller says. What could not be given back is lost, and nothing else.
                 let _ = unsafe { memory::unreserve(view.add(pages.start), pages.len()) };
             }
         }
@@ -544,11 +565,13 @@ impl Pages for Memfd {
                     self.fill_with_traps(span.offset + start, len)?;
                     // SAFETY: mapped readable, and written by nobody.
                     let text = unsafe { std::slice::from_raw_parts(span.at.add(start).as_ptr(), len) };
-                    // A page that a debugger has put a breakpoint into is a private copy, which the file is no way to.
+                    // A page that a debugger has put a breakpoint into is a private copy, which the
+                    // file is no way to.
                     if text.chunks(TRAPS.len()).any(|chunk| *chunk != TRAPS[..chunk.len()]) {
                         return Err(io::ErrorKind::ResourceBusy.into());
                     }
-                    // SAFETY: mapped readable and executable. Without it a core may still have the old instructions in its cache.
+                    // SAFETY: mapped readable and executable. Without it a core may still have the
+                    // old instructions in its cache.
                     unsafe { arch::cache::publish_code(text.as_ptr(), len) };
                     Ok(())
                 }

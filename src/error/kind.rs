@@ -2,8 +2,8 @@
 
 use super::Error;
 
-/// What kind of error an [`Error`] is. The numbers are those that the C API returns (`RUNTIME_ERROR_*` of runtime_types.h says what each
-/// means); none changes its meaning.
+/// What kind of error an [`Error`] is. The numbers are those that the C API returns
+/// (`RUNTIME_ERROR_*` of runtime_types.h says what each means); none changes its meaning.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 #[non_exhaustive]
 #[repr(i32)]
@@ -20,7 +20,8 @@ pub enum ErrorKind {
     InvalidModule = -5,
     /// The module needs what cannot be found, or what more than one offers.
     Unresolved = -6,
-    /// The version does not fit the one that is loaded, who calls it, or what it shares with the process.
+    /// The version does not fit the one that is loaded, who calls it, or what it shares with the
+    /// process.
     Incompatible = -7,
     /// Whether it fits cannot be known. The C API only.
     CompatibilityUnknown = -8,
@@ -44,7 +45,8 @@ pub enum ErrorKind {
     Refused = -17,
     /// There is no earlier version.
     NoPreviousVersion = -18,
-    /// The frame is not open (C API), not this thread's (C API), or of a generation that does not have what was asked for.
+    /// The frame is not open (C API), not this thread's (C API), or of a generation that does not
+    /// have what was asked for.
     WrongFrame = -19,
     /// The file is not watched.
     NotWatched = -20,

@@ -10,8 +10,8 @@ use std::{fmt, io};
 pub use kind::ErrorKind;
 use symbols::Shown;
 
-/// Why a call of the runtime failed. After all but [`Error::Integrity`] nothing was published, and the
-/// old versions go on serving.
+/// Why a call of the runtime failed. After all but [`Error::Integrity`] nothing was published, and
+/// the old versions go on serving.
 #[non_exhaustive]
 pub enum Error {
     /// This system lacks something that the runtime cannot do without.
@@ -133,7 +133,8 @@ pub enum Error {
         /// The symbols of the functions.
         functions: Vec<String>,
     },
-    /// An address was asked for in a frame whose generation does not have the function: called there, it would end the process.
+    /// An address was asked for in a frame whose generation does not have the function: called
+    /// there, it would end the process.
     NewerThanFrame {
         /// The module.
         module: String,
@@ -163,7 +164,8 @@ pub enum Error {
         /// The kernel's reason.
         source: io::Error,
     },
-    /// Loading would need more memory than [`Config::max_memory`](crate::Config::max_memory) allows.
+    /// Loading would need more memory than [`Config::max_memory`](crate::Config::max_memory)
+    /// allows.
     MemoryLimit {
         /// That limit, in bytes.
         limit: usize,
@@ -175,7 +177,8 @@ pub enum Error {
         old: usize,
         /// Generations that frames hold.
         held: usize,
-        /// The threads in those frames. A generation that none of them is in waits for one to join it.
+        /// The threads in those frames. A generation that none of them is in waits for one to join
+        /// it.
         holders: Vec<crate::Holder>,
         /// Versions that are kept because an address of their module has escaped.
         retained: usize,
@@ -218,7 +221,8 @@ pub enum Error {
         /// The module that it needs.
         needs: String,
     },
-    /// The version does not fit the one that is loaded ([`LoadOptions::validate`](crate::LoadOptions::validate)).
+    /// The version does not fit the one that is loaded
+    /// ([`LoadOptions::validate`](crate::LoadOptions::validate)).
     Incompatible {
         /// The file.
         path: PathBuf,
@@ -232,7 +236,8 @@ pub enum Error {
         /// What it returned.
         code: i32,
     },
-    /// A hook refused ([`ReloadHooks::before`](crate::ReloadHooks::before)): nothing was linked or run.
+    /// A hook refused ([`ReloadHooks::before`](crate::ReloadHooks::before)): nothing was linked or
+    /// run.
     Vetoed {
         /// The file, or the first of the load.
         path: PathBuf,
@@ -246,7 +251,8 @@ pub enum Error {
         /// What it was given.
         limit: Duration,
     },
-    /// What is in memory is not what was linked ([`LoadOptions::verify`](crate::LoadOptions::verify)).
+    /// What is in memory is not what was linked
+    /// ([`LoadOptions::verify`](crate::LoadOptions::verify)).
     Integrity {
         /// The file.
         path: PathBuf,
@@ -257,7 +263,8 @@ pub enum Error {
         /// Whether the versions that were replaced were published again.
         rolled_back: bool,
     },
-    /// No earlier version of the module was kept ([`LoadOptions::keep_previous`](crate::LoadOptions::keep_previous)).
+    /// No earlier version of the module was kept
+    /// ([`LoadOptions::keep_previous`](crate::LoadOptions::keep_previous)).
     NoPreviousVersion {
         /// The module.
         module: String,
@@ -279,7 +286,8 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// The runtime was called from where it is busy: a module's constructor or destructor, or a load's progress callback.
+    /// The runtime was called from where it is busy: a module's constructor or destructor, or a
+    /// load's progress callback.
     Reentered,
     /// This process was forked from the one in which the runtime was started.
     Forked,

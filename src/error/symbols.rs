@@ -21,7 +21,8 @@ impl Write for Short {
     }
 }
 
-/// What a mangled name of C++ or Rust stands for; None if it is none. `short`: without parameters and results.
+/// What a mangled name of C++ or Rust stands for; None if it is none. `short`: without parameters
+/// and results.
 fn demangle(symbol: &str, short: bool) -> Option<String> {
     let mut text = Short::default();
     if let Ok(rust) = rustc_demangle::try_demangle(symbol) {
@@ -48,7 +49,8 @@ pub(crate) fn base(symbol: &str) -> String {
     demangle(symbol, true).unwrap_or_else(|| symbol.into())
 }
 
-/// A word that the symbol of every function of this name has in it; empty if none is known. By it most others are known not to be meant.
+/// A word that the symbol of every function of this name has in it; empty if none is known. By it
+/// most others are known not to be meant.
 pub(crate) fn word(base: &str) -> &str {
     let name = base.split(['<', '(']).next().unwrap_or_default().trim();
     let name = name.rsplit("::").next().unwrap_or_default().trim();
@@ -71,8 +73,8 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// A function as somebody asks for it who does not know its symbol: `ns::f`, `ns::f(int)`, or `ns::f of type FviE`, whose type is as
-/// `typeid` has it.
+/// A function as somebody asks for it who does not know its symbol: `ns::f`, `ns::f(int)`, or
+/// `ns::f of type FviE`, whose type is as `typeid` has it.
 pub(crate) struct Wanted {
     name: String,
     /// With what follows the name: `(int) const`.

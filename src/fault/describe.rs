@@ -9,7 +9,8 @@ use crate::host::loaded;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum Standing {
-    /// A version that is being loaded: its constructors may be running, or its load has failed and it is about to go.
+    /// A version that is being loaded: its constructors may be running, or its load has failed and
+    /// it is about to go.
     Coming,
     /// The version that frames opened now run.
     Current,
@@ -17,8 +18,8 @@ pub enum Standing {
     Old,
     /// A version that is gone. Its memory may not be there any more.
     Gone,
-    /// A stable address ([`Runtime::symbol`](crate::Runtime::symbol)), which is in no version: what it calls is the frame's, or what is
-    /// current.
+    /// A stable address ([`Runtime::symbol`](crate::Runtime::symbol)), which is in no version: what
+    /// it calls is the frame's, or what is current.
     Trampoline,
 }
 
@@ -36,20 +37,23 @@ pub struct AddressDescription<'d> {
     pub path: Option<&'d Path>,
     /// Whether it is code, or else data.
     pub is_code: bool,
-    /// The name of the exported symbol that it is in, as the file has it: `c++filt` and `rustfilt` know mangled ones.
+    /// The name of the exported symbol that it is in, as the file has it: `c++filt` and `rustfilt`
+    /// know mangled ones.
     pub symbol: Option<&'d [u8]>,
     /// How far it is from the start of that; 0 if there is none.
     pub offset: u64,
-    /// The address in the file's own numbering, as `addr2line` and `objdump` take it. 0 of a trampoline. Of object files and archives, which
-    /// have none: how far it is from the start of the module in memory.
+    /// The address in the file's own numbering, as `addr2line` and `objdump` take it. 0 of a
+    /// trampoline. Of object files and archives, which have none: how far it is from the start
+    /// of the module in memory.
     pub file_address: u64,
 }
 
-/// Tells what there is at an address, if it is in a module: a version's, of whatever age, or a trampoline. None if it is the
-/// program's, a library's or nobody's.
+/// Tells what there is at an address, if it is in a module: a version's, of whatever age, or a
+/// trampoline. None if it is the program's, a library's or nobody's.
 ///
-/// For handlers of crashes, which find addresses in registers and on stacks. Async-signal-safe, if `tell` is: it takes no lock and allocates
-/// nothing. Of versions that are gone the latest 128 are known.
+/// For handlers of crashes, which find addresses in registers and on stacks. Async-signal-safe, if
+/// `tell` is: it takes no lock and allocates nothing. Of versions that are gone the latest 128 are
+/// known.
 pub fn describe_address<T>(address: *const (), tell: impl FnOnce(&AddressDescription<'_>) -> T) -> Option<T> {
     let address = address.addr();
     if let Some((slot, offset)) = trampolines::find(address) {

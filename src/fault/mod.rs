@@ -1,9 +1,9 @@
 //! Faults that are explained: a thread came to an address of a version that is gone, by a pointer
 //! that was kept past the frame in which it was had.
 //!
-//! Text that was freed is traps or inaccessible, and data as it was or inaccessible, until the pages
-//! are in use again. The fault's handler (`os::fault`) says on stderr what was there, and then the process
-//! ends as it would have. Nothing here takes a lock or allocates.
+//! Text that was freed is traps or inaccessible, and data as it was or inaccessible, until the
+//! pages are in use again. The fault's handler (`os::fault`) says on stderr what was there, and
+//! then the process ends as it would have. Nothing here takes a lock or allocates.
 
 mod describe;
 mod names;

@@ -2,8 +2,8 @@
 //! functions. A fault at such an address is explained from here.
 //!
 //! The latest [`COUNT`] versions are kept, with at most [`BYTES`] of names in all. A version is
-//! forgotten when a later one has had all of its pages. So a module that is reloaded again and again
-//! takes one entry for each place in memory that it has had.
+//! forgotten when a later one has had all of its pages. So a module that is reloaded again and
+//! again takes one entry for each place in memory that it has had.
 
 use std::ffi::OsStr;
 use std::fmt;

@@ -1,5 +1,5 @@
-//! The memory of thread-local variables: a version's template, a thread's blocks and the table that compiled code finds
-//! them by.
+//! The memory of thread-local variables: a version's template, a thread's blocks and the table that
+//! compiled code finds them by.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::collections::BTreeMap;
@@ -44,7 +44,8 @@ pub(super) struct Block {
     template: Template,
 }
 
-// SAFETY: it owns its memory. Who uses that is the version's code: the thread's, and the retiring thread's after it.
+// SAFETY: it owns its memory. Who uses that is the version's code: the thread's, and the retiring
+// thread's after it.
 unsafe impl Send for Block {}
 
 impl Block {
@@ -57,7 +58,8 @@ impl Block {
         let Some(memory) = NonNull::new(memory) else { handle_alloc_error(template.layout) };
         let block = Self { memory, template };
         let from = template.start as *const u8;
-        // SAFETY: the image says that the initialised part is there, and it is not longer than the block.
+        // SAFETY: the image says that the initialised part is there, and it is not longer than the
+        // block.
         unsafe {
             block
                 .address()
@@ -74,7 +76,8 @@ impl Block {
 
 impl Drop for Block {
     fn drop(&mut self) {
-        // SAFETY: from `alloc_zeroed` with this layout; who drops a block says that its thread is out of the version.
+        // SAFETY: from `alloc_zeroed` with this layout; who drops a block says that its thread is
+        // out of the version.
         unsafe { dealloc(self.memory.as_ptr(), self.template.layout) };
     }
 }
@@ -85,19 +88,22 @@ pub(crate) static EMPTY: AtomicUsize = AtomicUsize::new(0);
 /// A thread's blocks.
 #[derive(Default)]
 pub(super) struct Blocks {
-    /// What asm/*/thread_local.s reads: the number of entries behind the first word, then by id the block's address or 0.
+    /// What asm/*/thread_local.s reads: the number of entries behind the first word, then by id the
+    /// block's address or 0.
     table: Box<[AtomicUsize]>,
     blocks: BTreeMap<Id, Block>,
 }
 
-// Entries are stored Relaxed: a thread reads what it wrote itself, or an entry that a retirement made 0 before the id was given
-// again; between that and the first instruction of the new version on this thread lies the barrier that publishes its code.
+// Entries are stored Relaxed: a thread reads what it wrote itself, or an entry that a retirement
+// made 0 before the id was given again; between that and the first instruction of the new version
+// on this thread lies the barrier that publishes its code.
 impl Blocks {
     pub(super) fn get(&self, id: Id) -> Option<NonNull<u8>> {
         self.blocks.get(&id).map(Block::address)
     }
 
-    /// Puts a block, or none, where the calling thread, whose blocks these are, finds it. Returns what was there.
+    /// Puts a block, or none, where the calling thread, whose blocks these are, finds it. Returns
+    /// what was there.
     pub(super) fn replace(&mut self, id: Id, block: Option<Block>) -> Option<Block> {
         let before = self.take(id);
         if let Some(block) = block {

@@ -1,6 +1,8 @@
-//! What modules ask of the dynamic linker, which does not know them: dlsym(3), dlopen(3) and dladdr(3) for callers in modules.
+//! What modules ask of the dynamic linker, which does not know them: dlsym(3), dlopen(3) and
+//! dladdr(3) for callers in modules.
 //!
-//! dlsym and dlopen answer by who calls. For a caller that is not in a module, as where a module jumps to them, they are the C library's.
+//! dlsym and dlopen answer by who calls. For a caller that is not in a module, as where a module
+//! jumps to them, they are the C library's.
 
 use std::ffi::{CStr, CString};
 use std::sync::Arc;
@@ -84,8 +86,8 @@ unsafe fn find(handle: *mut c_void, name: &CStr, version: Option<&CStr>, caller:
     let Some((scope, own)) = loaded::find(caller as u64, asked).flatten() else {
         return address(lookup(handle, name, version));
     };
-    // What comes after a module is what it needs: dl-sym.c of glibc, and "Finding symbols" of dyld. Of a whole program a module sees
-    // first what all see, then itself.
+    // What comes after a module is what it needs: dl-sym.c of glibc, and "Finding symbols" of dyld.
+    // Of a whole program a module sees first what all see, then itself.
     let needed = || scope.libraries.iter().find_map(|library| lookup(*library as *mut c_void, name, version));
     let everywhere = || process_symbol(name, version);
     let found = match (next, default) {
@@ -94,8 +96,8 @@ unsafe fn find(handle: *mut c_void, name: &CStr, version: Option<&CStr>, caller:
         (_, true) => everywhere().or(own).or_else(needed).or_else(everywhere),
         _ => lookup(handle, name, version),
     };
-    // What modules are given in place of the C library's they are given here, too: else their threads and exit functions
-    // would not be known.
+    // What modules are given in place of the C library's they are given here, too: else their
+    // threads and exit functions would not be known.
     let replacement = |found| {
         let name = name.to_str().ok()?;
         symbol(name).or_else(|| replaced(name, || Some(found)))
@@ -110,13 +112,15 @@ fn address(found: Option<u64>) -> *mut c_void {
 /// What the version itself exports by a name.
 fn own(object: &Object, name: &CStr) -> Option<u64> {
     let tables = object.exports.as_ref()?;
-    // SAFETY: whoever asks is in the version, so its memory is there; the image says that this is a region that is only read.
+    // SAFETY: whoever asks is in the version, so its memory is there; the image says that this is a
+    // region that is only read.
     let bytes = unsafe { bytes(object, tables.region()) };
     let (kind, offset) = tables.find(bytes, name.to_str().ok()?, |offset| object.is_code(offset))?;
     (kind != midflight_image::ExportKind::ThreadLocal).then_some(object.base + offset)
 }
 
-/// The name of the function of a version that begins at an address. The calling thread is in that version.
+/// The name of the function of a version that begins at an address. The calling thread is in that
+/// version.
 pub(super) fn name(function: usize) -> Option<CString> {
     let of = |object: &Object| {
         let tables = object.exports.as_ref()?;
@@ -137,8 +141,8 @@ unsafe fn bytes<'a>(object: &Object, part: std::ops::Range<usize>) -> &'a [u8] {
     unsafe { std::slice::from_raw_parts(start, part.len()) }
 }
 
-/// dlopen(3), called from `caller`: a library that is not in the process is looked for where the module says (DT_RUNPATH), then where
-/// the system finds it.
+/// dlopen(3), called from `caller`: a library that is not in the process is looked for where the
+/// module says (DT_RUNPATH), then where the system finds it.
 ///
 /// # Safety
 ///
@@ -169,8 +173,8 @@ fn place(scope: &Arc<Scope>, name: &CStr) -> Option<CString> {
     scope.search.find(name).and_then(|path| CString::new(path).ok())
 }
 
-/// dladdr(3), called from `caller`. Lock-free and async-signal-safe for addresses in modules. A module is told names of its own
-/// symbols only: another may go meanwhile.
+/// dladdr(3), called from `caller`. Lock-free and async-signal-safe for addresses in modules. A
+/// module is told names of its own symbols only: another may go meanwhile.
 ///
 /// # Safety
 ///

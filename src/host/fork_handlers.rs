@@ -1,7 +1,8 @@
 //! Handlers of fork that modules register: pthread_atfork(3).
 //!
-//! They run at their version's home, whatever the thread that forks is in the midst of. The C library calls them with no argument that
-//! would say whose they are, so it is given functions of ours, of which each has a place of its own in a list.
+//! They run at their version's home, whatever the thread that forks is in the midst of. The C
+//! library calls them with no argument that would say whose they are, so it is given functions of
+//! ours, of which each has a place of its own in a list.
 
 use std::ffi::{c_int, c_void};
 use std::ptr;
@@ -98,7 +99,8 @@ pub(super) unsafe extern "C" fn register_atfork(
     result
 }
 
-/// pthread_atfork(3). Shared objects bring their own (crt's), which calls `__register_atfork`; object files import it.
+/// pthread_atfork(3). Shared objects bring their own (crt's), which calls `__register_atfork`;
+/// object files import it.
 pub(super) unsafe extern "C" fn pthread_atfork(prepare: Handler, parent: Handler, child: Handler) -> c_int {
     // SAFETY: as the caller asks.
     unsafe { register_atfork(prepare, parent, child, ptr::null()) }

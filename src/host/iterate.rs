@@ -1,7 +1,7 @@
-//! What is loaded, as modules find it in place of what the C library says: `dl_iterate_phdr` and `_dl_find_object` with
-//! the versions behind the process's own objects. Rust's standard library names the functions of a backtrace by the
-//! first; an unwinder that is linked into a module (`-static-libgcc`) finds a function's caller by the one or the
-//! other.
+//! What is loaded, as modules find it in place of what the C library says: `dl_iterate_phdr` and
+//! `_dl_find_object` with the versions behind the process's own objects. Rust's standard library
+//! names the functions of a backtrace by the first; an unwinder that is linked into a module
+//! (`-static-libgcc`) finds a function's caller by the one or the other.
 
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -70,7 +70,8 @@ pub(crate) unsafe extern "C-unwind" fn dl_iterate_phdr(callback: Callback, data:
     let _walking = Walking::new();
     let (objects, added, removed) = loaded::snapshot();
     let mut caller = Caller { callback, data, added, removed, process: (0, 0) };
-    // SAFETY: `own` takes what the function passes, and the caller behind `data` is there until it returns.
+    // SAFETY: `own` takes what the function passes, and the caller behind `data` is there until it
+    // returns.
     let stopped = unsafe { process_dl_iterate_phdr(own, (&raw mut caller).cast()) };
     if stopped != 0 {
         return stopped;
@@ -87,7 +88,8 @@ pub(crate) unsafe extern "C-unwind" fn dl_iterate_phdr(callback: Callback, data:
             dlpi_tls_modid: 0,
             dlpi_tls_data: std::ptr::null_mut(),
         };
-        // SAFETY: the caller passes a callback for its data; all that the description points to is there until the callback has returned.
+        // SAFETY: the caller passes a callback for its data; all that the description points to is
+        // there until the callback has returned.
         let stopped = unsafe { callback(&mut info, size_of::<dl_phdr_info>(), data) };
         if stopped != 0 {
             return stopped;
@@ -101,7 +103,8 @@ unsafe extern "C-unwind" {
     fn process_dl_iterate_phdr(callback: Callback, data: *mut c_void) -> c_int;
 }
 
-/// `struct dl_find_object` of glibc 2.35 (bits/dl_find_object.h), without what only i386 and 32-bit Arm have.
+/// `struct dl_find_object` of glibc 2.35 (bits/dl_find_object.h), without what only i386 and 32-bit
+/// Arm have.
 #[repr(C)]
 pub(crate) struct FoundObject {
     flags: u64,
@@ -135,8 +138,8 @@ pub(crate) unsafe extern "C-unwind" fn dl_find_object(pc: *mut c_void, result: *
         // SAFETY: the caller's `result` can be written to.
         return unsafe { process_dl_find_object(pc, result) };
     };
-    // SAFETY: the caller's `result` can be written to. What it points to is there as long as the version, which the
-    // caller is unwinding through.
+    // SAFETY: the caller's `result` can be written to. What it points to is there as long as the
+    // version, which the caller is unwinding through.
     unsafe { result.write(found) };
     0
 }
@@ -167,7 +170,8 @@ unsafe fn process_dl_find_object(pc: *mut c_void, result: *mut FoundObject) -> c
     if found.is_null() || found == ABSENT {
         return -1;
     }
-    // SAFETY: the C library's function of this name has this type; the caller's `result` can be written to.
+    // SAFETY: the C library's function of this name has this type; the caller's `result` can be
+    // written to.
     unsafe {
         let find: unsafe extern "C-unwind" fn(*mut c_void, *mut FoundObject) -> c_int =
             std::mem::transmute(found);

@@ -1,5 +1,6 @@
-//! Keys of pthread_key_create(3) that modules make. The C library has the keys and the values, and no destructors: those run
-//! from here, because a thread that exits must not find one whose module is gone. Rust's standard library needs this.
+//! Keys of pthread_key_create(3) that modules make. The C library has the keys and the values, and
+//! no destructors: those run from here, because a thread that exits must not find one whose module
+//! is gone. Rust's standard library needs this.
 
 use std::ffi::{c_int, c_void};
 use std::ptr;
@@ -75,13 +76,15 @@ pub(super) fn run_destructors(id: ThreadId) {
     for key in keys {
         let (version, call) = {
             let mut ledger = ledger();
-            // A destructor may have deleted the key, or the version may have been retired meanwhile.
+            // A destructor may have deleted the key, or the version may have been retired
+            // meanwhile.
             let Some(argument) = ledger.thread(id).values.remove(&key) else { continue };
             let Some(&Key { version, destructor: Some(function) }) = ledger.keys.get(&key) else { continue };
             ledger.mark(id, version, true);
             (version, Call { function, argument })
         };
-        // SAFETY: marked, so the version is there. POSIX has the value null when its destructor runs.
+        // SAFETY: marked, so the version is there. POSIX has the value null when its destructor
+        // runs.
         run_at_home(version, || unsafe {
             libc::pthread_setspecific(key, ptr::null());
             call.run();

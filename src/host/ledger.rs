@@ -1,5 +1,5 @@
-//! What is noted of versions and threads, behind one lock. No code of a module runs, and nothing of the C library but its
-//! allocator is called, while it is held.
+//! What is noted of versions and threads, behind one lock. No code of a module runs, and nothing of
+//! the C library but its allocator is called, while it is held.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,7 +32,8 @@ pub(super) struct Ledger {
     pub(super) quick_exits: Vec<QuickExit>,
     /// Their handlers of fork.
     pub(super) fork_handlers: fork_handlers::List,
-    /// What modules have asked the C library to run on threads of its own, by number, and how many there were.
+    /// What modules have asked the C library to run on threads of its own, by number, and how many
+    /// there were.
     #[cfg(target_os = "linux")]
     pub(super) notifications: BTreeMap<usize, Notification>,
     #[cfg(target_os = "linux")]
@@ -146,8 +147,8 @@ impl Ledger {
         }
     }
 
-    /// Marks that a thread begins or ends running an exit function of a version. Threads that the version started are counted
-    /// already.
+    /// Marks that a thread begins or ends running an exit function of a version. Threads that the
+    /// version started are counted already.
     pub(super) fn mark(&mut self, thread: ThreadId, version: Id, begins: bool) {
         if self.thread(thread).started_by != Some(version) {
             let leaving = &mut self.version(version).leaving;
@@ -160,8 +161,9 @@ impl Ledger {
 #[derive(Clone, Copy)]
 pub(super) struct Opaque(pub(super) *mut c_void);
 
-// SAFETY: nothing is done with it here. A module that leaves it to be used at a thread's or the process's end cannot count on
-// the thread that it left it on: destructors of thread-local variables run on the retiring thread (see `Tenant`).
+// SAFETY: nothing is done with it here. A module that leaves it to be used at a thread's or the
+// process's end cannot count on the thread that it left it on: destructors of thread-local
+// variables run on the retiring thread (see `Tenant`).
 unsafe impl Send for Opaque {}
 
 /// A module's function, with its argument.
@@ -186,7 +188,8 @@ pub(super) fn run_at_home(version: Id, run: impl FnOnce()) {
     at_home(|| ledger().use_home(version), run);
 }
 
-/// A home at which code of a version runs. It is kept as it is, should the version become current meanwhile and have none.
+/// A home at which code of a version runs. It is kept as it is, should the version become current
+/// meanwhile and have none.
 pub(super) struct InUse(Home);
 
 impl Deref for InUse {
@@ -205,9 +208,9 @@ impl Drop for InUse {
     }
 }
 
-/// Has each fork wait for two locks: the ledger's, and that of the tables that follow publications. In
-/// the child no other thread goes on, so a lock that one of them held would never be free, and what it
-/// was changing would stay half-changed.
+/// Has each fork wait for two locks: the ledger's, and that of the tables that follow publications.
+/// In the child no other thread goes on, so a lock that one of them held would never be free, and
+/// what it was changing would stay half-changed.
 pub(super) fn watch_forks() {
     thread_local! {
         /// No destructor, so it is there to the thread's very end.
@@ -221,7 +224,7 @@ pub(super) fn watch_forks() {
     extern "C" fn after() {
         drop(HELD.take().map(ManuallyDrop::into_inner));
     }
-    // SAFETY: the handlers take and free a lock, and stay for the life of the process. They were there before any module's:
-    // so the lock is taken after those have run, and freed before.
+    // SAFETY: the handlers take and free a lock, and stay for the life of the process. They were
+    // there before any module's: so the lock is taken after those have run, and freed before.
     unsafe { libc::pthread_atfork(Some(before), Some(after), Some(after)) };
 }

@@ -131,7 +131,8 @@ impl Object {
         all[usize::from(self.standing.load(Ordering::Relaxed))]
     }
 
-    /// The name of what an address is in, and how far from its start. Only for who [`find`]s it: its memory stays as long. Async-signal-safe.
+    /// The name of what an address is in, and how far from its start. Only for who [`find`]s it:
+    /// its memory stays as long. Async-signal-safe.
     pub(crate) fn name_at(&self, address: u64) -> Option<(&[u8], u64)> {
         match self.named.get()? {
             Named::InPlace => {
@@ -139,8 +140,9 @@ impl Object {
                 let (region, names) = (tables.region(), tables.names());
                 let start =
                     std::ptr::with_exposed_provenance(self.base as usize + region.start + names.start);
-                // SAFETY: the image says that this is in a region that is only read. It was linked before `named` was set, and
-                // its memory does not go while somebody reads the list (`free`).
+                // SAFETY: the image says that this is in a region that is only read. It was linked
+                // before `named` was set, and its memory does not go while somebody reads the list
+                // (`free`).
                 let names = unsafe { std::slice::from_raw_parts(start, names.len()) };
                 tables.at(names, address - self.base)
             }
@@ -161,8 +163,8 @@ impl Object {
     }
 }
 
-/// A header for call frame information, as PT_GNU_EH_FRAME leads to: only where the section is. The linker's own has a
-/// table of the functions as well; without one, they are gone through in order.
+/// A header for call frame information, as PT_GNU_EH_FRAME leads to: only where the section is. The
+/// linker's own has a table of the functions as well; without one, they are gone through in order.
 #[repr(C, packed)]
 pub(crate) struct FrameHeader {
     version: u8,
@@ -214,8 +216,8 @@ impl FileOnDisk {
         self.path.as_ptr()
     }
 
-    /// The path, if the file is still the one that was loaded: another file's names would be wrong ones. Otherwise what
-    /// is no path, and not empty, which would stand for the executable.
+    /// The path, if the file is still the one that was loaded: another file's names would be wrong
+    /// ones. Otherwise what is no path, and not empty, which would stand for the executable.
     pub(super) fn name(&self) -> CString {
         let is_there = || {
             std::fs::metadata(OsStr::from_bytes(self.path.to_bytes())).is_ok_and(|now| {
@@ -260,7 +262,8 @@ impl Registered {
         Self { object, number }
     }
 
-    /// It is linked, and its memory has the names of what it exports: in the file's own tables, or in this list.
+    /// It is linked, and its memory has the names of what it exports: in the file's own tables, or
+    /// in this list.
     pub(crate) fn set_names(&self, listed: Option<Arc<dyn Names>>) {
         let named = listed.map_or(Named::InPlace, Named::Listed);
         self.object.named.get_or_init(|| named);
@@ -293,8 +296,9 @@ pub(super) fn snapshot() -> (Vec<Arc<Object>>, u64, u64) {
 /// Memory of versions that went while somebody read the list.
 static WAITING: Mutex<Vec<Block>> = Mutex::new(Vec::new());
 
-/// Frees the memory of a version that is not in the list any more. Who reads the list meanwhile may have found it there before, and be
-/// reading its names: then it stays until the next version goes. Nobody waits for a reader, who may be a handler that interrupts this.
+/// Frees the memory of a version that is not in the list any more. Who reads the list meanwhile may
+/// have found it there before, and be reading its names: then it stays until the next version goes.
+/// Nobody waits for a reader, who may be a handler that interrupts this.
 ///
 /// # Safety
 ///
@@ -303,7 +307,8 @@ pub(crate) unsafe fn free(block: Block) {
     let mut waiting = WAITING.lock().unwrap_or_else(PoisonError::into_inner);
     waiting.push(block);
     if !LIST.is_read() {
-        // SAFETY: the caller promises it of all others, and readers that could have found it are gone.
+        // SAFETY: the caller promises it of all others, and readers that could have found it are
+        // gone.
         waiting.drain(..).for_each(|block| unsafe { block.free() });
     }
 }

@@ -1,8 +1,9 @@
-//! What modules are given in place of the C library's own, so that an unloaded module leaves nothing behind in threads and in
-//! the process: thread-local variables, exit functions of threads and of the process, keys, threads.
+//! What modules are given in place of the C library's own, so that an unloaded module leaves
+//! nothing behind in threads and in the process: thread-local variables, exit functions of threads
+//! and of the process, keys, threads.
 //!
-//! A version is a [`Tenant`] here. `ledger` has what is noted of versions and threads, `places` says which version an address
-//! is in. `thread` is what is noted of one thread, and its end.
+//! A version is a [`Tenant`] here. `ledger` has what is noted of versions and threads, `places`
+//! says which version an address is in. `thread` is what is noted of one thread, and its end.
 
 pub(crate) mod apple_abi;
 pub(crate) mod blocks;
@@ -45,7 +46,8 @@ pub(crate) fn homes_in_use() -> Vec<Home> {
     ledger::ledger().homes_in_use.clone()
 }
 
-/// The function that a module's import of this name binds to before the process's own, which `process` finds.
+/// The function that a module's import of this name binds to before the process's own, which
+/// `process` finds.
 pub(crate) fn symbol(name: &str, process: impl FnOnce() -> Option<u64>) -> Option<u64> {
     let function = match name {
         "__tls_get_addr" => thread_local::midflight_tls_get_addr as *const (),

@@ -1,8 +1,9 @@
-//! Functions that the C library calls on threads of its own when something comes about (`SIGEV_THREAD`, sigevent(3type)): a timer, a message,
-//! the end of a look-up. Such a thread is the module's as those are that it starts itself.
+//! Functions that the C library calls on threads of its own when something comes about
+//! (`SIGEV_THREAD`, sigevent(3type)): a timer, a message, the end of a look-up. Such a thread is
+//! the module's as those are that it starts itself.
 //!
-//! The C library is given a number, and a number is not given again: so what comes when the module has taken it back, or is
-//! gone, finds nothing to run.
+//! The C library is given a number, and a number is not given again: so what comes when the module
+//! has taken it back, or is gone, finds nothing to run.
 
 use std::ffi::{c_int, c_void};
 use std::ptr;
@@ -175,8 +176,8 @@ pub(crate) unsafe extern "C" fn arrive_notified(number: *mut c_void) -> Entry {
     Entry::new(function, value.0)
 }
 
-/// Takes back what a version has asked for and has not had. Returns how many timers it had left. One that the kernel does not
-/// list goes on, and runs nothing.
+/// Takes back what a version has asked for and has not had. Returns how many timers it had left.
+/// One that the kernel does not list goes on, and runs nothing.
 pub(super) fn give_up(version: Id) -> usize {
     let mut timers = Vec::new();
     ledger().notifications.retain(|_, notification| {
@@ -184,7 +185,8 @@ pub(super) fn give_up(version: Id) -> usize {
         timers.extend(notification.timer.take_if(|_| is_its));
         !is_its
     });
-    // By the kernel's numbers: a handle is another timer's by now, if the program has deleted this one.
+    // By the kernel's numbers: a handle is another timer's by now, if the program has deleted this
+    // one.
     timers.iter().filter(|timer| timer.number.is_none_or(timer::delete)).count()
 }
 

@@ -1,9 +1,10 @@
-//! Functions that compilers call for atomics on AArch64 when they are not told whether the processor has LSE ("outline
-//! atomics"; gcc's default).
+//! Functions that compilers call for atomics on AArch64 when they are not told whether the
+//! processor has LSE ("outline atomics"; gcc's default).
 //!
-//! A linker takes them from libgcc.a for every program and library that uses them: no shared library exports them, and object
-//! files that are linked here have no libgcc.a. Rust's compiler_builtins, which the host has, brings the same functions, but for
-//! those of the `__sync` builtins, which are made of them (`asm/aarch64/atomics.s`).
+//! A linker takes them from libgcc.a for every program and library that uses them: no shared
+//! library exports them, and object files that are linked here have no libgcc.a. Rust's
+//! compiler_builtins, which the host has, brings the same functions, but for those of the `__sync`
+//! builtins, which are made of them (`asm/aarch64/atomics.s`).
 
 macro_rules! functions {
     ($($name:ident)*) => {

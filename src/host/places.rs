@@ -1,16 +1,20 @@
-//! Which version an address is in. Reading takes no lock and allocates nothing, so that a signal handler may ask.
+//! Which version an address is in. Reading takes no lock and allocates nothing, so that a signal
+//! handler may ask.
 //!
-//! The answer is of the moment: who acts on it must know that the version stays, as a thread that is inside it does.
+//! The answer is of the moment: who acts on it must know that the version stays, as a thread that
+//! is inside it does.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A version's number in this process, as low as can be: it is given again when the version is gone.
+/// A version's number in this process, as low as can be: it is given again when the version is
+/// gone.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub(crate) struct Id(pub(super) u32);
 
-/// By id, the place of each version: its first page in the upper 36 bits (addresses have 48), its number of pages in the lower 28,
-/// 0 if it has none; in one word, so that no reader sees half a change. Chunk n is for 64 << n versions. Chunks stay.
+/// By id, the place of each version: its first page in the upper 36 bits (addresses have 48), its
+/// number of pages in the lower 28, 0 if it has none; in one word, so that no reader sees half a
+/// change. Chunk n is for 64 << n versions. Chunks stay.
 static CHUNKS: [OnceLock<Box<[AtomicU64]>>; 26] = [const { OnceLock::new() }; 26];
 const FIRST: usize = 64;
 
@@ -58,8 +62,8 @@ mod tests {
 
     #[test]
     fn addresses_are_found_while_their_version_is_there() {
-        // Ids in three chunks (those before them exist, as ids are given low first), and addresses that no mapping has here, so
-        // that no other test is disturbed.
+        // Ids in three chunks (those before them exist, as ids are given low first), and addresses
+        // that no mapping has here, so that no other test is disturbed.
         const HIGH: usize = 1 << 47;
         let versions: Vec<_> = [5000, 5063, 5064, 5300].map(|id| (Id(id), HIGH + id as usize * PAGE)).into();
         (0..5000).for_each(|id| assert!(place(Id(id)).load(Ordering::Relaxed) >> 60 == 0));

@@ -1,6 +1,6 @@
-//! Exit functions of the process. The C library keeps them, in its order: so they still run when the
-//! process exits. A version's are all registered with one handle, the address where it is, whatever the module gave; by that
-//! its retirement has them run or taken back.
+//! Exit functions of the process. The C library keeps them, in its order: so they still run when
+//! the process exits. A version's are all registered with one handle, the address where it is,
+//! whatever the module gave; by that its retirement has them run or taken back.
 
 use std::ffi::{c_int, c_void};
 use std::ptr;
@@ -60,15 +60,16 @@ fn register(
 
 /// The C library calls this when the process exits, or for a handle.
 ///
-/// It runs at its version's home: what it calls in other modules is not freed meanwhile. A retiring thread is there already.
+/// It runs at its version's home: what it calls in other modules is not freed meanwhile. A retiring
+/// thread is there already.
 unsafe extern "C" fn run(registered: *mut c_void, status: c_int) {
     // SAFETY: from `register`, once.
     let Registered { version, call, takes_status } =
         *unsafe { Box::from_raw(registered.cast::<Registered>()) };
     let exit = || {
         if takes_status {
-            // SAFETY: `on_exit` was given a function of this type. The version is there: it has an exit function that has
-            // not returned.
+            // SAFETY: `on_exit` was given a function of this type. The version is there: it has an
+            // exit function that has not returned.
             unsafe {
                 let function: unsafe extern "C" fn(c_int, *mut c_void) = std::mem::transmute(call.function);
                 function(status, call.argument.0);
@@ -99,7 +100,8 @@ pub(super) unsafe extern "C" fn cxa_atexit(
         return done;
     }
     register(function, argument, dso, false).unwrap_or_else(|| {
-        // SAFETY: as the caller asks. One more argument than it takes is passed, and ignored as it is in the C library.
+        // SAFETY: as the caller asks. One more argument than it takes is passed, and ignored as it
+        // is in the C library.
         unsafe { exit::at_exit(std::mem::transmute::<Function, ExitFunction>(function), argument, dso) }
     })
 }
@@ -127,7 +129,8 @@ pub(super) unsafe extern "C" fn cxa_finalize(dso: *const c_void) {
     }
 }
 
-/// atexit(3). Shared objects bring their own (crt's), which calls `__cxa_atexit`; object files import it.
+/// atexit(3). Shared objects bring their own (crt's), which calls `__cxa_atexit`; object files
+/// import it.
 pub(super) unsafe extern "C" fn atexit(function: Function) -> c_int {
     // SAFETY: as the caller asks: a function that takes nothing takes an argument as well.
     unsafe { cxa_atexit(function, ptr::null_mut(), ptr::null()) }
@@ -141,7 +144,8 @@ pub(super) unsafe extern "C" fn on_exit(function: Function, argument: *mut c_voi
     })
 }
 
-/// `__cxa_at_quick_exit`. The C library cannot take these back, so it has one function of ours for all.
+/// `__cxa_at_quick_exit`. The C library cannot take these back, so it has one function of ours for
+/// all.
 pub(super) unsafe extern "C" fn cxa_at_quick_exit(function: Function, dso: *const c_void) -> c_int {
     let Some(version) = owner(dso, &[function as usize]) else {
         // SAFETY: as the caller asks: a function that takes nothing.

@@ -40,7 +40,8 @@ fn is_function(symbol: &str, path: &str) -> bool {
 /// In its place: the variable and its destructor, which are noted as those of other thread-local
 /// variables are. The Rust ABI passes two pointers as the C ABI does.
 pub(super) unsafe extern "C" fn register(variable: *mut c_void, destroy: unsafe extern "C" fn(*mut c_void)) {
-    // SAFETY: the caller is std, whose function is for its variable. The function's address tells whose it is.
+    // SAFETY: the caller is std, whose function is for its variable. The function's address tells
+    // whose it is.
     let _always: c_int = unsafe { thread_exits::register(destroy, variable, std::ptr::null()) };
 }
 

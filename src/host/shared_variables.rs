@@ -34,8 +34,9 @@ pub(super) fn register(destructor: usize, variable: *mut c_void) -> Option<c_int
         );
         return Some(0);
     };
-    // SAFETY: the function of this name in what the variable is of: the one definition rule says that it is the same. One more argument
-    // than it takes is passed, and ignored as it is in the C library.
+    // SAFETY: the function of this name in what the variable is of: the one definition rule says
+    // that it is the same. One more argument than it takes is passed, and ignored as it is in the C
+    // library.
     Some(unsafe {
         let found: unsafe extern "C" fn(*mut c_void, c_int) =
             std::mem::transmute(std::ptr::with_exposed_provenance::<()>(found as usize));
@@ -43,7 +44,8 @@ pub(super) fn register(destructor: usize, variable: *mut c_void) -> Option<c_int
     })
 }
 
-/// The function of this name that the variable's object has, which stays in the process from now on.
+/// The function of this name that the variable's object has, which stays in the process from now
+/// on.
 fn of_owner(owner: &Dl_info, name: &CStr) -> Option<u64> {
     // SAFETY: dladdr gives a C string.
     let path = (!owner.dli_fname.is_null()).then(|| unsafe { CStr::from_ptr(owner.dli_fname) })?;

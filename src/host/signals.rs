@@ -1,5 +1,6 @@
-//! Handlers of signals that modules have installed (sigaction(2)). The kernel says which there are: a module may have had a library
-//! install one, and it may be another module, or the host, that takes it back.
+//! Handlers of signals that modules have installed (sigaction(2)). The kernel says which there are:
+//! a module may have had a library install one, and it may be another module, or the host, that
+//! takes it back.
 
 use std::ffi::c_int;
 use std::mem::MaybeUninit;
@@ -19,7 +20,8 @@ pub(crate) fn installs(import: &str) -> bool {
 pub(crate) fn handlers() -> impl Iterator<Item = (c_int, Id)> {
     (1..=LAST).filter_map(|signal| {
         let mut action = MaybeUninit::<libc::sigaction>::uninit();
-        // SAFETY: changes nothing, and writes what is there. Numbers that are no signal's, or the C library's own, are an error.
+        // SAFETY: changes nothing, and writes what is there. Numbers that are no signal's, or the C
+        // library's own, are an error.
         let action = unsafe {
             (libc::sigaction(signal, ptr::null(), action.as_mut_ptr()) == 0).then(|| action.assume_init())
         };

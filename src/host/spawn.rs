@@ -1,7 +1,9 @@
-//! The functions of asm/*/spawn.s: what modules' calls go to that depends on who calls, and where threads that modules start begin.
+//! The functions of asm/*/spawn.s: what modules' calls go to that depends on who calls, and where
+//! threads that modules start begin.
 //!
-//! On macOS (asm/aarch64/spawn_macos.s) C11's threads and libstdc++'s `std::thread` are there for hosts that bring them: the system has neither,
-//! and libc++'s `std::thread` calls `pthread_create` from the module. What only Linux has is missing there.
+//! On macOS (asm/aarch64/spawn_macos.s) C11's threads and libstdc++'s `std::thread` are there for
+//! hosts that bring them: the system has neither, and libc++'s `std::thread` calls `pthread_create`
+//! from the module. What only Linux has is missing there.
 
 use std::ffi::c_void;
 
@@ -61,7 +63,8 @@ unsafe extern "C" {
     /// Where a thread begins, given what [`super::threads::arrive`] takes.
     pub(super) fn midflight_thread_entry(start: *mut c_void) -> *mut c_void;
     #[cfg(target_os = "linux")]
-    /// Where a thread of the C library begins, given a number that [`super::notifications::arrive_notified`] takes.
+    /// Where a thread of the C library begins, given a number that
+    /// [`super::notifications::arrive_notified`] takes.
     pub(super) fn midflight_notified_entry(number: *mut c_void);
     /// Where a `std::thread` begins, given what [`super::threads::arrive_std`] takes.
     pub(super) fn midflight_std_thread_entry(state: *mut c_void);

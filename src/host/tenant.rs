@@ -18,8 +18,8 @@ use super::thread_locals;
 use crate::Error;
 use crate::call::home::Home;
 
-/// A version's part in threads and in the process. Dropping it takes the rest of that away: when the version's code is
-/// over, and before its memory goes.
+/// A version's part in threads and in the process. Dropping it takes the rest of that away: when
+/// the version's code is over, and before its memory goes.
 pub(crate) struct Tenant {
     id: Id,
     thread_locals: Option<ThreadLocals>,
@@ -88,18 +88,20 @@ impl Tenant {
         self.id == id
     }
 
-    /// Whether code of it may still run though no frame is in it: threads that it started, exit functions. Then it is not
-    /// to be freed yet.
+    /// Whether code of it may still run though no frame is in it: threads that it started, exit
+    /// functions. Then it is not to be freed yet.
     pub(crate) fn is_busy(&self) -> bool {
         let mut ledger = ledger();
         let account = ledger.version(self.id);
         [account.threads, account.leaving, account.exits].iter().any(|count| *count > 0)
     }
 
-    /// Takes out of the threads what the version left in them, for [`Self::retire_threads`]. No frame is in it any more.
+    /// Takes out of the threads what the version left in them, for [`Self::retire_threads`]. No
+    /// frame is in it any more.
     ///
-    /// False, and nothing is taken, if a thread is running one of its exit functions, or if this is one of its own threads: try
-    /// again later. Threads that the version itself started keep what they have until they are over.
+    /// False, and nothing is taken, if a thread is running one of its exit functions, or if this is
+    /// one of its own threads: try again later. Threads that the version itself started keep
+    /// what they have until they are over.
     pub(crate) fn evict(&self) -> bool {
         let own = thread::noted();
         let mut ledger = ledger();
@@ -135,8 +137,9 @@ impl Tenant {
         true
     }
 
-    /// Ends the version's part in the threads from which [`Self::evict`] took it: runs exit functions and destructors of
-    /// keys on this thread, which has the owner's thread-local variables meanwhile, and frees those.
+    /// Ends the version's part in the threads from which [`Self::evict`] took it: runs exit
+    /// functions and destructors of keys on this thread, which has the owner's thread-local
+    /// variables meanwhile, and frees those.
     ///
     /// # Safety
     ///
@@ -155,7 +158,8 @@ impl Tenant {
                 thread.exits.extend(exits);
                 thread.values.extend(values);
             }
-            // SAFETY: the caller promises that the version was initialised and evicted, and its code may run.
+            // SAFETY: the caller promises that the version was initialised and evicted, and its
+            // code may run.
             unsafe { self.drain() };
             drop(self.exchange(own));
         }
@@ -163,21 +167,24 @@ impl Tenant {
         unsafe { self.drain() };
     }
 
-    /// Runs what the version has registered for the end of the process, the latest first, and for this thread's meanwhile.
+    /// Runs what the version has registered for the end of the process, the latest first, and for
+    /// this thread's meanwhile.
     ///
     /// # Safety
     ///
     /// As for [`Self::retire_threads`].
     pub(crate) unsafe fn run_exits(&self) {
         if ledger().version(self.id).registers {
-            // SAFETY: the caller promises that the version was initialised and evicted, and its code may run.
+            // SAFETY: the caller promises that the version was initialised and evicted, and its
+            // code may run.
             unsafe { process_exits::finalize(self.id) };
         }
         // SAFETY: as above.
         unsafe { self.drain() };
     }
 
-    /// Takes back what the version has asked the C library to run on threads of its own. Returns how many timers it had left.
+    /// Takes back what the version has asked the C library to run on threads of its own. Returns
+    /// how many timers it had left.
     pub(crate) fn give_up_timers(&self) -> usize {
         #[cfg(target_os = "linux")]
         return notifications::give_up(self.id);

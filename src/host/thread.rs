@@ -1,8 +1,9 @@
 //! What is noted of one thread, and its end.
 //!
-//! A thread's end has two parts (glibc, nptl/pthread_create.c). First the C library calls what `__cxa_thread_atexit_impl`
-//! registered; then the destructors of keys, over and over while values are set, four times at most. Thread-local
-//! variables outlive both, and so do a module's: the thread's record goes in the last round that our own key has.
+//! A thread's end has two parts (glibc, nptl/pthread_create.c). First the C library calls what
+//! `__cxa_thread_atexit_impl` registered; then the destructors of keys, over and over while values
+//! are set, four times at most. Thread-local variables outlive both, and so do a module's: the
+//! thread's record goes in the last round that our own key has.
 
 use std::collections::BTreeMap;
 use std::ffi::c_void;
@@ -48,7 +49,8 @@ static KEY: OnceLock<Option<libc::pthread_key_t>> = OnceLock::new();
 
 /// Before any module is linked.
 pub(super) fn prepare() -> Result<(), Error> {
-    // Once: on a virtual machine the questions to the processor alone take longer than loading a small module.
+    // Once: on a virtual machine the questions to the processor alone take longer than loading a
+    // small module.
     let key = KEY.get_or_init(|| {
         registers::prepare();
         watch_forks();
@@ -110,12 +112,14 @@ unsafe extern "C" fn leave(sequence: *mut c_void) {
     thread_exits::run(id, sequence.addr());
 }
 
-/// How often the C library calls destructors of keys: glibc's and POSIX's least PTHREAD_DESTRUCTOR_ITERATIONS.
+/// How often the C library calls destructors of keys: glibc's and POSIX's least
+/// PTHREAD_DESTRUCTOR_ITERATIONS.
 pub(super) const ROUNDS: u32 = 4;
 
-/// The thread exits, and its exit functions have run. Destructors of other keys may follow, and may use thread-local
-/// variables of modules, so the thread's record stays to the last round. If the first use comes only now, nobody knows which
-/// round it is: then the record goes at once, and is made anew if need be.
+/// The thread exits, and its exit functions have run. Destructors of other keys may follow, and may
+/// use thread-local variables of modules, so the thread's record stays to the last round. If the
+/// first use comes only now, nobody knows which round it is: then the record goes at once, and is
+/// made anew if need be.
 unsafe extern "C" fn end(_: *mut c_void) {
     let Some(id) = noted() else { return };
     let again = {

@@ -14,21 +14,23 @@ pub(super) struct Exit {
     pub(super) call: Call,
 }
 
-/// `_tlv_atexit`, by which Mach-O modules do the same (dyld, `threadLocalVariables.c`): it has no handle, and what code by some compilers
-/// passes in its place is not to be relied on.
+/// `_tlv_atexit`, by which Mach-O modules do the same (dyld, `threadLocalVariables.c`): it has no
+/// handle, and what code by some compilers passes in its place is not to be relied on.
 pub(super) unsafe extern "C" fn tlv_atexit(
     function: unsafe extern "C" fn(*mut c_void),
     argument: *mut c_void,
 ) -> c_int {
-    // SAFETY: the caller passes what `_tlv_atexit` asks for: a function for the argument. The function's address tells whose it is.
+    // SAFETY: the caller passes what `_tlv_atexit` asks for: a function for the argument. The
+    // function's address tells whose it is.
     unsafe { register(function, argument, std::ptr::null()) }
 }
 
 /// `__cxa_thread_atexit_impl` and `__cxa_thread_atexit`.
 ///
-/// They run in the reverse order of their registration, between the C library's own: it is asked for a call each time. But
-/// of those that went with their version the calls are left, and are used first; so there are never more of them than
-/// there were functions at one time, however often versions are replaced.
+/// They run in the reverse order of their registration, between the C library's own: it is asked
+/// for a call each time. But of those that went with their version the calls are left, and are used
+/// first; so there are never more of them than there were functions at one time, however often
+/// versions are replaced.
 pub(super) unsafe extern "C" fn register(
     function: unsafe extern "C" fn(*mut c_void),
     argument: *mut c_void,
@@ -55,7 +57,8 @@ pub(super) unsafe extern "C" fn register(
     0
 }
 
-/// Runs the calling thread's exit functions from this number on, the latest first, and those that they register.
+/// Runs the calling thread's exit functions from this number on, the latest first, and those that
+/// they register.
 ///
 /// Each runs at its version's home: what it calls in other modules is not freed meanwhile.
 pub(super) fn run(id: ThreadId, from: usize) {

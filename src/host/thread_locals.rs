@@ -38,15 +38,16 @@ pub(super) fn host(id: Option<Id>) -> Host {
     }
 }
 
-/// Where the calling thread has a variable, when asm/*/thread_local.s does not find it: it is its first of that version, or
-/// of an object of the C library's. Keeps errno.
+/// Where the calling thread has a variable, when asm/*/thread_local.s does not find it: it is its
+/// first of that version, or of an object of the C library's. Keeps errno.
 pub(crate) extern "C" fn address(module: u64, offset: u64) -> *mut c_void {
     let error = errno::get();
     let address = if module == 0 {
         // A weak variable that nobody defines: the image crate leaves the address itself.
         std::ptr::without_provenance_mut(offset as usize)
     } else if module & OURS == 0 {
-        // SAFETY: an id that the image was linked with, of a library that it keeps loaded or that the process has.
+        // SAFETY: an id that the image was linked with, of a library that it keeps loaded or that
+        // the process has.
         unsafe { thread_local::address_in_process(module, offset) }
     } else {
         block(Id((module & !OURS) as u32)).wrapping_add(offset as usize).cast()
@@ -100,7 +101,8 @@ mod tests {
     use crate::platform::arch::registers;
     use crate::platform::os::thread_local;
 
-    /// The processor that runs this has one of them as its own; tests/thread_locals.rs has all registers of that.
+    /// The processor that runs this has one of them as its own; tests/thread_locals.rs has all
+    /// registers of that.
     #[test]
     fn each_way_of_saving_registers_keeps_them() {
         let of = ThreadLocals { offset: 0, initialised: 0, size: 64, align: 64, skew: 0 };

@@ -1,4 +1,5 @@
-//! Threads that modules start. A version is not freed before they are over: their code is in it, and no frame says so.
+//! Threads that modules start. A version is not freed before they are over: their code is in it,
+//! and no frame says so.
 
 use std::ffi::{c_int, c_void};
 use std::ptr;
@@ -45,7 +46,8 @@ pub(super) fn begin(version: Id) {
     home::set_outer_table(table);
 }
 
-/// pthread_create(3), called from `caller`. The function may be the module's or one of a library's that goes on to the module.
+/// pthread_create(3), called from `caller`. The function may be the module's or one of a library's
+/// that goes on to the module.
 pub(crate) unsafe extern "C" fn pthread_create(
     thread: *mut pthread_t,
     attributes: *const pthread_attr_t,
@@ -84,8 +86,8 @@ pub(crate) unsafe extern "C" fn arrive(start: *mut c_void) -> Entry {
     Entry { function, argument: argument.0 }
 }
 
-/// C11's `thrd_create`, called from `caller`. In glibc its threads are POSIX's; of their result `thrd_join` takes the lower
-/// half.
+/// C11's `thrd_create`, called from `caller`. In glibc its threads are POSIX's; of their result
+/// `thrd_join` takes the lower half.
 pub(crate) unsafe extern "C" fn thrd_create(
     thread: *mut pthread_t,
     function: usize,
@@ -101,13 +103,14 @@ pub(crate) unsafe extern "C" fn thrd_create(
     }
 }
 
-/// `std::thread::_M_start_thread(unique_ptr<_State>, void (*)())`, which C++ modules call (libstdc++, GCC 6 and later). It is
-/// the library that calls pthread_create then, so the state that it is given is wrapped in one of ours.
+/// `std::thread::_M_start_thread(unique_ptr<_State>, void (*)())`, which C++ modules call
+/// (libstdc++, GCC 6 and later). It is the library that calls pthread_create then, so the state
+/// that it is given is wrapped in one of ours.
 pub(super) const STD_START_THREAD: &str =
     "_ZNSt6thread15_M_start_threadESt10unique_ptrINS_6_StateESt14default_deleteIS1_EEPFvvE";
 
-/// The library's function. There is one libstdc++ in a process; it may be closed and opened again elsewhere while no module
-/// uses it, so the latest counts.
+/// The library's function. There is one libstdc++ in a process; it may be closed and opened again
+/// elsewhere while no module uses it, so the latest counts.
 static START_THREAD: AtomicUsize = AtomicUsize::new(0);
 
 /// Notes the library's function, and returns what modules are given.
@@ -117,8 +120,8 @@ pub(super) fn std_start_thread(real: u64) -> unsafe extern "C" fn() {
     spawn::midflight_std_start_thread
 }
 
-/// `std::thread::_State` as the Itanium C++ ABI lays it out: a class with a virtual destructor, which has two entries in
-/// the table, and the virtual `_M_run`.
+/// `std::thread::_State` as the Itanium C++ ABI lays it out: a class with a virtual destructor,
+/// which has two entries in the table, and the virtual `_M_run`.
 #[repr(C)]
 struct State {
     functions: *const Functions,
@@ -136,12 +139,14 @@ struct Wrapped {
     begun: bool,
 }
 
-/// Wraps the state that a module, `caller`, starts a `std::thread` with. Returns the library's function.
+/// Wraps the state that a module, `caller`, starts a `std::thread` with. Returns the library's
+/// function.
 pub(crate) unsafe extern "C" fn wrap(state: *mut *mut c_void, caller: usize) -> usize {
     static FUNCTIONS: Functions = [destroy, delete, spawn::midflight_std_thread_entry];
     if let Some(version) = places::find(caller) {
         ledger().add_thread(version);
-        // SAFETY: the unique_ptr that the module passes, by address as it is not trivial: one pointer, which is not null.
+        // SAFETY: the unique_ptr that the module passes, by address as it is not trivial: one
+        // pointer, which is not null.
         unsafe {
             let inner = (*state).cast();
             let state_of_ours = State { functions: &raw const FUNCTIONS };
@@ -163,7 +168,8 @@ pub(crate) unsafe extern "C" fn arrive_std(state: *mut c_void) -> Entry {
     }
 }
 
-/// Of the destructor's two, the one that leaves the memory. The library owns states by pointer only.
+/// Of the destructor's two, the one that leaves the memory. The library owns states by pointer
+/// only.
 unsafe extern "C" fn destroy(_: *mut c_void) {
     unreachable!("std::thread deletes its states");
 }

@@ -73,8 +73,8 @@ impl Exports {
         }
     }
 
-    /// The functions: of each its name, its address, and its code, which is empty if the file does not say how long it is. None if
-    /// they cannot be listed.
+    /// The functions: of each its name, its address, and its code, which is empty if the file does
+    /// not say how long it is. None if they cannot be listed.
     pub(crate) fn functions<'b>(&'b self, block: &'b Block) -> Option<Vec<(&'b str, u64, &'b [u8])>> {
         let base = block.base() as u64;
         let code = |address: u64, size: u64| {
@@ -132,8 +132,8 @@ impl Names for Outlived {
     }
 }
 
-/// Names and addresses, in three allocations whatever their number, and small ones. (A `HashMap<Box<str>, _>` took 150 of the
-/// 480 us of loading 1,000 exports.)
+/// Names and addresses, in three allocations whatever their number, and small ones. (A
+/// `HashMap<Box<str>, _>` took 150 of the 480 us of loading 1,000 exports.)
 #[derive(Default)]
 pub(crate) struct List {
     /// All names, one after the other.
@@ -180,8 +180,8 @@ impl List {
             // A file is far shorter than 4 GiB (MAX_BLOCK), and so are its names.
             Entry { end: names.len() as u32, next, size: export.size as u32, function, address }
         };
-        // In place, an entry being smaller than an export: other memory of that size may be new, and costs a page fault for
-        // every 4 KiB then (50 of 220 us for 2,000 exports).
+        // In place, an entry being smaller than an export: other memory of that size may be new,
+        // and costs a page fault for every 4 KiB then (50 of 220 us for 2,000 exports).
         let mut entries: Vec<_> = exports.into_iter().zip(0..).map(entry).collect();
         entries.shrink_to(2 * entries.len());
         Self { names, entries, buckets, versions: of_name }
@@ -243,8 +243,9 @@ impl Names for List {
     }
 }
 
-/// Eight bytes at a time, those of the end maybe twice: of each product both halves, so that every bit of a name reaches the
-/// lowest ones of its hash. Names come from modules that may run code here, so nothing is gained by resisting chosen collisions.
+/// Eight bytes at a time, those of the end maybe twice: of each product both halves, so that every
+/// bit of a name reaches the lowest ones of its hash. Names come from modules that may run code
+/// here, so nothing is gained by resisting chosen collisions.
 fn hash(name: &str) -> usize {
     let name = name.as_bytes();
     let mix = |hash: u64, word: u64| {

@@ -15,9 +15,11 @@ use crate::platform::buffers::{self, Buffer};
 use crate::platform::files::{ContentHash, Identity};
 use crate::platform::{arch, files};
 
-/// What a module is made of: a shared object; or object files and static archives, which are linked as they are loaded.
+/// What a module is made of: a shared object; or object files and static archives, which are linked
+/// as they are loaded.
 ///
-/// A path alone is a source: `rt.load("libmovement.so")`, `rt.load("movement.o")`, `rt.load("libmovement.a")`.
+/// A path alone is a source: `rt.load("libmovement.so")`, `rt.load("movement.o")`,
+/// `rt.load("libmovement.a")`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Source {
     name: Option<String>,
@@ -46,8 +48,9 @@ impl fmt::Debug for Content {
 }
 
 impl Source {
-    /// One module of several object files and archives, in the order of a linker's command line: all object files, and of
-    /// the archives the members that define what is still missing. Archives alone are taken whole.
+    /// One module of several object files and archives, in the order of a linker's command line:
+    /// all object files, and of the archives the members that define what is still missing.
+    /// Archives alone are taken whole.
     pub fn linked(name: impl Into<String>, files: impl IntoIterator<Item = impl Into<PathBuf>>) -> Self {
         let files = files.into_iter().map(Into::into).collect();
         Self { name: Some(name.into()), files, libraries: Vec::new(), content: None }
@@ -63,8 +66,9 @@ impl Source {
         Self { content: Some(Content(Arc::new((content, identity)), hash)), ..Self::from(path) }
     }
 
-    /// A library of the system that the module needs, such as `libstdc++.so.6`, or another module. Shared objects name theirs
-    /// themselves (DT_NEEDED); object files cannot. What the process has already in its global scope need not be named.
+    /// A library of the system that the module needs, such as `libstdc++.so.6`, or another module.
+    /// Shared objects name theirs themselves (DT_NEEDED); object files cannot. What the process
+    /// has already in its global scope need not be named.
     pub fn needs(mut self, library: impl Into<String>) -> Self {
         self.libraries.push(library.into());
         self
@@ -91,7 +95,8 @@ pub(crate) struct OnDisk {
     pub(super) build_id: Option<Box<[u8]>>,
 }
 
-/// The bytes of a module, in private memory: what is checked is what is linked, whatever happens to the files meanwhile.
+/// The bytes of a module, in private memory: what is checked is what is linked, whatever happens to
+/// the files meanwhile.
 pub(crate) struct ModuleFile {
     source: Source,
     contents: Contents,
@@ -205,7 +210,8 @@ impl ModuleFile {
         image.needed().iter().copied().chain(self.source.libraries.iter().map(String::as_str))
     }
 
-    /// What who is linked with it calls it: its SONAME, else its file's name. None: nobody is linked with it.
+    /// What who is linked with it calls it: its SONAME, else its file's name. None: nobody is
+    /// linked with it.
     pub(crate) fn library<'a>(&'a self, image: &'a Image<'_>) -> Option<&'a str> {
         let soname = image.soname().filter(|soname| !soname.is_empty());
         let file = || {
@@ -239,8 +245,8 @@ impl ModuleFile {
         Error::Image { path: self.path().into(), source }
     }
 
-    /// The module's name: the one it was given, else the one in its note, else its SONAME's stem, else its file's. `libmovement.so.2` is
-    /// `movement`.
+    /// The module's name: the one it was given, else the one in its note, else its SONAME's stem,
+    /// else its file's. `libmovement.so.2` is `movement`.
     pub(crate) fn name(&self, image: &Image<'_>) -> Result<String, Error> {
         let file = || self.path().file_name()?.to_str();
         let soname = image.soname().filter(|soname| !soname.is_empty());
@@ -251,8 +257,8 @@ impl ModuleFile {
     }
 }
 
-/// The file as long as it is now, `whole` or as much as is loaded of it. One that shrinks meanwhile is an error; what is appended
-/// was not there.
+/// The file as long as it is now, `whole` or as much as is loaded of it. One that shrinks meanwhile
+/// is an error; what is appended was not there.
 pub(super) fn read(path: &Path, whole: bool) -> std::io::Result<(Buffer, Identity)> {
     let (held, metadata) = files::open(path)?;
     let bytes = held.use_up(|file| read_open(file, metadata.len(), whole))?;
@@ -279,7 +285,8 @@ fn read_open(mut file: &File, length: u64, whole: bool) -> std::io::Result<Buffe
 /// What is read of a file to see what it is: all of a small one.
 const START: usize = 16 << 10;
 
-/// `libNAME.so`, `libNAME.so.1.2`, `NAME.so`, `libNAME.dylib`, `NAME.bundle`, `libNAME.a` and `NAME.o` to `NAME`.
+/// `libNAME.so`, `libNAME.so.1.2`, `NAME.so`, `libNAME.dylib`, `NAME.bundle`, `libNAME.a` and
+/// `NAME.o` to `NAME`.
 pub(crate) fn stem(file: &str) -> &str {
     let file = file_name(file);
     let ends = [".so", ".o", ".a", ".dylib", ".bundle"];

@@ -1,4 +1,5 @@
-//! The hooks of a module (`include/runtime_module.h`): functions that it exports to be called when it comes and goes.
+//! The hooks of a module (`include/runtime_module.h`): functions that it exports to be called when
+//! it comes and goes.
 
 use std::ffi::c_int;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,7 +40,8 @@ impl Hooks {
     /// Its constructors have run, its code may run, and this is called once.
     pub(super) unsafe fn init(&self) -> Result<(), i32> {
         if let Some(init) = self.init {
-            // SAFETY: an exported function, of the type that the header declares; the caller vouches for the code.
+            // SAFETY: an exported function, of the type that the header declares; the caller
+            // vouches for the code.
             let code = unsafe {
                 let init: extern "C-unwind" fn() -> c_int = std::mem::transmute(init);
                 unwind::contain(INIT, || init())
@@ -57,7 +59,8 @@ impl Hooks {
     ///
     /// # Safety
     ///
-    /// Nobody is inside it but threads of its own, its destructors have not run, and this is called once.
+    /// Nobody is inside it but threads of its own, its destructors have not run, and this is called
+    /// once.
     pub(super) unsafe fn shutdown(&self) {
         if let Some(shutdown) = self.shutdown.filter(|_| self.accepted.load(Ordering::Relaxed)) {
             // SAFETY: as in `init`.

@@ -1,4 +1,5 @@
-//! Functions whose address is chosen by code of the module itself (STT_GNU_IFUNC), by what the processor can do.
+//! Functions whose address is chosen by code of the module itself (STT_GNU_IFUNC), by what the
+//! processor can do.
 
 use std::collections::HashMap;
 use std::io;
@@ -28,7 +29,8 @@ impl<'b> Resolvers<'b> {
         for indirect in image.indirect() {
             // SAFETY: the image says that a function is there; the caller vouches for it.
             let address = unsafe { self.ask(indirect.resolver) }.wrapping_add_signed(indirect.addend);
-            // SAFETY: the image says that the place is 8 bytes of its data, and nobody reads them yet.
+            // SAFETY: the image says that the place is 8 bytes of its data, and nobody reads them
+            // yet.
             unsafe { self.block.amend(indirect.place as usize, address)? };
         }
         Ok(())
@@ -59,8 +61,8 @@ unsafe fn call(resolver: usize) -> u64 {
     unsafe { std::mem::transmute::<usize, extern "C" fn() -> u64>(resolver)() }
 }
 
-/// Calls a resolver as the AArch64 System V ABI asks ("GNU indirect functions"): with AT_HWCAP, marked as followed by a
-/// pointer to the rest, so that resolvers of either age understand it.
+/// Calls a resolver as the AArch64 System V ABI asks ("GNU indirect functions"): with AT_HWCAP,
+/// marked as followed by a pointer to the rest, so that resolvers of either age understand it.
 ///
 /// # Safety
 ///

@@ -1,4 +1,5 @@
-//! What files say of themselves, by content: read once for each, whatever the file is called and whenever it was written.
+//! What files say of themselves, by content: read once for each, whatever the file is called and
+//! whenever it was written.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -19,7 +20,8 @@ const HOST: Machine = match Machine::HOST {
     None => Machine::X86_64,
 };
 
-/// How many are kept: the current and the next version of as many modules as an engine reloads often, some hundred kilobytes each for large ones.
+/// How many are kept: the current and the next version of as many modules as an engine reloads
+/// often, some hundred kilobytes each for large ones.
 const KEPT: usize = 128;
 
 type Digest = [u8; 32];
@@ -43,7 +45,8 @@ impl<T> Default for ByContent<T> {
 }
 
 impl<T> ByContent<T> {
-    /// Of a module's files: what is known of this content, else what `read` finds. `counts`: in the statistics.
+    /// Of a module's files: what is known of this content, else what `read` finds. `counts`: in the
+    /// statistics.
     pub(crate) fn of<E>(
         &self,
         files: &[Input<'_>],
@@ -142,7 +145,8 @@ impl From<OnDisk> for Origin {
 }
 
 impl Origin {
-    /// Whether it was made of this one file, which was read again: the same by its inode, its size and its times.
+    /// Whether it was made of this one file, which was read again: the same by its inode, its size
+    /// and its times.
     pub(crate) fn is_file(&self, path: &Path, identity: Identity) -> bool {
         match &*self.0.lock() {
             Known::OnDisk(OnDisk { files, .. }) => {
@@ -178,11 +182,13 @@ impl Origin {
     }
 }
 
-/// Files that were read again; and if they may be others now, the number that the one file must have, and its path.
+/// Files that were read again; and if they may be others now, the number that the one file must
+/// have, and its path.
 type Again<'d> = (Contents, Option<(&'d [u8], &'d Path)>);
 
 impl OnDisk {
-    /// Reads the files again. One that was touched, copied or linked since is not known to be the same by its times.
+    /// Reads the files again. One that was touched, copied or linked since is not known to be the
+    /// same by its times.
     fn read(&self) -> Result<Again<'_>, Unread> {
         let mut contents = Contents::new();
         let mut other = None;

@@ -1,12 +1,15 @@
-//! Modules whose functions may run on threads that nobody has noted as the module's (`host::threads`).
-//! A library starts such a thread, or the module does so by a function that we do not know.
+//! Modules whose functions may run on threads that nobody has noted as the module's
+//! (`host::threads`). A library starts such a thread, or the module does so by a function that we
+//! do not know.
 //!
-//! Such a module counts as called outside frames, whatever the host does. Its replaced versions, and
-//! those of the modules that it calls, are kept until a look at all threads shows that none is inside.
+//! Such a module counts as called outside frames, whatever the host does. Its replaced versions,
+//! and those of the modules that it calls, are kept until a look at all threads shows that none is
+//! inside.
 
 use crate::platform::os::library::Library;
 
-/// Functions of the C library by which code of a module comes to run on threads of which no word passes here.
+/// Functions of the C library by which code of a module comes to run on threads of which no word
+/// passes here.
 const UNNOTED: [&str; 10] = [
     "clone",
     "clone3",
@@ -20,8 +23,9 @@ const UNNOTED: [&str; 10] = [
     "lio_listio64",
 ];
 
-/// Libraries that start threads and are no concern: those of OpenMP's run what they were given while the call lasts that gave
-/// it; and what the others are asked for is asked of `host`, or keeps the version in any case (`host::shared_std`).
+/// Libraries that start threads and are no concern: those of OpenMP's run what they were given
+/// while the call lasts that gave it; and what the others are asked for is asked of `host`, or
+/// keeps the version in any case (`host::shared_std`).
 const KNOWN: [&str; 6] = ["libgomp.", "libomp.", "libiomp5.", "libstdc++.", "librt.", "libstd-"];
 
 /// By what the module lends its functions, if it does.

@@ -1,7 +1,8 @@
 //! Modules: from a file to a version that can be called.
 //!
-//! `file` reads and names it, `needed` finds the modules and libraries that it names, `stage` binds its imports and links it into code memory, `version` is what stands behind a generation. `interfaces`
-//! has what files say of themselves.
+//! `file` reads and names it, `needed` finds the modules and libraries that it names, `stage` binds
+//! its imports and links it into code memory, `version` is what stands behind a generation.
+//! `interfaces` has what files say of themselves.
 
 pub(crate) mod debug;
 mod exports;

@@ -1,8 +1,9 @@
 //! What a module needs by name (DT_NEEDED): which of it are other modules, and which are libraries.
 //!
-//! A module is meant if the name is that of its library, as the linker noted it (its SONAME, else its file's); or if it is the
-//! module's own, or comes to it without `lib` and version, and the module has something of what is used. A name alone says
-//! little: a binding is often called like the library that it is for.
+//! A module is meant if the name is that of its library, as the linker noted it (its SONAME, else
+//! its file's); or if it is the module's own, or comes to it without `lib` and version, and the
+//! module has something of what is used. A name alone says little: a binding is often called like
+//! the library that it is for.
 
 use std::cell::OnceCell;
 use std::path::Path;
@@ -49,7 +50,8 @@ pub(super) fn modules(
     meant
 }
 
-/// Whether the module exports something that this one imports, of the library of this index if it says which.
+/// Whether the module exports something that this one imports, of the library of this index if it
+/// says which.
 fn uses(image: &Image<'_>, index: usize, name: &str, module: &str, neighbours: &mut impl Neighbours) -> bool {
     let mut imports = image.imports().iter().filter(|import| match import.from {
         Lookup::Anywhere => true,
@@ -61,7 +63,8 @@ fn uses(image: &Image<'_>, index: usize, name: &str, module: &str, neighbours: &
     })
 }
 
-/// Opens those that are no modules, or says in `absent` which are not in the process. True: some were not there before.
+/// Opens those that are no modules, or says in `absent` which are not in the process. True: some
+/// were not there before.
 ///
 /// # Safety
 ///
@@ -115,7 +118,8 @@ pub(super) unsafe fn libraries(
     Ok((opened, true))
 }
 
-/// Those that are no modules, by the names that they are needed by, each by itself, once [`libraries`] has opened them.
+/// Those that are no modules, by the names that they are needed by, each by itself, once
+/// [`libraries`] has opened them.
 pub(super) fn opened<'i>(
     file: &'i ModuleFile,
     image: &'i Image<'_>,
@@ -155,14 +159,16 @@ pub(super) fn copy_of(library: &str, module: &Arc<str>, remarks: &mut Vec<Remark
     });
 }
 
-/// Whether a library is one of Apple's own, by the folders that nobody else has libraries in. No hot module is meant by such a name.
+/// Whether a library is one of Apple's own, by the folders that nobody else has libraries in. No
+/// hot module is meant by such a name.
 pub(super) fn is_apples(library: &str) -> bool {
     library.ends_with(".dylib") && library.starts_with("/usr/lib/") || library.starts_with("/System/")
 }
 
-/// What this system calls a library that a module needs; None: every process has what is to be had of it. It has to do with the names
-/// that Apple's libraries have, in Mach-O modules on Linux. What C++ needs of its run-time library is in libstdc++, which is in the process or is
-/// named by the source; of libc++ itself nothing could be used (`apple_abi`).
+/// What this system calls a library that a module needs; None: every process has what is to be had
+/// of it. It has to do with the names that Apple's libraries have, in Mach-O modules on Linux. What
+/// C++ needs of its run-time library is in libstdc++, which is in the process or is named by the
+/// source; of libc++ itself nothing could be used (`apple_abi`).
 fn here(library: &str) -> Option<&str> {
     match library.strip_prefix("/usr/lib/").filter(|_| cfg!(target_os = "linux")) {
         Some("libSystem.B.dylib" | "libSystem.dylib" | "libc.dylib" | "libm.dylib") => None,

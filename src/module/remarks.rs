@@ -1,4 +1,5 @@
-//! What is otherwise than ld.so would have it, and is said when a module is loaded (docs/modules.md).
+//! What is otherwise than ld.so would have it, and is said when a module is loaded
+//! (docs/modules.md).
 
 use std::mem::discriminant;
 use std::sync::Arc;

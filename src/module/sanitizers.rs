@@ -1,6 +1,6 @@
-//! Sanitizers whose run-time library must be in the process before anything else is: it takes over memory, threads or signals
-//! from the start, and one that is loaded later ends the process. So a module that needs one is refused before any library of
-//! it is loaded, unless the process has it.
+//! Sanitizers whose run-time library must be in the process before anything else is: it takes over
+//! memory, threads or signals from the start, and one that is loaded later ends the process. So a
+//! module that needs one is refused before any library of it is loaded, unless the process has it.
 //!
 //! The undefined behaviour sanitizer is not among them: its library may come at any time.
 
@@ -39,8 +39,8 @@ const ALL: &[Sanitizer] = &[
     sanitizer!("__memprof_init", "memory profile", "libclang_rt.memprof"),
 ];
 
-/// The first name that is of a sanitizer which the process lacks, and why that is wrong. `names`: of what a module imports, and of
-/// the libraries that it needs.
+/// The first name that is of a sanitizer which the process lacks, and why that is wrong. `names`:
+/// of what a module imports, and of the libraries that it needs.
 pub(super) fn missing<'n>(names: impl Iterator<Item = &'n str>) -> Option<(String, &'static str)> {
     names.filter_map(|name| Some((name, of(name)?))).find_map(|(name, sanitizer)| {
         let there = library::process_symbol(&c_name(sanitizer.init), None).is_some()

@@ -1,5 +1,6 @@
-//! Staging: a parsed image bound to its neighbours and to the process ([`bind`]), placed ([`place`]), linked and sealed ([`Placed::link`]), and
-//! made known ([`Linked::finish`]). Nothing of it runs here.
+//! Staging: a parsed image bound to its neighbours and to the process ([`bind`]), placed
+//! ([`place`]), linked and sealed ([`Placed::link`]), and made known ([`Linked::finish`]). Nothing
+//! of it runs here.
 
 use std::collections::BTreeSet;
 use std::ffi::CString;
@@ -30,11 +31,14 @@ use crate::{Error, MissingSymbol};
 
 /// What other modules offer to the one that is being staged.
 pub(crate) trait Neighbours {
-    /// The module of the next generation that is meant by the name of a library, as that name alone tells.
+    /// The module of the next generation that is meant by the name of a library, as that name alone
+    /// tells.
     fn module_of(&self, library: &str) -> Option<Meant>;
-    /// The modules of the next generation, `from` apart, that export a symbol, which may be `name@version`.
+    /// The modules of the next generation, `from` apart, that export a symbol, which may be
+    /// `name@version`.
     fn exporters(&mut self, symbol: &str, from: &str) -> Vec<Found>;
-    /// Functions of the next generation's modules, `from` apart, that have a word in their symbols: (module, symbol).
+    /// Functions of the next generation's modules, `from` apart, that have a word in their symbols:
+    /// (module, symbol).
     fn functions_with(&self, word: &str, from: &str) -> Vec<(Arc<str>, String)>;
     /// The trampoline of a neighbour's function.
     fn trampoline(&mut self, module: &str, symbol: &str) -> Result<usize, Error>;
@@ -86,8 +90,8 @@ const REMAPPING: &[&str] = &[
     "dlvsym",
 ];
 
-/// Of so many variables that are a module's own for want of others it is asked which modules have them as well: a module with the same
-/// header has most of them.
+/// Of so many variables that are a module's own for want of others it is asked which modules have
+/// them as well: a module with the same header has most of them.
 const LOOKED_AT: usize = 64;
 
 /// What a module's imports were bound to.
@@ -105,7 +109,8 @@ pub(crate) struct Bound {
     asks: bool,
     /// What ld.so would have done in another way.
     remarks: Vec<Remark>,
-    /// Libraries that it needs and that are not in the process. Empty unless only [`Libraries::Loaded`] are used.
+    /// Libraries that it needs and that are not in the process. Empty unless only
+    /// [`Libraries::Loaded`] are used.
     pub(crate) absent: Vec<String>,
 }
 
@@ -116,7 +121,8 @@ impl Bound {
         unbound.map(|(_, import)| import).filter(|import| !import.weak)
     }
 
-    /// That nothing is missing that must be there. What nobody has may be in a library that is [absent](Self::absent).
+    /// That nothing is missing that must be there. What nobody has may be in a library that is
+    /// [absent](Self::absent).
     ///
     /// # Errors
     ///
@@ -134,7 +140,8 @@ impl Bound {
         }
     }
 
-    /// Says what ld.so would have done in another way; of a module that is reloaded only what is new.
+    /// Says what ld.so would have done in another way; of a module that is reloaded only what is
+    /// new.
     pub(crate) fn say(&mut self, file: &ModuleFile, image: &Image<'_>, name: &Arc<str>, reloaded: bool) {
         if !reloaded && let Some(library) = file.library(image) {
             needed::copy_of(library, name, &mut self.remarks);
@@ -150,8 +157,8 @@ impl Bound {
 
 /// Finds what the module's imports stand for.
 ///
-/// Some things exist once in a process, such as inline variables and allocators. If the process or a
-/// library that the module needs has one, that is used, although the module defines it as well.
+/// Some things exist once in a process, such as inline variables and allocators. If the process or
+/// a library that the module needs has one, that is used, although the module defines it as well.
 ///
 /// All other imports are looked for in this order:
 ///
@@ -159,13 +166,14 @@ impl Bound {
 /// 2. in the process and in the system libraries that the module needs;
 /// 3. in other modules: exactly one must export the symbol.
 ///
-/// A Mach-O import that names its library (two-level names) is looked for in that one only. A function
-/// of a module is always bound through its trampoline, so that replacing that module never relinks
-/// this one.
+/// A Mach-O import that names its library (two-level names) is looked for in that one only. A
+/// function of a module is always bound through its trampoline, so that replacing that module never
+/// relinks this one.
 ///
 /// # Safety
 ///
-/// With [`Libraries::Load`] the libraries that it needs are loaded into the process if they are not there, and their constructors run.
+/// With [`Libraries::Load`] the libraries that it needs are loaded into the process if they are not
+/// there, and their constructors run.
 pub(crate) unsafe fn bind(
     file: &ModuleFile,
     image: &Image<'_>,
@@ -299,8 +307,8 @@ fn unresolved(
     Error::Unresolved { path: file.path().into(), symbols, omitted }
 }
 
-/// Who has something like what is missing: in another version, with other parameters, or with C linkage where C++ is meant, or the
-/// other way round.
+/// Who has something like what is missing: in another version, with other parameters, or with C
+/// linkage where C++ is meant, or the other way round.
 fn alike(
     import: &Import<'_>,
     libraries: &[Library],
@@ -344,11 +352,13 @@ pub(crate) struct Placed<'i, 'f> {
     tenant: Tenant,
     frames: unwind::Plan,
     draft: Draft<'i>,
-    /// Written by nobody but [`Placed::link`]: all of it, not only what the file does not have as it is.
+    /// Written by nobody but [`Placed::link`]: all of it, not only what the file does not have as
+    /// it is.
     whole: bool,
 }
 
-/// Finds a place for the module. One at a time; what is behind it can be done for several modules at once.
+/// Finds a place for the module. One at a time; what is behind it can be done for several modules
+/// at once.
 ///
 /// `whole`: the code is to be compared with what was linked.
 pub(crate) fn place<'i, 'f>(
@@ -361,7 +371,8 @@ pub(crate) fn place<'i, 'f>(
     let window = image.window(&bound.bindings).map_err(|source| file.wrong(source))?;
     let frames = unwind::Plan::of(image, memory.page_size());
     let regions = &frames.regions(image);
-    // Observers and who compares read all of the image. Nobody else needs more than where it ends up.
+    // Observers and who compares read all of the image. Nobody else needs more than where it ends
+    // up.
     let whole = whole || file.observed();
     let verbatim = if whole { &[] } else { image.verbatim() };
     let (len, align, guarded) = (frames.len(image), image.align() as usize, image.is_guarded());
@@ -391,7 +402,8 @@ pub(crate) struct Linked<'i, 'f> {
     pub(crate) phases: Phases,
 }
 
-/// The executable bytes of an image as they were linked, each run with its offset. Empty unless they are to be compared.
+/// The executable bytes of an image as they were linked, each run with its offset. Empty unless
+/// they are to be compared.
 pub(crate) type Code = Vec<(usize, Box<[u8]>)>;
 
 impl<'i, 'f> Placed<'i, 'f> {
@@ -483,13 +495,14 @@ impl Linked<'_, '_> {
     ///
     /// # Safety
     ///
-    /// Of the module's code, only what chooses its indirect functions runs; the caller vouches for it, and sees to it that what
-    /// [it calls](Self::calls_to_choose) can be called.
+    /// Of the module's code, only what chooses its indirect functions runs; the caller vouches for
+    /// it, and sees to it that what [it calls](Self::calls_to_choose) can be called.
     pub(crate) unsafe fn finish(self) -> Result<Version, Error> {
         let Self { file, image, block, .. } = self;
         let base = block.base() as u64;
         let debug_omitted = self.description.omitted();
-        // SAFETY: at the address that was described, and the version drops the registration before the block.
+        // SAFETY: at the address that was described, and the version drops the registration before
+        // the block.
         let registration = unsafe { self.description.register() };
         let mut resolvers = Resolvers::new(&block);
         // SAFETY: linked and sealed, known to nobody; the caller vouches for the code.
@@ -548,7 +561,8 @@ impl Linked<'_, '_> {
     }
 }
 
-/// Whether an import may be meant for Apple's C library, and not for the program or another library.
+/// Whether an import may be meant for Apple's C library, and not for the program or another
+/// library.
 fn means_apples(image: &Image<'_>, import: &Import<'_>) -> bool {
     image.format() == Format::MachO
         && match import.from {
@@ -581,7 +595,8 @@ fn shared_definition(
     Ok(found)
 }
 
-/// What the process has for an import, or the host in its place. An error is why a module cannot use what the process has.
+/// What the process has for an import, or the host in its place. An error is why a module cannot
+/// use what the process has.
 fn process_symbol(
     apples: bool,
     import: &Import<'_>,
@@ -612,7 +627,8 @@ fn process_symbol(
     Ok(process().map(Binding::Address))
 }
 
-/// A symbol of the process or of the libraries the module needs, in the version the module was linked with.
+/// A symbol of the process or of the libraries the module needs, in the version the module was
+/// linked with.
 fn system_symbol(import: &Import<'_>, libraries: &[Library]) -> Option<u64> {
     let name = CString::new(import.name).ok()?;
     let version = import.version.map(CString::new).transpose().ok()?;

@@ -1,4 +1,5 @@
-//! Exceptions through loaded code: where a version's call frame information is. `os::unwind` tells the unwinder of it.
+//! Exceptions through loaded code: where a version's call frame information is. `os::unwind` tells
+//! the unwinder of it.
 
 use std::borrow::Cow;
 
@@ -6,9 +7,10 @@ use midflight_image::{Error as ImageError, Image, Protection, Region, Unwind, un
 
 /// Where a version's call frame information will be.
 ///
-/// libgcc reads a section up to a record of length 0, which crtend.o brings. A module that is linked with -nostartfiles
-/// may have none (lld writes one, GNU ld does not), and then what follows is whatever follows; so such a section is
-/// copied behind the image, where there is room for the four bytes.
+/// libgcc reads a section up to a record of length 0, which crtend.o brings. A module that is
+/// linked with -nostartfiles may have none (lld writes one, GNU ld does not), and then what follows
+/// is whatever follows; so such a section is copied behind the image, where there is room for the
+/// four bytes.
 pub(crate) struct Plan {
     section: Option<Unwind>,
     copy: Option<Region>,
@@ -40,8 +42,8 @@ impl Plan {
         (image.span() + self.copy.map_or(0, |copy| copy.len)) as usize
     }
 
-    /// Checks the section in the linked memory, of that length, and makes the copy. Returns the offset of what the
-    /// unwinder is to read, if it describes any function.
+    /// Checks the section in the linked memory, of that length, and makes the copy. Returns the
+    /// offset of what the unwinder is to read, if it describes any function.
     pub(crate) fn finish(
         &self,
         image: &Image<'_>,
@@ -63,11 +65,11 @@ impl Plan {
     }
 }
 
-/// Runs code of a module that nothing may be thrown out of: what the runtime is in the middle of cannot be left so.
-/// With dlopen it is the same.
+/// Runs code of a module that nothing may be thrown out of: what the runtime is in the middle of
+/// cannot be left so. With dlopen it is the same.
 ///
-/// An exception that nobody further up would catch ends the process where it is thrown (`std::terminate`), with its own
-/// message; any other ends it here.
+/// An exception that nobody further up would catch ends the process where it is thrown
+/// (`std::terminate`), with its own message; any other ends it here.
 pub(crate) fn contain<T>(what: &str, run: impl FnOnce() -> T) -> T {
     struct End<'w>(&'w str);
     impl Drop for End<'_> {

@@ -32,7 +32,8 @@ use crate::platform::os::{Strings, arguments};
 /// The versions behind a generation, one per loaded module, by name.
 pub(crate) type Versions = Vec<Arc<Version>>;
 
-/// A linked module in code memory, which goes by [`free`](Version::free) only: dropped, it stays as it is, since somebody may be inside.
+/// A linked module in code memory, which goes by [`free`](Version::free) only: dropped, it stays as
+/// it is, since somebody may be inside.
 pub(crate) struct Version {
     pub(super) name: Arc<str>,
     pub(super) number: u64,
@@ -182,15 +183,17 @@ impl Version {
     /// The addresses that are looked for to know whether a thread is inside: the whole image.
     ///
     /// The search also counts the address just behind this range: a last call that never returns
-    /// leaves it as its return address. If the last page has no code, there is no such call, and that
-    /// address may belong to something else, such as a trampoline. Then the range ends a byte earlier.
+    /// leaves it as its return address. If the last page has no code, there is no such call, and
+    /// that address may belong to something else, such as a trampoline. Then the range ends a
+    /// byte earlier.
     pub(crate) fn range(&self) -> std::ops::Range<usize> {
         let (base, len) = (self.block.base(), self.block.len());
         let ends_in_code = self.block.protection(len as u64 - 1) == Some(Protection::ReadExecute);
         base..base + len - usize::from(!ends_in_code)
     }
 
-    /// How the functions that it exports differ from those of the version before. None if one of them cannot list them.
+    /// How the functions that it exports differ from those of the version before. None if one of
+    /// them cannot list them.
     pub(crate) fn changed_functions(&self, before: &Self) -> Option<ChangedFunctions> {
         let (before, now) = (before.linked_code()?, self.linked_code()?);
         Machine::HOST.map(|machine| ChangedFunctions::between(machine, &before, &now))
@@ -212,19 +215,21 @@ impl Version {
         self.block.len()
     }
 
-    /// Runs the constructors, in the order of the gABI ("Initialization and Termination Functions"), then `module_init`. An exception
-    /// that leaves one ends the process.
+    /// Runs the constructors, in the order of the gABI ("Initialization and Termination
+    /// Functions"), then `module_init`. An exception that leaves one ends the process.
     ///
     /// # Errors
     ///
-    /// What `module_init` returned, if that is not 0: then the version is only to be [finalised](Self::finalise).
+    /// What `module_init` returned, if that is not 0: then the version is only to be
+    /// [finalised](Self::finalise).
     ///
     /// # Safety
     ///
-    /// The module is sound, its code was made visible to this core, its calls to other modules have somewhere to go, and
-    /// this is called once.
+    /// The module is sound, its code was made visible to this core, its calls to other modules have
+    /// somewhere to go, and this is called once.
     pub(crate) unsafe fn initialise(&self) -> Result<(), i32> {
-        // SAFETY: the caller promises that the module is sound and visible, what it calls is there, and this is the only call.
+        // SAFETY: the caller promises that the module is sound and visible, what it calls is there,
+        // and this is the only call.
         arithmetic::kept(|| unsafe { self.run_constructors() })
     }
 
@@ -232,7 +237,8 @@ impl Version {
     ///
     /// As for [`initialise`](Self::initialise).
     unsafe fn run_constructors(&self) -> Result<(), i32> {
-        // Relaxed: another thread may finalise the version, but the runtime's lock orders that after this.
+        // Relaxed: another thread may finalise the version, but the runtime's lock orders that
+        // after this.
         self.initialised.store(true, Ordering::Relaxed);
         // SAFETY: on all our systems environ points at the environment.
         let environment = unsafe { environ };
@@ -282,13 +288,14 @@ impl Version {
         self.tenant.is(id)
     }
 
-    /// Takes what it left in threads out of them, for [`Self::finalise`]. No frame is inside it any more. False if a thread
-    /// that exits is inside it now: then it is too early.
+    /// Takes what it left in threads out of them, for [`Self::finalise`]. No frame is inside it any
+    /// more. False if a thread that exits is inside it now: then it is too early.
     pub(crate) fn evict(&self) -> bool {
         self.tenant.evict()
     }
 
-    /// Whether threads that it started go on, its exit functions run, or its handlers of signals may: it must not be dropped yet.
+    /// Whether threads that it started go on, its exit functions run, or its handlers of signals
+    /// may: it must not be dropped yet.
     pub(crate) fn is_busy(&self) -> bool {
         self.tenant.is_busy() || self.handled.load(Ordering::Relaxed)
     }
@@ -298,7 +305,8 @@ impl Version {
         self.handles
     }
 
-    /// Whether all that keeps it are handlers of signals, which are gone: a look at all threads shows if one still runs.
+    /// Whether all that keeps it are handlers of signals, which are gone: a look at all threads
+    /// shows if one still runs.
     pub(crate) fn waits_for_look(&self) -> bool {
         // Relaxed, here and above: read and written behind the runtime's lock.
         self.handled.load(Ordering::Relaxed) && !self.tenant.is_busy() && self.handler().is_none()
@@ -323,13 +331,14 @@ impl Version {
         self.stays && self.initialised.load(Ordering::Relaxed)
     }
 
-    /// Whether threads that nobody counts for it may run its functions: it is called outside frames.
+    /// Whether threads that nobody counts for it may run its functions: it is called outside
+    /// frames.
     pub(crate) fn lends(&self) -> bool {
         self.lends
     }
 
-    /// If the constructors ran, runs `module_shutdown` (if the version had not refused), then the destructors: of thread-local variables, its
-    /// own, then what it registered.
+    /// If the constructors ran, runs `module_shutdown` (if the version had not refused), then the
+    /// destructors: of thread-local variables, its own, then what it registered.
     ///
     /// # Safety
     ///
@@ -360,14 +369,15 @@ impl Version {
         // SAFETY: as above.
         unsafe { self.tenant.retire_threads() };
         for &destructor in &self.destructors {
-            // SAFETY: the image checked that it lies in its code, which is mapped as long as the version is there.
+            // SAFETY: the image checked that it lies in its code, which is mapped as long as the
+            // version is there.
             unsafe {
                 let destructor: extern "C-unwind" fn() = std::mem::transmute(destructor as usize);
                 unwind::contain("a destructor", || destructor());
             }
         }
-        // SAFETY: as above. A shared object's own destructors have done this already (crt's __do_global_dtors_aux) for what is
-        // registered with its handle.
+        // SAFETY: as above. A shared object's own destructors have done this already (crt's
+        // __do_global_dtors_aux) for what is registered with its handle.
         unsafe { self.tenant.run_exits() };
         let timers = self.tenant.give_up_timers();
         if timers > 0 {
@@ -386,8 +396,8 @@ impl Version {
     ///
     /// # Safety
     ///
-    /// Nobody is inside it or will be. If it was initialised, its destructors have run ([`finalise`](Self::finalise)), and its threads
-    /// are over.
+    /// Nobody is inside it or will be. If it was initialised, its destructors have run
+    /// ([`finalise`](Self::finalise)), and its threads are over.
     pub(crate) unsafe fn free(mut self) {
         self.freed = true;
         crate::fault::prepare();
@@ -405,8 +415,8 @@ impl Version {
             reservation: self.block.reservation(),
             freed: Instant::now(),
         });
-        // SAFETY: each once, as `self` is consumed: unwinders and debuggers forget it and threads' blocks go before the memory does.
-        // The caller promises that nobody is inside.
+        // SAFETY: each once, as `self` is consumed: unwinders and debuggers forget it and threads'
+        // blocks go before the memory does. The caller promises that nobody is inside.
         unsafe {
             ManuallyDrop::drop(&mut self.registration);
             ManuallyDrop::drop(&mut self.tenant);
@@ -454,9 +464,9 @@ unsafe extern "C" {
     static environ: Strings;
 }
 
-/// Puts versions of different modules into the order in which their constructors run: a version comes
-/// after all that its home reaches. It does not matter whether the way there leads through versions
-/// that are not in the list. Within a cycle the given order stays.
+/// Puts versions of different modules into the order in which their constructors run: a version
+/// comes after all that its home reaches. It does not matter whether the way there leads through
+/// versions that are not in the list. Within a cycle the given order stays.
 pub(crate) fn dependencies_first<'v>(versions: impl IntoIterator<Item = &'v Version>) -> Vec<&'v Version> {
     let versions: Vec<&Version> = versions.into_iter().collect();
     by_homes(&versions).into_iter().map(|at| versions[at]).collect()
@@ -484,8 +494,9 @@ fn by_homes(versions: &[&Version]) -> Vec<usize> {
     })
 }
 
-/// Numbers below `count` in an order in which each comes after its dependencies; in a cycle, as they are. Takes as long as there are
-/// numbers and dependencies, and a thread's stack does not bound how long a chain of them may be.
+/// Numbers below `count` in an order in which each comes after its dependencies; in a cycle, as
+/// they are. Takes as long as there are numbers and dependencies, and a thread's stack does not
+/// bound how long a chain of them may be.
 pub(crate) fn in_order<D: Iterator<Item = usize>>(
     count: usize,
     dependencies: impl Fn(usize) -> D,

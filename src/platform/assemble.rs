@@ -1,7 +1,8 @@
-//! How the files of `asm/` come in: where the functions are that they go on to, so that nothing below names what is above.
+//! How the files of `asm/` come in: where the functions are that they go on to, so that nothing
+//! below names what is above.
 
-/// Assembles `asm/ARCH/NAME.s`, or on macOS `NAME_macos.s`, with these functions and statics for the names in braces in it. What is
-/// behind `; linux` is not in the latter.
+/// Assembles `asm/ARCH/NAME.s`, or on macOS `NAME_macos.s`, with these functions and statics for
+/// the names in braces in it. What is behind `; linux` is not in the latter.
 macro_rules! assemble {
     ($name:literal $(, $symbol:ident = $path:path)* $(,)? $(; linux $(, $linux:ident = $only:path)* $(,)?)?) => {
         #[cfg(all(target_arch = "aarch64", not(target_os = "macos")))]

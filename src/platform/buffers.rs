@@ -1,6 +1,8 @@
-//! Byte buffers. Small ones are used again: a reload needs some of the size of its module, and having them from the system anew each
-//! time costs a page fault for every 4 KiB (a third of the time of loading 300 kB). Large ones are mappings of their own: their pages
-//! come as they are written, zero until then, and go back to the system with the buffer, where an allocator would keep them.
+//! Byte buffers. Small ones are used again: a reload needs some of the size of its module, and
+//! having them from the system anew each time costs a page fault for every 4 KiB (a third of the
+//! time of loading 300 kB). Large ones are mappings of their own: their pages come as they are
+//! written, zero until then, and go back to the system with the buffer, where an allocator would
+//! keep them.
 
 use std::collections::TryReserveError;
 use std::fmt;
@@ -122,7 +124,8 @@ impl Deref for Buffer {
     fn deref(&self) -> &[u8] {
         match &self.memory {
             Memory::Heap(bytes) => &bytes[..self.len],
-            // SAFETY: mapped readable and writable as long as this is there, at least so long, and borrowed with it.
+            // SAFETY: mapped readable and writable as long as this is there, at least so long, and
+            // borrowed with it.
             Memory::Mapped(at, _) => unsafe { std::slice::from_raw_parts(at.as_ptr(), self.len) },
         }
     }
@@ -142,7 +145,8 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         match &mut self.memory {
             Memory::Heap(bytes) => give_back(std::mem::take(bytes)),
-            // SAFETY: from `map_anywhere`, of this length, and borrowed by nobody. What could not be given back stays mapped.
+            // SAFETY: from `map_anywhere`, of this length, and borrowed by nobody. What could not
+            // be given back stays mapped.
             Memory::Mapped(at, len) => drop(unsafe { memory::unreserve(*at, *len) }),
         }
     }

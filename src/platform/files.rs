@@ -1,4 +1,5 @@
-//! The files that modules are in: opening what is named as one, whatever it is, and telling it from others.
+//! The files that modules are in: opening what is named as one, whatever it is, and telling it from
+//! others.
 
 use std::fmt;
 use std::fs::{File, Metadata, OpenOptions};
@@ -9,7 +10,8 @@ use std::path::Path;
 use crate::platform::buffers;
 use crate::platform::os::held::Held;
 
-/// Opens a regular file for reading. Anything else is an error: a FIFO would hold whoever opens or reads it, a device may never end.
+/// Opens a regular file for reading. Anything else is an error: a FIFO would hold whoever opens or
+/// reads it, a device may never end.
 pub(crate) fn open(path: &Path) -> io::Result<(Held<File>, Metadata)> {
     // So that a FIFO does not wait for its writer.
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;

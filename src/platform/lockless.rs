@@ -57,8 +57,8 @@ impl<T: Clone + Default + Send + Sync> Lockless<T> {
 
     /// Whether somebody may be reading a value that was replaced before this was called.
     ///
-    /// Who reads one was counted before he loaded it, and so before it was replaced: SeqCst, as in [`Replaced`]. That he is not any more
-    /// happens after all that he read.
+    /// Who reads one was counted before he loaded it, and so before it was replaced: SeqCst, as in
+    /// [`Replaced`]. That he is not any more happens after all that he read.
     pub(crate) fn is_read(&self) -> bool {
         self.readers.iter().any(|readers| readers.load(Ordering::SeqCst) != 0)
     }

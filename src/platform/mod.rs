@@ -1,5 +1,5 @@
-//! What is below everything else: the kernel (`os`) and the instruction set (`arch`), which name nothing above
-//! them, and what is made of them alone.
+//! What is below everything else: the kernel (`os`) and the instruction set (`arch`), which name
+//! nothing above them, and what is made of them alone.
 
 pub(crate) mod arch;
 pub(crate) mod assemble;

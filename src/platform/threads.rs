@@ -23,7 +23,8 @@ impl fmt::Display for Thread {
     }
 }
 
-/// A thread that holds a generation which was replaced, and what only that has: it is inside a frame.
+/// A thread that holds a generation which was replaced, and what only that has: it is inside a
+/// frame.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Holder {
@@ -39,7 +40,8 @@ impl fmt::Display for Holder {
     }
 }
 
-/// Whether a user-mode emulator runs the tests: then it has a thread of its own among ours, which blocks all signals, and things take longer.
+/// Whether a user-mode emulator runs the tests: then it has a thread of its own among ours, which
+/// blocks all signals, and things take longer.
 #[cfg(test)]
 pub(crate) fn is_emulated() -> bool {
     std::env::var("MIDFLIGHT_TEST_RUNNER").is_ok_and(|runner| runner.contains("qemu"))

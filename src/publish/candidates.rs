@@ -47,8 +47,9 @@ pub(crate) struct Candidates<'f> {
     libraries: HashMap<Box<str>, usize>,
 }
 
-/// Of so many candidates, what they export is gathered once; fewer are asked each time. Asking costs a look at the file's hash table, and
-/// gathering one at each name: few candidates may have many names.
+/// Of so many candidates, what they export is gathered once; fewer are asked each time. Asking
+/// costs a look at the file's hash table, and gathering one at each name: few candidates may have
+/// many names.
 const MANY: usize = 64;
 
 impl<'f> Candidates<'f> {

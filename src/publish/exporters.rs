@@ -1,15 +1,16 @@
 //! Which modules export a symbol, of those that somebody has asked for.
 //!
-//! What a module imports may be in any other. With 1,000 modules asking all of them took two thirds of a reload: mostly for weak
-//! symbols of the compiler's start files, which nobody has. So an answer is kept, and each publication corrects the answers for
-//! the modules that it changes.
+//! What a module imports may be in any other. With 1,000 modules asking all of them took two thirds
+//! of a reload: mostly for weak symbols of the compiler's start files, which nobody has. So an
+//! answer is kept, and each publication corrects the answers for the modules that it changes.
 
 use std::collections::HashMap;
 
 use super::state::Next;
 use crate::module::Found;
 
-/// Answers that are kept; past that, none is. They are looked at for every module that is published.
+/// Answers that are kept; past that, none is. They are looked at for every module that is
+/// published.
 const KEPT: usize = 4096;
 
 /// Modules that a publication may change for the answers to be corrected.

@@ -1,5 +1,5 @@
-//! Frames that are held for long, or were never ended: in checked mode ([`crate::call::checks`]) each is
-//! reported once, when somebody publishes or collects.
+//! Frames that are held for long, or were never ended: in checked mode ([`crate::call::checks`])
+//! each is reported once, when somebody publishes or collects.
 
 use std::collections::{HashSet, VecDeque};
 use std::time::{Duration, Instant};

@@ -1,4 +1,5 @@
-//! The generations before the current one that can be had back at once: their versions are kept, constructors run and all.
+//! The generations before the current one that can be had back at once: their versions are kept,
+//! constructors run and all.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -53,7 +54,8 @@ impl History {
         self.steps.front().map(|step| step.made - 1)
     }
 
-    /// How the modules were in that generation which have changed since. None if it cannot be had back.
+    /// How the modules were in that generation which have changed since. None if it cannot be had
+    /// back.
     pub(crate) fn modules_of(&self, generation: u64) -> Option<BTreeMap<Arc<str>, Option<Arc<Version>>>> {
         let since = self.steps.iter().position(|step| step.made - 1 == generation)?;
         let mut modules = BTreeMap::new();

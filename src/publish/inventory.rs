@@ -33,14 +33,18 @@ pub struct LoadedVersion {
 pub enum VersionState {
     /// Frames opened now run it.
     Current,
-    /// It was replaced: until the last frame of its generations has ended, and what is kept that calls it.
+    /// It was replaced: until the last frame of its generations has ended, and what is kept that
+    /// calls it.
     Retired,
     /// It may be called outside frames: until a look at all threads shows that nobody is inside
-    /// ([`collect_quiescent`](crate::Runtime::collect_quiescent)); if it is [retained](crate::Runtime::retain), for good.
+    /// ([`collect_quiescent`](crate::Runtime::collect_quiescent)); if it is
+    /// [retained](crate::Runtime::retain), for good.
     Retained,
-    /// It can be had back: [`keep_previous`](crate::LoadOptions::keep_previous), [`history`](crate::Config::history).
+    /// It can be had back: [`keep_previous`](crate::LoadOptions::keep_previous),
+    /// [`history`](crate::Config::history).
     Backup,
-    /// Threads that it started go on in it, or its exit functions run, or its handlers of signals are installed.
+    /// Threads that it started go on in it, or its exit functions run, or its handlers of signals
+    /// are installed.
     Busy,
 }
 

@@ -19,7 +19,8 @@ pub struct Publication {
     pub generation: u64,
     /// From the call to everything linked, visible to all cores, initialised and prepared.
     pub stage: Duration,
-    /// From there to every thread's next frame, and every call outside frames, being one of the new code: the swap, the live table.
+    /// From there to every thread's next frame, and every call outside frames, being one of the new
+    /// code: the swap, the live table.
     pub publish: Duration,
     /// Where the time of staging went.
     pub phases: Phases,
@@ -34,7 +35,8 @@ pub struct Publication {
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct ModuleVersion {
-    /// The module's name: that in its note (`runtime_module.h`), else its SONAME without `lib` and `.so`, else its file's.
+    /// The module's name: that in its note (`runtime_module.h`), else its SONAME without `lib` and
+    /// `.so`, else its file's.
     pub name: String,
     /// Counts the loads of this module that succeeded, from 1.
     pub version: u64,
@@ -84,7 +86,8 @@ impl ModuleVersion {
     }
 }
 
-/// A version that was published, and what it took the place of. `before` is by name. `compared`: with how the functions differ.
+/// A version that was published, and what it took the place of. `before` is by name. `compared`:
+/// with how the functions differ.
 pub(super) fn described(version: &Version, before: &Before, compared: bool) -> ModuleVersion {
     let at = before.binary_search_by(|(name, _)| name.cmp(version.name())).ok();
     let replaced = at.and_then(|at| before[at].1.as_ref()).map(|replaced| Replaced {

@@ -8,7 +8,8 @@ use super::retirement::{Collected, Retirement};
 use crate::module::Version;
 use crate::publish::quiescence::{self, Caller, Scan};
 
-/// What a look at all threads has come to: see [`Runtime::collect_quiescent`](crate::Runtime::collect_quiescent).
+/// What a look at all threads has come to: see
+/// [`Runtime::collect_quiescent`](crate::Runtime::collect_quiescent).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct Quiescence {
@@ -69,7 +70,8 @@ impl Retirement {
         Ok((free, report))
     }
 
-    /// Frees what only its handlers of signals kept, if those are gone and no thread is in one. Returns how many.
+    /// Frees what only its handlers of signals kept, if those are gone and no thread is in one.
+    /// Returns how many.
     pub(super) fn end_handled(&mut self, caller: &Caller<'_>) -> io::Result<usize> {
         let waiting: Vec<&Version> = self.lingering().filter(|version| version.waits_for_look()).collect();
         let ranges: Vec<Range<usize>> = waiting.iter().map(|version| version.range()).collect();

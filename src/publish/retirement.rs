@@ -1,11 +1,12 @@
 //! Freeing what was replaced.
 //!
-//! The dispatcher says which generations no thread can be inside. A version goes when none is left of the generations that it was
-//! current in, unless history keeps it, or an address of its module has escaped: a trampoline given to the host may be called
-//! outside every frame, where no pin proves anything. Such versions are *retained* until it is known that nobody is inside.
+//! The dispatcher says which generations no thread can be inside. A version goes when none is left
+//! of the generations that it was current in, unless history keeps it, or an address of its module
+//! has escaped: a trampoline given to the host may be called outside every frame, where no pin
+//! proves anything. Such versions are *retained* until it is known that nobody is inside.
 //! And it does not go before the versions whose home it is part of: whatever keeps those keeps it.
-//! docs/dispatch.md proves that nothing is freed which somebody is inside (theorem 2) or calls (theorem 3), and says on what
-//! conditions.
+//! docs/dispatch.md proves that nothing is freed which somebody is inside (theorem 2) or calls
+//! (theorem 3), and says on what conditions.
 
 use std::cmp::Reverse;
 use std::collections::HashSet;
@@ -34,11 +35,13 @@ pub struct Collected {
     pub retained: usize,
     /// Code memory of the retained versions, in bytes.
     pub retained_bytes: usize,
-    /// Versions that no frame holds, but threads do: one that the version started goes on, or one is running the version's
-    /// exit functions; or a handler of a signal is in one. The next collection looks again. Also those of which nobody can say: Rust
-    /// modules that start threads by way of a shared standard library.
+    /// Versions that no frame holds, but threads do: one that the version started goes on, or one
+    /// is running the version's exit functions; or a handler of a signal is in one. The next
+    /// collection looks again. Also those of which nobody can say: Rust modules that start
+    /// threads by way of a shared standard library.
     pub busy: usize,
-    /// Code memory of all versions that were replaced and are not free, whoever keeps them, in bytes.
+    /// Code memory of all versions that were replaced and are not free, whoever keeps them, in
+    /// bytes.
     pub old_bytes: usize,
 }
 
@@ -61,9 +64,11 @@ pub(crate) struct Retirement {
     opaque: HashSet<Arc<str>>,
     /// Replaced and collected, but somebody may be inside.
     pub(crate) retained: Vec<Version>,
-    /// A thread that exits was inside when they were to be ended, or it was a thread of their own that was to end them.
+    /// A thread that exits was inside when they were to be ended, or it was a thread of their own
+    /// that was to end them.
     leaving: Vec<Version>,
-    /// Ended, but threads that they started go on in them, or in versions whose home they are part of.
+    /// Ended, but threads that they started go on in them, or in versions whose home they are part
+    /// of.
     lingering: Vec<Version>,
     /// Not ended, and never will be: [`Version::stays`].
     staying: Vec<Version>,
@@ -97,16 +102,19 @@ pub struct Retained {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Until {
-    /// A look at all threads that finds nobody inside ([`Runtime::collect_quiescent`](crate::Runtime::collect_quiescent)).
+    /// A look at all threads that finds nobody inside
+    /// ([`Runtime::collect_quiescent`](crate::Runtime::collect_quiescent)).
     Look,
-    /// The host's word that nobody is inside ([`Runtime::collect_escaped`](crate::Runtime::collect_escaped)): the module
+    /// The host's word that nobody is inside
+    /// ([`Runtime::collect_escaped`](crate::Runtime::collect_escaped)): the module
     /// was [retained](crate::Runtime::retain), or one that calls it.
     Word,
     /// Nothing: threads that nobody counts may be inside as long as the process goes on.
     Never,
 }
 
-/// A version that was replaced or unloaded and is gone: its destructors have run, and its memory is free.
+/// A version that was replaced or unloaded and is gone: its destructors have run, and its memory is
+/// free.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Retired {
@@ -156,8 +164,9 @@ impl Retirement {
         Some(*self.replaced.swap_remove(at).generations.start())
     }
 
-    /// Looks which generations nobody can be inside any more, and gives their tables to `again`. Takes out the versions that no
-    /// frame can be inside either, for [`Self::bury`]. Retains what may have escaped.
+    /// Looks which generations nobody can be inside any more, and gives their tables to `again`.
+    /// Takes out the versions that no frame can be inside either, for [`Self::bury`]. Retains
+    /// what may have escaped.
     pub(crate) fn collect(&mut self, again: impl FnMut(Table)) -> Vec<Version> {
         // SAFETY: the process's one publisher, behind the runtime's lock.
         let generations = unsafe { DISPATCH.collect(&mut self.publisher) };
@@ -169,7 +178,8 @@ impl Retirement {
             held.get(first).is_some_and(|held| held <= generations.end())
         };
         let gone = self.replaced.extract_if(.., |replaced| {
-            // Only history, a module that keeps its previous version, and this list have a replaced version, all behind the runtime's lock.
+            // Only history, a module that keeps its previous version, and this list have a replaced
+            // version, all behind the runtime's lock.
             !is_held(&replaced.generations) && Arc::strong_count(&replaced.version) == 1
         });
         let versions: Vec<_> = gone.filter_map(|replaced| Arc::into_inner(replaced.version)).collect();
@@ -267,7 +277,8 @@ impl Retirement {
         replaced.chain(self.kept()).map(Version::bytes).sum()
     }
 
-    /// The versions that are kept for whoever may be inside: they call other modules as current ones do.
+    /// The versions that are kept for whoever may be inside: they call other modules as current
+    /// ones do.
     pub(crate) fn kept(&self) -> impl Iterator<Item = &Version> {
         self.retained.iter().chain(&self.leaving).chain(&self.lingering).chain(&self.staying)
     }
@@ -277,7 +288,8 @@ impl Retirement {
         self.replaced.iter().map(|replaced| &*replaced.version).chain(self.kept())
     }
 
-    /// Of these, which nobody is inside, those that are part of no home but each other's. The others wait.
+    /// Of these, which nobody is inside, those that are part of no home but each other's. The
+    /// others wait.
     pub(crate) fn release(&mut self, candidates: Vec<Version>) -> Vec<Version> {
         let (free, needed) = self.unneeded(candidates);
         needed.into_iter().for_each(|version| self.wait(version));
@@ -314,7 +326,8 @@ impl Retirement {
         let over = self.lingering.extract_if(.., |version| !version.is_busy()).collect();
         let (free, needed) = self.unneeded(over);
         self.lingering.extend(needed);
-        // SAFETY: they were ended and their threads are over; no frame was inside when they were, and nobody's home has them.
+        // SAFETY: they were ended and their threads are over; no frame was inside when they were,
+        // and nobody's home has them.
         free.into_iter().map(|version| unsafe { self.free(version) }).count()
     }
 
@@ -343,8 +356,9 @@ impl Retirement {
         }
     }
 
-    /// Ends versions that die together: all destructors, callers before those they call, each at its version's home; and only then
-    /// any memory. Keeps those that threads are inside, and what is part of their homes. Returns how many it freed.
+    /// Ends versions that die together: all destructors, callers before those they call, each at
+    /// its version's home; and only then any memory. Keeps those that threads are inside, and
+    /// what is part of their homes. Returns how many it freed.
     ///
     /// `unbind` is told of each, before anything of it runs: nobody calls it any more.
     ///
@@ -380,7 +394,8 @@ impl Retirement {
             unbind(&version, tables);
             let bindings = version.home().map_or(Vec::new(), |home| home.bindings());
             let table = tables.with(&bindings);
-            // SAFETY: evicted; the caller promises that no frame is inside; each is in the list once, and never finalised again.
+            // SAFETY: evicted; the caller promises that no frame is inside; each is in the list
+            // once, and never finalised again.
             with_table(table.entries(), || unsafe { version.finalise() });
             tables.take_back(table, &bindings);
             if version.is_busy() {
@@ -391,9 +406,11 @@ impl Retirement {
         let (lingering, mut free): (Vec<_>, Vec<_>) =
             ended.into_iter().partition(|version| version.is_busy() || needed.contains(&version.key()));
         self.lingering.extend(lingering);
-        // The latest first: libgcc 12 searches a list that begins with those. (Of 10,000 by name that took 1.5 s.)
+        // The latest first: libgcc 12 searches a list that begins with those. (Of 10,000 by name
+        // that took 1.5 s.)
         free.sort_unstable_by_key(|version| Reverse(version.order()));
-        // SAFETY: finalised, nobody's threads are in them, and the caller promises that no frame is.
+        // SAFETY: finalised, nobody's threads are in them, and the caller promises that no frame
+        // is.
         free.into_iter().map(|version| unsafe { self.free(version) }).count()
     }
 }

@@ -1,8 +1,9 @@
 //! Tables of generations, made of those of older ones.
 //!
-//! A table has an entry for every slot of the process, and a publication changes few of them. So the table of a generation that
-//! is gone is taken again, and what has changed since is written to it: a publication costs what it changes, not what
-//! there is. (With 100,000 slots a table is 800 kB: copying it took 200 us of a reload of 30.)
+//! A table has an entry for every slot of the process, and a publication changes few of them. So
+//! the table of a generation that is gone is taken again, and what has changed since is written to
+//! it: a publication costs what it changes, not what there is. (With 100,000 slots a table is 800
+//! kB: copying it took 200 us of a reload of 30.)
 
 use std::collections::VecDeque;
 
@@ -39,7 +40,8 @@ impl Table {
     }
 }
 
-/// Tables that are kept for later: one is in use while the next is made, and a frame that is open for a little longer has another.
+/// Tables that are kept for later: one is in use while the next is made, and a frame that is open
+/// for a little longer has another.
 const SPARE: usize = 3;
 
 /// Changes that are kept at least, for what a table misses that was published some reloads ago.
@@ -55,7 +57,8 @@ impl Tables {
         self.current.extend(targets);
     }
 
-    /// A table in which these entries are others than now, for [`publish`](Self::publish) or [`take_back`](Self::take_back).
+    /// A table in which these entries are others than now, for [`publish`](Self::publish) or
+    /// [`take_back`](Self::take_back).
     pub(crate) fn with(&mut self, changes: &[Change]) -> Table {
         let mut table = self.up_to_date();
         for &(slot, target) in changes {
@@ -72,9 +75,10 @@ impl Tables {
         self.keep(table);
     }
 
-    /// Makes a table the current one. `changes` are those that the table was made with: each slot that
-    /// really gets another target is told to `changed`, with the target that it had. Returns the
-    /// table's entries, and the number to return them with when their generation is gone.
+    /// Makes a table the current one. `changes` are those that the table was made with: each slot
+    /// that really gets another target is told to `changed`, with the target that it had.
+    /// Returns the table's entries, and the number to return them with when their generation is
+    /// gone.
     pub(crate) fn publish(
         &mut self,
         table: Table,

@@ -13,16 +13,20 @@ use crate::{Checks, Error, Gdb, StaleCalls};
 pub struct Config {
     /// How code is written before it executes.
     pub backing: Backing,
-    /// Order pins and publications by fences even where the kernel has membarrier: dearer pins, no system calls.
+    /// Order pins and publications by fences even where the kernel has membarrier: dearer pins, no
+    /// system calls.
     pub force_fences: bool,
-    /// Lay code memory out in pages of so many bytes: a power of two, at least the system's page and at most 64 KiB. The system's by
-    /// default. To see here what modules will be like on systems with larger pages.
+    /// Lay code memory out in pages of so many bytes: a power of two, at least the system's page
+    /// and at most 64 KiB. The system's by default. To see here what modules will be like on
+    /// systems with larger pages.
     pub page_size: Option<usize>,
-    /// How many publications can be taken back: their generations can be had [again](crate::Runtime::rollback) at once, because what they
-    /// replaced is kept as it was. 0 by default: what is replaced ends when nobody is inside it any more.
+    /// How many publications can be taken back: their generations can be had
+    /// [again](crate::Runtime::rollback) at once, because what they replaced is kept as it was.
+    /// 0 by default: what is replaced ends when nobody is inside it any more.
     pub history: usize,
-    /// Bytes of code memory that all versions may have, old ones included. What would go past it is refused with
-    /// [`Error::MemoryLimit`], after history has been forgotten as far as need be. No limit by default.
+    /// Bytes of code memory that all versions may have, old ones included. What would go past it is
+    /// refused with [`Error::MemoryLimit`], after history has been forgotten as far as need be.
+    /// No limit by default.
     pub max_memory: Option<usize>,
     /// Whether calls into versions that are gone are reported.
     pub stale_calls: StaleCalls,
@@ -39,17 +43,19 @@ pub struct Config {
     pub hold_back: usize,
     /// When gdb is told the names and lines of what is loaded.
     pub gdb: Gdb,
-    /// Write the names of what is loaded to `/tmp/perf-PID.map`, for perf. Off by default. Code is then backed by
-    /// [`Backing::WriteOnce`], since perf asks such a map about anonymous memory only.
+    /// Write the names of what is loaded to `/tmp/perf-PID.map`, for perf. Off by default. Code is
+    /// then backed by [`Backing::WriteOnce`], since perf asks such a map about anonymous memory
+    /// only.
     pub perf_map: bool,
-    /// Write all code that is loaded, with names and lines, to `jit-PID.dump` in this folder, for `perf inject --jit`.
-    /// Off by default.
+    /// Write all code that is loaded, with names and lines, to `jit-PID.dump` in this folder, for
+    /// `perf inject --jit`. Off by default.
     pub jitdump: Option<PathBuf>,
 }
 
-/// Names, separated by commas, of what the runtime is to do as it does on systems that lack something, whatever its
-/// [`Config`] says: `no-membarrier` ([`Config::force_fences`]), `write-once` or `toggled` ([`Config::backing`]), `page-size=16384`
-/// ([`Config::page_size`]). For tests and for finding faults.
+/// Names, separated by commas, of what the runtime is to do as it does on systems that lack
+/// something, whatever its [`Config`] says: `no-membarrier` ([`Config::force_fences`]),
+/// `write-once` or `toggled` ([`Config::backing`]), `page-size=16384` ([`Config::page_size`]). For
+/// tests and for finding faults.
 const FALLBACKS: &str = "MIDFLIGHT_FALLBACKS";
 
 impl Config {

@@ -24,8 +24,8 @@ pub struct Upcoming {
     pub replaces: Option<u64>,
 }
 
-/// What a part of the program wants to do before and after loads, whoever asks for them: a watch, a console, a test. See
-/// [`Runtime::add_hooks`](crate::Runtime::add_hooks).
+/// What a part of the program wants to do before and after loads, whoever asks for them: a watch, a
+/// console, a test. See [`Runtime::add_hooks`](crate::Runtime::add_hooks).
 pub struct ReloadHooks {
     name: String,
     before: Option<Box<Before>>,
@@ -38,21 +38,24 @@ impl ReloadHooks {
         Self { name: name.into(), before: None, after: None }
     }
 
-    /// Asked when the files have been read, parsed and validated, and nothing is linked yet. An error refuses the load:
-    /// [`Error::Vetoed`], with this number.
+    /// Asked when the files have been read, parsed and validated, and nothing is linked yet. An
+    /// error refuses the load: [`Error::Vetoed`], with this number.
     ///
-    /// On the loading thread, with no lock held. The runtime is busy meanwhile, as for [`progress`](crate::LoadOptions::progress): it may be asked
-    /// for statistics, and frames may call modules; other loads go on on other threads.
+    /// On the loading thread, with no lock held. The runtime is busy meanwhile, as for
+    /// [`progress`](crate::LoadOptions::progress): it may be asked for statistics, and frames
+    /// may call modules; other loads go on on other threads.
     #[must_use]
     pub fn before(mut self, before: impl Fn(&[Upcoming]) -> Result<(), i32> + Send + Sync + 'static) -> Self {
         self.before = Some(Box::new(before));
         self
     }
 
-    /// Told what came of a load that was asked about, whatever that is: once for each time that [`before`](Self::before) was called (or would
-    /// have been, if there is none), also if that or the hooks after it refused.
+    /// Told what came of a load that was asked about, whatever that is: once for each time that
+    /// [`before`](Self::before) was called (or would have been, if there is none), also if that
+    /// or the hooks after it refused.
     ///
-    /// On the loading thread, when the load is over: everything may be called, and the load's result is not changed by it.
+    /// On the loading thread, when the load is over: everything may be called, and the load's
+    /// result is not changed by it.
     #[must_use]
     pub fn after(
         mut self,
@@ -113,7 +116,8 @@ impl Hooks {
         HooksId(id)
     }
 
-    /// Waits until no load has them any more, unless this thread is in one. False if there are none.
+    /// Waits until no load has them any more, unless this thread is in one. False if there are
+    /// none.
     pub(crate) fn remove(&self, HooksId(id): HooksId) -> bool {
         let mut all = self.all.lock();
         let Some(at) = all.hooks.iter().position(|(other, _)| *other == id) else { return false };

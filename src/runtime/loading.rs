@@ -22,8 +22,8 @@ use crate::{
 impl Runtime {
     /// Loads a module, or replaces the version that is loaded, for every frame opened from now on.
     ///
-    /// Whatever is wrong with the file is an error, and then the old version goes on serving. What its
-    /// code does is its own: a constructor that crashes ends the process.
+    /// Whatever is wrong with the file is an error, and then the old version goes on serving. What
+    /// its code does is its own: a constructor that crashes ends the process.
     ///
     /// # Errors
     ///
@@ -31,26 +31,28 @@ impl Runtime {
     ///
     /// # Safety
     ///
-    /// The module's native code runs in this process: its constructors in this call, its functions when
-    /// they are called. The caller vouches for three things, of this version as of those before.
+    /// The module's native code runs in this process: its constructors in this call, its functions
+    /// when they are called. The caller vouches for three things, of this version as of those
+    /// before.
     ///
     /// - **Its code is sound.** Its functions have the types with which the program's
     ///   [`module!`](crate::module!) declarations and the other modules call them. Those that are
     ///   declared `safe fn` are sound with any arguments.
-    /// - **Its addresses are not kept.** An address in the version is used in the frame that it was had
-    ///   in, or while the version is current. This goes for references and function pointers that its
-    ///   functions return (a `&'static` into a module is not static), and for callbacks that it leaves
-    ///   with the host or with libraries. Excepted are addresses that have [escaped by
-    ///   name](Self::symbol), and modules that are [retained](Self::retain).
+    /// - **Its addresses are not kept.** An address in the version is used in the frame that it was
+    ///   had in, or while the version is current. This goes for references and function pointers
+    ///   that its functions return (a `&'static` into a module is not static), and for callbacks
+    ///   that it leaves with the host or with libraries. Excepted are addresses that have [escaped
+    ///   by name](Self::symbol), and modules that are [retained](Self::retain).
     /// - **Its threads look after themselves.** A thread that it starts calls what is new in this
-    ///   publication only after the publication. And it calls no other module that is replaced while the
-    ///   thread is in it: a thread outside frames holds only the version that started it.
+    ///   publication only after the publication. And it calls no other module that is replaced
+    ///   while the thread is in it: a thread outside frames holds only the version that started it.
     pub unsafe fn load(&self, source: impl Into<Source>) -> Result<Publication, Error> {
         // SAFETY: the caller vouches for the module's code, as `load_all` asks of each.
         unsafe { self.load_all([source]) }
     }
 
-    /// Loads or replaces several modules in one publication: every frame sees all of them or none. They may call each other.
+    /// Loads or replaces several modules in one publication: every frame sees all of them or none.
+    /// They may call each other.
     ///
     /// # Errors
     ///
@@ -141,8 +143,9 @@ impl Runtime {
         }
     }
 
-    /// Its frames are below those that [`forget_stack`](Self::forget_stack) is called from. What it returns is in a box: a value that is
-    /// moved up takes along what else was on the stack, in those of its bytes that mean nothing.
+    /// Its frames are below those that [`forget_stack`](Self::forget_stack) is called from. What it
+    /// returns is in a box: a value that is moved up takes along what else was on the stack, in
+    /// those of its bytes that mean nothing.
     ///
     /// # Safety
     ///
@@ -233,12 +236,13 @@ impl Runtime {
         }))
     }
 
-    /// What [`load_with`](Self::load_with) would say, up to the constructors: everything is read, bound and linked, nothing of it is published or run,
-    /// and no library is loaded for it.
+    /// What [`load_with`](Self::load_with) would say, up to the constructors: everything is read,
+    /// bound and linked, nothing of it is published or run, and no library is loaded for it.
     ///
     /// # Errors
     ///
-    /// As for [`load_with`](Self::load_with). A symbol that may be in a library which is not loaded passes.
+    /// As for [`load_with`](Self::load_with). A symbol that may be in a library which is not loaded
+    /// passes.
     pub fn dry_run(
         &self,
         sources: impl IntoIterator<Item = impl Into<Source>>,
@@ -340,34 +344,40 @@ impl Runtime {
         Ok(Compatibility { module: name.to_string(), loaded: number, report })
     }
 
-    /// Has these be asked before each load, and told after it, until they are [removed](Self::remove_hooks) or the runtime is
-    /// [shut down](Self::shutdown). Those that are added first are asked first, and told last. Loads that are under way are not concerned; nor are
-    /// dry runs, rollbacks and unloads. A panic of one goes on to whoever loads: of one that is asked, nothing is published and nobody is told.
+    /// Has these be asked before each load, and told after it, until they are
+    /// [removed](Self::remove_hooks) or the runtime is [shut down](Self::shutdown). Those that
+    /// are added first are asked first, and told last. Loads that are under way are not concerned;
+    /// nor are dry runs, rollbacks and unloads. A panic of one goes on to whoever loads: of one
+    /// that is asked, nothing is published and nobody is told.
     pub fn add_hooks(&self, hooks: ReloadHooks) -> HooksId {
         self.shared.hooks.add(hooks)
     }
 
-    /// Removes hooks. Loads that are under way are waited for, so that afterwards they are not called any more; unless this is called by a hook or
-    /// another callback of a load. False if there are none of this id.
+    /// Removes hooks. Loads that are under way are waited for, so that afterwards they are not
+    /// called any more; unless this is called by a hook or another callback of a load. False if
+    /// there are none of this id.
     pub fn remove_hooks(&self, id: HooksId) -> bool {
         self.shared.hooks.remove(id)
     }
 
-    /// Publishes an earlier generation's versions again, as a new generation: by one swap, with nothing loaded and no constructor run.
-    /// Versions that have come since are replaced by it like any others, and can be had back in the same way.
+    /// Publishes an earlier generation's versions again, as a new generation: by one swap, with
+    /// nothing loaded and no constructor run. Versions that have come since are replaced by it
+    /// like any others, and can be had back in the same way.
     ///
     /// How many publications can be taken back says [`Config::history`](crate::Config::history).
     ///
     /// # Errors
     ///
     /// If history has not got that generation; if a version of it lacks a function that has been
-    /// [given out](Self::symbol) since; if a version that is kept calls a module that was not loaded then.
+    /// [given out](Self::symbol) since; if a version that is kept calls a module that was not
+    /// loaded then.
     pub fn rollback(&self, generation: u64) -> Result<Publication, Error> {
         self.roll_back(|state, recorded| state.rollback(generation, recorded))
     }
 
-    /// Publishes the version that a module had before its last load with [`LoadOptions::keep_previous`]: by one swap, with nothing loaded and no
-    /// constructor run. What it replaces is kept in turn.
+    /// Publishes the version that a module had before its last load with
+    /// [`LoadOptions::keep_previous`]: by one swap, with nothing loaded and no constructor run.
+    /// What it replaces is kept in turn.
     ///
     /// # Errors
     ///
@@ -397,7 +407,8 @@ impl Runtime {
         published
     }
 
-    /// Takes a module out. Calls to it from frames opened afterwards abort the process, so its callers go first.
+    /// Takes a module out. Calls to it from frames opened afterwards abort the process, so its
+    /// callers go first.
     ///
     /// # Errors
     ///
@@ -460,7 +471,8 @@ unsafe fn publish(
 ) -> Result<Done, Error> {
     let mut clock = Clock::start();
     let checked = Checked::new(state, candidates, load)?;
-    // SAFETY: the caller vouches for the files: constructors of needed libraries may run, and the code is sound.
+    // SAFETY: the caller vouches for the files: constructors of needed libraries may run, and the
+    // code is sound.
     let staged = unsafe { checked.stage(caller, &mut clock, &mut phases) }?;
     // SAFETY: as above.
     let initialised = unsafe { staged.initialise(load) }?;

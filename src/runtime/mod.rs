@@ -1,4 +1,5 @@
-//! The runtime: everything that an engine asks of it. `loading` is how modules come and go, `hooks` who is asked and told of it, `watching` what does so by itself.
+//! The runtime: everything that an engine asks of it. `loading` is how modules come and go, `hooks`
+//! who is asked and told of it, `watching` what does so by itself.
 
 pub(crate) mod config;
 pub(crate) mod events;
@@ -38,8 +39,8 @@ use hooks::Hooks;
 use watching::Watches;
 pub use watching::print_outcome;
 
-/// The process's runtime. Slots, trampolines and the threads' table words are the process's, so every handle is
-/// the same runtime, and it stays until the process ends.
+/// The process's runtime. Slots, trampolines and the threads' table words are the process's, so
+/// every handle is the same runtime, and it stays until the process ends.
 #[derive(Clone, Copy)]
 pub struct Runtime {
     pub(crate) shared: &'static Shared,
@@ -59,15 +60,16 @@ pub(crate) struct Shared {
     pub(crate) watches: Watches,
     hooks: Hooks,
     page_size: usize,
-    /// A module can be called outside frames, so its old versions are looked for. Relaxed: each thread's stack is its own matter.
+    /// A module can be called outside frames, so its old versions are looked for. Relaxed: each
+    /// thread's stack is its own matter.
     escaped: AtomicBool,
 }
 
 static STARTED: Mutex<Option<Runtime>> = Mutex::new(None);
 
 thread_local! {
-    /// This thread is in the midst of a load or holds the state: a constructor, a destructor, a library's initialiser or a progress
-    /// callback may be running on it.
+    /// This thread is in the midst of a load or holds the state: a constructor, a destructor, a
+    /// library's initialiser or a progress callback may be running on it.
     static BUSY: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -114,7 +116,8 @@ impl Runtime {
         Ok(runtime)
     }
 
-    /// Opens a frame on this thread, in the current generation (or in that of the frame it is already inside).
+    /// Opens a frame on this thread, in the current generation (or in that of the frame it is
+    /// already inside).
     ///
     /// Some nanoseconds, and never waits.
     #[inline]
@@ -123,12 +126,13 @@ impl Runtime {
         unsafe { Frame::open() }
     }
 
-    /// The address of a module's function, for C or for whoever cannot hold a frame: a trampoline, which calls the
-    /// frame's version on a thread that is inside a frame, else the current one. Stable for the life of the process, whatever is
-    /// loaded, replaced or unloaded.
+    /// The address of a module's function, for C or for whoever cannot hold a frame: a trampoline,
+    /// which calls the frame's version on a thread that is inside a frame, else the current
+    /// one. Stable for the life of the process, whatever is loaded, replaced or unloaded.
     ///
-    /// From the first such call on, replaced versions of this module, and of the modules that it calls, are retained:
-    /// no frame says who is inside them. [`collect_quiescent`](Self::collect_quiescent) finds out and frees them, and
+    /// From the first such call on, replaced versions of this module, and of the modules that it
+    /// calls, are retained: no frame says who is inside them.
+    /// [`collect_quiescent`](Self::collect_quiescent) finds out and frees them, and
     /// [`collect_escaped`](Self::collect_escaped) does on the caller's word.
     ///
     /// Of an ELF function that has versions, `name@version` is one of them.
@@ -137,13 +141,15 @@ impl Runtime {
     ///
     /// # Errors
     ///
-    /// If the module is not loaded or has no such function; if this thread is inside a frame that is older than the function.
+    /// If the module is not loaded or has no such function; if this thread is inside a frame that
+    /// is older than the function.
     pub fn symbol(&self, module: &str, symbol: &str) -> Result<NonNull<()>, Error> {
         self.trampoline(module, symbol, true)
     }
 
-    /// As [`symbol`](Self::symbol), with the caller's word that the address is called only by threads that are inside a frame. Old versions are
-    /// then freed as those of modules are that never gave out an address.
+    /// As [`symbol`](Self::symbol), with the caller's word that the address is called only by
+    /// threads that are inside a frame. Old versions are then freed as those of modules are
+    /// that never gave out an address.
     ///
     /// In [checked mode](Config::checks) the address is another one, and a call outside every frame
     /// ends the process with the function's name.
@@ -167,8 +173,9 @@ impl Runtime {
         Ok(NonNull::new(trampoline as *mut ()).expect("code is not at address 0"))
     }
 
-    /// Frees what was replaced and what no thread can be inside any more. Loading does so too; an engine that loads
-    /// seldom calls this to have the memory back earlier. Destructors of what is freed run in this call.
+    /// Frees what was replaced and what no thread can be inside any more. Loading does so too; an
+    /// engine that loads seldom calls this to have the memory back earlier. Destructors of what
+    /// is freed run in this call.
     ///
     /// # Errors
     ///
@@ -177,15 +184,18 @@ impl Runtime {
         Ok(self.lock()?.collect(false))
     }
 
-    /// Frees also those retained versions that no thread has an address of: looks at all threads of the process to find out.
+    /// Frees also those retained versions that no thread has an address of: looks at all threads of
+    /// the process to find out.
     ///
-    /// Each thread is stopped by a signal while it reads its registers and its stack, word by word: some microseconds
-    /// ([`Quiescence::longest_stop`] says how long). A real-time signal is used that nobody else does. System calls that a signal
-    /// interrupts whatever is asked for (`poll`, `nanosleep`, [signal(7)] has the list) fail with EINTR in the host's threads. A
-    /// thread that blocks the signal, or does not run within 20 ms, may be inside: then nothing is freed. Loading does this when
-    /// [`Config::max_memory`] is reached.
+    /// Each thread is stopped by a signal while it reads its registers and its stack, word by word:
+    /// some microseconds ([`Quiescence::longest_stop`] says how long). A real-time signal is
+    /// used that nobody else does. System calls that a signal interrupts whatever is asked for
+    /// (`poll`, `nanosleep`, [signal(7)] has the list) fail with EINTR in the host's threads. A
+    /// thread that blocks the signal, or does not run within 20 ms, may be inside: then nothing is
+    /// freed. Loading does this when [`Config::max_memory`] is reached.
     ///
-    /// Pointers in memory are not seen. A module that leaves addresses of its own there must be [retained](Self::retain).
+    /// Pointers in memory are not seen. A module that leaves addresses of its own there must be
+    /// [retained](Self::retain).
     ///
     /// [signal(7)]: https://man7.org/linux/man-pages/man7/signal.7.html
     ///
@@ -202,36 +212,41 @@ impl Runtime {
         quiescence
     }
 
-    /// Has [`collect_quiescent`](Self::collect_quiescent) look at the stack of a fiber or coroutine too, as long as the result is there: what is suspended on
-    /// it is on no thread. Without this an old version goes although a fiber is suspended in it, and the fiber ends the process when it is
-    /// resumed; unless the module is [retained](Self::retain).
+    /// Has [`collect_quiescent`](Self::collect_quiescent) look at the stack of a fiber or coroutine
+    /// too, as long as the result is there: what is suspended on it is on no thread. Without
+    /// this an old version goes although a fiber is suspended in it, and the fiber ends the process
+    /// when it is resumed; unless the module is [retained](Self::retain).
     ///
-    /// `memory` is the whole stack. Parts of it that cannot be read, such as guard pages, are left out.
-    /// A word of it that looks like an address of an old version keeps that version. This includes
-    /// words that were left there by calls which are over. So tell where the stack in use begins, if
-    /// you can: `stack_pointer` is the word in which the host keeps the stack pointer of the suspended
-    /// fiber. Then only what is above it is read.
+    /// `memory` is the whole stack. Parts of it that cannot be read, such as guard pages, are left
+    /// out. A word of it that looks like an address of an old version keeps that version. This
+    /// includes words that were left there by calls which are over. So tell where the stack in
+    /// use begins, if you can: `stack_pointer` is the word in which the host keeps the stack
+    /// pointer of the suspended fiber. Then only what is above it is read.
     ///
-    /// What a switch saves elsewhere is told of as another such memory: in a `ucontext_t`, that is the
-    /// place where the fiber goes on. Reading takes about a nanosecond for a word.
+    /// What a switch saves elsewhere is told of as another such memory: in a `ucontext_t`, that is
+    /// the place where the fiber goes on. Reading takes about a nanosecond for a word.
     ///
-    /// A thread that is on such a stack is looked at like others; its own stack is read wholly then.
+    /// A thread that is on such a stack is looked at like others; its own stack is read wholly
+    /// then.
     ///
     /// # Safety
     ///
-    /// Until the result is dropped the memory stays mapped as it is, where it can be read, and so does the word. While `collect_quiescent` is called, or a load that
-    /// looks for old versions, no fiber that is inside an old version is both suspended and resumed: call it where fibers
-    /// stand still, as between frames.
+    /// Until the result is dropped the memory stays mapped as it is, where it can be read, and so
+    /// does the word. While `collect_quiescent` is called, or a load that looks for old
+    /// versions, no fiber that is inside an old version is both suspended and resumed: call it
+    /// where fibers stand still, as between frames.
     pub unsafe fn add_stack(
         &self,
         memory: Range<*const u8>,
         stack_pointer: Option<NonNull<*const ()>>,
     ) -> FiberStack {
-        // SAFETY: the caller promises that the memory and the word stay, and when fibers stand still.
+        // SAFETY: the caller promises that the memory and the word stay, and when fibers stand
+        // still.
         unsafe { quiescence::add_stack(memory, stack_pointer) }
     }
 
-    /// Has this thread's stack forget what addresses a call has put there, if addresses of modules are looked for at all.
+    /// Has this thread's stack forget what addresses a call has put there, if addresses of modules
+    /// are looked for at all.
     #[inline]
     fn forget_stack(&self) {
         if self.shared.escaped.load(Ordering::Relaxed) {
@@ -239,8 +254,9 @@ impl Runtime {
         }
     }
 
-    /// Retains the versions of a module that are replaced from now on, until [`collect_escaped`](Self::collect_escaped) frees them
-    /// on the caller's word: for modules that leave addresses of their own where no frame reaches and nobody looks, as
+    /// Retains the versions of a module that are replaced from now on, until
+    /// [`collect_escaped`](Self::collect_escaped) frees them on the caller's word: for modules
+    /// that leave addresses of their own where no frame reaches and nobody looks, as
     /// callbacks that the host or a library keeps.
     ///
     /// # Errors
@@ -269,8 +285,8 @@ impl Runtime {
     ///
     /// # Safety
     ///
-    /// No thread is inside a replaced version of one of the following modules, or has a return address
-    /// or any other pointer into one:
+    /// No thread is inside a replaced version of one of the following modules, or has a return
+    /// address or any other pointer into one:
     ///
     /// - a module of which [`symbol`](Self::symbol) was taken;
     /// - a module that is [retained](Self::retain);
@@ -281,8 +297,9 @@ impl Runtime {
         Ok(self.lock()?.collect(true))
     }
 
-    /// The threads that are inside frames of generations that were replaced, and so keep what only those have. A thread that is
-    /// parked in a frame holds one generation, and no publication waits for it.
+    /// The threads that are inside frames of generations that were replaced, and so keep what only
+    /// those have. A thread that is parked in a frame holds one generation, and no publication
+    /// waits for it.
     ///
     /// # Errors
     ///
@@ -305,7 +322,8 @@ impl Runtime {
         Ok(self.lock()?.loaded_modules())
     }
 
-    /// All versions that are in memory, by module and number: what is current, and what was replaced and why it is still there.
+    /// All versions that are in memory, by module and number: what is current, and what was
+    /// replaced and why it is still there.
     ///
     /// # Errors
     ///
@@ -314,8 +332,9 @@ impl Runtime {
         Ok(self.lock()?.inventory())
     }
 
-    /// How the loads since the start, or the last [`shutdown`](Self::shutdown), went. May be asked from a load's
-    /// [`progress`](crate::LoadOptions::progress): what is loaded is then as that load found it, and from 100 on as it left it.
+    /// How the loads since the start, or the last [`shutdown`](Self::shutdown), went. May be asked
+    /// from a load's [`progress`](crate::LoadOptions::progress): what is loaded is then as that
+    /// load found it, and from 100 on as it left it.
     ///
     /// # Errors
     ///
@@ -333,17 +352,19 @@ impl Runtime {
         Ok(statistics)
     }
 
-    /// Tells `subscriber` of everything that happens to modules, until the result is dropped: see [`Event`], and [`Record`](crate::Record)
-    /// for what a load has come to.
+    /// Tells `subscriber` of everything that happens to modules, until the result is dropped: see
+    /// [`Event`], and [`Record`](crate::Record) for what a load has come to.
     ///
-    /// It is called on the thread where it happened, once that is done and the runtime's lock is free, before whoever asked for it
-    /// is told. It may call everything of the runtime, and what that does is told in turn, to it too; except for the refusal of a load that
-    /// was begun in the midst of another ([`Error::Reentered`]), where it is in that midst as well. Of two threads either may tell
-    /// first: generations say what came first. If it panics, the panic hook and the log say so, and everything
-    /// else goes on. A load that ends by the panic of its own progress callback before it was published is told of as nothing.
+    /// It is called on the thread where it happened, once that is done and the runtime's lock is
+    /// free, before whoever asked for it is told. It may call everything of the runtime, and
+    /// what that does is told in turn, to it too; except for the refusal of a load that
+    /// was begun in the midst of another ([`Error::Reentered`]), where it is in that midst as well.
+    /// Of two threads either may tell first: generations say what came first. If it panics, the
+    /// panic hook and the log say so, and everything else goes on. A load that ends by the
+    /// panic of its own progress callback before it was published is told of as nothing.
     ///
-    /// As long as somebody has subscribed, loads read all of their files and hash them (about 1 GB/s), and compare the code of
-    /// exported functions with that of the version before.
+    /// As long as somebody has subscribed, loads read all of their files and hash them (about 1
+    /// GB/s), and compare the code of exported functions with that of the version before.
     pub fn subscribe(&self, subscriber: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Subscription {
         self.shared.events.subscribe(Arc::new(subscriber))
     }
@@ -373,36 +394,41 @@ impl Runtime {
         Ok(())
     }
 
-    /// How many threads stage loads with [`LoadOptions::threads`](crate::LoadOptions::threads): they are started at the first such load. 0: as many as
-    /// there are cores, at most 4, which is the default.
+    /// How many threads stage loads with [`LoadOptions::threads`](crate::LoadOptions::threads):
+    /// they are started at the first such load. 0: as many as there are cores, at most 4, which
+    /// is the default.
     pub fn set_threads(&self, threads: usize) {
         self.shared.loader.crew.set_threads(threads);
     }
 
-    /// How many loads may be under way at once: others wait, within their time-out. None, the default: any number.
+    /// How many loads may be under way at once: others wait, within their time-out. None, the
+    /// default: any number.
     pub fn set_concurrency(&self, loads: Option<usize>) {
         self.shared.loader.gate.set_limit(loads);
     }
 
-    /// Whether to look for old versions that nobody is inside after each load, as [`collect_quiescent`](Self::collect_quiescent) does. Off
-    /// by default.
+    /// Whether to look for old versions that nobody is inside after each load, as
+    /// [`collect_quiescent`](Self::collect_quiescent) does. Off by default.
     pub fn set_eager_collection(&self, eager: bool) {
         self.shared.loader.eager.store(eager, Ordering::Relaxed);
     }
 
-    /// Whether to keep of each version that is loaded from now on what [`compatibility`](Self::compatibility) needs: a copy of its file, until it is
-    /// asked for the first time. Off by default: then the file is read again when that is asked, and if it has been overwritten by then, the
-    /// verdicts are unknown. Loads that are validated keep what is needed in any case.
+    /// Whether to keep of each version that is loaded from now on what
+    /// [`compatibility`](Self::compatibility) needs: a copy of its file, until it is
+    /// asked for the first time. Off by default: then the file is read again when that is asked,
+    /// and if it has been overwritten by then, the verdicts are unknown. Loads that are
+    /// validated keep what is needed in any case.
     pub fn set_keep_files(&self, keep: bool) {
         self.shared.loader.keep_files.store(keep, Ordering::Relaxed);
     }
 
-    /// Ends all watches, joins the runtime's threads, unloads all modules, frees what nobody is inside, and forgets the statistics. The runtime can be
-    /// used again.
+    /// Ends all watches, joins the runtime's threads, unloads all modules, frees what nobody is
+    /// inside, and forgets the statistics. The runtime can be used again.
     ///
     /// # Errors
     ///
-    /// As for [`collect`](Self::collect). An old version that cannot be freed yet stays in memory, with what it calls.
+    /// As for [`collect`](Self::collect). An old version that cannot be freed yet stays in memory,
+    /// with what it calls.
     pub fn shutdown(&self) -> Result<(), Error> {
         drop(Busy::enter()?);
         let watched = self.shared.watches.stop();
@@ -444,7 +470,8 @@ fn unloading((generation, modules): &(u64, Vec<ModuleVersion>)) -> Option<Event<
     (!modules.is_empty()).then_some(Event::Unloaded { modules, generation: *generation })
 }
 
-/// The state, and the mark on this thread that it has it. Who lets go of it tells what has happened meanwhile.
+/// The state, and the mark on this thread that it has it. Who lets go of it tells what has happened
+/// meanwhile.
 struct Guard {
     runtime: Runtime,
     /// None once it was let go of. The state goes first.
@@ -452,7 +479,8 @@ struct Guard {
 }
 
 impl Guard {
-    /// Lets go of the state, and tells what has happened: so many departures, the event, and then the other departures.
+    /// Lets go of the state, and tells what has happened: so many departures, the event, and then
+    /// the other departures.
     fn end(mut self, before: usize, event: Option<Event<'_>>) {
         let runtime = self.runtime;
         let departures = self.let_go();
@@ -492,7 +520,8 @@ struct Busy(PhantomData<*const ()>);
 
 impl Busy {
     fn enter() -> Result<Self, Error> {
-        // Another thread may have held the lock when the process was forked, and its frames are here without it.
+        // Another thread may have held the lock when the process was forked, and its frames are
+        // here without it.
         if fork::is_child() {
             return Err(Error::Forked);
         }

@@ -7,7 +7,8 @@ use hdrhistogram::Histogram;
 use crate::Event;
 use crate::publish::load::Figures;
 
-/// How the loads since the runtime's start, or its last [`shutdown`](crate::Runtime::shutdown), went.
+/// How the loads since the runtime's start, or its last [`shutdown`](crate::Runtime::shutdown),
+/// went.
 #[derive(Clone, PartialEq, Debug, Default)]
 #[non_exhaustive]
 pub struct Statistics {
@@ -19,7 +20,8 @@ pub struct Statistics {
     pub rolled_back: u64,
     /// Of successful loads, from the call to its end.
     pub reload: Times,
-    /// From the call to everything linked and initialised ([`Publication::stage`](crate::Publication::stage)).
+    /// From the call to everything linked and initialised
+    /// ([`Publication::stage`](crate::Publication::stage)).
     pub stage: Times,
     /// [`Publication::publish`](crate::Publication::publish).
     pub publish: Times,
@@ -85,7 +87,8 @@ impl Default for Recorder {
     }
 }
 
-/// Within 1 %, up to an hour, which longer times count as. All its memory is there from the beginning: 20 KiB.
+/// Within 1 %, up to an hour, which longer times count as. All its memory is there from the
+/// beginning: 20 KiB.
 fn histogram() -> Histogram<u32> {
     const HOUR: u64 = 3_600_000_000_000;
     Histogram::new_with_bounds(1, HOUR, 2).expect("these bounds are allowed")

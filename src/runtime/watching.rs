@@ -36,7 +36,8 @@ impl Watches {
     }
 }
 
-/// Says on stderr what came of a load that nobody asked for: for [`Runtime::watch`] where nothing else is done with it.
+/// Says on stderr what came of a load that nobody asked for: for [`Runtime::watch`] where nothing
+/// else is done with it.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), midflight::Error> {
@@ -91,12 +92,15 @@ fn changes(of: &ModuleVersion) -> String {
 }
 
 impl Runtime {
-    /// Loads a module whenever its file has been rewritten and is complete: renamed over, made anew or rewritten in place, in one go or in
-    /// small pieces. Each complete content is loaded at most once, by content, not by time stamp; a partial one never. What the
-    /// file holds now counts as loaded; it need not be there yet. A path that is watched already is watched in the new way.
+    /// Loads a module whenever its file has been rewritten and is complete: renamed over, made anew
+    /// or rewritten in place, in one go or in small pieces. Each complete content is loaded at
+    /// most once, by content, not by time stamp; a partial one never. What the file holds now
+    /// counts as loaded; it need not be there yet. A path that is watched already is watched in the
+    /// new way.
     ///
-    /// `outcome` is told of each load, on the thread that watches: [`print_outcome`] is one. Also that the file cannot be read, or that somebody has had it
-    /// open for writing for two seconds without changing it.
+    /// `outcome` is told of each load, on the thread that watches: [`print_outcome`] is one. Also
+    /// that the file cannot be read, or that somebody has had it open for writing for two
+    /// seconds without changing it.
     ///
     /// # Errors
     ///
@@ -118,7 +122,8 @@ impl Runtime {
         let loaded = files::open(&absolute).and_then(|(file, metadata)| {
             Ok((ContentHash::of_file(file.get()?)?, Identity::from(&metadata), file.get()?.metadata()?))
         });
-        // Not waited for: who loads may wait for this thread. Then nothing is known of what is loaded.
+        // Not waited for: who loads may wait for this thread. Then nothing is known of what is
+        // loaded.
         if let Ok((hash, identity, after)) = &loaded
             && Identity::from(after) == *identity
             && let Some(state) = self.shared.state.try_lock()
@@ -130,7 +135,8 @@ impl Runtime {
             let source = match found {
                 Outcome::Version(Contents { bytes, identity, digest }) => {
                     let sources = vec![Source::read(&name, bytes, identity, digest)];
-                    // SAFETY: the caller vouches for every version that the file will have, as for `load`.
+                    // SAFETY: the caller vouches for every version that the file will have, as for
+                    // `load`.
                     return outcome(&name, unsafe { runtime.load_and_tell(sources, &options, true) });
                 }
                 Outcome::Failed(source) => source,
@@ -155,7 +161,8 @@ impl Runtime {
         Ok(())
     }
 
-    /// Ends a watch. A load that is under way for it is waited for, unless this is called from its `outcome`.
+    /// Ends a watch. A load that is under way for it is waited for, unless this is called from its
+    /// `outcome`.
     ///
     /// # Errors
     ///

@@ -1,5 +1,6 @@
-//! Modules of the tests are compiled once, and kept by what they are made of: several legs of the tests run the same tests in other
-//! ways (fall-backs, CPUs), and compiling took most of a test's time (60 ms of 75, natively).
+//! Modules of the tests are compiled once, and kept by what they are made of: several legs of the
+//! tests run the same tests in other ways (fall-backs, CPUs), and compiling took most of a test's
+//! time (60 ms of 75, natively).
 
 use std::ffi::OsStr;
 use std::fs;
@@ -8,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Compiles a file, or has what the same compiler made of the same source. Only for arguments that name no file of the test's own: what
-/// such a file holds is in no key.
+/// Compiles a file, or has what the same compiler made of the same source. Only for arguments that
+/// name no file of the test's own: what such a file holds is in no key.
 pub(crate) fn compile(mut compiler: Command, input: &Path, output: &Path, arguments: &[&str]) {
     let kept = folder().join(format!("{:016x}", key(&compiler, input, arguments)));
     if fs::copy(&kept, output).is_ok() {

@@ -16,16 +16,17 @@ use midflight::{Error, ImageError, Runtime};
 #[allow(unused_imports, reason = "as above")]
 pub(crate) use workshop::*;
 
-/// The runtime, a workshop, and this test's turn: a frame that another test of the same binary holds open would keep this
-/// one's old code, and what one publishes would move the other's generation.
+/// The runtime, a workshop, and this test's turn: a frame that another test of the same binary
+/// holds open would keep this one's old code, and what one publishes would move the other's
+/// generation.
 pub(crate) fn start(name: &str) -> (Runtime, Workshop, MutexGuard<'static, ()>) {
     static TURN: Mutex<()> = Mutex::new(());
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     (Runtime::start().unwrap(), Workshop::new(name), turn)
 }
 
-/// As [`start`]. None where Mach-O files are refused: Apple's linkers align segments to 16 KiB, and parts of two with
-/// different protections then share a page of 64 KiB.
+/// As [`start`]. None where Mach-O files are refused: Apple's linkers align segments to 16 KiB, and
+/// parts of two with different protections then share a page of 64 KiB.
 pub(crate) fn start_macho(name: &str) -> Option<(Runtime, Workshop, MutexGuard<'static, ()>)> {
     let (rt, shop, turn) = start(name);
     if !is_forced("page-size=65536") {
@@ -54,8 +55,8 @@ pub(crate) fn this_test(name: &str) -> Command {
     command
 }
 
-/// Whether QEMU runs this: then the process has memory of the emulator's, and a thread that blocks every signal, so that no look at the threads
-/// is ever complete; and things take longer.
+/// Whether QEMU runs this: then the process has memory of the emulator's, and a thread that blocks
+/// every signal, so that no look at the threads is ever complete; and things take longer.
 pub(crate) fn is_emulated() -> bool {
     std::env::var("MIDFLIGHT_TEST_RUNNER").is_ok_and(|runner| runner.contains("qemu"))
 }
@@ -63,8 +64,8 @@ pub(crate) fn is_emulated() -> bool {
 /// What a test prints at the end of the process that [`is_child`] gives it.
 pub(crate) const DONE: &str = "all is as it was to be";
 
-/// Runs the test in a process of its own, which ends well and with [`DONE`]: for what is the whole process's, as its descriptors and
-/// limits are. True in that process.
+/// Runs the test in a process of its own, which ends well and with [`DONE`]: for what is the whole
+/// process's, as its descriptors and limits are. True in that process.
 pub(crate) fn is_child(test: &str) -> bool {
     const CHILD: &str = "MIDFLIGHT_TEST_CHILD";
     if std::env::var_os(CHILD).is_some() {
@@ -77,7 +78,8 @@ pub(crate) fn is_child(test: &str) -> bool {
     false
 }
 
-/// Whether the run forces a fall-back of this name on the runtime (`Config`, the environment's part).
+/// Whether the run forces a fall-back of this name on the runtime (`Config`, the environment's
+/// part).
 pub(crate) fn is_forced(fallback: &str) -> bool {
     std::env::var("MIDFLIGHT_FALLBACKS").is_ok_and(|names| names.split(',').any(|name| name == fallback))
 }
@@ -97,7 +99,8 @@ pub(crate) fn mappings() -> String {
     regions.expect("the system tells them").iter().map(|region| format!("{region:?}\n")).collect()
 }
 
-/// The number of mappings; under QEMU, where the heap grows by a mapping for every page, only of those that are ours.
+/// The number of mappings; under QEMU, where the heap grows by a mapping for every page, only of
+/// those that are ours.
 pub(crate) fn count_mappings() -> usize {
     mappings().lines().filter(|line| !is_emulated() || line.contains("midflight: code")).count()
 }

@@ -1,4 +1,5 @@
-//! Modules that tell the tests what they do, and wait for them: of ends of threads and of the process.
+//! Modules that tell the tests what they do, and wait for them: of ends of threads and of the
+//! process.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -40,7 +41,8 @@ pub(crate) fn open_gate(count: u32) {
     GATE.1.notify_all();
 }
 
-/// C's own threads, and keys, where the C library has none: macOS's. They are a pthread, whose result is a number, and a key.
+/// C's own threads, and keys, where the C library has none: macOS's. They are a pthread, whose
+/// result is a number, and a key.
 pub(crate) const THREADS: &str = "
     typedef pthread_t thrd_t;
     typedef pthread_key_t tss_t;

@@ -14,7 +14,8 @@ pub(crate) fn other_machine() -> &'static str {
     MACHINES.into_iter().find(|machine| *machine != std::env::consts::ARCH).expect("there are two")
 }
 
-/// A folder of Apple's headers, on AArch64 Linux: then the tests run with Mach-O modules there, compiled by clang against these.
+/// A folder of Apple's headers, on AArch64 Linux: then the tests run with Mach-O modules there,
+/// compiled by clang against these.
 fn headers() -> Option<OsString> {
     if cfg!(all(target_os = "linux", target_arch = "aarch64")) {
         std::env::var_os("MIDFLIGHT_TEST_MACHO")
@@ -28,7 +29,8 @@ pub(crate) fn is_macho() -> bool {
     cfg!(target_os = "macos") || headers().is_some()
 }
 
-/// Whether they are, and Linux's C library serves them: then some of its functions are refused (docs/macos.md).
+/// Whether they are, and Linux's C library serves them: then some of its functions are refused
+/// (docs/macos.md).
 pub(crate) fn is_bridged() -> bool {
     headers().is_some()
 }
@@ -66,7 +68,8 @@ fn compiler(machine: &str, cpp: bool) -> Command {
         compiler.arg("-isystem").arg(headers);
         return compiler;
     }
-    // C++'s is the process's libstdc++, whose headers want those of its C library, and these no word of clang's for Apple's targets.
+    // C++'s is the process's libstdc++, whose headers want those of its C library, and these no
+    // word of clang's for Apple's targets.
     let gcc = Command::new("aarch64-linux-gnu-g++")
         .arg("-dumpversion")
         .output()
@@ -125,7 +128,8 @@ impl Workshop {
         path
     }
 
-    /// Compiles C to a shared library, in a folder of its own, so that several versions of a module can stand side by side.
+    /// Compiles C to a shared library, in a folder of its own, so that several versions of a module
+    /// can stand side by side.
     pub(crate) fn module(&self, module: &str, version: u32, source: &str) -> PathBuf {
         self.module_for(std::env::consts::ARCH, module, version, source, &[])
     }
@@ -244,9 +248,11 @@ impl Workshop {
     }
 }
 
-/// Mach-O whatever the tests' own modules are, for arm64-apple-macos: there are no headers of Apple's, so sources declare what they use.
+/// Mach-O whatever the tests' own modules are, for arm64-apple-macos: there are no headers of
+/// Apple's, so sources declare what they use.
 impl Workshop {
-    /// Compiles C to `lib{module}.dylib`, or to a bundle if the linker's arguments say so. (`-x c++` is for the compiler.)
+    /// Compiles C to `lib{module}.dylib`, or to a bundle if the linker's arguments say so. (`-x
+    /// c++` is for the compiler.)
     pub(crate) fn macho(&self, module: &str, version: u32, source: &str, arguments: &[&str]) -> PathBuf {
         let folder = format!("macho-{module}-{version}");
         std::fs::create_dir_all(self.path(&folder)).expect("a folder for the module");

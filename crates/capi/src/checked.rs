@@ -167,7 +167,8 @@ pub(crate) unsafe fn put(to: *mut RuntimeFrame, frame: Frame) -> c_int {
     let mut reports = Vec::new();
     if let Some(Open { thread, since, .. }) = all.frames.get(&at.addr()) {
         let (name, age) = (all.name(*thread), since.elapsed().as_secs_f64());
-        // SAFETY: the caller promises that this is a place for a frame, and so for its seal. Relaxed: the lock orders it, where it is a seal.
+        // SAFETY: the caller promises that this is a place for a frame, and so for its seal.
+        // Relaxed: the lock orders it, where it is a seal.
         let is_open = unsafe { (*at).seal.load(Ordering::Relaxed) } == !seal_of(at, *thread);
         if is_open {
             drop(lock);

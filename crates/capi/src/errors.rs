@@ -120,8 +120,8 @@ impl Drop for Uncancelled {
 /// Runs what a function of the headers does.
 pub(crate) fn guarded(body: impl FnOnce() -> Outcome) -> c_int {
     let _uncancelled = Uncancelled::new();
-    // Whatever a panic leaves half done is the runtime's, which keeps its state whole (`Runtime::lock`), or in an output, which is
-    // only written at the end.
+    // Whatever a panic leaves half done is the runtime's, which keeps its state whole
+    // (`Runtime::lock`), or in an output, which is only written at the end.
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(())) => 0,
         Ok(Err(failure)) => failed(failure),
@@ -227,7 +227,8 @@ mod tests {
         thread_local!(static LATE: AtTheEnd = const { AtTheEnd });
         static SEEN: AtomicU64 = AtomicU64::new(0);
         std::thread::spawn(|| {
-            // Destroyed in the reverse order of their first use, or in the same: both are tried here.
+            // Destroyed in the reverse order of their first use, or in the same: both are tried
+            // here.
             LATE.with(|_| ());
             failed(Failure::argument("in time"));
         })

@@ -16,8 +16,8 @@ use crate::{checked, gate};
 /// What `runtime_frame_t` holds: the frame is there while the seal is whole.
 #[repr(C)]
 pub(crate) struct Sealed {
-    /// [`seal_of`] the frame; 0 if it is not open. Of a frame that is [`checked`], another. An atomic, because a thread that
-    /// joins looks at it.
+    /// [`seal_of`] the frame; 0 if it is not open. Of a frame that is [`checked`], another. An
+    /// atomic, because a thread that joins looks at it.
     pub(crate) seal: AtomicU64,
     pub(crate) frame: Frame,
 }
@@ -27,15 +27,17 @@ const _: () = assert!(
 );
 const _: () = assert!(offset_of!(Sealed, seal) == 0);
 
-/// The seal of an open frame at this address, of this thread: a copy is at another address, and another thread is another.
-/// The address is turned round by half, so that the sum of a copy and another thread is not that of the original: what tells
-/// threads apart are addresses too, whose upper halves hardly differ.
+/// The seal of an open frame at this address, of this thread: a copy is at another address, and
+/// another thread is another. The address is turned round by half, so that the sum of a copy and
+/// another thread is not that of the original: what tells threads apart are addresses too, whose
+/// upper halves hardly differ.
 #[inline]
 pub(crate) fn seal_of(frame: *const Sealed, opener: usize) -> u64 {
     (frame.addr() as u64).rotate_left(32) ^ opener as u64
 }
 
-/// The seal that a frame at this address has on this thread, if it is open; no frame has it on a thread without any.
+/// The seal that a frame at this address has on this thread, if it is open; no frame has it on a
+/// thread without any.
 #[inline]
 pub(crate) fn own_seal(frame: *const Sealed) -> u64 {
     seal_of(frame, this_opener().map_or(0, NonZero::get))
@@ -51,8 +53,8 @@ pub(crate) unsafe fn opener(frame: *const Sealed, seal: u64) -> Option<usize> {
     if seal == 0 {
         return None;
     }
-    // SAFETY: a word of it, whatever it has; the caller promises that nobody changes it. It is where the frame has its opener,
-    // and is believed if the seal says the same.
+    // SAFETY: a word of it, whatever it has; the caller promises that nobody changes it. It is
+    // where the frame has its opener, and is believed if the seal says the same.
     let opener = unsafe { (&raw const (*frame).frame).cast::<usize>().read() };
     (opener != 0 && seal_of(frame, opener) == seal).then_some(opener)
 }
@@ -84,9 +86,10 @@ fn is_place(frame: *const RuntimeFrame) -> bool {
 
 /// Puts a frame of this thread where C wants it.
 ///
-/// A [`Frame`] may not be sent: here it lies in memory that other threads reach. But it is moved out again (and so ended) only by
-/// [`runtime_frame_end`] on the thread that is in the seal, which is this one; [`runtime_frame_join`] only looks at it; and
-/// nobody can copy it, because a seal is that of one address.
+/// A [`Frame`] may not be sent: here it lies in memory that other threads reach. But it is moved
+/// out again (and so ended) only by [`runtime_frame_end`] on the thread that is in the seal, which
+/// is this one; [`runtime_frame_join`] only looks at it; and nobody can copy it, because a seal is
+/// that of one address.
 ///
 /// # Safety
 ///
@@ -138,8 +141,9 @@ pub unsafe extern "C" fn runtime_frame_begin(frame: *mut RuntimeFrame) -> c_int 
     0
 }
 
-/// A thread's first frame. Out of line, as are the other ways that are not often gone: what is left calls nothing, and so
-/// saves no registers: a frame takes twice the time that Rust's inlined one does, where it took three times.
+/// A thread's first frame. Out of line, as are the other ways that are not often gone: what is left
+/// calls nothing, and so saves no registers: a frame takes twice the time that Rust's inlined one
+/// does, where it took three times.
 ///
 /// # Safety
 ///
@@ -157,7 +161,8 @@ unsafe extern "C" fn begin_first(frame: *mut RuntimeFrame) -> c_int {
 ///
 /// # Safety
 ///
-/// `frame` is a `runtime_frame_t` that is not open; `other` is one, which stays open until this returns if it is.
+/// `frame` is a `runtime_frame_t` that is not open; `other` is one, which stays open until this
+/// returns if it is.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn runtime_frame_join(frame: *mut RuntimeFrame, other: *const RuntimeFrame) -> c_int {
     if !is_place(frame) {
@@ -179,8 +184,9 @@ pub unsafe extern "C" fn runtime_frame_join(frame: *mut RuntimeFrame, other: *co
             "the frame to join is not open: its runtime_frame_begin() failed, it has ended, or it is a copy of a frame",
         );
     }
-    // SAFETY: it is open, and stays so until this returned (the caller's word, the header's demand): its opener keeps the generation until
-    // then, so that it can be counted as shared. Nothing writes the frame meanwhile.
+    // SAFETY: it is open, and stays so until this returned (the caller's word, the header's
+    // demand): its opener keeps the generation until then, so that it can be counted as shared.
+    // Nothing writes the frame meanwhile.
     let shared = unsafe { (*other).frame.share() };
     match shared.join() {
         Ok(joined) => {

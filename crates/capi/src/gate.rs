@@ -21,7 +21,8 @@ const CALL: usize = 4;
 
 /// The state, and above it the number of calls under way.
 static GATE: AtomicUsize = AtomicUsize::new(STOPPED);
-/// Whether the state is [`RUNNING`], in a word of its own: frames are opened so often that taking it out of [`GATE`] counts.
+/// Whether the state is [`RUNNING`], in a word of its own: frames are opened so often that taking
+/// it out of [`GATE`] counts.
 static UNCHECKED: AtomicBool = AtomicBool::new(false);
 /// For who waits for the last call.
 static LAST: (Mutex<()>, Condvar) = (Mutex::new(()), Condvar::new());
@@ -36,8 +37,9 @@ thread_local! {
 /// The runtime, if it is running.
 #[inline]
 pub(crate) fn running() -> Option<&'static Runtime> {
-    // Relaxed: what the runtime has set up comes with RUNTIME, whose `get` acquires; who sees RUNNING too early or too late has raced
-    // with the call that changed it, and the runtime itself is there for good.
+    // Relaxed: what the runtime has set up comes with RUNTIME, whose `get` acquires; who sees
+    // RUNNING too early or too late has raced with the call that changed it, and the runtime itself
+    // is there for good.
     match GATE.load(Ordering::Relaxed) & STATE {
         RUNNING => RUNTIME.get(),
         _ => None,
@@ -133,10 +135,12 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        // Release: the partner is the Acquire load in `close`, which goes on only when this call is over.
+        // Release: the partner is the Acquire load in `close`, which goes on only when this call is
+        // over.
         let before = GATE.fetch_sub(CALL, Ordering::Release);
         if before & STATE == STOPPING && before / CALL == 1 {
-            // Who waits has this lock between its look at GATE and its sleep: it looks after this, or sleeps and is woken.
+            // Who waits has this lock between its look at GATE and its sleep: it looks after this,
+            // or sleeps and is woken.
             drop(LAST.0.lock().unwrap_or_else(PoisonError::into_inner));
             LAST.1.notify_all();
         }
@@ -216,8 +220,9 @@ pub(crate) fn refuse_child() -> Outcome {
     }
 }
 
-/// The log's callback is called with the log's lock, which every thread wants that has a line to write, whatever lock of the runtime's it has: who
-/// asked the runtime for something there would wait for such a thread.
+/// The log's callback is called with the log's lock, which every thread wants that has a line to
+/// write, whatever lock of the runtime's it has: who asked the runtime for something there would
+/// wait for such a thread.
 pub(crate) fn refuse_in_log() -> Outcome {
     match log::is_writing() {
         true => {
@@ -228,7 +233,8 @@ pub(crate) fn refuse_in_log() -> Outcome {
     }
 }
 
-/// For what waits for calls, threads or reloads to end: a thread that is in one of them would wait for itself.
+/// For what waits for calls, threads or reloads to end: a thread that is in one of them would wait
+/// for itself.
 pub(crate) fn refuse_inside(function: &str) -> Outcome {
     refuse_child()?;
     if DEPTH.get() != 0 {
@@ -238,7 +244,8 @@ pub(crate) fn refuse_inside(function: &str) -> Outcome {
         );
         return Err(Failure::new(ErrorKind::Busy, message));
     }
-    // Constructors and destructors run on the watching thread as well, where no call of ours is under way.
+    // Constructors and destructors run on the watching thread as well, where no call of ours is
+    // under way.
     match RUNTIME.get() {
         Some(runtime) => runtime.holders().map(drop).map_err(Failure::from),
         None => Ok(()),

@@ -87,8 +87,8 @@ impl Destination {
     }
 }
 
-/// Both levels are [`OFF`] where there is nothing to write to. Relaxed: whoever sees a level too early or too late finds out under
-/// the lock what there is.
+/// Both levels are [`OFF`] where there is nothing to write to. Relaxed: whoever sees a level too
+/// early or too late finds out under the lock what there is.
 static FILE_LEVEL: AtomicU8 = AtomicU8::new(OFF as u8);
 static CALLBACK_LEVEL: AtomicU8 = AtomicU8::new(OFF as u8);
 
@@ -223,8 +223,8 @@ impl<S: Subscriber> Layer<S> for Lines {
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let level = number(event.metadata().level());
-        // The callback may run code that has events: they are not its business. In a forked child the lock may be a thread's that
-        // is not there.
+        // The callback may run code that has events: they are not its business. In a forked child
+        // the lock may be a thread's that is not there.
         if gate::is_child() || WRITING.replace(true) {
             return;
         }

@@ -86,8 +86,8 @@ fn bytes(pointer: *const c_char, what: &str) -> Outcome<Vec<u8>> {
             )));
         }
         let in_page = (PAGE - at % PAGE).min(LONGEST + 1 - bytes.len());
-        // SAFETY: so many bytes of the page can be read. What is behind the string's zero is somebody else's, who may be writing it: only
-        // up to it becomes a slice.
+        // SAFETY: so many bytes of the page can be read. What is behind the string's zero is
+        // somebody else's, who may be writing it: only up to it becomes a slice.
         let (zero, part) = unsafe {
             let start = pointer.add(bytes.len());
             let zero = libc::memchr(start.cast(), 0, in_page);

@@ -4,7 +4,8 @@
 
 use std::os::fd::AsRawFd;
 
-/// No system that we run on has smaller pages; those with larger ones are asked more often than need be.
+/// No system that we run on has smaller pages; those with larger ones are asked more often than
+/// need be.
 pub(crate) const PAGE: usize = 4096;
 
 /// What the memory is wanted for.
@@ -15,7 +16,8 @@ pub(crate) enum Access {
     Write,
 }
 
-/// Whether `size` bytes at an address can be accessed. For `Write` they are at least 8, and the caller's to overwrite.
+/// Whether `size` bytes at an address can be accessed. For `Write` they are at least 8, and the
+/// caller's to overwrite.
 pub(crate) fn is_accessible(address: usize, size: usize, access: Access) -> bool {
     let Some(end) = address.checked_add(size) else { return false };
     let mut at = address;
@@ -30,8 +32,8 @@ pub(crate) fn is_accessible(address: usize, size: usize, access: Access) -> bool
 
 /// Asks about the page that `at` is in.
 fn ask(at: usize, end: usize, access: Access) -> bool {
-    // Reading, the aligned word that has the byte is in its page; but not word 0, which says "no mask". Writing, the word is all in the
-    // caller's memory.
+    // Reading, the aligned word that has the byte is in its page; but not word 0, which says "no
+    // mask". Writing, the word is all in the caller's memory.
     let word = match access {
         Access::Read => (at & !7).max(8),
         Access::Write => at.min(end - 8),
@@ -39,8 +41,8 @@ fn ask(at: usize, end: usize, access: Access) -> bool {
     by_mask(word, access).or_else(|| by_pipe(at, access)).unwrap_or(true)
 }
 
-/// rt_sigprocmask(2): copies a mask from memory, and only then finds that it does not know what to do with it (EINVAL); or copies the
-/// thread's mask to memory. None if it says something else.
+/// rt_sigprocmask(2): copies a mask from memory, and only then finds that it does not know what to
+/// do with it (EINVAL); or copies the thread's mask to memory. None if it says something else.
 #[cfg(target_os = "linux")]
 fn by_mask(word: usize, access: Access) -> Option<bool> {
     const MASK_SIZE: usize = 8;
@@ -49,7 +51,8 @@ fn by_mask(word: usize, access: Access) -> Option<bool> {
         Access::Read => (word, 0),
         Access::Write => (0, word),
     };
-    // SAFETY: nothing is changed but, where asked for, memory that is the caller's to overwrite; addresses that are none are refused.
+    // SAFETY: nothing is changed but, where asked for, memory that is the caller's to overwrite;
+    // addresses that are none are refused.
     let done = unsafe { libc::syscall(libc::SYS_rt_sigprocmask, NO_SUCH_WAY, new, old, MASK_SIZE) };
     match (done, std::io::Error::last_os_error().raw_os_error()) {
         (0, _) => Some(true),

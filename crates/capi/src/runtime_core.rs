@@ -359,7 +359,8 @@ pub unsafe extern "C" fn runtime_explain_address(
 ///
 /// # Safety
 ///
-/// The callback is NULL or a `runtime_log_callback_t`, which may be called with `user` until it is taken back.
+/// The callback is NULL or a `runtime_log_callback_t`, which may be called with `user` until it is
+/// taken back.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn runtime_set_log_callback(
     callback: Option<LogCallback>,

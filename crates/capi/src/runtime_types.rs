@@ -38,7 +38,8 @@ pub struct RuntimeFrame {
 #[unsafe(no_mangle)]
 pub extern "C" fn get_timestamp_ns() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: writes the time. It does not fail: the clock exists everywhere, and the address is good.
+    // SAFETY: writes the time. It does not fail: the clock exists everywhere, and the address is
+    // good.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }

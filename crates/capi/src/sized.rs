@@ -1,10 +1,12 @@
-//! Structures that grow: they begin with `uint32_t struct_size`, which the caller sets to what its compiler made of them. So a host that was
-//! compiled with earlier or later headers than this library's is understood.
+//! Structures that grow: they begin with `uint32_t struct_size`, which the caller sets to what its
+//! compiler made of them. So a host that was compiled with earlier or later headers than this
+//! library's is understood.
 //!
-//! The rule is that of Linux's openat2(2) and clone3(2). An input that is shorter than we know it is completed with zeroes, which
-//! are the defaults; one that is longer is taken if what we do not know of it is zero. Of an output, what both know is written, and what
-//! only the caller knows is zeroed. Fields are only added at the end, and none leaves a gap: what is padding today would be a
-//! field of garbage tomorrow (`tests/layout.rs`).
+//! The rule is that of Linux's openat2(2) and clone3(2). An input that is shorter than we know it
+//! is completed with zeroes, which are the defaults; one that is longer is taken if what we do not
+//! know of it is zero. Of an output, what both know is written, and what only the caller knows is
+//! zeroed. Fields are only added at the end, and none leaves a gap: what is padding today would be
+//! a field of garbage tomorrow (`tests/layout.rs`).
 
 use std::ops::RangeInclusive;
 
@@ -20,7 +22,8 @@ use midflight::ErrorKind;
 /// It begins with `struct_size: u32`, and has no padding.
 pub(crate) unsafe trait Sized: Plain {}
 
-/// What a structure may say. What is not set is seldom in here; and whether memory can be written is asked of 8 bytes at least.
+/// What a structure may say. What is not set is seldom in here; and whether memory can be written
+/// is asked of 8 bytes at least.
 const SIZES: RangeInclusive<usize> = 8..=4096;
 const SIZE: usize = size_of::<u32>();
 
@@ -109,8 +112,8 @@ impl<T: Sized> Output<T> {
     }
 
     fn zeroed(pointer: *mut T, size: usize) -> Self {
-        // SAFETY: so many bytes can be written, and whatever was behind the size has no meaning. The size itself has been
-        // overwritten by the look.
+        // SAFETY: so many bytes can be written, and whatever was behind the size has no meaning.
+        // The size itself has been overwritten by the look.
         unsafe {
             pointer.cast::<u8>().write_bytes(0, size);
             pointer.cast::<u32>().write(size as u32);

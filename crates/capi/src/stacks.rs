@@ -45,7 +45,8 @@ pub unsafe extern "C" fn runtime_stack_add(
             return Err(Failure::argument(message));
         }
         let stack_pointer = NonNull::new(stack_pointer.cast_mut().cast());
-        // SAFETY: the caller promises that the memory and the word stay until `runtime_stack_remove()`.
+        // SAFETY: the caller promises that the memory and the word stay until
+        // `runtime_stack_remove()`.
         let stack = unsafe { call.runtime.add_stack(memory..memory.wrapping_add(size), stack_pointer) };
         stacks.insert(memory.addr(), stack);
         Ok(())

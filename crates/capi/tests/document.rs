@@ -1,4 +1,5 @@
-//! docs/runtime-api.md is the plan of the whole API. It says of each part and of each function whether it is there, and says so truly.
+//! docs/runtime-api.md is the plan of the whole API. It says of each part and of each function
+//! whether it is there, and says so truly.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -14,7 +15,8 @@ fn document() -> String {
     fs::read_to_string(root().join("docs/runtime-api.md")).unwrap()
 }
 
-/// The function that a line of C declares at its left margin: `int runtime_init(const runtime_config_t* config);`
+/// The function that a line of C declares at its left margin: `int runtime_init(const
+/// runtime_config_t* config);`
 fn declared(line: &str) -> Option<&str> {
     let (before, _) = line.split_once('(')?;
     let whole = line.starts_with(|c: char| c.is_ascii_lowercase()) && line.trim_end().ends_with([',', ';']);

@@ -25,8 +25,8 @@ macro_rules! checks {
     };
 }
 
-/// As [`checks!`], and that each field begins where the one before ends: what is padding today would be a field of garbage in a
-/// host that was compiled before it was one.
+/// As [`checks!`], and that each field begins where the one before ends: what is padding today
+/// would be a field of garbage in a host that was compiled before it was one.
 macro_rules! growing {
     ($checks:ident, $c:literal, $rust:ty: $($field:ident),+ $(,)?) => {
         checks!($checks, $c, $rust: $($field),+);
@@ -67,7 +67,8 @@ fn documented() -> Vec<(String, i64)> {
     checks
 }
 
-/// Structures that grow. Each field begins where the one before ends, and the last at the end: there is no padding.
+/// Structures that grow. Each field begins where the one before ends, and the last at the end:
+/// there is no padding.
 fn growing() -> Vec<(String, i64)> {
     let mut checks = Vec::new();
     growing!(checks, "hot_reload_address_t", HotReloadAddress: struct_size, standing, version, offset, file_address, is_code,
@@ -178,7 +179,8 @@ fn structures_and_codes_are_those_of_the_headers() {
     holds_with(&include(), "capi-layout", [documented(), growing(), codes(CODES.len())].concat());
 }
 
-/// The documented structures keep exactly their fields: a host of then and the library of now agree.
+/// The documented structures keep exactly their fields: a host of then and the library of now
+/// agree.
 #[test]
 fn structures_and_codes_are_those_of_earlier_headers() {
     for earlier in earlier_headers() {

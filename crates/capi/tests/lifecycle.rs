@@ -1,4 +1,5 @@
-//! Starting, reconfiguring and stopping: in any order, from several threads, from where it may not be.
+//! Starting, reconfiguring and stopping: in any order, from several threads, from where it may not
+//! be.
 
 mod support;
 

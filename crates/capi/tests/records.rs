@@ -159,7 +159,8 @@ fn callbacks_have_the_record_of_their_reload() {
     keep(false);
 }
 
-/// Each field begins where the one before ends, in C as here: a structure that grows has no padding.
+/// Each field begins where the one before ends, in C as here: a structure that grows has no
+/// padding.
 #[test]
 fn the_structure_is_that_of_the_header() {
     let mut source = String::from("#include \"hot_reload.h\"\n#include <assert.h>\n#include <stddef.h>\n");

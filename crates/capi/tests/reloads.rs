@@ -1,4 +1,5 @@
-//! The fields of `hot_reload_config_t` and `runtime_config_t` that say how a reload is done, and the codes.
+//! The fields of `hot_reload_config_t` and `runtime_config_t` that say how a reload is done, and
+//! the codes.
 
 mod support;
 
@@ -17,13 +18,15 @@ fn with(change: impl FnOnce(&mut HotReloadConfig)) -> HotReloadConfig {
     config
 }
 
-/// Works with a module's addresses on a thread of its own, so that none stays behind on this one's stack, where every word counts.
+/// Works with a module's addresses on a thread of its own, so that none stays behind on this one's
+/// stack, where every word counts.
 fn elsewhere<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| scope.spawn(work).join().unwrap())
 }
 
-/// Does something until no old version is left that may be called outside frames: a look that is late, on a loaded machine, proves
-/// nothing. Under QEMU none ever does: the emulator has a thread that answers nobody.
+/// Does something until no old version is left that may be called outside frames: a look that is
+/// late, on a loaded machine, proves nothing. Under QEMU none ever does: the emulator has a thread
+/// that answers nobody.
 fn until_freed(work: impl Fn()) {
     let begun = Instant::now();
     loop {
@@ -155,7 +158,8 @@ fn a_dry_run_changes_nothing() {
     assert_eq!((statistics().total_reloads, statistics().generation), (0, before));
 }
 
-/// A module that writes to its own code after it was linked, which [`HotReloadConfig::verify_integrity`] is to find.
+/// A module that writes to its own code after it was linked, which
+/// [`HotReloadConfig::verify_integrity`] is to find.
 const TAMPERED: &str = r#"
     #include <stdint.h>
     #include <string.h>

@@ -15,32 +15,36 @@ use crate::generation::Generation;
 use crate::primitive::{AtomicPtr, Ordering, ordering, step_fence};
 use crate::registry::{ABANDONED, JOINED, NESTED, Record, Registry, ThreadBlock, ThreadHandle};
 
-/// ThreadSanitizer does not know fences: where it looks on (`--cfg tsan`), this load stands for the fence R4 too.
+/// ThreadSanitizer does not know fences: where it looks on (`--cfg tsan`), this load stands for the
+/// fence R4 too.
 const R3: Ordering = if cfg!(tsan) { Ordering::Acquire } else { Ordering::Relaxed };
 
 /// The current generation and the threads that may be inside one.
 pub struct Dispatcher<P, B> {
-    /// On a line of its own: every pin reads it, every publication writes it, nothing else shares its fate.
+    /// On a line of its own: every pin reads it, every publication writes it, nothing else shares
+    /// its fate.
     current: CachePadded<AtomicPtr<Generation<P>>>,
     pub(crate) threads: Registry<P>,
     pub(crate) barrier: B,
 }
 
-// SAFETY: generations are reached from many threads (P: Sync) and dropped on the publisher's (P: Send); the records'
-// owner-only cells are touched by the owning thread alone, since a ThreadHandle is neither Send nor Sync.
+// SAFETY: generations are reached from many threads (P: Sync) and dropped on the publisher's (P:
+// Send); the records' owner-only cells are touched by the owning thread alone, since a ThreadHandle
+// is neither Send nor Sync.
 unsafe impl<P: Send + Sync, B: Sync> Sync for Dispatcher<P, B> {}
 // SAFETY: as for Sync; the dispatcher owns its records and its current generation.
 unsafe impl<P: Send + Sync, B: Send> Send for Dispatcher<P, B> {}
 
-/// The right to publish and collect, one per dispatcher, and the generations that are retired but not yet free.
+/// The right to publish and collect, one per dispatcher, and the generations that are retired but
+/// not yet free.
 pub struct Publisher<P> {
     pub(crate) retired: Vec<NonNull<Generation<P>>>,
     /// Scratch for the hazards seen by a collection.
     seen: Vec<*mut Generation<P>>,
 }
 
-// SAFETY: it owns the retired generations as boxes in all but name; P: Send lets them be dropped on another thread, and
-// P: Sync is needed because pinned threads may still read them.
+// SAFETY: it owns the retired generations as boxes in all but name; P: Send lets them be dropped on
+// another thread, and P: Sync is needed because pinned threads may still read them.
 unsafe impl<P: Send + Sync> Send for Publisher<P> {}
 
 impl<P> Publisher<P> {
@@ -49,7 +53,8 @@ impl<P> Publisher<P> {
         Self { retired: Vec::new(), seen: Vec::new() }
     }
 
-    /// The numbers of the generations that are retired and still held by a pin, a share, or for want of a collection; ascending.
+    /// The numbers of the generations that are retired and still held by a pin, a share, or for
+    /// want of a collection; ascending.
     pub fn retired(&self) -> impl ExactSizeIterator<Item = u64> + '_ {
         // SAFETY: retired and not yet freed.
         self.retired.iter().map(|generation| unsafe { generation.as_ref() }.number())
@@ -75,14 +80,15 @@ impl<P, B: Barrier> Dispatcher<P, B> {
         Self { current: CachePadded::new(AtomicPtr::new(ptr::null_mut())), threads: Registry::new(), barrier }
     }
 
-    /// Claims a record for the calling thread, which has none. `block` is the thread's own words, `owner` the number that
-    /// [`Self::holders`] calls it by.
+    /// Claims a record for the calling thread, which has none. `block` is the thread's own words,
+    /// `owner` the number that [`Self::holders`] calls it by.
     ///
     /// # Safety
     ///
     /// `block` stays valid on this thread until the record is given up.
     pub unsafe fn register(&self, block: NonNull<ThreadBlock>, owner: u32) -> ThreadHandle<P> {
-        // SAFETY: the caller promises that the block is valid on this thread until the record is given up.
+        // SAFETY: the caller promises that the block is valid on this thread until the record is
+        // given up.
         unsafe { self.threads.claim(block, owner) }
     }
 
@@ -92,7 +98,8 @@ impl<P, B: Barrier> Dispatcher<P, B> {
     ///
     /// # Safety
     ///
-    /// `thread` was made by this dispatcher on the calling thread, and a generation has been published.
+    /// `thread` was made by this dispatcher on the calling thread, and a generation has been
+    /// published.
     #[inline]
     pub unsafe fn pin(&self, thread: &ThreadHandle<P>) -> Pin<'_, P> {
         let record = thread.record();
@@ -104,13 +111,15 @@ impl<P, B: Barrier> Dispatcher<P, B> {
             // Relaxed: only a guess, never dereferenced before R3 confirms it.
             generation = self.current.load(Ordering::Relaxed);
             loop {
-                // R1. Release: partner of the acquire in P3. It keeps the *previous* pin's accesses before this store too, so
-                // that a publisher that reads this value knows the thread has left what it held before.
+                // R1. Release: partner of the acquire in P3. It keeps the *previous* pin's accesses
+                // before this store too, so that a publisher that reads this value knows the thread
+                // has left what it held before.
                 r.hazard.store(generation, ordering!(R1, Release));
                 // R2, partner P2: of R3 and P3 at least one sees the other side's store.
                 self.barrier.light();
-                // R3, partner of the swap P1. Load first: we see the older generation, and our hazard is seen by P3. Swap first: we
-                // see the newer one. Relaxed, with R4 behind it: AArch64 keeps an acquiring load (LDAR) behind the releasing store
+                // R3, partner of the swap P1. Load first: we see the older generation, and our
+                // hazard is seen by P3. Swap first: we see the newer one. Relaxed, with R4 behind
+                // it: AArch64 keeps an acquiring load (LDAR) behind the releasing store
                 // above (STLR), which is the wait that R2 is there to avoid.
                 let now = self.current.load(R3);
                 if now == generation {
@@ -137,11 +146,13 @@ impl<P, B: Barrier> Dispatcher<P, B> {
     ///
     /// # Errors
     ///
-    /// If this thread is already inside a different generation: one thread is in one generation at a time.
+    /// If this thread is already inside a different generation: one thread is in one generation at
+    /// a time.
     ///
     /// # Safety
     ///
-    /// `thread` was made by this dispatcher on the calling thread, and `share` comes from a pin of this dispatcher.
+    /// `thread` was made by this dispatcher on the calling thread, and `share` comes from a pin of
+    /// this dispatcher.
     #[inline]
     pub unsafe fn join(
         &self,
@@ -155,10 +166,12 @@ impl<P, B: Barrier> Dispatcher<P, B> {
         // Relaxed: our own store.
         let inside = r.hazard.load(Ordering::Relaxed);
         if inside.is_null() {
-            // The share that we now owe is what protects the generation until `leave`; the hazard is only what
-            // nested pins and the last one's end read it back from, hence no barrier here.
+            // The share that we now owe is what protects the generation until `leave`; the hazard
+            // is only what nested pins and the last one's end read it back from, hence no barrier
+            // here.
             core::mem::forget(share.clone());
-            // Added, not OR-ed: that is compiled to a store of one byte, for which the pin's end, which loads the whole word, waits.
+            // Added, not OR-ed: that is compiled to a store of one byte, for which the pin's end,
+            // which loads the whole word, waits.
             r.extra.set(r.extra.get() + JOINED);
             // J1. Release: partner of P3, for the previous pin's accesses, as in R1.
             r.hazard.store(shared, ordering!(J1, Release));
@@ -194,18 +207,21 @@ impl<P, B: Barrier> Dispatcher<P, B> {
         Box::new(Generation::new(number, table, payload))
     }
 
-    /// Makes a new generation current for all threads at once and retires the one before it. Returns its number.
+    /// Makes a new generation current for all threads at once and retires the one before it.
+    /// Returns its number.
     ///
-    /// What the table's addresses point at must be visible to every core's instruction fetch *before* this is called.
-    /// The old generation's memory goes in a later [`Self::collect`].
+    /// What the table's addresses point at must be visible to every core's instruction fetch
+    /// *before* this is called. The old generation's memory goes in a later [`Self::collect`].
     ///
     /// # Safety
     ///
-    /// `publisher` is the only one that publishes to this dispatcher, and nothing was published since `new` was prepared.
+    /// `publisher` is the only one that publishes to this dispatcher, and nothing was published
+    /// since `new` was prepared.
     pub unsafe fn publish(&self, publisher: &mut Publisher<P>, new: Box<Generation<P>>) -> u64 {
         let (number, new) = (new.number(), Box::into_raw(new));
-        // P1. Release: partner of R3. Swap first: whoever reads it has the generation whole. R3 first: its thread goes on in
-        // the old one, and shows it to P3. No acquire: what comes back is a publisher's own store.
+        // P1. Release: partner of R3. Swap first: whoever reads it has the generation whole. R3
+        // first: its thread goes on in the old one, and shows it to P3. No acquire: what comes back
+        // is a publisher's own store.
         let old = self.current.swap(new, ordering!(P1, Release));
         if let Some(old) = NonNull::new(old) {
             publisher.retired.push(old);
@@ -213,7 +229,8 @@ impl<P, B: Barrier> Dispatcher<P, B> {
         number
     }
 
-    /// Takes out the retired generations that no thread can be inside any more. The caller drops them where it suits.
+    /// Takes out the retired generations that no thread can be inside any more. The caller drops
+    /// them where it suits.
     ///
     /// # Safety
     ///
@@ -228,8 +245,9 @@ impl<P, B: Barrier> Dispatcher<P, B> {
         if !self.barrier.heavy() {
             return free;
         }
-        // P3. Acquire: partner of the releases in R1, J1 and X1. Leave first: all that the thread did inside, its
-        // shares included, is visible before the count below and the free. Load first: the hazard keeps it.
+        // P3. Acquire: partner of the releases in R1, J1 and X1. Leave first: all that the thread
+        // did inside, its shares included, is visible before the count below and the free. Load
+        // first: the hazard keeps it.
         let hazards = self.threads.iter().map(|record| record.hazard.load(ordering!(P3, Acquire)));
         seen.clear();
         seen.extend(hazards.filter(|hazard| !hazard.is_null()));
@@ -240,7 +258,8 @@ impl<P, B: Barrier> Dispatcher<P, B> {
             let shares = unsafe { generation.as_ref() }.shares.load(ordering!(P4, Acquire));
             let held = shares != 0 || seen.contains(&generation.as_ptr());
             if !held {
-                // SAFETY: from Box::into_raw in `publish`, no longer current, and nobody holds it (docs/dispatch.md, theorem 1).
+                // SAFETY: from Box::into_raw in `publish`, no longer current, and nobody holds it
+                // (docs/dispatch.md, theorem 1).
                 free.push(unsafe { Box::from_raw(generation.as_ptr()) });
             }
             held
@@ -250,8 +269,9 @@ impl<P, B: Barrier> Dispatcher<P, B> {
 }
 
 impl<P, B> Dispatcher<P, B> {
-    /// The threads that may be inside retired generations, by their owners' numbers, and the generations'. For reports: a
-    /// thread may have left, or not entered yet. A generation without one is held by a share.
+    /// The threads that may be inside retired generations, by their owners' numbers, and the
+    /// generations'. For reports: a thread may have left, or not entered yet. A generation
+    /// without one is held by a share.
     pub fn holders(&self, publisher: &Publisher<P>) -> Vec<(u32, u64)> {
         // Relaxed: nothing is done with what the answer names.
         let records = self.threads.iter().map(|r| (&r.owner, r.hazard.load(Ordering::Relaxed)));
@@ -269,7 +289,8 @@ impl<P, B> Drop for Dispatcher<P, B> {
         // Relaxed: &mut self says that nobody else is here.
         let current = self.current.load(Ordering::Relaxed);
         if !current.is_null() {
-            // SAFETY: from Box::into_raw in `publish`; pins and shares borrow the dispatcher, so there are none.
+            // SAFETY: from Box::into_raw in `publish`; pins and shares borrow the dispatcher, so
+            // there are none.
             drop(unsafe { Box::from_raw(current) });
         }
     }
@@ -282,7 +303,8 @@ impl<P, B> Drop for Dispatcher<P, B> {
 /// `generation` is alive until the matching `leave`, and `record` belongs to this thread.
 #[inline]
 unsafe fn enter<P>(record: &Record<P>, generation: *mut Generation<P>) {
-    // SAFETY: `register`'s caller vouched for the block; the generation is alive as our caller says.
+    // SAFETY: `register`'s caller vouched for the block; the generation is alive as our caller
+    // says.
     unsafe { record.block.get().as_ref().call_through((*generation).table().as_ptr()) };
 }
 
@@ -291,12 +313,13 @@ unsafe fn enter<P>(record: &Record<P>, generation: *mut Generation<P>) {
 fn leave<P>(record: &Record<P>) {
     // SAFETY: `register`'s caller vouched for the block.
     unsafe { record.block.get().as_ref() }.call_through(record.outer.get());
-    // X1. Release: partner of P3. After the table word: whatever runs on this thread finds it valid (a signal handler).
+    // X1. Release: partner of P3. After the table word: whatever runs on this thread finds it valid
+    // (a signal handler).
     record.hazard.store(ptr::null_mut(), ordering!(X1, Release));
 }
 
-/// Has the compiler put what follows behind what is done often, which then is without a jump. A frame of
-/// C jumps three times less for it.
+/// Has the compiler put what follows behind what is done often, which then is without a jump. A
+/// frame of C jumps three times less for it.
 #[cold]
 #[inline]
 fn seldom() {}
@@ -317,7 +340,8 @@ fn leave_and_settle<P>(record: &Record<P>) {
     }
 }
 
-/// A thread inside a generation. Ends when the last of a thread's pins is dropped, in whichever order.
+/// A thread inside a generation. Ends when the last of a thread's pins is dropped, in whichever
+/// order.
 pub struct Pin<'d, P> {
     record: NonNull<CachePadded<Record<P>>>,
     /// What the record's hazard names, for calls that do not wait for that store.
@@ -326,8 +350,8 @@ pub struct Pin<'d, P> {
 }
 
 impl<'d, P> Pin<'d, P> {
-    /// What tells its thread from all others that are pinned: where the thread's record is, which is what
-    /// [`ThreadBlock::record`] has.
+    /// What tells its thread from all others that are pinned: where the thread's record is, which
+    /// is what [`ThreadBlock::record`] has.
     #[inline]
     pub fn thread(&self) -> NonZero<usize> {
         self.record.addr()
@@ -336,8 +360,8 @@ impl<'d, P> Pin<'d, P> {
     /// Lets other threads join this generation.
     #[inline]
     pub fn share(&self) -> Share<'d, P> {
-        // Relaxed: a count is raised only by someone who keeps the generation alive already; the partner that frees it
-        // learns of the raise through this thread's later release in `leave`.
+        // Relaxed: a count is raised only by someone who keeps the generation alive already; the
+        // partner that frees it learns of the raise through this thread's later release in `leave`.
         self.shares.fetch_add(1, Ordering::Relaxed);
         Share { generation: NonNull::from(&**self), _dispatcher: PhantomData }
     }
@@ -383,7 +407,8 @@ impl<P> ThreadHandle<P> {
         if r.is_pinned() { r.extra.get() / NESTED + 1 } else { 0 }
     }
 
-    /// Ends the pins that the thread has opened since it had `depth` of them open, if there are any.
+    /// Ends the pins that the thread has opened since it had `depth` of them open, if there are
+    /// any.
     ///
     /// # Safety
     ///
@@ -409,7 +434,8 @@ pub struct Share<'d, P> {
     _dispatcher: PhantomData<&'d P>,
 }
 
-// SAFETY: a share is a counted reference: other threads read the generation (P: Sync); it is dropped by the publisher.
+// SAFETY: a share is a counted reference: other threads read the generation (P: Sync); it is
+// dropped by the publisher.
 unsafe impl<P: Send + Sync> Send for Share<'_, P> {}
 // SAFETY: as for Send; all it does through & is count and read.
 unsafe impl<P: Send + Sync> Sync for Share<'_, P> {}
@@ -424,7 +450,8 @@ impl<P> Share<'_, P> {
 
 impl<P> Clone for Share<'_, P> {
     fn clone(&self) -> Self {
-        // Relaxed: we hold one, so the count cannot be zero now, and ours is given back with a release.
+        // Relaxed: we hold one, so the count cannot be zero now, and ours is given back with a
+        // release.
         // SAFETY: the share keeps the generation alive.
         unsafe { self.generation.as_ref() }.shares.fetch_add(1, Ordering::Relaxed);
         Self { generation: self.generation, _dispatcher: PhantomData }
@@ -433,9 +460,10 @@ impl<P> Clone for Share<'_, P> {
 
 impl<P> Drop for Share<'_, P> {
     fn drop(&mut self) {
-        // S2. Release: partner of P4. Drop first: the publisher sees zero and all that was done under the share.
-        // Load first: it sees the count and keeps the generation.
-        // SAFETY: the share keeps the generation alive up to this decrement and is not used after it.
+        // S2. Release: partner of P4. Drop first: the publisher sees zero and all that was done
+        // under the share. Load first: it sees the count and keeps the generation.
+        // SAFETY: the share keeps the generation alive up to this decrement and is not used after
+        // it.
         unsafe { self.generation.as_ref() }.shares.fetch_sub(1, ordering!(S2, Release));
     }
 }

@@ -8,7 +8,8 @@ use crate::primitive::AtomicUsize;
 #[derive(Debug)]
 pub struct Generation<P> {
     number: u64,
-    /// Slot index to code address. Apart, so that a trampoline's table pointer has entry 0 at offset 0.
+    /// Slot index to code address. Apart, so that a trampoline's table pointer has entry 0 at
+    /// offset 0.
     table: Vec<usize>,
     /// Shares outstanding: frames handed to other threads. See [`crate::Share`].
     pub(crate) shares: AtomicUsize,

@@ -3,10 +3,12 @@
 //! # Words
 //!
 //! - A **slot** is a process-wide index for one function of one module.
-//! - A [`Generation`] is an immutable table of slot targets and what stands behind them (the versions, `P`).
-//! - A **pin** marks a thread as inside one generation. All it calls while pinned, in any module, is looked up
-//!   in that generation's table.
-//! - To **publish** is to swap the current generation; to **retire** one is to keep it until no pin can see it.
+//! - A [`Generation`] is an immutable table of slot targets and what stands behind them (the
+//!   versions, `P`).
+//! - A **pin** marks a thread as inside one generation. All it calls while pinned, in any module,
+//!   is looked up in that generation's table.
+//! - To **publish** is to swap the current generation; to **retire** one is to keep it until no pin
+//!   can see it.
 //!
 //! # The protocol
 //!
@@ -20,13 +22,15 @@
 //!   acquire fence              R4
 //! ```
 //!
-//! R2 and P2 are the two halves of one asymmetric fence ([`Barrier`]): at least one side sees the other.
-//! If R1 came first, P3 reads the hazard and the generation stays. If P1 came first, R3 reads the new current and
-//! the thread starts again. A pinned thread may **share** its generation ([`Share`]), which is how worker threads join a frame.
+//! R2 and P2 are the two halves of one asymmetric fence ([`Barrier`]): at least one side sees the
+//! other. If R1 came first, P3 reads the hazard and the generation stays. If P1 came first, R3
+//! reads the new current and the thread starts again. A pinned thread may **share** its generation
+//! ([`Share`]), which is how worker threads join a frame.
 //!
-//! `docs/dispatch.md` in the repository argues every step, each ordering with its partner, and proves when memory may go.
-//! `tests/loom/` explores the protocol for small cases, and shows that each ordering is missed when it is weakened.
-//! The crate has no idea of memory mappings, files or threads of an operating system.
+//! `docs/dispatch.md` in the repository argues every step, each ordering with its partner, and
+//! proves when memory may go. `tests/loom/` explores the protocol for small cases, and shows that
+//! each ordering is missed when it is weakened. The crate has no idea of memory mappings, files or
+//! threads of an operating system.
 
 #![no_std]
 #![warn(missing_docs)]

@@ -4,9 +4,10 @@ use crate::primitive::{AtomicUsize, ordering};
 
 /// A table at a fixed address whose entries follow each publication.
 ///
-/// Unlike a generation it is not a snapshot: a thread that calls two slots through it, with a publication between,
-/// calls two versions. Trampolines used outside a pin read it; its address is the initial value of every
-/// thread's table word, so a thread that the runtime has never seen calls correctly.
+/// Unlike a generation it is not a snapshot: a thread that calls two slots through it, with a
+/// publication between, calls two versions. Trampolines used outside a pin read it; its address is
+/// the initial value of every thread's table word, so a thread that the runtime has never seen
+/// calls correctly.
 #[derive(Debug)]
 #[repr(transparent)]
 pub struct LiveTable<const SLOTS: usize> {
@@ -30,10 +31,11 @@ impl<const SLOTS: usize> LiveTable<SLOTS> {
 
     /// Lets the slot follow a publication.
     ///
-    /// L1. Release: partner of L2, and of the trampoline's load, which is a plain one. Trampoline first: it calls the old code, which is not
-    /// yet retired. Store first: it branches to the new code. A branch orders nothing after it on AArch64, so what makes
-    /// the new code's bytes and data visible to that thread is not this store but the core synchronisation that the
-    /// publisher makes between writing them and publishing: a full barrier on every core.
+    /// L1. Release: partner of L2, and of the trampoline's load, which is a plain one. Trampoline
+    /// first: it calls the old code, which is not yet retired. Store first: it branches to the
+    /// new code. A branch orders nothing after it on AArch64, so what makes the new code's
+    /// bytes and data visible to that thread is not this store but the core synchronisation that
+    /// the publisher makes between writing them and publishing: a full barrier on every core.
     pub fn set(&self, slot: usize, target: usize) {
         self.entries[slot].store(target, ordering!(L1, Release));
     }

@@ -46,8 +46,8 @@ impl<T> Part<T> {
 
     /// Opens it for a pass. The signal is sent after this, or not at all.
     pub fn ask(&self, number: usize, pass: *mut T) {
-        // Both Relaxed: the signal is sent after them. The kernel's queue of signals is under a lock,
-        // and that lock orders these stores, and the pass itself, before the handler.
+        // Both Relaxed: the signal is sent after them. The kernel's queue of signals is under a
+        // lock, and that lock orders these stores, and the pass itself, before the handler.
         self.pass.store(pass, Ordering::Relaxed);
         self.word.store(number << 2 | WAITING, Ordering::Relaxed);
     }

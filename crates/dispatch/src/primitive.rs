@@ -11,8 +11,8 @@ pub(crate) use loom::{
     sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence},
 };
 
-/// The ordering of a step that docs/dispatch.md argues: what is written there. A loom model can have the step done
-/// with a weaker one, and must then fail.
+/// The ordering of a step that docs/dispatch.md argues: what is written there. A loom model can
+/// have the step done with a weaker one, and must then fail.
 #[cfg(not(loom))]
 macro_rules! ordering {
     ($step:ident, $ordering:ident) => {

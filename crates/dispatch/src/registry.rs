@@ -24,20 +24,23 @@ impl ThreadBlock {
     /// Has the thread's trampolines call through the table.
     #[inline]
     pub(crate) fn call_through(&self, table: *const usize) {
-        // A signal handler that calls modules may run before this, as anywhere: the models have it run here.
+        // A signal handler that calls modules may run before this, as anywhere: the models have it
+        // run here.
         #[cfg(loom)]
         crate::weaken::interrupt();
         self.table.set(table);
     }
 }
 
-/// A thread's record. Allocated once, reused by later threads, freed with the dispatcher: the publisher may read
-/// `hazard` at any time, also of a thread that is just exiting, so it cannot live in the thread's own storage.
+/// A thread's record. Allocated once, reused by later threads, freed with the dispatcher: the
+/// publisher may read `hazard` at any time, also of a thread that is just exiting, so it cannot
+/// live in the thread's own storage.
 pub(crate) struct Record<P> {
     /// The generation this thread may be inside, null outside every pin.
     pub(crate) hazard: AtomicPtr<Generation<P>>,
-    /// Owner only: zero while the thread has at most one pin, an ordinary one, whose end then has nothing else to look at. Else
-    /// [`NESTED`] for each pin but one, and the bits that say what the end of the last one owes.
+    /// Owner only: zero while the thread has at most one pin, an ordinary one, whose end then has
+    /// nothing else to look at. Else [`NESTED`] for each pin but one, and the bits that say
+    /// what the end of the last one owes.
     pub(crate) extra: Cell<usize>,
     /// Owner only: where its thread-local words are. Means nothing while nobody owns the record.
     pub(crate) block: Cell<NonNull<ThreadBlock>>,
@@ -78,7 +81,8 @@ impl<P> Record<P> {
     }
 }
 
-/// A lock-free list that only grows; its length is the greatest number of threads that pinned at one time.
+/// A lock-free list that only grows; its length is the greatest number of threads that pinned at
+/// one time.
 pub(crate) struct Registry<P> {
     head: AtomicPtr<CachePadded<Record<P>>>,
 }
@@ -114,8 +118,9 @@ impl<P> Registry<P> {
 
     fn reuse(&self) -> Option<&CachePadded<Record<P>>> {
         self.iter().find(|record| {
-            // T4. Acquire on success: partner of T3. Release first: the owner-only cells are ours to use, and all that the last
-            // owner did comes before our first R1. Claim first: it fails and we look further.
+            // T4. Acquire on success: partner of T3. Release first: the owner-only cells are ours
+            // to use, and all that the last owner did comes before our first R1. Claim first: it
+            // fails and we look further.
             record.claimed.compare_exchange(false, true, ordering!(T4, Acquire), Ordering::Relaxed).is_ok()
         })
     }
@@ -135,9 +140,10 @@ impl<P> Registry<P> {
         let mut head = self.head.load(Ordering::Relaxed);
         loop {
             record.next = head;
-            // T1. Release: partner of T2. Push first: the walker sees a whole record, and by it those behind it (every change of
-            // the head is a read-modify-write, so each push goes on the releases before it). Walk first: it does not see the
-            // record, and its thread's next validation (R3) sees the publication that walks.
+            // T1. Release: partner of T2. Push first: the walker sees a whole record, and by it
+            // those behind it (every change of the head is a read-modify-write, so each push goes
+            // on the releases before it). Walk first: it does not see the record, and its thread's
+            // next validation (R3) sees the publication that walks.
             match self.head.compare_exchange_weak(head, record, ordering!(T1, Release), Ordering::Relaxed) {
                 Ok(_) => return record,
                 Err(now) => head = now,
@@ -149,8 +155,8 @@ impl<P> Registry<P> {
         // T2. Acquire: partner of T1.
         let mut at: *const CachePadded<Record<P>> = self.head.load(ordering!(T2, Acquire));
         core::iter::from_fn(move || {
-            // SAFETY: every pointer in the list came from Box::leak in `push`, and records are freed only by Drop, which
-            // has the registry to itself.
+            // SAFETY: every pointer in the list came from Box::leak in `push`, and records are
+            // freed only by Drop, which has the registry to itself.
             let record = unsafe { at.as_ref() }?;
             at = record.next;
             Some(record)
@@ -163,7 +169,8 @@ impl<P> Drop for Registry<P> {
         // Relaxed: &mut self says that nobody else is here.
         let mut at = self.head.load(Ordering::Relaxed).cast_const();
         while !at.is_null() {
-            // SAFETY: from Box::leak in `push`, each once in the list; &mut self says nobody walks it.
+            // SAFETY: from Box::leak in `push`, each once in the list; &mut self says nobody walks
+            // it.
             let record = unsafe { Box::from_raw(at.cast_mut()) };
             at = record.next;
         }
@@ -180,19 +187,21 @@ impl<P> ThreadHandle<P> {
     ///
     /// # Safety
     ///
-    /// `raw` is in the [`ThreadBlock::record`] of this thread, put there by a dispatcher of the same `P`.
+    /// `raw` is in the [`ThreadBlock::record`] of this thread, put there by a dispatcher of the
+    /// same `P`.
     #[inline]
     pub unsafe fn from_raw(raw: NonNull<()>) -> Self {
         Self { record: raw.cast() }
     }
 
-    /// Gives the record up for other threads, as a thread does when it exits. If a pin is still open, when the last pin
-    /// ends. One that never ends (its guard was forgotten) keeps the record and its generation for ever: what a leaked
-    /// pin protects may still be in use.
+    /// Gives the record up for other threads, as a thread does when it exits. If a pin is still
+    /// open, when the last pin ends. One that never ends (its guard was forgotten) keeps the
+    /// record and its generation for ever: what a leaked pin protects may still be in use.
     ///
     /// # Safety
     ///
-    /// The dispatcher is alive, and this thread makes no new outermost pin through this handle or a copy of it.
+    /// The dispatcher is alive, and this thread makes no new outermost pin through this handle or a
+    /// copy of it.
     pub unsafe fn release(self) {
         // SAFETY: the dispatcher is alive, so its records are.
         let record = unsafe { self.record.as_ref() };
@@ -215,8 +224,8 @@ impl<P> ThreadHandle<P> {
         unsafe { generation.as_ref() }
     }
 
-    /// Has the end of this thread's next outermost pin give the record up: for a thread that is too far in its exit to
-    /// call [`Self::release`].
+    /// Has the end of this thread's next outermost pin give the record up: for a thread that is too
+    /// far in its exit to call [`Self::release`].
     ///
     /// # Safety
     ///
@@ -227,13 +236,15 @@ impl<P> ThreadHandle<P> {
         record.extra.set(record.extra.get() | ABANDONED);
     }
 
-    /// Runs module code that belongs to no pin with a table of its own in the thread's word, whatever pin is open. Pins may begin
-    /// and end meanwhile, in any order: one that is open afterwards has its table in the word, and its end puts back what was
-    /// there before all this.
+    /// Runs module code that belongs to no pin with a table of its own in the thread's word,
+    /// whatever pin is open. Pins may begin and end meanwhile, in any order: one that is open
+    /// afterwards has its table in the word, and its end puts back what was there before all
+    /// this.
     ///
     /// # Safety
     ///
-    /// `block` is the calling thread's, and its record is of a dispatcher of this `P`. The table is there until `run` returns.
+    /// `block` is the calling thread's, and its record is of a dispatcher of this `P`. The table is
+    /// there until `run` returns.
     pub unsafe fn with_table(block: NonNull<ThreadBlock>, table: *const usize, run: impl FnOnce()) {
         struct Restore<P> {
             block: NonNull<ThreadBlock>,
@@ -242,7 +253,8 @@ impl<P> ThreadHandle<P> {
         }
         impl<P> Drop for Restore<P> {
             fn drop(&mut self) {
-                // SAFETY: the caller of `with_table` promises that the block is this thread's, of a dispatcher of this `P`.
+                // SAFETY: the caller of `with_table` promises that the block is this thread's, of a
+                // dispatcher of this `P`.
                 let (block, record) = unsafe { parts::<P>(self.block) };
                 let mut table = self.outside;
                 if let Some(record) = record {
@@ -263,12 +275,13 @@ impl<P> ThreadHandle<P> {
         run();
     }
 
-    /// Sets what the thread's word holds outside every pin: at once, or when the last pin that is open ends.
+    /// Sets what the thread's word holds outside every pin: at once, or when the last pin that is
+    /// open ends.
     ///
     /// # Safety
     ///
-    /// `block` is the calling thread's, and its record, if it has one, is of a dispatcher of this `P`. The table is there until
-    /// the thread ends, or another is set.
+    /// `block` is the calling thread's, and its record, if it has one, is of a dispatcher of this
+    /// `P`. The table is there until the thread ends, or another is set.
     pub unsafe fn set_outer(block: NonNull<ThreadBlock>, table: *const usize) {
         // SAFETY: the caller promises that the block is this thread's, of a dispatcher of this `P`.
         let (block, record) = unsafe { parts::<P>(block) };
@@ -293,7 +306,8 @@ impl<P> ThreadHandle<P> {
 ///
 /// The block is the calling thread's, and its record is of a dispatcher of this `P`.
 unsafe fn parts<'r, P>(block: NonNull<ThreadBlock>) -> (&'r ThreadBlock, Option<&'r Record<P>>) {
-    // SAFETY: the caller promises that the block is this thread's, of a dispatcher of this `P`; records live as long as the dispatcher.
+    // SAFETY: the caller promises that the block is this thread's, of a dispatcher of this `P`;
+    // records live as long as the dispatcher.
     unsafe {
         let block = block.as_ref();
         let record = block.record.get().map(|record| &**record.cast::<CachePadded<_>>().as_ref());

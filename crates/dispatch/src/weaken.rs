@@ -1,5 +1,5 @@
-//! The protocol broken on purpose, one step at a time, and interrupted at each, for the loom models that must notice. Not in
-//! a build without loom.
+//! The protocol broken on purpose, one step at a time, and interrupted at each, for the loom models
+//! that must notice. Not in a build without loom.
 
 extern crate std;
 
@@ -46,8 +46,9 @@ pub fn weaken(step: Step, ordering: Ordering) {
     WEAKENED.set(Some((step, ordering)));
 }
 
-/// Has the models that run on this thread from now on run a signal handler on the thread of the model that is at it: before
-/// each step, and before a thread's trampolines are given another table.
+/// Has the models that run on this thread from now on run a signal handler on the thread of the
+/// model that is at it: before each step, and before a thread's trampolines are given another
+/// table.
 pub fn interrupt_with(handler: fn()) {
     HANDLER.set(Some(handler));
 }
@@ -93,7 +94,8 @@ impl<P, B: Barrier> Dispatcher<P, B> {
         let free = |g: &mut core::ptr::NonNull<Generation<P>>| {
             counts.next().is_some_and(|count| count == 0) && !seen.contains(&g.as_ptr())
         };
-        // SAFETY: from Box::into_raw in `publish`; whether somebody holds it is what the model looks at.
+        // SAFETY: from Box::into_raw in `publish`; whether somebody holds it is what the model
+        // looks at.
         publisher.retired.extract_if(.., free).map(|g| unsafe { Box::from_raw(g.as_ptr()) }).collect()
     }
 

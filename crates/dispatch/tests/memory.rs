@@ -1,4 +1,5 @@
-//! A dispatcher that goes takes all with it. A program of its own: the allocator counts for the whole process.
+//! A dispatcher that goes takes all with it. A program of its own: the allocator counts for the
+//! whole process.
 #![cfg(not(loom))]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -40,8 +41,8 @@ fn nothing_is_left_of_a_dispatcher() {
         let mut p = Publisher::new();
         let blocks =
             [(); 3].map(|()| ThreadBlock { table: Cell::new(std::ptr::null()), record: Cell::default() });
-        // SAFETY: the blocks outlive the handles; one thread, which stands for three; a generation is published before the first
-        // pin; one publisher.
+        // SAFETY: the blocks outlive the handles; one thread, which stands for three; a generation
+        // is published before the first pin; one publisher.
         unsafe {
             for block in &blocks {
                 let new = d.prepare(&mut p, vec![1; 8], vec![2; 8]);

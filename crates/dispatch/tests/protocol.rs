@@ -71,7 +71,8 @@ fn a_word_follows_the_pin_and_returns_to_the_live_table() {
     }
 }
 
-/// Constructors run with a table of their own, and may call a host that opens and drops its frames as it likes.
+/// Constructors run with a table of their own, and may call a host that opens and drops its frames
+/// as it likes.
 #[test]
 fn pins_may_begin_and_end_under_another_table() {
     let alive = AtomicUsize::new(0);
@@ -127,7 +128,8 @@ fn a_share_holds_the_generation_and_a_thread_is_in_one_generation_at_a_time() {
     let d = Dispatcher::new(SeqCstFences);
     let mut p = Publisher::new();
     publish(&d, &mut p, &alive, 1);
-    // SAFETY: the block outlives the handle; one thread; a generation is published; one publisher; no pin is open at the release.
+    // SAFETY: the block outlives the handle; one thread; a generation is published; one publisher;
+    // no pin is open at the release.
     unsafe {
         let thread = d.register(NonNull::from(&block), 0);
         let share = d.pin(&thread).share();
@@ -174,8 +176,8 @@ fn a_thread_synchronises_its_core_once_for_each_piece_of_code_whichever_way_it_e
     let d = Dispatcher::new(Epochs { epoch: &epoch, synchronised: &synchronised });
     let mut p = Publisher::new();
     let (opener, joiner) = (block(), block());
-    // SAFETY: the blocks outlive the handles; one thread, which stands for three; a generation is published before the first
-    // pin; one publisher.
+    // SAFETY: the blocks outlive the handles; one thread, which stands for three; a generation is
+    // published before the first pin; one publisher.
     unsafe {
         let publish = |p: &mut Publisher<()>| {
             epoch.advance();
@@ -196,7 +198,8 @@ fn a_thread_synchronises_its_core_once_for_each_piece_of_code_whichever_way_it_e
         assert_eq!(synchronised.get(), 3, "a thread that joins");
         drop(share);
         second.release();
-        // A thread that has the record of one that is gone: what that one did says nothing of its core.
+        // A thread that has the record of one that is gone: what that one did says nothing of its
+        // core.
         let third = d.register(NonNull::from(&joiner), 0);
         drop(d.pin(&third));
         assert_eq!(synchronised.get(), 4, "a record that had another owner");
@@ -213,7 +216,8 @@ fn who_holds_a_retired_generation_is_named() {
     let d = Dispatcher::new(SeqCstFences);
     let mut p = Publisher::new();
     publish(&d, &mut p, &alive, 1);
-    // SAFETY: the blocks outlive the handles; one thread, which stands for two; a generation is published; one publisher.
+    // SAFETY: the blocks outlive the handles; one thread, which stands for two; a generation is
+    // published; one publisher.
     unsafe {
         let (first, second) = (d.register(NonNull::from(&one), 11), d.register(NonNull::from(&other), 12));
         let old = d.pin(&first);
@@ -305,7 +309,8 @@ fn the_end_of_the_last_pin_settles_all_that_the_thread_owes() {
     let d = Dispatcher::new(SeqCstFences);
     let mut p = Publisher::new();
     publish(&d, &mut p, &alive, 1);
-    // SAFETY: the blocks outlive the handles; one thread, which stands for two; a generation is published; one publisher.
+    // SAFETY: the blocks outlive the handles; one thread, which stands for two; a generation is
+    // published; one publisher.
     unsafe {
         let thread = d.register(NonNull::from(&opener), 0);
         let share = d.pin(&thread).share();
@@ -339,7 +344,8 @@ fn a_forgotten_pin_holds_its_generation_for_ever_and_frees_nothing_too_early() {
     let d = Dispatcher::new(SeqCstFences);
     let mut p = Publisher::new();
     publish(&d, &mut p, &alive, 1);
-    // SAFETY: the blocks outlive the handles, each of which stays on its thread; a generation is published; one publisher.
+    // SAFETY: the blocks outlive the handles, each of which stays on its thread; a generation is
+    // published; one publisher.
     unsafe {
         let thread = d.register(NonNull::from(&block), 0);
         std::mem::forget(d.pin(&thread));
@@ -361,7 +367,8 @@ fn forgotten_pins_are_ended_as_if_they_had_been_dropped() {
     let d = Dispatcher::new(SeqCstFences);
     let mut p = Publisher::new();
     publish(&d, &mut p, &alive, 0);
-    // SAFETY: the block outlives the handle; one thread; one publisher. The pins that are ended are not used.
+    // SAFETY: the block outlives the handle; one thread; one publisher. The pins that are ended are
+    // not used.
     unsafe {
         let thread = d.register(NonNull::from(&block), 0);
         assert_eq!(thread.depth(), 0);
@@ -408,7 +415,8 @@ fn readers_on_real_threads_never_see_a_freed_or_mixed_generation() {
             .map(|_| {
                 scope.spawn(|| {
                     let block = block();
-                    // SAFETY: the block outlives the handle; this thread only; a generation is published; no pin is open at the release.
+                    // SAFETY: the block outlives the handle; this thread only; a generation is
+                    // published; no pin is open at the release.
                     unsafe {
                         let thread = d.register(NonNull::from(&block), 0);
                         let mut pins = 0;

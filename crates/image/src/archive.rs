@@ -1,7 +1,7 @@
 //! Static archives: `ar` files, as GNU and BSD tools write them.
 //!
-//! The index of symbols that an archive may begin with is not read: whoever needs to know what a member defines reads
-//! the member.
+//! The index of symbols that an archive may begin with is not read: whoever needs to know what a
+//! member defines reads the member.
 
 use crate::Error;
 use alloc::vec::Vec;

@@ -1,4 +1,5 @@
-//! Why an image was refused. Errors are data: what, which symbol, where; and the text says what to do about it.
+//! Why an image was refused. Errors are data: what, which symbol, where; and the text says what to
+//! do about it.
 
 use crate::Machine;
 use crate::fixup::Problem;
@@ -8,9 +9,10 @@ use alloc::vec::Vec;
 use core::fmt::{self, Write as _};
 use object::elf;
 
-/// Why a module could not be parsed or linked. All but [`Error::UnresolvedImport`], [`Error::UnusableBinding`],
-/// [`Error::EntryOutsideCode`], [`Error::Fixup`], [`Error::OutOfReach`] and those that begin with `Wrong` and speak of what
-/// the caller gave come from parsing, before anything is written.
+/// Why a module could not be parsed or linked. All but [`Error::UnresolvedImport`],
+/// [`Error::UnusableBinding`], [`Error::EntryOutsideCode`], [`Error::Fixup`], [`Error::OutOfReach`]
+/// and those that begin with `Wrong` and speak of what the caller gave come from parsing, before
+/// anything is written.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Error {
@@ -84,7 +86,8 @@ pub enum Error {
         /// What the caller gave.
         page_size: u64,
     },
-    /// Code would have to be changed to load the module: it was not compiled as position-independent.
+    /// Code would have to be changed to load the module: it was not compiled as
+    /// position-independent.
     TextRelocation {
         /// The place that would be written, in the file's own numbering; 0 if only announced.
         offset: u64,
@@ -103,8 +106,8 @@ pub enum Error {
         /// The name, with bytes that are no UTF-8 as numbers.
         name: String,
     },
-    /// Code has thread-local variables of the module itself at a place that only a program's have, and the linker has left no
-    /// relocation for it.
+    /// Code has thread-local variables of the module itself at a place that only a program's have,
+    /// and the linker has left no relocation for it.
     LocalExec {
         /// Where the code reads the thread pointer, in the file's own numbering.
         address: u64,
@@ -273,9 +276,11 @@ pub enum Error {
 pub enum Refusal {
     /// It copies a variable into an executable.
     Copy,
-    /// It has a thread-local variable of the module itself at a fixed distance from the thread pointer.
+    /// It has a thread-local variable of the module itself at a fixed distance from the thread
+    /// pointer.
     InitialExec,
-    /// It has a thread-local variable at a distance from the thread pointer that was fixed when it was compiled.
+    /// It has a thread-local variable at a distance from the thread pointer that was fixed when it
+    /// was compiled.
     LocalExec,
     /// It belongs in shared objects and programs.
     NotStatic,
@@ -283,7 +288,8 @@ pub enum Refusal {
     SignedPointer,
     /// It has an addend where its definition allows none.
     Addend,
-    /// It belongs in object files; in a shared object it means that code is not position-independent.
+    /// It belongs in object files; in a shared object it means that code is not
+    /// position-independent.
     NotDynamic,
     /// The number is not in the tables of this crate.
     Unknown,
@@ -375,8 +381,8 @@ fn fixup_advice(problem: &Problem) -> &'static str {
 pub(crate) const NOT_TEXT: &str = "is imported, and its name is not UTF-8, which names between images must be: give it \
                                    another name (objcopy --redefine-sym), or link what defines it into the module";
 
-/// A symbol in a message: its first 256 characters, so that no file can make a message grow without bound. Bytes that
-/// are no UTF-8 are written as numbers, such as `\xc2`.
+/// A symbol in a message: its first 256 characters, so that no file can make a message grow without
+/// bound. Bytes that are no UTF-8 are written as numbers, such as `\xc2`.
 pub(crate) fn label(name: impl AsRef<[u8]>) -> String {
     let (name, mut text) = (name.as_ref(), String::new());
     let chunks = name.get(..LABEL).unwrap_or(name).utf8_chunks();

@@ -50,24 +50,26 @@ impl<'data> Image<'data> {
         self.format
     }
 
-    /// The name the module was given when it was linked (`-soname`; of Mach-O `-install_name`, without `@rpath/`).
+    /// The name the module was given when it was linked (`-soname`; of Mach-O `-install_name`,
+    /// without `@rpath/`).
     pub fn soname(&self) -> Option<&'data str> {
         self.source.soname()
     }
 
-    /// The libraries it was linked with, in that order (of Mach-O the install names, without `@rpath/`).
+    /// The libraries it was linked with, in that order (of Mach-O the install names, without
+    /// `@rpath/`).
     pub fn needed(&self) -> &[&'data str] {
         self.source.needed()
     }
 
-    /// Whether the library of this index of [`needed`](Self::needed) may be missing, and all that is imported from it with it (Mach-O's
-    /// LC_LOAD_WEAK_DYLIB).
+    /// Whether the library of this index of [`needed`](Self::needed) may be missing, and all that
+    /// is imported from it with it (Mach-O's LC_LOAD_WEAK_DYLIB).
     pub fn is_optional(&self, index: usize) -> bool {
         self.source.optional().binary_search(&(index + 1)).is_ok()
     }
 
-    /// Where it wants those libraries looked for first (DT_RUNPATH, else DT_RPATH; of Mach-O every LC_RPATH): folders separated
-    /// by colons, in which `$ORIGIN` is the module's own.
+    /// Where it wants those libraries looked for first (DT_RUNPATH, else DT_RPATH; of Mach-O every
+    /// LC_RPATH): folders separated by colons, in which `$ORIGIN` is the module's own.
     pub fn runpath(&self) -> Option<&str> {
         self.source.runpath()
     }
@@ -87,8 +89,9 @@ impl<'data> Image<'data> {
         self.source.declared().version
     }
 
-    /// The number that the linker gave the file for what is in it, debug information included (`--build-id`). Two files of one number
-    /// are copies, unless one was changed by another tool.
+    /// The number that the linker gave the file for what is in it, debug information included
+    /// (`--build-id`). Two files of one number are copies, unless one was changed by another
+    /// tool.
     pub fn build_id(&self) -> Option<&'data [u8]> {
         self.source.declared().build_id
     }
@@ -98,10 +101,11 @@ impl<'data> Image<'data> {
         self.source.declared().needs.iter().copied()
     }
 
-    /// Whether a processor can run it, as far as the module says: glibc refuses what asks for more, too.
+    /// Whether a processor can run it, as far as the module says: glibc refuses what asks for more,
+    /// too.
     ///
-    /// `levels` are those of x86-64 that the processor has, the first in the lowest bit: the baseline, v2, v3, v4. Of AArch64
-    /// nothing of the kind is said.
+    /// `levels` are those of x86-64 that the processor has, the first in the lowest bit: the
+    /// baseline, v2, v3, v4. Of AArch64 nothing of the kind is said.
     pub fn check_processor(&self, levels: u32) -> Result<(), Error> {
         match self.source.properties().x86_levels & !levels {
             0 => Ok(()),
@@ -109,7 +113,8 @@ impl<'data> Image<'data> {
         }
     }
 
-    /// Whether all code of it has landing pads for indirect branches, so that its pages may be guarded (PROT_BTI).
+    /// Whether all code of it has landing pads for indirect branches, so that its pages may be
+    /// guarded (PROT_BTI).
     pub fn is_guarded(&self) -> bool {
         const BTI: u32 = 1;
         self.machine == Machine::Aarch64 && self.source.properties().aarch64_features & BTI != 0
@@ -117,8 +122,8 @@ impl<'data> Image<'data> {
 
     /// Bytes of memory the image takes, a multiple of the page size.
     ///
-    /// Offset 0 is the page of the lowest segment, or the multiple of [`align`](Self::align) below it where a
-    /// segment is aligned to more than a page.
+    /// Offset 0 is the page of the lowest segment, or the multiple of [`align`](Self::align) below
+    /// it where a segment is aligned to more than a page.
     pub fn span(&self) -> u64 {
         self.source.span()
     }
@@ -128,33 +133,36 @@ impl<'data> Image<'data> {
         self.source.align()
     }
 
-    /// The finished image's protections, in order and not overlapping. What is in none of them stays
-    /// inaccessible. Data that is read-only after relocation counts as [`Protection::Read`](crate::Protection::Read).
+    /// The finished image's protections, in order and not overlapping. What is in none of them
+    /// stays inaccessible. Data that is read-only after relocation counts as
+    /// [`Protection::Read`](crate::Protection::Read).
     pub fn regions(&self) -> &[Region] {
         self.source.regions()
     }
 
-    /// The long parts that linking leaves as they are in the file, in order: for [`link_rest`](Self::link_rest).
+    /// The long parts that linking leaves as they are in the file, in order: for
+    /// [`link_rest`](Self::link_rest).
     pub fn verbatim(&self) -> &[Verbatim<'data>] {
         self.source.verbatim()
     }
 
-    /// The undefined symbols that relocations name, each once, in the order of the symbol table; of Mach-O each once for each
-    /// way in which it is looked for.
+    /// The undefined symbols that relocations name, each once, in the order of the symbol table; of
+    /// Mach-O each once for each way in which it is looked for.
     pub fn imports(&self) -> &[Import<'data>] {
         self.source.imports()
     }
 
     /// What the module defines for others, in the order of the symbol table.
     ///
-    /// A shared object without a hash table (DT_GNU_HASH or DT_HASH) exports nothing, as for any loader. Of Mach-O names are
-    /// without their first underscore, and numbers that are no addresses (absolute symbols) are left out.
+    /// A shared object without a hash table (DT_GNU_HASH or DT_HASH) exports nothing, as for any
+    /// loader. Of Mach-O names are without their first underscore, and numbers that are no
+    /// addresses (absolute symbols) are left out.
     pub fn exports(&self) -> Vec<Export<'_>> {
         self.source.exports()
     }
 
-    /// The export of this name, in its default version; or in another: `name@version`, as tools write it, is that version of an ELF
-    /// symbol, or one that has none.
+    /// The export of this name, in its default version; or in another: `name@version`, as tools
+    /// write it, is that version of an ELF symbol, or one that has none.
     pub fn export(&self, name: &str) -> Option<Export<'_>> {
         self.source.export(name)
     }
@@ -169,8 +177,8 @@ impl<'data> Image<'data> {
         self.source.defines_versions()
     }
 
-    /// How to find exports in the linked image, without its files. None if the image has not what that needs: then
-    /// [`exports`](Self::exports) lists them.
+    /// How to find exports in the linked image, without its files. None if the image has not what
+    /// that needs: then [`exports`](Self::exports) lists them.
     pub fn export_tables(&self) -> Option<ExportTables> {
         self.source.export_tables()
     }
@@ -185,19 +193,21 @@ impl<'data> Image<'data> {
         self.source.unwind()
     }
 
-    /// The places that [`link`](Self::link) leaves to code of the image. They are in regions that are
-    /// [`ReadWrite`](crate::Protection::ReadWrite) or, being read-only after relocation, [`Read`](crate::Protection::Read).
+    /// The places that [`link`](Self::link) leaves to code of the image. They are in regions that
+    /// are [`ReadWrite`](crate::Protection::ReadWrite) or, being read-only after relocation,
+    /// [`Read`](crate::Protection::Read).
     pub fn indirect(&self) -> &[Indirect] {
         self.source.indirect()
     }
 
-    /// Whether code of the image chooses an address, be it one of [`indirect`](Self::indirect) or that of an export
-    /// ([`ExportKind::Indirect`](crate::ExportKind::Indirect)).
+    /// Whether code of the image chooses an address, be it one of [`indirect`](Self::indirect) or
+    /// that of an export ([`ExportKind::Indirect`](crate::ExportKind::Indirect)).
     pub fn chooses(&self) -> bool {
         self.source.chooses()
     }
 
-    /// What must be added to the addresses in its file when it is at `base`; None if no file has them.
+    /// What must be added to the addresses in its file when it is at `base`; None if no file has
+    /// them.
     pub fn bias(&self, base: u64) -> Option<u64> {
         self.source.bias(base)
     }
@@ -213,8 +223,8 @@ impl<'data> Image<'data> {
         self.source.debug(base)
     }
 
-    /// A file of all that for a debugger that knows nothing of the image: in ELF, for the image at `base`, of which `memory`
-    /// is as linked. Written over what is in `buffer`.
+    /// A file of all that for a debugger that knows nothing of the image: in ELF, for the image at
+    /// `base`, of which `memory` is as linked. Written over what is in `buffer`.
     pub fn symbol_file(&self, base: u64, memory: &[u8], buffer: Vec<u8>) -> SymbolFile {
         let (symbols, debug) = (self.symbols(), self.debug(base));
         let frames = self.unwind().and_then(|unwind| {
@@ -232,17 +242,19 @@ impl<'data> Image<'data> {
         SymbolFile { bytes: contents.write(buffer), omitted: debug.omitted }
     }
 
-    /// Where the image must be, given what its imports stand for: code that was not compiled as position-independent
-    /// reaches so far and no further.
+    /// Where the image must be, given what its imports stand for: code that was not compiled as
+    /// position-independent reaches so far and no further.
     pub fn window(&self, bindings: &[Option<Binding>]) -> Result<Window, Error> {
         self.source.window(bindings)
     }
 
-    /// Writes the segments and every fix-up into `memory`, which is to execute at the address `base`.
+    /// Writes the segments and every fix-up into `memory`, which is to execute at the address
+    /// `base`.
     ///
-    /// `memory` has [`span`](Self::span) bytes, all zero: what the file does not fill is left as it is. `bindings` says
-    /// what the [`imports`](Self::imports) stand for, in their order; a weak one that is missing has the address 0. When
-    /// this fails, `memory` may be half written, and must not be executed.
+    /// `memory` has [`span`](Self::span) bytes, all zero: what the file does not fill is left as it
+    /// is. `bindings` says what the [`imports`](Self::imports) stand for, in their order; a
+    /// weak one that is missing has the address 0. When this fails, `memory` may be half
+    /// written, and must not be executed.
     pub fn link(
         &self,
         base: u64,
@@ -258,8 +270,9 @@ impl<'data> Image<'data> {
         self.link_rest(base, memory, host, bindings)
     }
 
-    /// As [`link`](Self::link), but for the [`verbatim`](Self::verbatim) parts: `memory` is left there as it is, whatever that
-    /// be. For who writes those to where they belong from the file, and saves a copy of most of a module.
+    /// As [`link`](Self::link), but for the [`verbatim`](Self::verbatim) parts: `memory` is left
+    /// there as it is, whatever that be. For who writes those to where they belong from the
+    /// file, and saves a copy of most of a module.
     pub fn link_rest(
         &self,
         base: u64,
@@ -275,8 +288,9 @@ impl<'data> Image<'data> {
         self.source.link(base, memory, host, bindings)
     }
 
-    /// What the linked image has from an offset on: of a verbatim part what the file has, and otherwise what is in `memory`, as
-    /// [`link_rest`](Self::link_rest) left it. No more than `len` bytes; fewer where a verbatim part ends, which zeros follow.
+    /// What the linked image has from an offset on: of a verbatim part what the file has, and
+    /// otherwise what is in `memory`, as [`link_rest`](Self::link_rest) left it. No more than
+    /// `len` bytes; fewer where a verbatim part ends, which zeros follow.
     pub fn content<'m>(&self, memory: &'m [u8], offset: u64, len: u64) -> &'m [u8]
     where
         'data: 'm,
@@ -284,15 +298,16 @@ impl<'data> Image<'data> {
         content(self.verbatim(), memory, offset, len)
     }
 
-    /// The addresses to call when the module has been loaded, in that order: DT_INIT, then DT_INIT_ARRAY (of Mach-O what is in
-    /// `__mod_init_func` and `__init_offsets`), as read from the linked `memory`. Each is in an executable segment of the image.
+    /// The addresses to call when the module has been loaded, in that order: DT_INIT, then
+    /// DT_INIT_ARRAY (of Mach-O what is in `__mod_init_func` and `__init_offsets`), as read
+    /// from the linked `memory`. Each is in an executable segment of the image.
     pub fn init(&self, base: u64, memory: &[u8]) -> Result<Vec<u64>, Error> {
         self.check_memory(base, memory)?;
         self.source.init(base, memory)
     }
 
-    /// The addresses to call before the module is unloaded, in that order: DT_FINI_ARRAY backwards, then DT_FINI (of Mach-O
-    /// what is in `__mod_term_func`, backwards).
+    /// The addresses to call before the module is unloaded, in that order: DT_FINI_ARRAY backwards,
+    /// then DT_FINI (of Mach-O what is in `__mod_term_func`, backwards).
     pub fn fini(&self, base: u64, memory: &[u8]) -> Result<Vec<u64>, Error> {
         self.check_memory(base, memory)?;
         self.source.fini(base, memory)
@@ -315,7 +330,8 @@ impl<'data> Image<'data> {
         if imports.len() != bindings.len() {
             return Err(Error::WrongBindings { expected: imports.len(), given: bindings.len() });
         }
-        // Symbols may share one long name; a list of their copies must not outgrow what a person reads.
+        // Symbols may share one long name; a list of their copies must not outgrow what a person
+        // reads.
         const LIMIT: usize = 1 << 20;
         let (mut names, mut length, mut omitted) = (Vec::new(), 0, 0);
         for (import, binding) in imports.iter().zip(bindings) {

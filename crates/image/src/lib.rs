@@ -20,14 +20,15 @@
 //!   -> Image::init           what the module wants called, read back from the linked memory
 //! ```
 //!
-//! What the caller owes: the bytes do not change while an [`Image`] borrows them; the memory given to
-//! [`Image::link`] is zeroed, will execute at the address given with it, and gets the protections of
-//! [`Image::regions`] afterwards. What the caller gets: no input makes this crate panic, read or write out of
-//! bounds, loop without end, or allocate more than a small multiple of the file's size; and whatever is not
-//! supported is refused by name in [`Image::parse`], before anything has been mapped.
+//! What the caller owes: the bytes do not change while an [`Image`] borrows them; the memory given
+//! to [`Image::link`] is zeroed, will execute at the address given with it, and gets the
+//! protections of [`Image::regions`] afterwards. What the caller gets: no input makes this crate
+//! panic, read or write out of bounds, loop without end, or allocate more than a small multiple of
+//! the file's size; and whatever is not supported is refused by name in [`Image::parse`], before
+//! anything has been mapped.
 //!
-//! Nothing here is chosen by the machine it runs on: both instruction sets are compiled and tested on every
-//! host, and the page size is a parameter.
+//! Nothing here is chosen by the machine it runs on: both instruction sets are compiled and tested
+//! on every host, and the page size is a parameter.
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -10,17 +10,17 @@ use crate::source::{Format, Input, Source};
 use crate::{Error, Machine, archive, macho};
 
 impl<'data> Image<'data> {
-    /// Reads and checks a shared object (of Mach-O a dylib or bundle), an object file or a static archive. Whatever is not supported is refused here,
-    /// before anything is mapped.
+    /// Reads and checks a shared object (of Mach-O a dylib or bundle), an object file or a static
+    /// archive. Whatever is not supported is refused here, before anything is mapped.
     ///
-    /// `page_size` is that of the system that will run it. The memory of the image, and its alignment, may be
-    /// `max_span` bytes at most.
+    /// `page_size` is that of the system that will run it. The memory of the image, and its
+    /// alignment, may be `max_span` bytes at most.
     pub fn parse(bytes: &'data [u8], machine: Machine, page_size: u64, max_span: u64) -> Result<Self, Error> {
         Self::parse_all(&[Input { name: "", bytes }], machine, page_size, max_span)
     }
 
-    /// As [`parse`](Self::parse), of a module that is made of several object files and archives, as they would stand
-    /// on a linker's command line. A shared object stands alone.
+    /// As [`parse`](Self::parse), of a module that is made of several object files and archives, as
+    /// they would stand on a linker's command line. A shared object stands alone.
     pub fn parse_all(
         inputs: &[Input<'data>],
         machine: Machine,
@@ -41,9 +41,10 @@ impl<'data> Image<'data> {
         Ok(Self::new(machine, format, source))
     }
 
-    /// How much of a shared object's file loading it needs, given its first bytes: without the tables for linkers and debuggers,
-    /// which are a quarter of an ordinary file. [`symbols`](Self::symbols) and [`debug`](Self::debug) of so much
-    /// of it are empty. None: all of it, as of other files, or it cannot be told.
+    /// How much of a shared object's file loading it needs, given its first bytes: without the
+    /// tables for linkers and debuggers, which are a quarter of an ordinary file.
+    /// [`symbols`](Self::symbols) and [`debug`](Self::debug) of so much of it are empty. None:
+    /// all of it, as of other files, or it cannot be told.
     pub fn loaded_length(start: &[u8]) -> Option<u64> {
         shared::loaded_length(start)
     }

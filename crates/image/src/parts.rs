@@ -35,10 +35,12 @@ pub struct Verbatim<'a> {
     pub bytes: &'a [u8],
 }
 
-/// A symbol that the module uses and does not define; or which it defines, but which a process has once.
+/// A symbol that the module uses and does not define; or which it defines, but which a process has
+/// once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub struct Import<'a> {
-    /// The symbol, as the linker wrote it (mangled); of Mach-O without its first underscore, as C has it.
+    /// The symbol, as the linker wrote it (mangled); of Mach-O without its first underscore, as C
+    /// has it.
     pub name: &'a str,
     /// The version that was there when the module was linked, such as `GLIBC_2.17`.
     pub version: Option<&'a str>,
@@ -50,7 +52,8 @@ pub struct Import<'a> {
     pub addressed: bool,
     /// Where the module was linked to find it.
     pub from: Lookup,
-    /// Of what the module defines itself, and uses where the process has no other: how many bytes it has.
+    /// Of what the module defines itself, and uses where the process has no other: how many bytes
+    /// it has.
     pub own: Option<u64>,
 }
 
@@ -64,18 +67,22 @@ impl<'a> Import<'a> {
     }
 }
 
-/// Where an import is looked for. What the module itself defines for such a look-up is no import: it is bound to that.
+/// Where an import is looked for. What the module itself defines for such a look-up is no import:
+/// it is bound to that.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub enum Lookup {
-    /// In everything that is loaded: every import of ELF, and of Mach-O those of flat look-up (`-undefined dynamic_lookup`).
+    /// In everything that is loaded: every import of ELF, and of Mach-O those of flat look-up
+    /// (`-undefined dynamic_lookup`).
     Anywhere,
-    /// In the library of this index of [`Image::needed`](crate::Image::needed): Mach-O's two-level names.
+    /// In the library of this index of [`Image::needed`](crate::Image::needed): Mach-O's two-level
+    /// names.
     Library(usize),
     /// In the program: the one that a bundle is linked for (`-bundle_loader`).
     Program,
 }
 
-/// What an import is known to be. A module that is linked without the libraries it uses has untyped imports.
+/// What an import is known to be. A module that is linked without the libraries it uses has untyped
+/// imports.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum ImportKind {
     /// Not known.
@@ -104,25 +111,30 @@ pub struct ThreadLocal {
     pub module: u64,
     /// From the start of that image's block.
     pub offset: u64,
-    /// From the thread pointer, where that is the same in every thread (static thread-local storage).
+    /// From the thread pointer, where that is the same in every thread (static thread-local
+    /// storage).
     pub from_thread_pointer: Option<i64>,
 }
 
 /// What the host has for the thread-local variables of the image that is being linked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
 pub struct Host {
-    /// What `__tls_get_addr` is to know this image by: below 2^32. 0 if the image has no block of its own.
+    /// What `__tls_get_addr` is to know this image by: below 2^32. 0 if the image has no block of
+    /// its own.
     pub tls_module: u64,
-    /// The descriptor resolver for blocks that are found by module. Its argument, the descriptor's second word, is
-    /// `module << 32 | offset`.
+    /// The descriptor resolver for blocks that are found by module. Its argument, the descriptor's
+    /// second word, is `module << 32 | offset`.
     pub tls_dynamic: u64,
-    /// The descriptor resolver for variables at a fixed place: its argument is the offset from the thread pointer.
+    /// The descriptor resolver for variables at a fixed place: its argument is the offset from the
+    /// thread pointer.
     pub tls_static: u64,
-    /// The descriptor resolver for weak variables that nobody defines: its argument is the address to give, 0 plus addend.
-    /// `__tls_get_addr` gets such a variable as module 0, and the same as its offset.
+    /// The descriptor resolver for weak variables that nobody defines: its argument is the address
+    /// to give, 0 plus addend. `__tls_get_addr` gets such a variable as module 0, and the same
+    /// as its offset.
     pub tls_undefined: u64,
-    /// What a Mach-O thread-local descriptor calls (three words: this, `module << 32 | offset`, 0). x0 is the descriptor's
-    /// address, and afterwards the variable's; all other registers but x16, x17 and the flags are kept, vectors included.
+    /// What a Mach-O thread-local descriptor calls (three words: this, `module << 32 | offset`, 0).
+    /// x0 is the descriptor's address, and afterwards the variable's; all other registers but
+    /// x16, x17 and the flags are kept, vectors included.
     pub tlv_thunk: u64,
 }
 
@@ -142,7 +154,8 @@ pub struct Export<'a> {
 /// What an export is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum ExportKind {
-    /// Typed as a function, or untyped (as assembly may leave it) and in executable memory. It lies there either way.
+    /// Typed as a function, or untyped (as assembly may leave it) and in executable memory. It lies
+    /// there either way.
     Function,
     /// A variable.
     Data,
@@ -178,7 +191,8 @@ pub struct ThreadLocals {
     pub skew: u64,
 }
 
-/// The image's call frame information (`.eh_frame`; of Mach-O also what its compact unwind information says), for whoever unwinds through it.
+/// The image's call frame information (`.eh_frame`; of Mach-O also what its compact unwind
+/// information says), for whoever unwinds through it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub struct Unwind {
     /// From the start of the image.

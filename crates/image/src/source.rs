@@ -7,7 +7,8 @@ use crate::elf::note::{Declared, Properties};
 use crate::elf::shared::ExportTables;
 use crate::{Binding, Error, Export, Host, Import, Indirect, Region, ThreadLocals, Unwind, Verbatim, Window};
 
-/// A kind of file that an image is made from. The methods are those of [`Image`](crate::Image), which checks what they are given.
+/// A kind of file that an image is made from. The methods are those of [`Image`](crate::Image),
+/// which checks what they are given.
 pub(crate) trait Source<'data> {
     fn soname(&self) -> Option<&'data str> {
         None
@@ -71,7 +72,8 @@ pub(crate) trait Source<'data> {
     fn window(&self, _bindings: &[Option<Binding>]) -> Result<Window, Error> {
         Ok(Window::ANYWHERE)
     }
-    /// All but the verbatim parts. `bindings` are those of the imports, in their order; only weak ones are missing.
+    /// All but the verbatim parts. `bindings` are those of the imports, in their order; only weak
+    /// ones are missing.
     fn link(
         &self,
         base: u64,

@@ -1,8 +1,8 @@
 //! Call frame information (`.eh_frame`), by which unwinders find a function's caller.
 //!
-//! The format is the LSB's (Core Specification, "Exception Frames"). libgcc goes from record to record until one of
-//! length 0, believes every word, and aborts on functions that two sections describe; so it gets only what was checked
-//! here.
+//! The format is the LSB's (Core Specification, "Exception Frames"). libgcc goes from record to
+//! record until one of length 0, believes every word, and aborts on functions that two sections
+//! describe; so it gets only what was checked here.
 
 use core::ops::Range;
 
@@ -10,8 +10,8 @@ use alloc::vec::Vec;
 
 use crate::Error;
 
-/// Checks a section as it was linked for `address`, terminator or not, and counts the functions that it describes: each
-/// is in `code`, which are addresses too.
+/// Checks a section as it was linked for `address`, terminator or not, and counts the functions
+/// that it describes: each is in `code`, which are addresses too.
 pub fn check(section: &[u8], address: u64, code: Range<u64>) -> Result<usize, Error> {
     let mut functions = 0;
     let visit = |field, start: u64, place, encoding| {
@@ -38,8 +38,8 @@ fn absolute(value: u64, encoding: u8, address: u64, place: usize) -> u64 {
     if pc_relative { value.wrapping_add(address.wrapping_add(place as u64)) } else { value }
 }
 
-/// The functions that a section at `address` describes, each as (start, end), and where its records end: at its terminator, or
-/// with it.
+/// The functions that a section at `address` describes, each as (start, end), and where its records
+/// end: at its terminator, or with it.
 pub fn functions(section: &[u8], address: u64) -> Result<(Vec<Range<u64>>, usize), Error> {
     let mut functions = Vec::new();
     let visit = |field, start: u64, place, encoding| {
@@ -88,15 +88,16 @@ fn shift_one(copy: &mut [u8], place: usize, encoding: u8, by: i64) -> Result<(),
     }
 }
 
-/// What is wrong, and where in the section. Small, because it is returned for every word that is read.
+/// What is wrong, and where in the section. Small, because it is returned for every word that is
+/// read.
 type Fault = (&'static str, usize);
 
 fn malformed((problem, at): Fault) -> Error {
     Error::Malformed { table: "unwind table (.eh_frame)", problem, at: at as u64 }
 }
 
-// Pointer encodings, DW_EH_PE_*: how wide (the low four bits, of which 8 says signed), relative to what, and by way of
-// a pointer or not.
+// Pointer encodings, DW_EH_PE_*: how wide (the low four bits, of which 8 says signed), relative to
+// what, and by way of a pointer or not.
 const WIDTH: u8 = 0x07;
 const SIGNED: u8 = 0x08;
 const FORMAT: u8 = SIGNED | WIDTH;
@@ -165,8 +166,8 @@ struct Common {
     tables: Option<u8>,
 }
 
-/// Calls `visit` with each address that the section holds: what it is, its bare value, where it is, how it is encoded. Returns
-/// where the records end.
+/// Calls `visit` with each address that the section holds: what it is, its bare value, where it is,
+/// how it is encoded. Returns where the records end.
 fn walk(
     section: &[u8],
     mut visit: impl FnMut(Field, u64, usize, u8) -> Result<(), Fault>,
@@ -175,7 +176,8 @@ fn walk(
     let mut commons: Vec<Common> = Vec::new();
     let mut at = 0;
     while let Some(length) = word(section, at) {
-        // Nearly all are of functions, as compilers write them, of the common record that is the last so far.
+        // Nearly all are of functions, as compilers write them, of the common record that is the
+        // last so far.
         if let Some(last) = commons.last()
             && let Some((function, size)) = usual(section, at, *last)
         {
@@ -208,9 +210,9 @@ fn walk(
     if at == section.len() { Ok(at) } else { Err(("a record is cut off", at)) }
 }
 
-/// The bare start and the size of the function that the record at `at` describes, if it is as compilers write nearly all: whole,
-/// of this common record, of known widths, with nothing that a language reads. (By itself, because there is one for every
-/// function: 2 ns for each, and not 5.)
+/// The bare start and the size of the function that the record at `at` describes, if it is as
+/// compilers write nearly all: whole, of this common record, of known widths, with nothing that a
+/// language reads. (By itself, because there is one for every function: 2 ns for each, and not 5.)
 #[inline]
 fn usual(section: &[u8], at: usize, common: Common) -> Option<(u64, u64)> {
     const LEN: usize = 17;
@@ -219,7 +221,8 @@ fn usual(section: &[u8], at: usize, common: Common) -> Option<(u64, u64)> {
     let word = |at: usize| u32::from_le_bytes([record[at], record[at + 1], record[at + 2], record[at + 3]]);
     let length = word(0) as usize;
     let whole = length >= LEN - 4 && length <= rest.len() - 4;
-    // Its second word is how far the common record is before it. No data: the augmentation's length is 0.
+    // Its second word is how far the common record is before it. No data: the augmentation's length
+    // is 0.
     let plain = word(4) as usize == (at + 4).wrapping_sub(common.place) && record[16] == 0;
     let known = common.functions == USUAL && common.tables.is_some();
     (whole && plain && known).then_some((word(8) as i32 as u64, word(12).into()))
@@ -267,8 +270,8 @@ fn common(
         data.leb().map(|_| ())?
     };
     let mut common = Common { place, functions: ABSOLUTE, tables: None };
-    // libgcc looks for R by itself, and not behind letters that it does not know there: what it would read in two ways it
-    // does not get.
+    // libgcc looks for R by itself, and not behind letters that it does not know there: what it
+    // would read in two ways it does not get.
     let mut looked_at = true;
     match augmentation {
         [] => {}

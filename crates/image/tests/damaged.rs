@@ -251,8 +251,8 @@ fn needed_versions_with_one_number() {
 
 #[test]
 fn needed_versions_without_end() {
-    // Records that can be read both as a library and as a version of it: 60,000 libraries which share their
-    // 65,535 versions. Only the number of numbers there are ends this.
+    // Records that can be read both as a library and as a version of it: 60,000 libraries which
+    // share their 65,535 versions. Only the number of numbers there are ends this.
     let source = "struct { short version, count; int file, first, next; } v[70000] = {[0 ... 69999] = {1, -1, 0, 16, 16}}; \
         static int z; void *p = &v, *q = &z; int e(void); int f(void) { return e(); }";
     for machine in BOTH {

@@ -1,4 +1,5 @@
-//! Names and debug information, against what the linker writes for the same module at another address.
+//! Names and debug information, against what the linker writes for the same module at another
+//! address.
 
 mod common;
 
@@ -42,8 +43,8 @@ fn parse(module: &[u8], machine: Machine) -> Image<'_> {
     Image::parse(module, machine, 4096, MAX_SPAN).unwrap()
 }
 
-/// All that a debugger would compute from debug information: the ranges, locations and addresses of every entry, and
-/// all lines.
+/// All that a debugger would compute from debug information: the ranges, locations and addresses of
+/// every entry, and all lines.
 fn understood(sections: &BTreeMap<String, Vec<u8>>) -> Vec<String> {
     let section = |id: gimli::SectionId| {
         let bytes = sections.get(id.name()).map_or(&[][..], Vec::as_slice);

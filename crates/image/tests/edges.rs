@@ -1,4 +1,5 @@
-//! Symbols of shared objects that stand where something ends: without code, without size, behind the last byte.
+//! Symbols of shared objects that stand where something ends: without code, without size, behind
+//! the last byte.
 
 mod common;
 
@@ -40,7 +41,8 @@ fn where_the_code_ends() {
             let end = base + offset("f") + 8;
             let p = offset("p") as usize;
             assert_eq!([u64_at(&memory, p), u64_at(&memory, p + 8)], [end; 2], "{machine} {flags:?}");
-            // Whether there is a byte of code at that place depends on the linker; both ways of asking agree.
+            // Whether there is a byte of code at that place depends on the linker; both ways of
+            // asking agree.
             let code = image.regions().iter().filter(|region| region.protection == Protection::ReadExecute);
             let code: Vec<_> = code.map(|region| region.offset..region.offset + region.len).collect();
             let Some(tables) = image.export_tables() else { continue };
@@ -64,7 +66,8 @@ fn a_function_with_a_size_is_somewhere() {
         let elsewhere = u64_at(&module, p + 8);
         put64(&mut module, never + 8, elsewhere);
         says(&refusal(&module, machine), &["`never`", "function outside the module's code"]);
-        // Without one nobody can call it, wherever it is: it is left out, as ld.so would have a caller find nothing to run.
+        // Without one nobody can call it, wherever it is: it is left out, as ld.so would have a
+        // caller find nothing to run.
         put64(&mut module, never + 16, 0);
         let image = Image::parse(&module, machine, 4096, MAX_SPAN).unwrap();
         assert!(image.export("never").is_none() && image.export("f").is_some());

@@ -103,7 +103,8 @@ fn a_table_without_rows_may_point_anywhere() {
     }
 }
 
-/// A module with a terminator; where its header and its records are, in the file and in its addresses.
+/// A module with a terminator; where its header and its records are, in the file and in its
+/// addresses.
 struct Good {
     module: Vec<u8>,
     header: usize,

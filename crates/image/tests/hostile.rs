@@ -124,7 +124,8 @@ fn seeds() -> &'static [(Machine, Vec<u8>)] {
     })
 }
 
-/// Where in a module something is decided: the headers, and every table that the dynamic table points to.
+/// Where in a module something is decided: the headers, and every table that the dynamic table
+/// points to.
 fn interesting(bytes: &[u8]) -> Vec<usize> {
     let mut places: Vec<usize> = (0..64 + 56 * u16_at(bytes, 56) as usize).step_by(2).collect();
     let table = u64_at(bytes, program_headers(bytes, 2)[0] + 8) as usize;
@@ -199,7 +200,8 @@ fn every_byte_changed() {
 
 #[test]
 fn names_that_share_one_long_string_take_no_quadratic_time() {
-    // Each of 40,000 symbols is named by the same megabyte: 40 GB to compare, were names measured one by one.
+    // Each of 40,000 symbols is named by the same megabyte: 40 GB to compare, were names measured
+    // one by one.
     let source = "int anchor = 1; int table[400000] = {1}; int *p = &anchor;";
     for machine in BOTH {
         let mut bytes = compile(machine, source, &["-Wl,--hash-style=sysv", "-Wl,-z,norelro"]);

@@ -1,5 +1,5 @@
-//! Modules from real compilers and linkers, for both machines: what an image says of them, and the memory that
-//! linking leaves, against `readelf`'s reading of the same file.
+//! Modules from real compilers and linkers, for both machines: what an image says of them, and the
+//! memory that linking leaves, against `readelf`'s reading of the same file.
 
 mod common;
 
@@ -335,7 +335,8 @@ fn relr_says_the_same_as_rela() {
     }
 }
 
-/// Rewrites a module whose every relocation is RELATIVE to have a RELR table instead, in the same place.
+/// Rewrites a module whose every relocation is RELATIVE to have a RELR table instead, in the same
+/// place.
 fn pack(mut module: Vec<u8>) -> Vec<u8> {
     let table = file_offset(&module, dynamic_value(&module, 7));
     let size = dynamic_value(&module, 8) as usize;

@@ -6,8 +6,8 @@ use common::refused::{refusal, says};
 use common::{BOTH, HOST, MAX_SPAN, bindings, compile, dynamic_value, file_offset};
 use midflight_image::Image;
 
-/// Each `zq` in the table of names as two bytes that are no UTF-8, and hashed anew by nobody: who looks the name up by
-/// the hash tables does not find it, and nothing else asks them.
+/// Each `zq` in the table of names as two bytes that are no UTF-8, and hashed anew by nobody: who
+/// looks the name up by the hash tables does not find it, and nothing else asks them.
 fn renamed(mut module: Vec<u8>) -> Vec<u8> {
     let start = file_offset(&module, dynamic_value(&module, 5));
     let size = dynamic_value(&module, 10) as usize;

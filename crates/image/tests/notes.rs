@@ -1,4 +1,5 @@
-//! What modules say of themselves, written with `include/runtime_module.h` by the compilers of both machines.
+//! What modules say of themselves, written with `include/runtime_module.h` by the compilers of both
+//! machines.
 
 mod common;
 

@@ -151,7 +151,8 @@ fn entries_that_change_what_loading_means() {
             compile_as(machine, "int f(void) { return 1; }", &flags)
         };
         says(&refusal(&file(&["-Wl,-z,nodlopen"]), machine), &["DF_1_NOOPEN", "-z nodlopen"]);
-        // What is about lazy binding, landing pads of the PLT, tags of memory, auditing and prelinking changes nothing here.
+        // What is about lazy binding, landing pads of the PLT, tags of memory, auditing and
+        // prelinking changes nothing here.
         for tag in
             [0x7000_0000u64, 0x7000_0001, 0x7000_0005, 0x7000_0009, 0x6FFF_FEFB, 0x6FFF_FEFC, 0x6FFF_FDF5]
         {

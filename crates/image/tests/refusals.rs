@@ -1,4 +1,5 @@
-//! Whatever is not supported is refused, before anything is written, with an error that says what and why.
+//! Whatever is not supported is refused, before anything is written, with an error that says what
+//! and why.
 
 mod common;
 

@@ -1,4 +1,5 @@
-//! Thread-local variables: the block, the exports and imports, and what relocations write, in each dialect.
+//! Thread-local variables: the block, the exports and imports, and what relocations write, in each
+//! dialect.
 
 mod common;
 

@@ -107,7 +107,8 @@ fn sections_that_say_nothing() {
     assert!(unwind::check(&[1, 0], 0, 0..u64::MAX).is_err(), "a length that is cut off");
 }
 
-/// A common record with these letters and their data, and that of a function at `BASE` whose addresses have eight bytes.
+/// A common record with these letters and their data, and that of a function at `BASE` whose
+/// addresses have eight bytes.
 fn section(letters: &[u8], data: &[u8]) -> Vec<u8> {
     let record = |id: u32, content: &[u8]| {
         let mut content = content.to_vec();
@@ -122,8 +123,8 @@ fn section(letters: &[u8], data: &[u8]) -> Vec<u8> {
     [common, function, vec![0; 4]].concat()
 }
 
-/// libgcc looks for R by itself, from letter to letter, and stops at the first that it does not know there; and it ends the process
-/// at an encoding that it does not know.
+/// libgcc looks for R by itself, from letter to letter, and stops at the first that it does not
+/// know there; and it ends the process at an encoding that it does not know.
 #[test]
 fn what_unwinders_would_read_in_two_ways_is_refused() {
     const PERSONALITY: [u8; 9] = [0, 1, 2, 3, 4, 5, 6, 7, 8];

@@ -1,5 +1,6 @@
-//! How two versions of a module differ: `compatibility OLD NEW [LIMIT]`, shared objects, object files or archives of this machine's
-//! instruction set. Prints how long reading and comparing took, and the report.
+//! How two versions of a module differ: `compatibility OLD NEW [LIMIT]`, shared objects, object
+//! files or archives of this machine's instruction set. Prints how long reading and comparing took,
+//! and the report.
 
 use std::error::Error;
 use std::time::Instant;

@@ -31,7 +31,8 @@ pub(crate) fn compare(old: &Interface, new: &Interface, limit: usize) -> Report 
     links(old, new, &mut found);
     let mut reasons = unknown(old, new);
     if let (Ok(old_known), Ok(new_known)) = (&old.known, &new.known) {
-        // Both walks together: more than any source needs, and no more than what the files account for.
+        // Both walks together: more than any source needs, and no more than what the files account
+        // for.
         let size = |types: &Types| types.types.len() + types.parts.len();
         let work = 1_000_000 + 64 * (size(&old_known.types) + size(&new_known.types));
         let pairs = common_functions(old, new);
@@ -248,7 +249,8 @@ impl<'a> Walk<'a, '_> {
         }
     }
 
-    /// Whether two types are the same but for what is in structures, which is looked at later, once for each pair.
+    /// Whether two types are the same but for what is in structures, which is looked at later, once
+    /// for each pair.
     fn same(&mut self, mut old: Id, mut new: Id, hidden: bool, depth: usize) -> bool {
         let (mut pointed, mut opaque) = (false, hidden);
         for _ in 0..CHAIN {
@@ -261,7 +263,8 @@ impl<'a> Walk<'a, '_> {
                 (Kind::Base(_), Kind::Base(_)) => return was.kind == is.kind && was.size == is.size,
                 (Kind::Pointer | Kind::Reference | Kind::RvalueReference, _) if was.kind == is.kind => {
                     pointed = true;
-                    // Callers are compiled against the older version: what that lets them see counts.
+                    // Callers are compiled against the older version: what that lets them see
+                    // counts.
                     opaque |= was.opaque;
                 }
                 (Kind::Array | Kind::Vector, _) if was.kind == is.kind => {
@@ -274,7 +277,8 @@ impl<'a> Walk<'a, '_> {
                 (Kind::Other(_), _) if was.kind == is.kind && was.size == is.size => {}
                 (Kind::MemberPointer, Kind::MemberPointer) => {}
                 (Kind::Function, Kind::Function) => {
-                    // Of a function, and of one that is called back: what is further in is looked at by itself.
+                    // Of a function, and of one that is called back: what is further in is looked
+                    // at by itself.
                     if depth < 2 {
                         return self.same_function(was, is, depth + 1);
                     }
@@ -423,7 +427,8 @@ impl<'a> Walk<'a, '_> {
             match (old, new) {
                 (Some(old), Some(new)) if old.value == new.value => continue,
                 (Some(_), Some(_)) => compatible = false,
-                // A value that nobody is called by any more: to callers it is one that is refused. Data may hold it.
+                // A value that nobody is called by any more: to callers it is one that is refused.
+                // Data may hold it.
                 (Some(old), None) => {
                     compatible &= self.aspect == Aspect::Calls && !values.contains(&old.value);
                 }
@@ -438,7 +443,8 @@ impl<'a> Walk<'a, '_> {
         self.add(compatible, What::Enumeration, &self.old.named(old), texts.0, texts.1);
     }
 
-    /// The parts of both, those of one name together: the first with the first, and so on. In the order of the older version.
+    /// The parts of both, those of one name together: the first with the first, and so on. In the
+    /// order of the older version.
     fn parts(&self, was: &Type, is: &Type) -> Vec<Pair<'a>> {
         let (old, new) = (self.old.parts(was), self.new.parts(is));
         let mut pairs: Vec<Pair<'a>> = Vec::with_capacity(old.len());
@@ -472,8 +478,8 @@ impl<'a> Walk<'a, '_> {
     }
 }
 
-/// A type's name without the word before it, which is `class` in one place and `struct` in another, and without template arguments,
-/// which each compiler writes in its way.
+/// A type's name without the word before it, which is `class` in one place and `struct` in another,
+/// and without template arguments, which each compiler writes in its way.
 fn plain(name: &str) -> &str {
     let words = ["struct ", "class ", "union ", "enum "];
     let name = words.iter().find_map(|word| name.strip_prefix(word)).unwrap_or(name);

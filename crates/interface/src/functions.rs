@@ -1,17 +1,19 @@
 //! Which exported functions are other code in a newer version, by the code itself.
 //!
-//! A function is the same if its bytes are, and has changed if they are not; but for references: one to something outside of the
-//! function is written as a distance, which is another wherever one of the two has moved. Where both lead to the same
-//! symbol, or to the same address outside of the module, the reference is the same. Where that cannot be seen (the linker's
-//! stubs, constants and variables have no names in memory) the function is *unknown*, and never said to be one or the other.
-//! What is said of a function is said of its own code: what it calls may have changed.
+//! A function is the same if its bytes are, and has changed if they are not; but for references:
+//! one to something outside of the function is written as a distance, which is another wherever one
+//! of the two has moved. Where both lead to the same symbol, or to the same address outside of the
+//! module, the reference is the same. Where that cannot be seen (the linker's stubs, constants and
+//! variables have no names in memory) the function is *unknown*, and never said to be one or the
+//! other. What is said of a function is said of its own code: what it calls may have changed.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use midflight_image::Machine;
 
-/// How the exported functions of two versions differ. The names are as the linker knows them, in order.
+/// How the exported functions of two versions differ. The names are as the linker knows them, in
+/// order.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct ChangedFunctions {
@@ -21,8 +23,8 @@ pub struct ChangedFunctions {
     pub added: Vec<String>,
     /// In the older only.
     pub removed: Vec<String>,
-    /// In both, and whether they have changed is not known: they refer to what may have moved, or their file does not say how long
-    /// they are, as Mach-O never does.
+    /// In both, and whether they have changed is not known: they refer to what may have moved, or
+    /// their file does not say how long they are, as Mach-O never does.
     pub unknown: Vec<String>,
 }
 
@@ -34,8 +36,8 @@ pub struct LinkedCode<'c> {
 }
 
 impl<'c> LinkedCode<'c> {
-    /// `range` is the addresses that are the version's. Of each function: its name, its address, and the bytes from there on; none
-    /// if it is not known how many there are.
+    /// `range` is the addresses that are the version's. Of each function: its name, its address,
+    /// and the bytes from there on; none if it is not known how many there are.
     pub fn new(range: Range<u64>, functions: impl IntoIterator<Item = (&'c str, u64, &'c [u8])>) -> Self {
         let functions: BTreeMap<_, _> =
             functions.into_iter().map(|(name, address, code)| (name, (address, code))).collect();
@@ -44,7 +46,8 @@ impl<'c> LinkedCode<'c> {
         Self { range, functions, by_address }
     }
 
-    /// The function that has an address, and how far it is from its start. Of several that begin where it does, one.
+    /// The function that has an address, and how far it is from its start. Of several that begin
+    /// where it does, one.
     fn holder(&self, address: u64) -> Option<(&'c str, u64)> {
         let after = self.by_address.partition_point(|(start, _)| *start <= address);
         let (start, _) = self.by_address[after.checked_sub(1)?];
@@ -55,14 +58,16 @@ impl<'c> LinkedCode<'c> {
     }
 }
 
-/// So often each byte of a version is compared at most, on average: aliases are functions of their own.
+/// So often each byte of a version is compared at most, on average: aliases are functions of their
+/// own.
 const MOST_BYTES: u64 = 8;
 
 impl ChangedFunctions {
     /// Of two versions for the same machine.
     pub fn between(machine: Machine, older: &LinkedCode<'_>, newer: &LinkedCode<'_>) -> Self {
         let mut found = Self::default();
-        // Functions that overlap, as only a file has them that is made so, are not compared for ever.
+        // Functions that overlap, as only a file has them that is made so, are not compared for
+        // ever.
         let mut budget = MOST_BYTES.saturating_mul(newer.range.end - newer.range.start);
         for (name, now) in &newer.functions {
             let Some(before) = older.functions.get(name) else {
@@ -152,8 +157,8 @@ impl Pair<'_> {
         }
     }
 
-    /// A difference in an address that is written out, as object files that are linked to one place may have it: both are
-    /// their versions' own. Returns where it ends.
+    /// A difference in an address that is written out, as object files that are linked to one place
+    /// may have it: both are their versions' own. Returns where it ends.
     fn address(&self, from: usize, differs: usize) -> Option<(usize, Fate)> {
         for width in [8, 4] {
             for at in (differs + 1).saturating_sub(width).max(from)..=differs {
@@ -170,9 +175,9 @@ impl Pair<'_> {
         None
     }
 
-    /// A difference in code for x86-64: it may be in the four bytes of a distance, which follow an opcode or the byte that says
-    /// that they are one (Intel SDM, volume 2, 2.2.1.6 "RIP-Relative Addressing"), or in the one of a short jump. Returns where it
-    /// ends.
+    /// A difference in code for x86-64: it may be in the four bytes of a distance, which follow an
+    /// opcode or the byte that says that they are one (Intel SDM, volume 2, 2.2.1.6
+    /// "RIP-Relative Addressing"), or in the one of a short jump. Returns where it ends.
     fn x86_64(&self, from: usize, differs: usize) -> (usize, Fate) {
         let code = self.sides.map(|(_, (_, code))| code);
         let start = self.sides.map(|(_, (start, _))| start);

@@ -1,77 +1,95 @@
 //! What a native module's file says of itself, and how two versions of it differ.
 //!
-//! Before a module is replaced in a running process there are three questions, and an answer to one of them is no answer to another. So a
-//! [`Report`] has three verdicts, which are never merged:
+//! Before a module is replaced in a running process there are three questions, and an answer to one
+//! of them is no answer to another. So a [`Report`] has three verdicts, which are never merged:
 //!
-//! * **links**: will everything that found its symbols in the older version find them in the newer one? That is a question of the symbol
-//!   table: exports that are gone, functions that have become variables or the reverse, variables that have another size (who was linked
-//!   with the older one may have set memory aside for it). New exports are said, and break nothing. Imports that nobody defines are known
-//!   to who links, who adds them by [`Report::unresolved`].
-//! * **calls**: does code that was compiled against the older version call the newer one rightly? That takes debug information: the
-//!   parameters and the result of each exported function, and the structures in them as far as callers can see into them.
-//! * **state**: does the newer version find its data as it expects them, where the older one has left them? That is every type that the
-//!   module's own variables lead to (those of files and of functions too), and that its exported functions are given or give back, to
-//!   any depth and whether callers can see into it or not. A library can keep the first two promises in every release and break this one
-//!   each time: a program that is started anew with zstd 1.5.6 in place of 1.5.5 works as before, and a context that was made by the one and
-//!   is used by the other is misread. Only a hot reload asks this question.
+//! * **links**: will everything that found its symbols in the older version find them in the newer
+//!   one? That is a question of the symbol table: exports that are gone, functions that have become
+//!   variables or the reverse, variables that have another size (who was linked with the older one
+//!   may have set memory aside for it). New exports are said, and break nothing. Imports that
+//!   nobody defines are known to who links, who adds them by [`Report::unresolved`].
+//! * **calls**: does code that was compiled against the older version call the newer one rightly?
+//!   That takes debug information: the parameters and the result of each exported function, and the
+//!   structures in them as far as callers can see into them.
+//! * **state**: does the newer version find its data as it expects them, where the older one has
+//!   left them? That is every type that the module's own variables lead to (those of files and of
+//!   functions too), and that its exported functions are given or give back, to any depth and
+//!   whether callers can see into it or not. A library can keep the first two promises in every
+//!   release and break this one each time: a program that is started anew with zstd 1.5.6 in place
+//!   of 1.5.5 works as before, and a context that was made by the one and is used by the other is
+//!   misread. Only a hot reload asks this question.
 //!
 //! # What is compared
 //!
-//! Types are compared by what they are, not by what they are called: kind, size, encoding (so signedness), the members with names, offsets,
-//! bit fields and types, bases and the places of virtual functions, array bounds, values of enumerations, what pointers point to, and the
-//! parameters of functions that are called back. Typedefs, `const` and `volatile`, the order of declarations, the names of
-//! structures with members in sight, `long` against `long long` of the same size, and which compiler it was do not matter. A member that
-//! has only been renamed is a difference: where it is now another thing, nothing else would tell.
+//! Types are compared by what they are, not by what they are called: kind, size, encoding (so
+//! signedness), the members with names, offsets, bit fields and types, bases and the places of
+//! virtual functions, array bounds, values of enumerations, what pointers point to, and the
+//! parameters of functions that are called back. Typedefs, `const` and `volatile`, the order of
+//! declarations, the names of structures with members in sight, `long` against `long long` of the
+//! same size, and which compiler it was do not matter. A member that has only been renamed is a
+//! difference: where it is now another thing, nothing else would tell.
 //!
-//! A structure that has changed is named once for each question, however many functions and structures lead to it, together with the
-//! first that does. What contains it is named only if it has changed itself, in size or in where its members are.
+//! A structure that has changed is named once for each question, however many functions and
+//! structures lead to it, together with the first that does. What contains it is named only if it
+//! has changed itself, in size or in where its members are.
 //!
-//! Some differences are listed and break nothing ([`Difference::compatible`]): exports and variables that are new, variables that are
-//! gone, names that an enumeration has gained, tables of constants that have grown. A name that an enumeration has lost breaks state, as
-//! data may hold its value; callers who pass the value are refused as with any other that is not known, so it does not break calls,
-//! unless its number now means something else.
+//! Some differences are listed and break nothing ([`Difference::compatible`]): exports and
+//! variables that are new, variables that are gone, names that an enumeration has gained, tables of
+//! constants that have grown. A name that an enumeration has lost breaks state, as data may hold
+//! its value; callers who pass the value are refused as with any other that is not known, so it
+//! does not break calls, unless its number now means something else.
 //!
 //! # What callers can see
 //!
-//! A structure that is passed or returned by value, or is part of one, is seen. Of one that is pointed to, debug information does not say
-//! whether its definition was in a header that callers include. It is taken to be opaque, and compared by name only, if one of these holds in the
-//! older version, which callers were compiled against:
+//! A structure that is passed or returned by value, or is part of one, is seen. Of one that is
+//! pointed to, debug information does not say whether its definition was in a header that callers
+//! include. It is taken to be opaque, and compared by name only, if one of these holds in the older
+//! version, which callers were compiled against:
 //!
-//! 1. The pointer is to a typedef that is in another file than the definition of the structure (`typedef struct ZSTD_CCtx_s
-//!    ZSTD_CCtx;` in `zstd.h`, the structure in an internal header).
-//! 2. Some unit of the module does with a declaration of it, without the definition (`struct internal_state` of zlib, which
-//!    `zlib.h` declares and `deflate.h` defines). Not counted are C++ units by clang, which leaves definitions out of debug information that
-//!    the source has.
-//! 3. A structure in a header points to it, and it is defined in the compiled source itself (`class Impl` of C++).
+//! 1. The pointer is to a typedef that is in another file than the definition of the structure
+//!    (`typedef struct ZSTD_CCtx_s ZSTD_CCtx;` in `zstd.h`, the structure in an internal header).
+//! 2. Some unit of the module does with a declaration of it, without the definition (`struct
+//!    internal_state` of zlib, which `zlib.h` declares and `deflate.h` defines). Not counted are
+//!    C++ units by clang, which leaves definitions out of debug information that the source has.
+//! 3. A structure in a header points to it, and it is defined in the compiled source itself (`class
+//!    Impl` of C++).
 //!
-//! All others are seen. The rule can be wrong, and then errs in *calls* alone: *state* looks into everything that can be reached. Nothing
-//! that changed is lost; it is found under the other question.
+//! All others are seen. The rule can be wrong, and then errs in *calls* alone: *state* looks into
+//! everything that can be reached. Nothing that changed is lost; it is found under the other
+//! question.
 //!
 //! # What is not known
 //!
-//! Where debug information is missing, damaged, compressed or in other files (`-gsplit-dwarf`, dwz), for a whole version or for
-//! one exported function, calls and state are [`Verdict::Unknown`], never compatible, and [`Report::reason`] says why. For an exported
+//! Where debug information is missing, damaged, compressed or in other files (`-gsplit-dwarf`,
+//! dwz), for a whole version or for one exported function, calls and state are
+//! [`Verdict::Unknown`], never compatible, and [`Report::reason`] says why. For an exported
 //! variable it is state alone. An
 //! incompatibility that is found nevertheless outweighs that.
 //!
-//! Where it has lines and no types (`-g1`, `-gline-tables-only`) the same holds; of one unit of several, for what that unit exports and for state,
-//! as it may have variables.
+//! Where it has lines and no types (`-g1`, `-gline-tables-only`) the same holds; of one unit of
+//! several, for what that unit exports and for state, as it may have variables.
 //!
-//! State may also hold addresses of the version that made it: of functions and tables of virtual ones (C++ and Rust's `dyn`), or through pointers to
-//! what is constant, such as texts. What is laid out as before then leads into a version that may be gone, whatever has changed. So state that
-//! is reached and may hold one is unknown, and the reason names the first member; not looked at are parameters and results
-//! themselves, which last no longer than a frame, and constants, which belong to their version.
+//! State may also hold addresses of the version that made it: of functions and tables of virtual
+//! ones (C++ and Rust's `dyn`), or through pointers to what is constant, such as texts. What is
+//! laid out as before then leads into a version that may be gone, whatever has changed. So state
+//! that is reached and may hold one is unknown, and the reason names the first member; not looked
+//! at are parameters and results themselves, which last no longer than a frame, and constants,
+//! which belong to their version.
 //!
-//! And some things no debug information says, so that no verdict speaks of them: macros, and inline functions that callers have copies
-//! of; what a function does, and what the numbers it takes mean; what is behind `void *` and in arrays of bytes that are used as storage;
-//! which member of a union is the active one; how much follows a flexible array member; variables that the optimizer has taken apart, and
-//! those of static libraries that were compiled without debug information and export nothing. Of thread-local variables
-//! inside functions gcc does not say on AArch64 that they are any.
+//! And some things no debug information says, so that no verdict speaks of them: macros, and inline
+//! functions that callers have copies of; what a function does, and what the numbers it takes mean;
+//! what is behind `void *` and in arrays of bytes that are used as storage; which member of a union
+//! is the active one; how much follows a flexible array member; variables that the optimizer has
+//! taken apart, and those of static libraries that were compiled without debug information and
+//! export nothing. Of thread-local variables inside functions gcc does not say on AArch64 that they
+//! are any.
 //!
-//! Of C++ two more. Inline functions and instances of templates are exported by every module that has them, and count as removed by a
-//! version that does without, though who used one may have a copy of its own. And compilers differ in what they call the members of
-//! closures, so that the same source by gcc and by clang differs where closures are reached. And of classes that clang
-//! leaves undefined in all of a module's units, as their virtual functions are elsewhere, nothing is known but the name.
+//! Of C++ two more. Inline functions and instances of templates are exported by every module that
+//! has them, and count as removed by a version that does without, though who used one may have a
+//! copy of its own. And compilers differ in what they call the members of closures, so that the
+//! same source by gcc and by clang differs where closures are reached. And of classes that clang
+//! leaves undefined in all of a module's units, as their virtual functions are elsewhere, nothing
+//! is known but the name.
 //!
 //! # How it is read
 //!
@@ -87,9 +105,10 @@
 //!       =  Report
 //! ```
 //!
-//! DWARF 4 and 5 of C, C++ and Rust, type units included. Files may be hostile: nothing recurses by what they say, each byte of debug
-//! information is read a bounded number of times, and a comparison takes a number of steps that is in proportion to both files, after
-//! which it answers that it cannot tell.
+//! DWARF 4 and 5 of C, C++ and Rust, type units included. Files may be hostile: nothing recurses by
+//! what they say, each byte of debug information is read a bounded number of times, and a
+//! comparison takes a number of steps that is in proportion to both files, after which it answers
+//! that it cannot tell.
 #![forbid(unsafe_code)]
 
 mod compare;
@@ -108,7 +127,8 @@ pub use functions::{ChangedFunctions, LinkedCode};
 pub use midflight_image::{Error, ExportKind, ImportKind, Machine};
 pub use report::{Aspect, Difference, Kind, Report, Verdict};
 
-/// What a module's files say of it. It owns all that, and is small: a few hundred kilobytes for a large library.
+/// What a module's files say of it. It owns all that, and is small: a few hundred kilobytes for a
+/// large library.
 #[derive(Clone, Debug)]
 pub struct Interface {
     machine: Machine,
@@ -170,8 +190,9 @@ impl Export {
 
 impl Interface {
     /// Reads a shared object, or the object files and archives of one module, as
-    /// [`Image::parse_all`] does, and refuses what that refuses. Debug information that is missing, damaged or not supported is
-    /// no error: [`has_debug_info`](Self::has_debug_info) and [`Report::reason`] say so.
+    /// [`Image::parse_all`] does, and refuses what that refuses. Debug information that is missing,
+    /// damaged or not supported is no error: [`has_debug_info`](Self::has_debug_info) and
+    /// [`Report::reason`] say so.
     pub fn read(files: &[Input<'_>], machine: Machine) -> Result<Self, Error> {
         // Nothing is laid out for memory here: the smallest page, and any size.
         const PAGE_SIZE: u64 = 4096;
@@ -179,8 +200,8 @@ impl Interface {
         Ok(Self::of(&Image::parse_all(files, machine, PAGE_SIZE, MAX_SPAN)?))
     }
 
-    /// As [`read`](Self::read), of a module that has been parsed already; from all of its files' bytes, as what
-    /// [`Image::loaded_length`] leaves out is the debug information.
+    /// As [`read`](Self::read), of a module that has been parsed already; from all of its files'
+    /// bytes, as what [`Image::loaded_length`] leaves out is the debug information.
     pub fn of(image: &Image<'_>) -> Self {
         let base = base(image);
         let mut exports = image.exports();
@@ -264,8 +285,9 @@ impl Interface {
     }
 }
 
-/// Where the addresses in debug information are true: a shared object's own numbering, in which nothing has to be moved. Object
-/// files have none; anywhere but 0, which stands for what linking drops.
+/// Where the addresses in debug information are true: a shared object's own numbering, in which
+/// nothing has to be moved. Object files have none; anywhere but 0, which stands for what linking
+/// drops.
 fn base(image: &Image<'_>) -> u64 {
     match image.bias(0) {
         Some(bias) => bias.wrapping_neg(),

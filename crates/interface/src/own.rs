@@ -1,5 +1,5 @@
-//! What state may hold of the version that made it: addresses of its code, tables and constants. Such data is laid out as before, and
-//! leads into a version that may be gone.
+//! What state may hold of the version that made it: addresses of its code, tables and constants.
+//! Such data is laid out as before, and leads into a version that may be gone.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -9,8 +9,8 @@ use crate::types::{Id, Kind, Part, PartKind, Type, Types};
 /// Pointers and arrays that are followed from one place.
 const CHAIN: usize = 16;
 
-/// The first place of state that may hold such an address, in words; from functions, which are given or give back what they point to, and
-/// from variables.
+/// The first place of state that may hold such an address, in words; from functions, which are
+/// given or give back what they point to, and from variables.
 pub(crate) fn address<'a>(
     types: &Types,
     functions: impl Iterator<Item = (&'a str, Id)> + Clone,
@@ -64,7 +64,8 @@ struct Search<'t, 'n> {
 }
 
 impl<'n> Search<'_, 'n> {
-    /// What a value leads to, that is no state itself: of a structure that is passed, each of its members.
+    /// What a value leads to, that is no state itself: of a structure that is passed, each of its
+    /// members.
     fn value(&mut self, id: Id, root: &'n str) {
         let mut values = vec![id];
         while let Some(id) = values.pop() {
@@ -98,7 +99,8 @@ impl<'n> Search<'_, 'n> {
         true
     }
 
-    /// Whether memory of a type holds such an address, and of what; but for what is in structures, which is looked at later.
+    /// Whether memory of a type holds such an address, and of what; but for what is in structures,
+    /// which is looked at later.
     fn place(&mut self, mut id: Id, root: &'n str) -> Option<&'static str> {
         for _ in 0..CHAIN {
             let of = self.types.get(id);

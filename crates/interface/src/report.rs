@@ -10,7 +10,8 @@ pub enum Verdict {
     Compatible,
     /// It cannot be told: see [`Report::reason`].
     Unknown,
-    /// At least one difference breaks what was built against the older version, or what it left behind.
+    /// At least one difference breaks what was built against the older version, or what it left
+    /// behind.
     Incompatible,
 }
 
@@ -21,7 +22,8 @@ pub enum Aspect {
     Links,
     /// Whether code compiled against the older version calls the newer one rightly.
     Calls,
-    /// Whether the newer version finds its data as it expects them where the older version left them.
+    /// Whether the newer version finds its data as it expects them where the older version left
+    /// them.
     State,
 }
 
@@ -35,7 +37,8 @@ pub enum Kind {
     ExportRemoved,
     /// An export is new. Compatible.
     ExportAdded,
-    /// An export is a function in one version and a variable in the other, or is thread-local in one only.
+    /// An export is a function in one version and a variable in the other, or is thread-local in
+    /// one only.
     ExportKind,
     /// An exported variable has another size.
     ExportSize,
@@ -45,7 +48,8 @@ pub enum Kind {
     Signature,
     /// A structure's, union's or class's size, members, bases or virtual functions.
     Layout,
-    /// An enumeration's size or values. New names are compatible; so is to callers that names are gone.
+    /// An enumeration's size or values. New names are compatible; so is to callers that names are
+    /// gone.
     Enumeration,
     /// Another type that is used through a pointer.
     Type,
@@ -78,7 +82,8 @@ pub struct Difference {
     pub through: String,
 }
 
-/// How two versions of a module differ: three verdicts, which say different things and are never merged.
+/// How two versions of a module differ: three verdicts, which say different things and are never
+/// merged.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Report {
@@ -102,8 +107,8 @@ impl Report {
         Self { links, calls, state, reason, differences: Vec::new(), count: 0 }
     }
 
-    /// Adds that an import of the newer version is defined by nobody, which only who links can know. `wanted` is what would
-    /// have defined it, such as a version or a library; or empty.
+    /// Adds that an import of the newer version is defined by nobody, which only who links can
+    /// know. `wanted` is what would have defined it, such as a version or a library; or empty.
     pub fn unresolved(&mut self, import: &crate::Import, wanted: &str) {
         let version = import.version.as_deref().map(|version| format!("@{version}")).unwrap_or_default();
         let from = if wanted.is_empty() { String::new() } else { format!(" of {wanted}") };

@@ -39,7 +39,8 @@ pub(crate) enum Kind {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Type {
     pub(crate) kind: Kind,
-    /// Of structures: nobody who only calls can see what is in it. Of pointers: of what it points to.
+    /// Of structures: nobody who only calls can see what is in it. Of pointers: of what it points
+    /// to.
     pub(crate) opaque: bool,
     /// Of pointers: what they point to is not written through them.
     pub(crate) constant: bool,
@@ -65,7 +66,8 @@ pub(crate) enum PartKind {
     Virtual,
     /// A member that is there if the discriminant has this value.
     Variant,
-    /// A type that a template was made with: containers whose members do not lead to what is in them say it here.
+    /// A type that a template was made with: containers whose members do not lead to what is in
+    /// them say it here.
     Argument,
     /// A name of a value.
     Enumerator,

@@ -1,4 +1,5 @@
-//! No debug information makes the crate panic, or take long: damaged modules, and what no compiler would write.
+//! No debug information makes the crate panic, or take long: damaged modules, and what no compiler
+//! would write.
 //!
 //! `fuzz/` does the same with coverage feedback; what it finds becomes a test here.
 
@@ -117,7 +118,8 @@ struct Hand {
 impl Hand {
     fn new() -> Self {
         let mut abbreviations = String::new();
-        // Number, tag, children, and attributes with forms: name (string), type (ref4), size and location (udata), and so on.
+        // Number, tag, children, and attributes with forms: name (string), type (ref4), size and
+        // location (udata), and so on.
         for (number, tag, children, attributes) in [
             (1, 0x11, 1, &[][..]),
             (2, 0x16, 0, &[(0x49, 0x13)]),

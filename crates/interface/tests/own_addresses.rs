@@ -1,4 +1,5 @@
-//! State that may hold addresses of the version that made it is not called compatible, whatever has changed.
+//! State that may hold addresses of the version that made it is not called compatible, whatever has
+//! changed.
 
 mod common;
 

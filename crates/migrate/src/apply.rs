@@ -20,8 +20,8 @@ impl std::fmt::Display for WrongSize {
 impl std::error::Error for WrongSize {}
 
 impl Plan {
-    /// Fills the newer version's state from the older one's. What nothing is carried to, padding included, is zero
-    /// or what is declared.
+    /// Fills the newer version's state from the older one's. What nothing is carried to, padding
+    /// included, is zero or what is declared.
     ///
     /// # Errors
     ///

@@ -77,7 +77,8 @@ pub enum Reason {
         /// Bytes of the member.
         wanted: u64,
     },
-    /// The layout cannot be: a type is missing, contains itself, or a member is outside of its structure.
+    /// The layout cannot be: a type is missing, contains itself, or a member is outside of its
+    /// structure.
     Malformed,
     /// It would take more steps than are taken.
     TooLarge,

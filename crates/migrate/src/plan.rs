@@ -147,7 +147,8 @@ pub fn plan(old: State<'_>, new: State<'_>, defaults: &Defaults) -> Result<Plan,
 }
 
 impl Plan {
-    /// What is not as it was, in the order of the newer version's members; what is gone comes last in its structure.
+    /// What is not as it was, in the order of the newer version's members; what is gone comes last
+    /// in its structure.
     pub fn changes(&self) -> &[Change] {
         &self.changes
     }
@@ -395,7 +396,8 @@ impl Planner<'_> {
         }
     }
 
-    /// Member by member, and never the padding between: of a base class another class may have members there.
+    /// Member by member, and never the padding between: of a base class another class may have
+    /// members there.
     fn members(
         &mut self,
         (was, from, old_size): (&[Member], u64, u64),
@@ -450,7 +452,8 @@ impl Planner<'_> {
         }
     }
 
-    /// Whether what lies behind two types is laid out alike, to any depth, so that it may stay where it is.
+    /// Whether what lies behind two types is laid out alike, to any depth, so that it may stay
+    /// where it is.
     ///
     /// # Errors
     ///

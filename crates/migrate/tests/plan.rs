@@ -1,5 +1,5 @@
-//! What is carried over and what is not, by example; and that every member has its value, by comparison with reading the
-//! members one by one.
+//! What is carried over and what is not, by example; and that every member has its value, by
+//! comparison with reading the members one by one.
 
 use midflight_migrate::{
     Bits, Change, Defaults, Layouts, Member, Obstacle, Plan, Reason, State, Target, Type, TypeId, What, plan,

@@ -1,5 +1,5 @@
-//! The structures of `city.h` in Rust, for the host and for modules in Rust. The assertions at the end hold
-//! the two files together.
+//! The structures of `city.h` in Rust, for the host and for modules in Rust. The assertions at the
+//! end hold the two files together.
 
 use std::mem::{offset_of, size_of};
 

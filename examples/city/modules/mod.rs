@@ -25,7 +25,8 @@ const FLAGS: [&str; 7] = [
     "-fvisibility=hidden",
     // Every build rounds alike: no fused multiply-add where the source has none.
     "-ffp-contract=off",
-    // Nobody looks at errno or at floating-point exceptions, so a choice between two results can be vector code.
+    // Nobody looks at errno or at floating-point exceptions, so a choice between two results can be
+    // vector code.
     "-fno-math-errno",
     "-fno-trapping-math",
 ];
@@ -87,7 +88,8 @@ impl Modules {
 
 impl Drop for Modules {
     fn drop(&mut self) {
-        // Nothing can be done about a failure, and a leftover in the temporary directory does no harm.
+        // Nothing can be done about a failure, and a leftover in the temporary directory does no
+        // harm.
         let _ = self.directory.as_ref().map(fs::remove_dir_all);
     }
 }
@@ -106,7 +108,8 @@ fn fresh_directory() -> io::Result<PathBuf> {
 
 fn compile(system: &str, version: usize, output: &Path) -> Result<(), String> {
     let directory = output.parent().expect("the file is in the temporary directory");
-    // The runtime takes a module's name from its SONAME, or install name; the file may be called anything.
+    // The runtime takes a module's name from its SONAME, or install name; the file may be called
+    // anything.
     let soname = if cfg!(target_os = "macos") {
         format!("-Wl,-install_name,@rpath/lib{system}.dylib")
     } else {

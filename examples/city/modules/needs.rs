@@ -1,8 +1,9 @@
-//! Needs: how hungry and how rested an agent is, and so whether it heads for home or for work. The three
-//! versions are three ideas of how people tire.
+//! Needs: how hungry and how rested an agent is, and so whether it heads for home or for work. The
+//! three versions are three ideas of how people tire.
 //!
-//! Rust with its standard library. What moving costs each agent is worked out first, into a buffer that every
-//! thread keeps from call to call, and that is freed when the thread ends or this version goes.
+//! Rust with its standard library. What moving costs each agent is worked out first, into a buffer
+//! that every thread keeps from call to call, and that is freed when the thread ends or this
+//! version goes.
 
 #[allow(dead_code, reason = "the other systems' arrays")]
 mod layout;

@@ -35,13 +35,15 @@ impl Allocation {
     /// Nobody uses the pages any more, and they are sealed with these regions.
     unsafe fn retire(&self, regions: Box<[Region]>) {
         let Self { arena, offset, fit, .. } = self;
-        // Without membarrier only an unmapping makes the cores of x86-64 serialise before they run what comes next.
+        // Without membarrier only an unmapping makes the cores of x86-64 serialise before they run
+        // what comes next.
         let forgotten = barrier::is_asymmetric() || !cfg!(target_arch = "x86_64");
-        // Where there is room further down it was made while frames held others back. The next one goes there: in the end
-        // there are as many mappings as there were.
+        // Where there is room further down it was made while frames held others back. The next one
+        // goes there: in the end there are as many mappings as there were.
         let lowest = arena.first_fit(&arena.extents(), *fit).is_none_or(|(_, _, free)| free > *offset);
         let keep = fit.len <= IDLE_BYTES && !arena.is_shared() && forgotten && lowest;
-        // SAFETY: the caller promises that nobody uses the pages, and that they are sealed with these regions.
+        // SAFETY: the caller promises that nobody uses the pages, and that they are sealed with
+        // these regions.
         let mapped = keep && unsafe { arena.pages.retire(self.span(), &regions) };
         // SAFETY: as above.
         if !mapped && !unsafe { self.vacate() } {
@@ -109,16 +111,18 @@ impl Draft<'_> {
     }
 
     pub(crate) fn bytes(&mut self) -> &mut [u8] {
-        // SAFETY: the view is writable for the place's length, initialised, and ours alone until sealed.
+        // SAFETY: the view is writable for the place's length, initialised, and ours alone until
+        // sealed.
         unsafe { std::slice::from_raw_parts_mut(self.view.as_ptr(), self.place().fit.len) }
     }
 
-    /// Gives each region its final protection, and makes executable ones visible to instruction fetch. Other cores
-    /// are synchronised by `barrier::synchronise_cores` before anybody is told the address.
+    /// Gives each region its final protection, and makes executable ones visible to instruction
+    /// fetch. Other cores are synchronised by `barrier::synchronise_cores` before anybody is
+    /// told the address.
     pub(crate) fn seal(mut self) -> io::Result<Sealed> {
         let place = self.place();
-        // SAFETY: `self` was the only way to write, and it is consumed; the regions lie within the image that the place was made
-        // for. On error Drop releases the pages.
+        // SAFETY: `self` was the only way to write, and it is consumed; the regions lie within the
+        // image that the place was made for. On error Drop releases the pages.
         unsafe {
             let pages = &place.arena.pages;
             pages.seal(place.span(), self.view, &self.regions, self.verbatim, place.warm)?;
@@ -147,8 +151,8 @@ impl Draft<'_> {
 impl Drop for Draft<'_> {
     fn drop(&mut self) {
         if let Some(place) = self.place.take() {
-            // SAFETY: not sealed, so not closed yet. Nobody was told the address of a draft, and `bytes` borrows from it, so
-            // nobody is left.
+            // SAFETY: not sealed, so not closed yet. Nobody was told the address of a draft, and
+            // `bytes` borrows from it, so nobody is left.
             unsafe {
                 place.arena.pages.close(place.span(), self.view);
                 place.release();
@@ -188,7 +192,8 @@ impl Drop for Sealed {
     }
 }
 
-/// Sealed memory. Its pages go by [`free`](Self::free) only: dropped, they stay as they are, since somebody may be inside.
+/// Sealed memory. Its pages go by [`free`](Self::free) only: dropped, they stay as they are, since
+/// somebody may be inside.
 pub(crate) struct Block {
     place: Allocation,
     regions: Box<[Region]>,
@@ -215,8 +220,9 @@ impl Block {
         Reservation(Arc::downgrade(&self.place.arena))
     }
 
-    /// Its pages are not for another block: their protections may be changed, or what was read-only be written to, by whoever has it.
-    /// A page that was written is a private copy, which writing to the file does not reach.
+    /// Its pages are not for another block: their protections may be changed, or what was read-only
+    /// be written to, by whoever has it. A page that was written is a private copy, which
+    /// writing to the file does not reach.
     pub(crate) fn use_once(&mut self) {
         self.reusable = false;
     }
@@ -235,19 +241,20 @@ impl Block {
     pub(crate) fn read_only(&self, part: std::ops::Range<usize>) -> Option<&[u8]> {
         let region = self.region(part.start as u64)?;
         let within = part.end as u64 <= region.offset + region.len;
-        // SAFETY: mapped readable as long as the block is there. Nothing writes to it but `amend`, before anybody reads.
+        // SAFETY: mapped readable as long as the block is there. Nothing writes to it but `amend`,
+        // before anybody reads.
         (within && region.protection != Protection::ReadWrite).then(|| unsafe {
             std::slice::from_raw_parts(self.place.address().add(part.start).as_ptr(), part.len())
         })
     }
 
-    /// The first place where the block's code is not `expected`: the bytes from an offset on. Bytes that the block does not
-    /// have are not compared.
+    /// The first place where the block's code is not `expected`: the bytes from an offset on. Bytes
+    /// that the block does not have are not compared.
     pub(crate) fn differs(&self, offset: usize, expected: &[u8]) -> Option<usize> {
         let expected = &expected[..expected.len().min(self.len().saturating_sub(offset))];
         expected.iter().zip(offset..).find_map(|(byte, at)| {
-            // SAFETY: within the block, in a region that is mapped readable as long as the block is there. Volatile: that something
-            // wrote to it is what is looked for.
+            // SAFETY: within the block, in a region that is mapped readable as long as the block is
+            // there. Volatile: that something wrote to it is what is looked for.
             let there = unsafe { self.place.address().add(at).read_volatile() };
             (there != *byte).then_some(at)
         })
@@ -266,7 +273,8 @@ impl Block {
                 Ok(())
             }
             Some(region) => {
-                // SAFETY: the caller promises that the word is in such a region and nobody else uses it.
+                // SAFETY: the caller promises that the word is in such a region and nobody else
+                // uses it.
                 unsafe {
                     self.place.arena.pages.amend(self.place.span(), region, offset, &word.to_le_bytes())
                 }
@@ -285,7 +293,8 @@ impl Block {
     pub(crate) unsafe fn free(mut self) {
         self.freed = true;
         self.place.arena.dropped(&self.regions);
-        // SAFETY: the caller promises that nobody uses the pages; a block is sealed with its regions.
+        // SAFETY: the caller promises that nobody uses the pages; a block is sealed with its
+        // regions.
         unsafe {
             match self.reusable {
                 true => self.place.retire(std::mem::take(&mut self.regions)),

@@ -17,18 +17,19 @@ use crate::platform::os::witness::Witness;
 use block::Allocation;
 pub(crate) use block::{Block, Draft, Sealed};
 
-/// An arena's size: well inside the +-128 MiB of an AArch64 branch, so that a module's text, GOT and veneers reach each
-/// other wherever in the arena they are.
+/// An arena's size: well inside the +-128 MiB of an AArch64 branch, so that a module's text, GOT
+/// and veneers reach each other wherever in the arena they are.
 const ARENA: usize = 64 << 20;
 
-/// The largest block, and so the largest module: half a tebibyte, which systems refuse sooner. What is larger than an arena has one
-/// of its own. Branches and addresses within a shared object its linker has settled, and within object files
-/// each is checked when it is written.
+/// The largest block, and so the largest module: half a tebibyte, which systems refuse sooner. What
+/// is larger than an arena has one of its own. Branches and addresses within a shared object its
+/// linker has settled, and within object files each is checked when it is written.
 pub(crate) const MAX_BLOCK: usize = 1 << 39;
 
-/// How much memory an arena keeps in the shape of blocks that were freed. A reload whose layout is that of a version that was
-/// freed before takes its pages as they are mapped: mapping its regions is more than half of the
-/// time of loading a small module, and every mapping that is taken away interrupts the readers.
+/// How much memory an arena keeps in the shape of blocks that were freed. A reload whose layout is
+/// that of a version that was freed before takes its pages as they are mapped: mapping its regions
+/// is more than half of the time of loading a small module, and every mapping that is taken away
+/// interrupts the readers.
 const IDLE_BYTES: usize = 4 << 20;
 const IDLE_BLOCKS: usize = 64;
 
@@ -76,8 +77,9 @@ impl Shape<'_, '_> {
     }
 }
 
-/// All the arenas of the process. Grows by an arena when none has room; an arena that is empty is kept. Where code is toggled each
-/// block has an arena of its own, which is not kept; and so has one that is larger than an arena.
+/// All the arenas of the process. Grows by an arena when none has room; an arena that is empty is
+/// kept. Where code is toggled each block has an arena of its own, which is not kept; and so has
+/// one that is larger than an arena.
 pub(crate) struct CodeMemory {
     backing: Backing,
     page_size: usize,
@@ -124,8 +126,8 @@ struct Retired {
     mapped: bool,
 }
 
-// SAFETY: the base is an address range that the arena owns; which part of it a thread may touch is settled by
-// ownership of a Draft or Block, and the extents are behind a mutex.
+// SAFETY: the base is an address range that the arena owns; which part of it a thread may touch is
+// settled by ownership of a Draft or Block, and the extents are behind a mutex.
 unsafe impl Send for Arena {}
 // SAFETY: as for Send.
 unsafe impl Sync for Arena {}
@@ -147,12 +149,14 @@ impl CodeMemory {
         self.page_size
     }
 
-    /// Writable memory of the shape's length: zeros, but for the verbatim parts, which need not be written.
+    /// Writable memory of the shape's length: zeros, but for the verbatim parts, which need not be
+    /// written.
     pub(crate) fn draft<'v>(&mut self, shape: &Shape<'_, 'v>) -> io::Result<Draft<'v>> {
         let len = shape.len.max(1).next_multiple_of(self.page_size);
         let shape = &Shape { len, align: shape.align.max(self.page_size), ..*shape };
         let place = self.place(shape)?;
-        // SAFETY: `place` took the pages off the free or the idle list, so they are in nobody's use.
+        // SAFETY: `place` took the pages off the free or the idle list, so they are in nobody's
+        // use.
         match unsafe { place.arena.pages.open(place.span(), shape.verbatim) } {
             Ok(view) => {
                 let regions = shape.regions.into();
@@ -260,7 +264,8 @@ impl Arena {
         let pages = match pages {
             Ok(pages) => pages,
             Err(error) => {
-                // SAFETY: just reserved. What could not be given back stays reserved, which harms no one.
+                // SAFETY: just reserved. What could not be given back stays reserved, which harms
+                // no one.
                 let _ = unsafe { memory::unreserve(base, len) };
                 return Err(error);
             }
@@ -270,8 +275,9 @@ impl Arena {
         Ok(Self { base, len, pages, extents: Mutex::new(extents), reserved_for_windows, witness })
     }
 
-    /// Whether a child of this process may have the arena's pages. A private page that was never written is the file's, in both
-    /// processes: writing to the file again would change the code that the child runs.
+    /// Whether a child of this process may have the arena's pages. A private page that was never
+    /// written is the file's, in both processes: writing to the file again would change the
+    /// code that the child runs.
     fn is_shared(&self) -> bool {
         self.witness.as_ref().is_some_and(|witness| witness.is_shared())
     }
@@ -300,8 +306,8 @@ impl Arena {
         Some(idle.offset)
     }
 
-    /// First fit: modules of one process are of similar sizes and short lives, and low offsets are reused first, which
-    /// keeps the page tables of the rest untouched.
+    /// First fit: modules of one process are of similar sizes and short lives, and low offsets are
+    /// reused first, which keeps the page tables of the rest untouched.
     fn take(&self, shape: &Shape<'_, '_>) -> Option<usize> {
         let mut extents = self.extents();
         let (start, size, offset) = self.first_fit(&extents, shape.fit())?;
@@ -342,8 +348,9 @@ impl Arena {
         free.insert(start, size);
     }
 
-    /// Keeps a retired block's pages, and returns those that are one too many. Of a layout no more are kept than are in use, or
-    /// one, and the lowest: a reload needs one at a time, and what frames have held back for a while is not to stay mapped for ever.
+    /// Keeps a retired block's pages, and returns those that are one too many. Of a layout no more
+    /// are kept than are in use, or one, and the lowest: a reload needs one at a time, and what
+    /// frames have held back for a while is not to stay mapped for ever.
     fn keep_idle(&self, idle: Idle) -> Option<Idle> {
         let mut extents = self.extents();
         let sealed = extents.sealed.get(&idle.regions).copied().unwrap_or(0);
@@ -410,7 +417,8 @@ fn is_limit(error: &io::Error) -> bool {
 
 impl Drop for Arena {
     fn drop(&mut self) {
-        // SAFETY: blocks hold the arena, so none is left. What could not be given back stays reserved, which harms no one.
+        // SAFETY: blocks hold the arena, so none is left. What could not be given back stays
+        // reserved, which harms no one.
         let _ = unsafe { memory::unreserve(self.base, self.len) };
     }
 }

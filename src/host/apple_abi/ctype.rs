@@ -1,5 +1,6 @@
-//! Apple's <ctype.h> is inline functions that read a table, `_DefaultRuneLocale`. This is that of the C locale; in every other one Linux's own
-//! functions have other answers, for bytes from 128 on only.
+//! Apple's <ctype.h> is inline functions that read a table, `_DefaultRuneLocale`. This is that of
+//! the C locale; in every other one Linux's own functions have other answers, for bytes from 128 on
+//! only.
 
 use std::ffi::{c_char, c_int, c_ulong, c_void};
 use std::ptr::null;

@@ -50,7 +50,8 @@ fn invalid() -> c_int {
     -1
 }
 
-/// lseek(2): SEEK_HOLE and SEEK_DATA are 3 and 4 in Apple's <sys/unistd.h>, and the other way about on Linux.
+/// lseek(2): SEEK_HOLE and SEEK_DATA are 3 and 4 in Apple's <sys/unistd.h>, and the other way about
+/// on Linux.
 pub(super) extern "C" fn lseek(file: c_int, offset: libc::off_t, whence: c_int) -> libc::off_t {
     let whence = match whence {
         3 => libc::SEEK_HOLE,
@@ -110,7 +111,8 @@ pub(super) unsafe extern "C" fn realpath(path: *const c_char, into: *mut c_char)
 pub(super) unsafe extern "C" fn setbuf(stream: *mut libc::FILE, buffer: *mut c_char) {
     const BUFSIZ: usize = 1024;
     let mode = if buffer.is_null() { libc::_IONBF } else { libc::_IOFBF };
-    // SAFETY: the caller passes a stream, and a buffer that outlives it. setbuf has no result to say that it failed.
+    // SAFETY: the caller passes a stream, and a buffer that outlives it. setbuf has no result to
+    // say that it failed.
     unsafe { libc::setvbuf(stream, buffer, mode, BUFSIZ) };
 }
 
@@ -144,7 +146,8 @@ pub(super) unsafe extern "C" fn openat(
     unsafe { libc::openat(folder, path, flags, mode as mode_t) }
 }
 
-/// fcntl(2) with Apple's commands: those that duplicate, read and change flags, and write to the disk. Others fail with EINVAL.
+/// fcntl(2) with Apple's commands: those that duplicate, read and change flags, and write to the
+/// disk. Others fail with EINVAL.
 ///
 /// # Safety
 ///

@@ -85,8 +85,8 @@ functions! {
 
 // Those that the C library has under another name.
 //
-// Apple's `long double` is a `double`. (That these are taken from the mathematical library also means that every host has it in the
-// process, as Apple's programs have it in libSystem.)
+// Apple's `long double` is a `double`. (That these are taken from the mathematical library also
+// means that every host has it in the process, as Apple's programs have it in libSystem.)
 functions! {
     same,
     acos: "acosl"; acosh: "acoshl"; asin: "asinl"; asinh: "asinhl"; atan: "atanl"; atan2: "atan2l";
@@ -146,7 +146,8 @@ pub(super) fn find(name: &str) -> Option<u64> {
     Some(address as u64)
 }
 
-/// `memset_pattern4`, `8` and `16` of Apple's <string.h>: clang calls them for loops. Copies `N` bytes over and over until `length` are filled.
+/// `memset_pattern4`, `8` and `16` of Apple's <string.h>: clang calls them for loops. Copies `N`
+/// bytes over and over until `length` are filled.
 ///
 /// # Safety
 ///

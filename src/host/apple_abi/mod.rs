@@ -1,8 +1,9 @@
-//! What Mach-O modules are given on AArch64 Linux where Apple's C library, or its calling convention, differs from what the process
-//! has. docs/macos.md tells users of it.
+//! What Mach-O modules are given on AArch64 Linux where Apple's C library, or its calling
+//! convention, differs from what the process has. docs/macos.md tells users of it.
 //!
-//! Names here are C's: without the underscore that a Mach-O symbol begins with. Sources: Apple, "Writing ARM64 code for Apple platforms"; Arm,
-//! "Procedure Call Standard for the Arm 64-bit Architecture" (AAPCS64); the headers of both C libraries.
+//! Names here are C's: without the underscore that a Mach-O symbol begins with. Sources: Apple,
+//! "Writing ARM64 code for Apple platforms"; Arm, "Procedure Call Standard for the Arm 64-bit
+//! Architecture" (AAPCS64); the headers of both C libraries.
 
 #[cfg(all(target_arch = "aarch64", target_os = "linux"))]
 mod ctype;
@@ -24,13 +25,15 @@ mod tests;
 pub(crate) enum Found {
     /// A function or a variable that keeps to Apple's convention.
     Address(u64),
-    /// The process may have it, and it would go wrong: why, and what to do. The text goes on from the symbol's name.
+    /// The process may have it, and it would go wrong: why, and what to do. The text goes on from
+    /// the symbol's name.
     Refused(&'static str),
     /// Nothing special: what the process has under this name.
     Unknown,
 }
 
-/// What is to be done about a name that a Mach-O module imports. Elsewhere than on AArch64 Linux all are unknown.
+/// What is to be done about a name that a Mach-O module imports. Elsewhere than on AArch64 Linux
+/// all are unknown.
 pub(crate) fn symbol(name: &str) -> Found {
     #[cfg(all(target_arch = "aarch64", target_os = "linux"))]
     if let Some(address) = linux::find(name) {

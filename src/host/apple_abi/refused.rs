@@ -1,4 +1,5 @@
-//! Functions of the C library that would go wrong when code for Apple's platforms calls them, by why.
+//! Functions of the C library that would go wrong when code for Apple's platforms calls them, by
+//! why.
 //!
 //! Lists cannot be whole: of other libraries, and of the host itself, only their authors know.
 

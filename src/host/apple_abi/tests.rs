@@ -51,7 +51,8 @@ fn text(buffer: &[u8]) -> &str {
     CStr::from_bytes_until_nul(buffer).unwrap().to_str().unwrap()
 }
 
-/// A format with integers of every size, doubles and strings, more than fit in registers; its slots, and what comes of it.
+/// A format with integers of every size, doubles and strings, more than fit in registers; its
+/// slots, and what comes of it.
 fn long_case(word: &CStr) -> (CString, Vec<u64>, String) {
     let format = c("%d %s %.3f %lld|%c %u %e %zu %x %g %hd %s %ld %5.1f %p %%");
     let slots = [
@@ -494,7 +495,8 @@ fn a_path_that_does_not_fit_into_apples_buffer_is_not_written() {
     let mut buffer = [0x55_u8; 1100];
     for (path, fits) in [(&folder, true), (&deep, false)] {
         let name = CString::new(path.to_str().unwrap()).unwrap();
-        // SAFETY: C strings, and a buffer of Apple's size; then null, by which the result is the C library's.
+        // SAFETY: C strings, and a buffer of Apple's size; then null, by which the result is the C
+        // library's.
         unsafe {
             let found = super::files::realpath(name.as_ptr(), buffer.as_mut_ptr().cast());
             assert_eq!(!found.is_null(), fits, "{path:?}");

@@ -1,6 +1,8 @@
-//! gdb's JIT interface: a list of symbol files in memory, and a function that gdb stops at when the list changes.
+//! gdb's JIT interface: a list of symbol files in memory, and a function that gdb stops at when the
+//! list changes.
 //!
-//! The protocol, its names and layout are gdb's ("JIT Compilation Interface" in its manual); lldb follows it too.
+//! The protocol, its names and layout are gdb's ("JIT Compilation Interface" in its manual); lldb
+//! follows it too.
 
 use std::ptr::{self, NonNull};
 use std::sync::{Mutex, PoisonError};
@@ -30,8 +32,8 @@ const NOTHING: u32 = 0;
 const REGISTER: u32 = 1;
 const UNREGISTER: u32 = 2;
 
-// In assembly, because they must be weak: a program may have another library with them (LLVM's, for one), and gdb reads
-// one list.
+// In assembly, because they must be weak: a program may have another library with them (LLVM's, for
+// one), and gdb reads one list.
 assemble!("gdb");
 
 unsafe extern "C" {
@@ -39,12 +41,12 @@ unsafe extern "C" {
     fn __jit_debug_register_code();
 }
 
-/// Whether a debugger waits for symbol files: then it has a breakpoint at the beginning of the function, which its
-/// manual asks it to find by name.
+/// Whether a debugger waits for symbol files: then it has a breakpoint at the beginning of the
+/// function, which its manual asks it to find by name.
 pub(crate) fn is_attached() -> bool {
     let function = __jit_debug_register_code as *const ();
-    // SAFETY: the function's first instruction, in memory that is readable and that only a debugger, which stops us,
-    // writes to.
+    // SAFETY: the function's first instruction, in memory that is readable and that only a
+    // debugger, which stops us, writes to.
     unsafe {
         if cfg!(target_arch = "x86_64") {
             function.cast::<u8>().read_volatile() == 0xcc // int3
@@ -64,7 +66,8 @@ pub(crate) struct Registered {
     file: Vec<u8>,
 }
 
-// SAFETY: the pointers of the list are followed under the lock only, or by a debugger that has stopped all threads.
+// SAFETY: the pointers of the list are followed under the lock only, or by a debugger that has
+// stopped all threads.
 unsafe impl Send for Registered {}
 // SAFETY: there is nothing to do with a shared one.
 unsafe impl Sync for Registered {}
@@ -75,8 +78,8 @@ impl Registered {
         let (next, previous) = (ptr::null_mut(), ptr::null_mut());
         let entry = Box::new(Entry { next, previous, file: file.as_ptr(), size: file.len() as u64 });
         let entry = NonNull::from(Box::leak(entry));
-        // SAFETY: the descriptor is changed under the lock, and its entries stay where they are until they are taken
-        // out.
+        // SAFETY: the descriptor is changed under the lock, and its entries stay where they are
+        // until they are taken out.
         unsafe {
             let (list, entry) = (&raw mut __jit_debug_descriptor, entry.as_ptr());
             (*entry).next = (*list).first;
@@ -116,8 +119,9 @@ impl Drop for Registered {
 ///
 /// The caller holds the lock; the list is whole; the entry is there until this returns.
 unsafe fn tell(action: u32, entry: *mut Entry) {
-    // SAFETY: the caller holds the lock, the list is whole and the entry is there. Volatile, because the reader is a debugger; the function's assembly is opaque, so
-    // that all is written before the call.
+    // SAFETY: the caller holds the lock, the list is whole and the entry is there. Volatile,
+    // because the reader is a debugger; the function's assembly is opaque, so that all is written
+    // before the call.
     unsafe {
         let list = &raw mut __jit_debug_descriptor;
         (&raw mut (*list).relevant).write_volatile(entry);

@@ -1,5 +1,5 @@
-//! A record of all code that was loaded, with the code and its lines, for `perf inject --jit`: the jitdump format
-//! (tools/perf/Documentation/jitdump-specification.txt in Linux).
+//! A record of all code that was loaded, with the code and its lines, for `perf inject --jit`: the
+//! jitdump format (tools/perf/Documentation/jitdump-specification.txt in Linux).
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
@@ -41,7 +41,8 @@ impl JitDump {
     }
 
     fn create_at(path: &Path) -> std::io::Result<Self> {
-        // Readable, because it is mapped; new, because what is left of another process with this number is not ours.
+        // Readable, because it is mapped; new, because what is left of another process with this
+        // number is not ours.
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
         let mut header = Vec::new();
         for word in [MAGIC, VERSION, HEADER, MACHINE, 0, std::process::id()] {
@@ -50,9 +51,10 @@ impl JitDump {
         header.extend_from_slice(&now().to_le_bytes());
         // No flags: times are of CLOCK_MONOTONIC.
         header.extend_from_slice(&0u64.to_le_bytes());
-        // perf learns of the file by this mapping, which it records as it does all executable ones. It stays for the
-        // life of the process.
-        // SAFETY: nobody reads what is mapped, so whoever writes the file or makes it shorter changes nothing here.
+        // perf learns of the file by this mapping, which it records as it does all executable ones.
+        // It stays for the life of the process.
+        // SAFETY: nobody reads what is mapped, so whoever writes the file or makes it shorter
+        // changes nothing here.
         let mapping =
             unsafe { MmapOptions::new().len(crate::platform::os::memory::page_size()).map_exec(&file)? };
         std::mem::forget(mapping);
@@ -89,7 +91,8 @@ impl JitDump {
 fn code_load(records: &mut Vec<u8>, time: u64, address: u64, number: u64, name: &[u8], code: &[u8]) {
     let size = HEAD + 8 + 4 * 8 + name.len() + 1 + code.len();
     head(records, CODE_LOAD, size, time);
-    // The process, and the thread that it was loaded by: any will do, since all of them have the code.
+    // The process, and the thread that it was loaded by: any will do, since all of them have the
+    // code.
     for id in [std::process::id(), std::process::id()] {
         records.extend_from_slice(&id.to_le_bytes());
     }

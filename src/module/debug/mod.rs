@@ -1,7 +1,7 @@
 //! What the process is told of a version's code, and forgets before that code goes.
 //!
-//! `gdb` has its names and lines; `perf_map` and `jitdump` are written for profilers when the configuration asks for them. Its place is in
-//! `host/loaded.rs`, which modules ask.
+//! `gdb` has its names and lines; `perf_map` and `jitdump` are written for profilers when the
+//! configuration asks for them. Its place is in `host/loaded.rs`, which modules ask.
 
 mod gdb;
 mod jitdump;
@@ -24,18 +24,18 @@ use crate::host::loaded::{self, FileOnDisk, FrameHeader, Object};
 use crate::platform::buffers;
 use crate::platform::os::unwind::Frames;
 
-/// When gdb is told the names and lines of what is loaded. Telling it takes a copy of a module's symbols and debug
-/// information with the addresses they have here: 8 % of the time of loading a small module without any, and 1.6 ms for
-/// each MiB of it.
+/// When gdb is told the names and lines of what is loaded. Telling it takes a copy of a module's
+/// symbols and debug information with the addresses they have here: 8 % of the time of loading a
+/// small module without any, and 1.6 ms for each MiB of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub enum Gdb {
-    /// From when it is attached: it then waits for new symbol files by a breakpoint, which is seen. What was loaded
-    /// before it came is told at its next reload.
+    /// From when it is attached: it then waits for new symbol files by a breakpoint, which is seen.
+    /// What was loaded before it came is told at its next reload.
     #[default]
     WhenAttached,
-    /// Always: for programs that it is attached to later, and for debuggers that leave no breakpoint in memory
-    /// (emulators' gdb servers).
+    /// Always: for programs that it is attached to later, and for debuggers that leave no
+    /// breakpoint in memory (emulators' gdb servers).
     Always,
     /// Never.
     Never,
@@ -56,8 +56,8 @@ impl Observers {
         Ok(Self { gdb, perf_map, jitdump })
     }
 
-    /// Whether somebody is there to read a module's symbols and its code. Asked once for each module: it decides what is read
-    /// of its file.
+    /// Whether somebody is there to read a module's symbols and its code. Asked once for each
+    /// module: it decides what is read of its file.
     pub(crate) fn are_there(&self) -> bool {
         self.perf_map.is_some() || self.jitdump.is_some() || self.tells_gdb()
     }
@@ -70,11 +70,12 @@ impl Observers {
         }
     }
 
-    /// Tells profilers of an image that is linked for `base` in `memory`, and gathers what is to be registered when it
-    /// is there.
+    /// Tells profilers of an image that is linked for `base` in `memory`, and gathers what is to be
+    /// registered when it is there.
     ///
-    /// `memory` is the whole image if observers [`are_there`](Self::are_there), which is what `watched` says. `frames` is the
-    /// offset of its call frame information, as [`unwind::Plan`](crate::module::unwind::Plan) left it.
+    /// `memory` is the whole image if observers [`are_there`](Self::are_there), which is what
+    /// `watched` says. `frames` is the offset of its call frame information, as
+    /// [`unwind::Plan`](crate::module::unwind::Plan) left it.
     pub(crate) fn describe(
         &mut self,
         image: &Image<'_>,
@@ -122,11 +123,13 @@ impl Description {
 
     /// # Safety
     ///
-    /// The image is where it was said to be, and stays there unchanged until the registration is dropped.
+    /// The image is where it was said to be, and stays there unchanged until the registration is
+    /// dropped.
     pub(crate) unsafe fn register(self) -> Registration {
         let code = self.object.code();
         let frames = self.frames.and_then(|address| NonNull::new(address as *mut c_void));
-        // SAFETY: the caller promises that the image stays as it is until the registration is dropped, of a section that is in the image or behind it.
+        // SAFETY: the caller promises that the image stays as it is until the registration is
+        // dropped, of a section that is in the image or behind it.
         let frames = frames.map(|section| unsafe { Frames::register(section, code) });
         #[cfg(target_os = "linux")]
         iterate::prepare();
@@ -136,8 +139,8 @@ impl Description {
     }
 }
 
-/// All that is registered for a version. Made when its memory is sealed and before any of its code runs, and dropped
-/// before that memory goes.
+/// All that is registered for a version. Made when its memory is sealed and before any of its code
+/// runs, and dropped before that memory goes.
 pub(crate) struct Registration {
     // Dropped in this order, the reverse of that in which they were made.
     _gdb: Option<gdb::Registered>,

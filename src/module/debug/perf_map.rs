@@ -1,8 +1,8 @@
-//! The file in which perf looks for the names of code that is in no file: `/tmp/perf-PID.map`, a line for each function
-//! (tools/perf/Documentation/jit-interface.txt in Linux).
+//! The file in which perf looks for the names of code that is in no file: `/tmp/perf-PID.map`, a
+//! line for each function (tools/perf/Documentation/jit-interface.txt in Linux).
 //!
-//! It knows no time: when another version comes to lie where one was, perf has two names for an address. `jitdump`
-//! tells them apart.
+//! It knows no time: when another version comes to lie where one was, perf has two names for an
+//! address. `jitdump` tells them apart.
 
 use std::fs::OpenOptions;
 use std::path::PathBuf;

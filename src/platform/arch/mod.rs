@@ -1,5 +1,6 @@
-//! What the instruction set decides. The two folders are twins, file for file, and both are compiled and tested on every
-//! host: encoders and plans are pure, and only what executes an instruction is behind a `cfg`.
+//! What the instruction set decides. The two folders are twins, file for file, and both are
+//! compiled and tested on every host: encoders and plans are pure, and only what executes an
+//! instruction is behind a `cfg`.
 
 #[cfg_attr(
     any(not(target_arch = "aarch64"), target_os = "macos"),
@@ -20,8 +21,8 @@ compile_error!("midflight runs on AArch64 and x86-64");
 /// A byte that, repeated, is an instruction that traps: `int3`; `udf #0`.
 pub(crate) const TRAP: u8 = if cfg!(target_arch = "x86_64") { 0xcc } else { 0 };
 
-/// Bytes for one slot: half of it its trampoline, half its unbound stub. A divisor of every page size. On macOS a trampoline has the live table's
-/// address besides.
+/// Bytes for one slot: half of it its trampoline, half its unbound stub. A divisor of every page
+/// size. On macOS a trampoline has the live table's address besides.
 pub(crate) const SLOT_CODE: usize = if cfg!(target_os = "macos") { 128 } else { 64 };
 
 /// Bytes for a trampoline that is checked.

@@ -1,6 +1,6 @@
-//! What the kernel decides. One folder per system, twins file for file: `memory` (reserve, protect, release),
-//! `barrier` (how threads and cores are synchronised), `symbol` (look-up in the process), `thread` (the table word). What
-//! they share is in `posix`.
+//! What the kernel decides. One folder per system, twins file for file: `memory` (reserve, protect,
+//! release), `barrier` (how threads and cores are synchronised), `symbol` (look-up in the process),
+//! `thread` (the table word). What they share is in `posix`.
 
 use std::ffi::c_char;
 

@@ -65,8 +65,8 @@ impl Crew {
         drop(pool);
     }
 
-    /// What `work` makes of each item, in their order, on at most so many threads; on this one if that is less than two. The items are
-    /// taken one by one by whoever is free.
+    /// What `work` makes of each item, in their order, on at most so many threads; on this one if
+    /// that is less than two. The items are taken one by one by whoever is free.
     pub(crate) fn map<'i, T: Sync, R: Send + Sync>(
         &self,
         threads: usize,

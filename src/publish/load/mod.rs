@@ -1,5 +1,5 @@
-//! What loading does before and around the runtime's lock: turns and time-outs (`gate`), threads (`crew`), reading. `publish/steps` has
-//! what is done behind it.
+//! What loading does before and around the runtime's lock: turns and time-outs (`gate`), threads
+//! (`crew`), reading. `publish/steps` has what is done behind it.
 
 mod crew;
 mod gate;
@@ -26,7 +26,8 @@ pub(crate) struct Loader {
     pub(crate) crew: Crew,
     pub(crate) interfaces: Interfaces,
     pub(crate) observers: Mutex<Observers>,
-    /// See [`crate::Runtime::set_keep_files`]. Relaxed, as the next: a load takes it as it finds it.
+    /// See [`crate::Runtime::set_keep_files`]. Relaxed, as the next: a load takes it as it finds
+    /// it.
     pub(crate) keep_files: AtomicBool,
     /// See [`crate::Runtime::set_eager_collection`].
     pub(crate) eager: AtomicBool,

@@ -7,7 +7,8 @@ use std::time::Duration;
 /// Told how far a file is, in percent.
 pub type Progress<'p> = &'p (dyn Fn(&Path, u32) + Sync);
 
-/// How a load is done. The default is the fastest: on the calling thread, without a limit, nothing checked but what must be.
+/// How a load is done. The default is the fastest: on the calling thread, without a limit, nothing
+/// checked but what must be.
 ///
 /// ```
 /// use midflight::LoadOptions;
@@ -18,25 +19,30 @@ pub type Progress<'p> = &'p (dyn Fn(&Path, u32) + Sync);
 #[derive(Clone, Copy, Default)]
 #[non_exhaustive]
 pub struct LoadOptions<'p> {
-    /// Refuse with [`Error::Incompatible`](crate::Error::Incompatible) what [`Runtime::compatibility`](crate::Runtime::compatibility) calls
-    /// incompatible with the version that is loaded. What it cannot know passes.
+    /// Refuse with [`Error::Incompatible`](crate::Error::Incompatible) what
+    /// [`Runtime::compatibility`](crate::Runtime::compatibility) calls incompatible with the
+    /// version that is loaded. What it cannot know passes.
     pub validate: bool,
     /// Keep the versions that are replaced, code and variables as they are, for
     /// [`Runtime::rollback_module`](crate::Runtime::rollback_module).
     pub keep_previous: bool,
-    /// Stage on so many of the runtime's threads ([`Runtime::set_threads`](crate::Runtime::set_threads)), rather than on the calling one. 0: on the
-    /// calling one.
+    /// Stage on so many of the runtime's threads
+    /// ([`Runtime::set_threads`](crate::Runtime::set_threads)), rather than on the calling one. 0:
+    /// on the calling one.
     pub threads: usize,
-    /// Give up with [`Error::Timeout`](crate::Error::Timeout) what takes longer, waiting for other loads included. Looked at between
-    /// steps; a constructor that does not return is not interrupted.
+    /// Give up with [`Error::Timeout`](crate::Error::Timeout) what takes longer, waiting for other
+    /// loads included. Looked at between steps; a constructor that does not return is not
+    /// interrupted.
     pub timeout: Option<Duration>,
-    /// Compare the code in memory with what was linked, once it is published: [`Error::Integrity`](crate::Error::Integrity).
+    /// Compare the code in memory with what was linked, once it is published:
+    /// [`Error::Integrity`](crate::Error::Integrity).
     pub verify: bool,
     /// If that finds a difference, publish the replaced versions again.
     pub rollback_on_failure: bool,
-    /// Told how far each file is, in percent: never less than before, and 100 when it is published. Called on the loading thread; the
-    /// runtime is busy meanwhile. If it panics, the panic goes on to whoever loads, and nothing is
-    /// published and nothing left behind; but by 100 it is published, and stays.
+    /// Told how far each file is, in percent: never less than before, and 100 when it is published.
+    /// Called on the loading thread; the runtime is busy meanwhile. If it panics, the panic
+    /// goes on to whoever loads, and nothing is published and nothing left behind; but by 100
+    /// it is published, and stays.
     pub progress: Option<Progress<'p>>,
 }
 

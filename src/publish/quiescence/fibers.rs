@@ -1,12 +1,14 @@
-//! Stacks that are no thread's: those of fibers and coroutines, which the host makes, and of which it tells.
+//! Stacks that are no thread's: those of fibers and coroutines, which the host makes, and of which
+//! it tells.
 //!
-//! What is suspended there is on no thread, so a look at the threads does not see it. A pass reads all of these stacks before its
-//! first thread and after its last one.
+//! What is suspended there is on no thread, so a look at the threads does not see it. A pass reads
+//! all of these stacks before its first thread and after its last one.
 //!
-//! Let a fiber have an address of the text when the pass begins. If it is suspended then, the first reading sees it. If it runs, its
-//! thread does when it is looked at, unless the fiber was suspended before: then the last reading sees it, if it still is suspended. So what
-//! is missed is a fiber that is in the text, is suspended *and* resumed by a thread that was seen, within one pass: that is
-//! the contract of [`Runtime::add_stack`](crate::Runtime::add_stack).
+//! Let a fiber have an address of the text when the pass begins. If it is suspended then, the first
+//! reading sees it. If it runs, its thread does when it is looked at, unless the fiber was
+//! suspended before: then the last reading sees it, if it still is suspended. So what is missed is
+//! a fiber that is in the text, is suspended *and* resumed by a thread that was seen, within one
+//! pass: that is the contract of [`Runtime::add_stack`](crate::Runtime::add_stack).
 
 use std::fmt;
 use std::ops::Range;
@@ -15,7 +17,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::platform::os::fork;
 
-/// A stack that passes look at as long as this is there: see [`Runtime::add_stack`](crate::Runtime::add_stack).
+/// A stack that passes look at as long as this is there: see
+/// [`Runtime::add_stack`](crate::Runtime::add_stack).
 ///
 /// Dropping it waits for a pass that is under way. Then the memory may go.
 pub struct FiberStack {
@@ -51,7 +54,8 @@ pub(super) fn all() -> Fibers {
 ///
 /// As for [`Runtime::add_stack`](crate::Runtime::add_stack).
 pub(crate) unsafe fn add(memory: Range<*const u8>, stack_pointer: Option<NonNull<*const ()>>) -> FiberStack {
-    // A child of fork, in which nobody looks, may have the lock as a thread of its parent's held it.
+    // A child of fork, in which nobody looks, may have the lock as a thread of its parent's held
+    // it.
     if fork::is_child() {
         return FiberStack { number: 0 };
     }
@@ -83,8 +87,8 @@ impl Fibers {
         self.0.1.iter().map(|stack| stack.memory.clone()).collect()
     }
 
-    /// What may be in use of each: from where it was suspended, if the host says that, and all of it otherwise. Of the one that the
-    /// caller is on, what it uses itself.
+    /// What may be in use of each: from where it was suspended, if the host says that, and all of
+    /// it otherwise. Of the one that the caller is on, what it uses itself.
     pub(super) fn in_use(&self, caller: usize, read: impl Fn(usize) -> Option<usize>) -> Vec<Range<usize>> {
         let used = |Stack { memory, stack_pointer, .. }: &Stack| {
             let from = if memory.contains(&caller) { Some(caller) } else { stack_pointer.and_then(&read) };

@@ -1,51 +1,65 @@
-//! Whether any thread of the process may be inside given text: without the host's help, and without anything on the path of calls.
+//! Whether any thread of the process may be inside given text: without the host's help, and without
+//! anything on the path of calls.
 //!
-//! [`scan`] stops each thread for a moment (`os::stop`) and has it look for addresses of the text in its registers and on its stack:
-//! word by aligned word, taking every number that could be such an address for one. It is asked of versions that are no longer
-//! current, of a module of which a trampoline has escaped; and best of all their memory, variables and constants too, as that goes with
-//! the text.
+//! [`scan`] stops each thread for a moment (`os::stop`) and has it look for addresses of the text
+//! in its registers and on its stack: word by aligned word, taking every number that could be such
+//! an address for one. It is asked of versions that are no longer current, of a module of which a
+//! trampoline has escaped; and best of all their memory, variables and constants too, as that goes
+//! with the text.
 //!
 //! # Why that is enough
 //!
-//! Let a version be replaced, collected (no frame can be inside), and its slots point elsewhere in the live table, all before the
-//! pass begins.
+//! Let a version be replaced, collected (no frame can be inside), and its slots point elsewhere in
+//! the live table, all before the pass begins.
 //!
-//! 1. *Where addresses come from.* What the host got is a trampoline's address, which is in no version. A trampoline looks its target up in
-//!    the live table at each call, and holds it in a register only. So a thread has an address of the old text only if it looked it up
-//!    before the publication, and has not finished that call; or had it from the old version itself, whose code was then running on
-//!    this thread or on one that passed it on. `Runtime::load` forbids versions to leave their addresses with anybody for longer
-//!    than a frame, or than they are current. While the old code runs, its return addresses are on the thread's stack or in a
+//! 1. *Where addresses come from.* What the host got is a trampoline's address, which is in no
+//!    version. A trampoline looks its target up in the live table at each call, and holds it in a
+//!    register only. So a thread has an address of the old text only if it looked it up before the
+//!    publication, and has not finished that call; or had it from the old version itself, whose
+//!    code was then running on this thread or on one that passed it on. `Runtime::load` forbids
+//!    versions to leave their addresses with anybody for longer than a frame, or than they are
+//!    current. While the old code runs, its return addresses are on the thread's stack or in a
 //!    register, as is what it works with.
-//! 2. *A thread that is seen without an address has none when the pass ends.* The live table has none any more: the signal comes after
-//!    the publication, so what the thread loads after its stop is new. It may be lent one, through memory, by a call of old code on a
-//!    thread that is not yet seen; but that one is still in the call when it is seen, or has had the address back.
-//! 3. *Every thread is seen.* Threads are listed again until a complete list has none that is new. A thread that is in no list
-//!    was started after the last one, by a thread that had been seen without an address, or by one that such a thread had
-//!    started, and so has none. A thread that was in a list and is over has none either.
-//! 4. *All that a thread has is seen.* The kernel pushes all registers of a stopped thread, the program counter among them, for
-//!    the handler; what is below in its calls is on its own stack, from the interrupted stack pointer (the red zone below it included)
-//!    to the end. A thread that is elsewhere is not taken for seen. The calling thread has pushed its own before it learned
+//! 2. *A thread that is seen without an address has none when the pass ends.* The live table has
+//!    none any more: the signal comes after the publication, so what the thread loads after its
+//!    stop is new. It may be lent one, through memory, by a call of old code on a thread that is
+//!    not yet seen; but that one is still in the call when it is seen, or has had the address back.
+//! 3. *Every thread is seen.* Threads are listed again until a complete list has none that is new.
+//!    A thread that is in no list was started after the last one, by a thread that had been seen
+//!    without an address, or by one that such a thread had started, and so has none. A thread that
+//!    was in a list and is over has none either.
+//! 4. *All that a thread has is seen.* The kernel pushes all registers of a stopped thread, the
+//!    program counter among them, for the handler; what is below in its calls is on its own stack,
+//!    from the interrupted stack pointer (the red zone below it included) to the end. A thread that
+//!    is elsewhere is not taken for seen. The calling thread has pushed its own before it learned
 //!    the ranges ([`outside`]).
 //!
 //! # What is not seen
 //!
-//! - Pointers in memory: on the heap, in statics, in thread-locals. A callback that the host keeps is there, and what a C++ exception
-//!   knows of its type and destructor. The contract forbids it; a module that does it must stay retained, or have it taken back first.
-//! - Suspended fibers and coroutines, whose stacks are memory like any other, unless the host has told of them ([`fibers`]). A thread that is
-//!   *on* one of which it has not is [`Why::OtherStack`], so the text is kept while it is; unless the fiber's stack is an array on the thread's own stack, whose newer frames are then not seen.
-//!   The same holds for a handler on an alternate stack that is such an array and was registered with SS_AUTODISARM.
-//! - Addresses that are not stored as aligned words: taken to pieces, or turned by the program (setjmp's buffers are).
-//! - What other processes know that share this one's memory, other than by vfork, whose parent does not answer.
+//! - Pointers in memory: on the heap, in statics, in thread-locals. A callback that the host keeps
+//!   is there, and what a C++ exception knows of its type and destructor. The contract forbids it;
+//!   a module that does it must stay retained, or have it taken back first.
+//! - Suspended fibers and coroutines, whose stacks are memory like any other, unless the host has
+//!   told of them ([`fibers`]). A thread that is *on* one of which it has not is
+//!   [`Why::OtherStack`], so the text is kept while it is; unless the fiber's stack is an array on
+//!   the thread's own stack, whose newer frames are then not seen. The same holds for a handler on
+//!   an alternate stack that is such an array and was registered with SS_AUTODISARM.
+//! - Addresses that are not stored as aligned words: taken to pieces, or turned by the program
+//!   (setjmp's buffers are).
+//! - What other processes know that share this one's memory, other than by vfork, whose parent does
+//!   not answer.
 //!
-//! Nothing that is not seen makes the answer a yes: a thread that did not answer, or cannot be looked at, is [`Scan::missed`]. What
-//! is seen may be more than there is: a dead word on a stack, a number like an address. The next pass may find it gone. Under a
-//! user-mode emulator no pass is clear: the emulator has a thread among ours that blocks all signals.
+//! Nothing that is not seen makes the answer a yes: a thread that did not answer, or cannot be
+//! looked at, is [`Scan::missed`]. What is seen may be more than there is: a dead word on a stack,
+//! a number like an address. The next pass may find it gone. Under a user-mode emulator no pass is
+//! clear: the emulator has a thread among ours that blocks all signals.
 //!
 //! # What it costs
 //!
-//! A thread is stopped for the time it takes to read its used stack ([`Scan::longest_stop`]: about a nanosecond for a word), plus that of
-//! a signal. The caller waits for the slowest, at most `limit`, and as long again if one is kept in the midst of looking. Blocking calls that a signal interrupts
-//! whatever its flags fail with EINTR in the host's threads: see `os::stop`.
+//! A thread is stopped for the time it takes to read its used stack ([`Scan::longest_stop`]: about
+//! a nanosecond for a word), plus that of a signal. The caller waits for the slowest, at most
+//! `limit`, and as long again if one is kept in the midst of looking. Blocking calls that a signal
+//! interrupts whatever its flags fail with EINTR in the host's threads: see `os::stop`.
 
 mod fibers;
 mod stacks;
@@ -72,7 +86,8 @@ pub(crate) use fibers::add as add_stack;
 use stacks::Stacks;
 use text::Text;
 
-/// How long a caller waits for the threads, unless it knows better: some times what the scheduler lets a thread wait that is to run.
+/// How long a caller waits for the threads, unless it knows better: some times what the scheduler
+/// lets a thread wait that is to run.
 pub(crate) const LIMIT: Duration = Duration::from_millis(20);
 
 /// Why nothing is known of a thread.
@@ -122,7 +137,8 @@ pub(crate) struct Hit {
 }
 
 impl Scan {
-    /// Whether no thread can be inside a range: every thread was seen, and none has an address of it, nor has a fiber's stack.
+    /// Whether no thread can be inside a range: every thread was seen, and none has an address of
+    /// it, nor has a fiber's stack.
     pub(crate) fn is_clear(&self, range: usize) -> bool {
         self.complete
             && self.missed.is_empty()
@@ -134,31 +150,35 @@ impl Scan {
 /// What the calling thread has outside of [`outside`]. It stays on that thread.
 pub(crate) struct Caller<'s>(&'s Stopped, PhantomData<*const ()>);
 
-/// Runs what works with the addresses that are to be searched for: else the calling thread would find its own. What it has on its
-/// stack and in its registers by now is looked at; what the function puts there is not. So the function gets no such address
-/// from outside, and whoever is further out is not in the midst of working with one.
+/// Runs what works with the addresses that are to be searched for: else the calling thread would
+/// find its own. What it has on its stack and in its registers by now is looked at; what the
+/// function puts there is not. So the function gets no such address from outside, and whoever is
+/// further out is not in the midst of working with one.
 pub(crate) fn outside<T>(run: impl FnOnce(&Caller<'_>) -> T) -> T {
     stop::with_registers_saved(|stopped| run(&Caller(stopped, PhantomData)))
 }
 
-/// Overwrites what calls before this one have left on the stack: with addresses of versions in it, functions that are called later from
-/// the same depth would seem to have them, in the parts of their frames that they have not written yet.
+/// Overwrites what calls before this one have left on the stack: with addresses of versions in it,
+/// functions that are called later from the same depth would seem to have them, in the parts of
+/// their frames that they have not written yet.
 ///
-/// So much is deeper than a load of ours goes. Clearing it takes 0.5 us, so it is done only where somebody may look.
+/// So much is deeper than a load of ours goes. Clearing it takes 0.5 us, so it is done only where
+/// somebody may look.
 #[inline(never)]
 pub fn forget_stack() {
     const DEPTH: usize = 32 << 10;
     std::hint::black_box(&mut [0_u8; DEPTH]);
 }
 
-/// Looks at every thread of the process. The ranges do not overlap. One pass at a time: others wait.
+/// Looks at every thread of the process. The ranges do not overlap. One pass at a time: others
+/// wait.
 ///
 /// # Errors
 ///
 /// If the system has no means for it, or refuses them.
 pub(crate) fn scan(caller: &Caller<'_>, ranges: &[Range<usize>], limit: Duration) -> io::Result<Scan> {
-    /// Threads that did not answer the pass before. They are asked again only if they can answer: else each pass would wait for them
-    /// in vain, and queue them one more signal.
+    /// Threads that did not answer the pass before. They are asked again only if they can answer:
+    /// else each pass would wait for them in vain, and queue them one more signal.
     static SILENT: Mutex<Option<HashSet<i32>>> = Mutex::new(None);
     let mut silent = SILENT.lock().unwrap_or_else(PoisonError::into_inner);
     let silent = silent.get_or_insert_default();
@@ -234,7 +254,8 @@ impl Scan {
         Ok(())
     }
 
-    /// Whether a thread that was silent should be asked again. If not, it is noted as missed unless it runs no code.
+    /// Whether a thread that was silent should be asked again. If not, it is noted as missed unless
+    /// it runs no code.
     fn can_answer(&mut self, id: i32) -> bool {
         match why_silent(id) {
             Some(Why::Silent) => return true,
@@ -299,7 +320,8 @@ fn why_silent(id: i32) -> Option<Why> {
     }
 }
 
-/// What stopped threads do, and what they found. All memory that they need is here before they are stopped.
+/// What stopped threads do, and what they found. All memory that they need is here before they are
+/// stopped.
 struct Search {
     text: Text,
     stacks: Stacks,
@@ -307,8 +329,8 @@ struct Search {
     fibers: Box<[Range<usize>]>,
     /// Which of the threads is the first of the process.
     main: Option<usize>,
-    /// For each thread whether it could look: 0, or a number of [`REASONS`]. Relaxed, as the next: the requester reads after the
-    /// thread's answer.
+    /// For each thread whether it could look: 0, or a number of [`REASONS`]. Relaxed, as the next:
+    /// the requester reads after the thread's answer.
     missed: Box<[AtomicU8]>,
     /// For each thread its thread pointer, if it is on a fiber's stack, and 0 otherwise.
     left: Box<[AtomicUsize]>,
@@ -378,8 +400,8 @@ impl Look for Search {
             // A stack may have tags, and the addresses by which it is read here have none.
             Ok(stack) => tags::ignored(|| {
                 for part in [&thread.registers, &stack] {
-                    // SAFETY: the registers that the kernel has pushed, and a part of this thread's own stack that it uses, or of a
-                    // fiber's (the host's word that it stays).
+                    // SAFETY: the registers that the kernel has pushed, and a part of this thread's
+                    // own stack that it uses, or of a fiber's (the host's word that it stays).
                     unsafe { words(part) }.for_each(|word| {
                         for range in self.text.find(word) {
                             self.row(index)[range / 64].fetch_or(1 << (range % 64), Ordering::Relaxed);
@@ -399,7 +421,8 @@ impl Look for Search {
 unsafe fn words(part: &Range<usize>) -> impl Iterator<Item = usize> {
     let word = |at: usize| {
         let at: *const AtomicUsize = std::ptr::with_exposed_provenance(at);
-        // SAFETY: aligned and readable. Others may write it: Relaxed, for a value that was there at some time.
+        // SAFETY: aligned and readable. Others may write it: Relaxed, for a value that was there at
+        // some time.
         unsafe { &*at }.load(Ordering::Relaxed)
     };
     (part.start & !(size_of::<usize>() - 1)..part.end).step_by(size_of::<usize>()).map(word)

@@ -50,16 +50,19 @@ impl Stacks {
             mapping.map(|mapping| mapping.start..thread_pointer)
         };
         let own = own.ok_or(Why::OtherStack)?;
-        // Much more than a stack is, where the system has put it into one mapping with something else.
+        // Much more than a stack is, where the system has put it into one mapping with something
+        // else.
         if own.len() > MOST { Err(Why::TooDeep) } else { Ok(own) }
     }
 
-    /// The part of its own stack that a stopped thread uses, if that is where it is. Async-signal-safe.
+    /// The part of its own stack that a stopped thread uses, if that is where it is.
+    /// Async-signal-safe.
     ///
-    /// The first thread's stack ends with the kernel's mapping. Any other's lies below its thread pointer, in one mapping with it:
-    /// glibc and musl place a thread's control block at the upper end of its stack, also of one that the program gave it
-    /// (pthread_attr_setstack). Up to there all is in use by this thread, or was before; so none of it goes away while it is read, and
-    /// nothing that lies above by chance is read.
+    /// The first thread's stack ends with the kernel's mapping. Any other's lies below its thread
+    /// pointer, in one mapping with it: glibc and musl place a thread's control block at the
+    /// upper end of its stack, also of one that the program gave it (pthread_attr_setstack). Up
+    /// to there all is in use by this thread, or was before; so none of it goes away while it is
+    /// read, and nothing that lies above by chance is read.
     pub(super) fn rest(&self, thread: &Stopped, is_main: bool) -> Result<Range<usize>, Why> {
         let at = thread.stack_pointer;
         if thread.in_handler {

@@ -14,8 +14,9 @@ pub(super) struct Text {
 impl Text {
     /// `highest` is an address that none of the process's memory is above.
     ///
-    /// Bits above those of every address are ignored: a signed return address (AArch64, FEAT_PAuth) has its signature there, and a pointer
-    /// may carry a tag (TBI, MTE, or one of the program's own). Signatures start at the size of the address space, which is at least that of
+    /// Bits above those of every address are ignored: a signed return address (AArch64, FEAT_PAuth)
+    /// has its signature there, and a pointer may carry a tag (TBI, MTE, or one of the
+    /// program's own). Signatures start at the size of the address space, which is at least that of
     /// the highest address in use; so no configuration of the kernel has to be known.
     pub(super) fn new(ranges: &[Range<usize>], highest: usize) -> io::Result<Self> {
         let mut ranges: Box<[_]> =
@@ -33,8 +34,8 @@ impl Text {
         self.ranges.len()
     }
 
-    /// The ranges that a word may point into, by their numbers. The address right behind a range counts as well: a call that does not
-    /// return, at the end of a function, leaves it.
+    /// The ranges that a word may point into, by their numbers. The address right behind a range
+    /// counts as well: a call that does not return, at the end of a function, leaves it.
     pub(super) fn find(&self, word: usize) -> impl Iterator<Item = usize> {
         let word = word & self.mask;
         let after = self.ranges.partition_point(|range| range.0 <= word);
@@ -64,7 +65,8 @@ mod tests {
         assert_eq!(find(&text, 0x7f00_0000_2001), [0]);
         assert_eq!(find(&text, 0x7f00_0000_3001), [0_usize; 0]);
         assert_eq!(find(&text, 0x6f00_0000_1004), [0_usize; 0]);
-        // Signed and tagged: any bits above an address space of 47 bits, and of 39 and 52 when it is as large.
+        // Signed and tagged: any bits above an address space of 47 bits, and of 39 and 52 when it
+        // is as large.
         assert_eq!(find(&text, 0x1004 | 0xABCD_8000 << 32), [1]);
         let small = Text::new(std::slice::from_ref(&ranges[1]), 0x7f_ffff_f000).unwrap();
         assert_eq!(find(&small, 0x1004 | 0x80 << 32), [0]);

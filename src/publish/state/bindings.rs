@@ -1,4 +1,5 @@
-//! What is behind the slots: of the next generation, at the homes of versions, and in the live table.
+//! What is behind the slots: of the next generation, at the homes of versions, and in the live
+//! table.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -11,8 +12,9 @@ use crate::module::Version;
 use crate::publish::tables::Change;
 
 impl State {
-    /// Gives at least `slots` slots their code and their entries in the next table and in the live one. Whole pages of
-    /// slots at a time: the entries beyond the last slot are unbound already when it comes into use.
+    /// Gives at least `slots` slots their code and their entries in the next table and in the live
+    /// one. Whole pages of slots at a time: the entries beyond the last slot are unbound
+    /// already when it comes into use.
     pub(super) fn cover_slots(&mut self, slots: u32) -> Result<(), Error> {
         let covered = self.tables.current().len() as u32;
         if slots <= covered {
@@ -34,8 +36,8 @@ impl State {
         promised: bool,
     ) -> Result<u32, Error> {
         if self.slots.get(module, symbol).is_none() {
-            // With some to spare: who has a frame open meanwhile, and is given the address of a new slot by somebody else, comes to
-            // its unbound stub, which says so.
+            // With some to spare: who has a frame open meanwhile, and is given the address of a new
+            // slot by somebody else, comes to its unbound stub, which says so.
             const SPARE: u32 = 64;
             self.cover_slots((self.slots.len() + 1 + SPARE).min(MAX_SLOTS as u32))?;
         }
@@ -47,8 +49,8 @@ impl State {
         self.slots.get(module, symbol).map(|entry| entry.index)
     }
 
-    /// What is behind the slots of a generation in which `staged` replace what they replace: their own, and those of the modules they
-    /// call, some of which may be new.
+    /// What is behind the slots of a generation in which `staged` replace what they replace: their
+    /// own, and those of the modules they call, some of which may be new.
     pub(in crate::publish) fn next_bindings(&self, staged: &[Arc<Version>]) -> Vec<Change> {
         let mut changes = Vec::new();
         let called = staged.iter().flat_map(|version| version.calls()).map(|(module, _)| module);
@@ -70,7 +72,8 @@ impl State {
         }
     }
 
-    /// Where versions belong among those that `find` finds: what they call there, and what these go on to.
+    /// Where versions belong among those that `find` finds: what they call there, and what these go
+    /// on to.
     pub(in crate::publish) fn homes_of<'v>(
         &self,
         versions: impl IntoIterator<Item = &'v Version>,
@@ -82,7 +85,8 @@ impl State {
             reached.iter().enumerate().map(|(at, version)| (&**version.name(), at)).collect();
         let mut places = Vec::with_capacity(count);
         while let Some(&version) = reached.get(places.len()) {
-            // What it lacks itself, it cannot be the one to be called for: whoever calls that means another version.
+            // What it lacks itself, it cannot be the one to be called for: whoever calls that means
+            // another version.
             let own = self.slots.of(version.name()).filter(|_| places.len() < count);
             let own = own.filter_map(|(symbol, slot)| Some((slot.index, version.function(symbol)?)));
             let own: Vec<_> = own.collect();
@@ -103,13 +107,13 @@ impl State {
         World { places, generation: self.generation }.homes(count)
     }
 
-    /// The order in which the live table follows the changes of a publication. Each change comes with
-    /// what was there before.
+    /// The order in which the live table follows the changes of a publication. Each change comes
+    /// with what was there before.
     ///
-    /// Threads call through the live table meanwhile, and none may find a slot unbound that it needs.
-    /// So slots that become bound come first: then new code finds all that it calls. Slots that lose
-    /// their version come last, and one that an older version still calls is not unbound at all: it
-    /// keeps a version for as long as such a caller may run.
+    /// Threads call through the live table meanwhile, and none may find a slot unbound that it
+    /// needs. So slots that become bound come first: then new code finds all that it calls.
+    /// Slots that lose their version come last, and one that an older version still calls is
+    /// not unbound at all: it keeps a version for as long as such a caller may run.
     pub(super) fn in_order(&self, changes: Vec<(Change, usize)>, next: &Next) -> Vec<Change> {
         let unbound = |slot: u32| self.trampolines.unbound(slot);
         let (gone, mut changed): (Vec<_>, Vec<_>) =
@@ -127,8 +131,9 @@ impl State {
     }
 }
 
-/// What is to be behind a slot of the live table that no current version has: what it has at the latest home of those who may still
-/// call it, which keep that. So nobody goes back to what was current before he came.
+/// What is to be behind a slot of the live table that no current version has: what it has at the
+/// latest home of those who may still call it, which keep that. So nobody goes back to what was
+/// current before he came.
 pub(super) fn left_behind(slot: u32, called: &HashMap<u32, Vec<usize>>, unbound: usize) -> usize {
     let targets = called.get(&slot).map_or(&[][..], Vec::as_slice);
     let now = LIVE.get(slot as usize);

@@ -15,7 +15,8 @@ use crate::publish::retirement::Collected;
 use crate::publish::tables::{Change, Tables};
 
 impl State {
-    /// Frees the versions that no thread can be inside any more, and the retained ones if the caller vouches for those.
+    /// Frees the versions that no thread can be inside any more, and the retained ones if the
+    /// caller vouches for those.
     pub(crate) fn collect(&mut self, with_retained: bool) -> Collected {
         self.look_for_held_frames(checks::longest_frame());
         self.follow_threads();
@@ -40,12 +41,14 @@ impl State {
         }
     }
 
-    /// As [`collect`](Self::collect), and frees the retained versions of which no thread has an address.
+    /// As [`collect`](Self::collect), and frees the retained versions of which no thread has an
+    /// address.
     pub(crate) fn collect_quiescent(&mut self, caller: &Caller<'_>) -> Result<Quiescence, Error> {
         let before = self.collect(false);
         let taken = self.retirement.take_quiescent(caller);
         let (quiescent, mut report) = taken.map_err(|source| Error::Quiescence { source })?;
-        // SAFETY: no thread is inside them: they were replaced and collected before the threads were looked at.
+        // SAFETY: no thread is inside them: they were replaced and collected before the threads
+        // were looked at.
         let freed = before.freed + unsafe { self.bury(quiescent) };
         // Destructors may have taken handlers of signals back, which may still run.
         let freed =

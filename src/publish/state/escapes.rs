@@ -1,5 +1,5 @@
-//! Which modules are called outside of frames: what is replaced of those is kept until a look at all threads shows that none is
-//! inside.
+//! Which modules are called outside of frames: what is replaced of those is kept until a look at
+//! all threads shows that none is inside.
 
 use std::sync::Arc;
 
@@ -19,7 +19,8 @@ impl State {
         }
     }
 
-    /// Modules that have handlers of signals installed are called outside of frames, with all that they call.
+    /// Modules that have handlers of signals installed are called outside of frames, with all that
+    /// they call.
     pub(super) fn follow_handlers(&mut self) {
         let all = || self.current().map(|version| &**version).chain(self.retirement.remaining());
         if !all().any(Version::handles) {

@@ -130,8 +130,8 @@ impl State {
         current(&self.modules)
     }
 
-    /// Publishes a table that was made with these changes, and the modules that they are about. Takes as long as those are many,
-    /// whatever else is loaded.
+    /// Publishes a table that was made with these changes, and the modules that they are about.
+    /// Takes as long as those are many, whatever else is loaded.
     pub(super) fn publish(&mut self, table: Table, changes: &[Change], next: Next) -> Published {
         let generation = self.generation + 1;
         let held: Vec<_> = self.retirement.held().chain([self.generation]).collect();
@@ -252,13 +252,15 @@ impl State {
         self.loaded(module).ok().map(|version| version.number())
     }
 
-    /// A module's current version, as what would replace it is told of it. None if it is not loaded.
+    /// A module's current version, as what would replace it is told of it. None if it is not
+    /// loaded.
     pub(crate) fn loaded_version(&self, module: &str) -> Option<Replaced> {
         let version = self.loaded(module).ok()?;
         Some(Replaced { version: version.number(), content: version.content(), functions: None })
     }
 
-    /// The number of a module's current version, and what it was made of if that was kept. None if it is not loaded.
+    /// The number of a module's current version, and what it was made of if that was kept. None if
+    /// it is not loaded.
     pub(crate) fn origin(&self, module: &str) -> Option<(u64, Option<Arc<Origin>>)> {
         let version = self.loaded(module).ok()?;
         Some((version.number(), version.origin().cloned()))
@@ -299,7 +301,8 @@ impl State {
         current.map(|current| &current.version).ok_or_else(|| Error::NotLoaded { module: module.into() })
     }
 
-    /// See [`crate::Runtime::symbol`] and [`crate::Runtime::frame_symbol`], of which the latter does not let it escape.
+    /// See [`crate::Runtime::symbol`] and [`crate::Runtime::frame_symbol`], of which the latter
+    /// does not let it escape.
     pub(crate) fn symbol(&mut self, module: &str, symbol: &str, escapes: bool) -> Result<usize, Error> {
         let version = self.loaded(module)?;
         let name = version.name().clone();

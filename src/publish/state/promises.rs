@@ -1,4 +1,5 @@
-//! What must be there before anything is published: what the program was promised, and what versions call.
+//! What must be there before anything is published: what the program was promised, and what
+//! versions call.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -9,8 +10,9 @@ use crate::Error;
 use crate::module::Version;
 
 impl State {
-    /// That the version has all that the program declares of its module, and that the modules of the generation which `next` leads
-    /// to call. Versions that are not current call what is at their homes.
+    /// That the version has all that the program declares of its module, and that the modules of
+    /// the generation which `next` leads to call. Versions that are not current call what is at
+    /// their homes.
     pub(in crate::publish) fn check_version(&self, version: &Version, next: &Next) -> Result<(), Error> {
         let staying = || self.current().filter(|version| !next.contains_key(version.name()));
         let callers = || staying().chain(next.values().flatten());
@@ -61,7 +63,8 @@ impl State {
     }
 }
 
-/// That none of these versions depends on a module that is to go, but its own. Looks at each version once, however many go.
+/// That none of these versions depends on a module that is to go, but its own. Looks at each
+/// version once, however many go.
 pub(super) fn check_callers<'v>(
     going: &BTreeSet<Arc<str>>,
     versions: impl Iterator<Item = &'v Version>,

@@ -48,8 +48,8 @@ impl<'s, 'c, 'f> Checked<'s, 'c, 'f> {
         self.candidates.iter().map(|candidate| candidate.image.span() as usize).sum()
     }
 
-    /// Says what the next steps would say, up to the constructors. Nothing is published, run or changed: no slot is
-    /// made, and no library is loaded.
+    /// Says what the next steps would say, up to the constructors. Nothing is published, run or
+    /// changed: no slot is made, and no library is loaded.
     pub(crate) fn rehearse(self) -> Result<(), Error> {
         let bytes = self.bytes();
         let Self { state, candidates, load } = self;
@@ -62,7 +62,8 @@ impl<'s, 'c, 'f> Checked<'s, 'c, 'f> {
             // SAFETY: no library is loaded.
             let bound = unsafe { bind(file, image, name, Libraries::Loaded, &mut neighbours) }?;
             bound.check(file, image, name, &neighbours)?;
-            // What is missing may be in a library that is absent: then nothing can be said of linking.
+            // What is missing may be in a library that is absent: then nothing can be said of
+            // linking.
             let whole = bound.absent.is_empty() || bound.missing(image).next().is_none();
             let draft = whole.then(|| place(file, image, bound, &mut state.memory, false)).transpose()?;
             placed.extend(draft.map(|draft| (name.clone(), 0, Mutex::new(Some(draft)))));
@@ -80,12 +81,13 @@ impl<'s, 'c, 'f> Checked<'s, 'c, 'f> {
         load.deadline.check()
     }
 
-    /// Links the files against each other and against the modules that stay, and makes the next generation's table. Nothing of
-    /// them runs but what chooses their indirect functions.
+    /// Links the files against each other and against the modules that stay, and makes the next
+    /// generation's table. Nothing of them runs but what chooses their indirect functions.
     ///
     /// # Safety
     ///
-    /// As for [`bind`] and [`Linked::finish`]: the caller accepts the constructors of needed libraries, and vouches for the code.
+    /// As for [`bind`] and [`Linked::finish`]: the caller accepts the constructors of needed
+    /// libraries, and vouches for the code.
     pub(crate) unsafe fn stage(
         self,
         caller: &Caller<'_>,
@@ -178,7 +180,8 @@ unsafe fn finish(state: &State, linked: Vec<Linked<'_, '_>>) -> Result<Unseen, E
     Ok(finished)
 }
 
-/// What code calls that chooses functions of a module: what is current, but for what is new. None: it calls nothing.
+/// What code calls that chooses functions of a module: what is current, but for what is new. None:
+/// it calls nothing.
 fn table_of_chooser(state: &State, linked: &Linked<'_, '_>, finished: &[Arc<Version>]) -> Option<Vec<usize>> {
     if !linked.calls_to_choose() {
         return None;

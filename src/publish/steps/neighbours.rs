@@ -12,12 +12,13 @@ use crate::publish::state::{State, current};
 pub(in crate::publish) enum Trampolines {
     /// Through the slots' trampolines; a slot that is not there is made.
     Made,
-    /// Nothing is going to be called, and no slot is made: another slot's trampoline stands for one that is not there, near enough
-    /// to whatever calls it.
+    /// Nothing is going to be called, and no slot is made: another slot's trampoline stands for one
+    /// that is not there, near enough to whatever calls it.
     Found,
 }
 
-/// The next generation as a module that is being linked into it sees it: the new files first, else what stays.
+/// The next generation as a module that is being linked into it sees it: the new files first, else
+/// what stays.
 pub(in crate::publish) struct Neighbourhood<'s, 'n, 'f> {
     pub(in crate::publish) new: &'s NewExporters<'n, 'f>,
     pub(in crate::publish) state: &'s mut State,

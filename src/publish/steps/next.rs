@@ -1,4 +1,5 @@
-//! The steps that own versions: their constructors run, then they are published, or all is taken back.
+//! The steps that own versions: their constructors run, then they are published, or all is taken
+//! back.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,8 +12,8 @@ use crate::publish::publication::{Publication, described};
 use crate::publish::state::{Before, Published, State, synchronise_cores};
 use crate::publish::tables::{Change, Table};
 
-/// The next generation, which nobody has seen: its new versions, and its table. Dropped, it is abandoned: what was initialised of
-/// it ends.
+/// The next generation, which nobody has seen: its new versions, and its table. Dropped, it is
+/// abandoned: what was initialised of it ends.
 pub(super) struct Next<'s> {
     state: &'s mut State,
     /// None: it was published.
@@ -28,7 +29,8 @@ impl<'s> Next<'s> {
         let table = state.tables.with(&changes);
         settle(state, &versions);
         let next = Self { state, made: Some((versions, table)), changes };
-        // Before any constructor runs or starts a thread: an address dependency orders data, not instruction fetch.
+        // Before any constructor runs or starts a thread: an address dependency orders data, not
+        // instruction fetch.
         synchronise_cores()?;
         Ok(next)
     }
@@ -88,13 +90,15 @@ impl<'s> Staged<'s> {
         with_table(table.entries(), || {
             let mut order = dependencies_first(versions.iter().map(|version| &**version)).into_iter();
             initialised = order.try_for_each(|version| {
-                // SAFETY: the caller vouches for the code; staged means not yet initialised, and the table has what it calls.
+                // SAFETY: the caller vouches for the code; staged means not yet initialised, and
+                // the table has what it calls.
                 let accepted = unsafe { version.initialise() };
                 accepted.map_err(|code| Error::Refused { path: version.path().into(), code })
             });
         });
         initialised?;
-        // Again, for what they wrote: a thread outside frames reaches it by a branch, which on AArch64 orders nothing.
+        // Again, for what they wrote: a thread outside frames reaches it by a branch, which on
+        // AArch64 orders nothing.
         if cfg!(target_arch = "aarch64") && versions.iter().any(|version| version.is_initialised_by_code()) {
             synchronise_cores()?;
         }
@@ -125,8 +129,8 @@ pub(crate) struct Damage {
 }
 
 impl Initialised<'_> {
-    /// Publishes them, and looks at them if that was asked for. If what is in memory is not what was linked, what they
-    /// replaced comes back if that was asked for too.
+    /// Publishes them, and looks at them if that was asked for. If what is in memory is not what
+    /// was linked, what they replaced comes back if that was asked for too.
     pub(crate) fn publish(self, load: &Load<'_>, phases: Phases) -> Done {
         let Self { mut next, codes } = self;
         let (versions, _) = next.made();
@@ -148,7 +152,8 @@ impl Initialised<'_> {
     }
 }
 
-/// That the code of what was published is what was linked. If not, publishes what was replaced again, if that was asked for.
+/// That the code of what was published is what was linked. If not, publishes what was replaced
+/// again, if that was asked for.
 fn verify(
     state: &mut State,
     names: &[Arc<str>],

@@ -1,8 +1,10 @@
 //! One event for each thing that has happened to modules, told once it is done.
 //!
-//! The runtime tells of it when it has let go of its lock, on the thread that did it. The statistics hear first, then the log,
-//! then whoever [subscribed](crate::Runtime::subscribe). An event borrows what is there anyway, so it costs nothing where nobody
-//! listens; what has to be looked for (hashes of files, which functions are other code) is looked for only if somebody does.
+//! The runtime tells of it when it has let go of its lock, on the thread that did it. The
+//! statistics hear first, then the log, then whoever [subscribed](crate::Runtime::subscribe). An
+//! event borrows what is there anyway, so it costs nothing where nobody listens; what has to be
+//! looked for (hashes of files, which functions are other code) is looked for only if somebody
+//! does.
 
 mod record;
 
@@ -21,7 +23,8 @@ use crate::{Error, ModuleVersion, Publication, Replaced, Retained, Retired};
 
 pub use record::{ModuleRecord, ModuleState, Outcome, Record};
 
-/// Something that has happened. Each is told once: what a load does is in its event and in no other.
+/// Something that has happened. Each is told once: what a load does is in its event and in no
+/// other.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Event<'e> {
@@ -46,7 +49,8 @@ pub enum Event<'e> {
         watched: bool,
     },
     /// A load was published, its code in memory was found not to be what was linked
-    /// ([`LoadOptions::verify`](crate::LoadOptions::verify)), and it stays all the same: nobody asked for a rollback, or it cannot be.
+    /// ([`LoadOptions::verify`](crate::LoadOptions::verify)), and it stays all the same: nobody
+    /// asked for a rollback, or it cannot be.
     Damaged {
         /// What was published.
         publication: &'e Publication,
@@ -61,7 +65,8 @@ pub enum Event<'e> {
     RolledBack {
         /// That by which they are.
         publication: &'e Publication,
-        /// None: it was asked for. Else the load that was published and found damaged, as for [`Event::Damaged`], and how.
+        /// None: it was asked for. Else the load that was published and found damaged, as for
+        /// [`Event::Damaged`], and how.
         damaged: Option<(&'e Publication, &'e Error)>,
         /// From the call to its end.
         took: Duration,
@@ -96,7 +101,8 @@ pub enum Event<'e> {
         /// Absolute.
         path: &'e Path,
     },
-    /// A watched file cannot be read, or stays open for writing; or who was told of a load of it panicked. It is watched still.
+    /// A watched file cannot be read, or stays open for writing; or who was told of a load of it
+    /// panicked. It is watched still.
     WatchFailed {
         /// As it was given.
         path: &'e Path,
@@ -118,9 +124,11 @@ pub struct Attempt {
     pub path: Option<PathBuf>,
     /// The module's name. None: the load was refused before that was read.
     pub module: Option<Arc<str>>,
-    /// Of all that its files hold. None: the load was refused before they were read, or nobody had asked.
+    /// Of all that its files hold. None: the load was refused before they were read, or nobody had
+    /// asked.
     pub content: Option<ContentHash>,
-    /// The version of the module that was loaded when this was compared with it. None: none was, or it did not come to that.
+    /// The version of the module that was loaded when this was compared with it. None: none was, or
+    /// it did not come to that.
     pub loaded: Option<Replaced>,
 }
 
@@ -140,12 +148,13 @@ type Subscriber = dyn Fn(&Event<'_>) + Send + Sync;
 #[derive(Default)]
 pub(crate) struct Events {
     subscribers: Mutex<Vec<(u64, Arc<Subscriber>)>>,
-    /// How many there are. Relaxed: who subscribes while something happens may come too late for it.
+    /// How many there are. Relaxed: who subscribes while something happens may come too late for
+    /// it.
     count: AtomicUsize,
 }
 
-/// Who has [subscribed](crate::Runtime::subscribe). Dropped, it takes that back: no call begins any more, and one that another thread
-/// has begun may still go on.
+/// Who has [subscribed](crate::Runtime::subscribe). Dropped, it takes that back: no call begins any
+/// more, and one that another thread has begun may still go on.
 #[must_use = "dropped, it ends the subscription"]
 pub struct Subscription {
     events: &'static Events,

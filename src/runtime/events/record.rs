@@ -1,4 +1,5 @@
-//! The record of a load: what it has come to, in words that can be kept, compared and written as JSON.
+//! The record of a load: what it has come to, in words that can be kept, compared and written as
+//! JSON.
 
 use std::fmt::{self, Write};
 use std::path::PathBuf;
@@ -10,7 +11,8 @@ use super::{Attempt, Event};
 use crate::platform::files::ContentHash;
 use crate::{Error, ErrorKind, ModuleVersion, Publication, Replaced};
 
-/// What a load or a rollback has come to: [`Record::of`] its event. What is not known is `None`, and never a guess.
+/// What a load or a rollback has come to: [`Record::of`] its event. What is not known is `None`,
+/// and never a guess.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Record {
@@ -54,7 +56,8 @@ pub struct ModuleRecord {
     pub content: Option<ContentHash>,
     /// The version that is current by this. None: it was refused, or is gone.
     pub version: Option<u64>,
-    /// The version that was current before; of a load that was refused, and still is. None: none was, or it did not come to look.
+    /// The version that was current before; of a load that was refused, and still is. None: none
+    /// was, or it did not come to look.
     pub before: Option<Replaced>,
     /// What has become of its variables.
     pub state: ModuleState,
@@ -161,7 +164,8 @@ impl ModuleRecord {
         }
     }
 
-    /// Whether its files hold what those of the version held that was current before. None: not known, or there was none.
+    /// Whether its files hold what those of the version held that was current before. None: not
+    /// known, or there was none.
     pub fn is_unchanged(&self) -> Option<bool> {
         Some(self.content? == self.before.as_ref()?.content?)
     }

@@ -1,34 +1,42 @@
-//! Files that are loaded again when they were written again: each complete version of a watched file, once, and never a part of one.
+//! Files that are loaded again when they were written again: each complete version of a watched
+//! file, once, and never a part of one.
 //!
-//! Notice comes from the kernel (inotify(7); kqueue(2) on macOS), of the whole way that a path takes to its file: see `route`. What is
-//! noticed only says when to look. A file is looked at once it has been left alone for the debounce interval, or for
-//! [`MOST_DEBOUNCES`] of them if it is not left alone, and what is found is handed on if three things are known:
+//! Notice comes from the kernel (inotify(7); kqueue(2) on macOS), of the whole way that a path
+//! takes to its file: see `route`. What is noticed only says when to look. A file is looked at once
+//! it has been left alone for the debounce interval, or for [`MOST_DEBOUNCES`] of them if it is not
+//! left alone, and what is found is handed on if three things are known:
 //!
-//! 1. **Nobody was writing it.** On Linux it is read under a read lease (fcntl(2), F_SETLEASE), which the kernel refuses while the file is
-//!    open for writing anywhere and by any name, or mapped shared from such a descriptor, open still or closed since; and which it
-//!    breaks if somebody opens it for writing or truncates it meanwhile (`os::linux::lease` has the kernel's side). So no byte of the
-//!    file changed between the first that was read and the last, whatever way it is written: also where it is
-//!    overwritten in place, and where a linker maps it. A writer that is met has to close the file, which is noticed;
-//!    one that does not, and leaves it as it is, is told of. One that
-//!    wants to open it while it is read waits until it was, or gets EWOULDBLOCK if he asked for O_NONBLOCK: some 3 us for
-//!    a module of 15 kB, 50 us for 1 MB.
+//! 1. **Nobody was writing it.** On Linux it is read under a read lease (fcntl(2), F_SETLEASE),
+//!    which the kernel refuses while the file is open for writing anywhere and by any name, or
+//!    mapped shared from such a descriptor, open still or closed since; and which it breaks if
+//!    somebody opens it for writing or truncates it meanwhile (`os::linux::lease` has the kernel's
+//!    side). So no byte of the file changed between the first that was read and the last, whatever
+//!    way it is written: also where it is overwritten in place, and where a linker maps it. A
+//!    writer that is met has to close the file, which is noticed; one that does not, and leaves it
+//!    as it is, is told of. One that wants to open it while it is read waits until it was, or gets
+//!    EWOULDBLOCK if he asked for O_NONBLOCK: some 3 us for a module of 15 kB, 50 us for 1 MB.
 //!
-//!    Where there are no leases (a file of another owner without CAP_LEASE, network file systems, macOS) two readings have to be equal,
-//!    a debounce apart, in bytes, size, time and inode. A writer that pauses for longer than that is not seen there.
-//! 2. **It is all there**, if more than one opening made it: an ELF file or an archive is [whole](whole::is_whole) if what its
-//!    tables promise is in it. One that is not may still become so: it is handed on as it is, for the loader to say what is wrong
-//!    with it, once it has not changed for [`Settle::patience`].
-//! 3. **It is another**: its digest is not that of the content that was handed on last, or was loaded to begin with. Times
-//!    do not count. What the kernel says was not written, and is the same file by inode, size and time, is not even read. A, then B, then A again are three versions; versions that were replaced within a debounce may be
-//!    passed over, the last never is.
+//!    Where there are no leases (a file of another owner without CAP_LEASE, network file systems,
+//!    macOS) two readings have to be equal, a debounce apart, in bytes, size, time and inode. A
+//!    writer that pauses for longer than that is not seen there.
+//! 2. **It is all there**, if more than one opening made it: an ELF file or an archive is
+//!    [whole](whole::is_whole) if what its tables promise is in it. One that is not may still
+//!    become so: it is handed on as it is, for the loader to say what is wrong with it, once it has
+//!    not changed for [`Settle::patience`].
+//! 3. **It is another**: its digest is not that of the content that was handed on last, or was
+//!    loaded to begin with. Times do not count. What the kernel says was not written, and is the
+//!    same file by inode, size and time, is not even read. A, then B, then A again are three
+//!    versions; versions that were replaced within a debounce may be passed over, the last never
+//!    is.
 //!
-//! The thread is started with the first watch, has no timer while nothing happens, and holds no lock while a callback runs. What
-//! is kept does not grow with the number of events: they only mark files, and the kernel's queue of them is bounded; if it
-//! overflows, all files are looked at.
+//! The thread is started with the first watch, has no timer while nothing happens, and holds no
+//! lock while a callback runs. What is kept does not grow with the number of events: they only mark
+//! files, and the kernel's queue of them is bounded; if it overflows, all files are looked at.
 //!
-//! What is not seen: changes that the kernel gives no notice of, which are those that another machine makes on a network file system, and
-//! a file system mounted over a folder of the way; and the moving of folders that may not be read. A child of fork(2) has
-//! none of its parent's watches. It may begin its own, if no thread was in a call of the watcher when it was forked.
+//! What is not seen: changes that the kernel gives no notice of, which are those that another
+//! machine makes on a network file system, and a file system mounted over a folder of the way; and
+//! the moving of folders that may not be read. A child of fork(2) has none of its parent's watches.
+//! It may begin its own, if no thread was in a call of the watcher when it was forked.
 
 mod reading;
 mod route;
@@ -67,12 +75,13 @@ pub(crate) struct Contents {
 pub(crate) enum Outcome {
     /// A version, complete; or one that has stayed incomplete for [`Settle::patience`].
     Version(Contents),
-    /// The file cannot be read, or its folder not be watched, for [`Settle::patience`] now; or somebody has it open for writing, for
-    /// [`Settle::held`] since it was changed. Said once for each reason; it is tried
-    /// again every so often, and when something changes. A file that does not exist is none: it is waited for.
+    /// The file cannot be read, or its folder not be watched, for [`Settle::patience`] now; or
+    /// somebody has it open for writing, for [`Settle::held`] since it was changed. Said once
+    /// for each reason; it is tried again every so often, and when something changes. A file
+    /// that does not exist is none: it is waited for.
     Failed(io::Error),
-    /// The callback panicked, with this message, when it was told of a version, which counts as handed on. If it panics again on
-    /// being told so, only the panic hook has heard of that.
+    /// The callback panicked, with this message, when it was told of a version, which counts as
+    /// handed on. If it panics again on being told so, only the panic hook has heard of that.
     Panicked(String),
 }
 
@@ -83,7 +92,8 @@ pub(crate) struct Settle {
     pub(crate) debounce: Duration,
     /// For how long a file that is not whole, or cannot be read, may still become so.
     pub(crate) patience: Duration,
-    /// For how long a file that somebody has open for writing, and does not change, is waited for before that is told.
+    /// For how long a file that somebody has open for writing, and does not change, is waited for
+    /// before that is told.
     pub(crate) held: Duration,
     /// Whether the bytes are all of a file.
     pub(crate) whole: fn(&[u8]) -> bool,
@@ -156,14 +166,15 @@ impl Watcher {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Calls `callback` with each complete version of the file from now on: with what is there already too, unless its digest is
-    /// `loaded`. The path is taken as it is now if it is relative. Neither file nor folder need exist. A path may be watched more
-    /// than once. May be called from callbacks.
+    /// Calls `callback` with each complete version of the file from now on: with what is there
+    /// already too, unless its digest is `loaded`. The path is taken as it is now if it is
+    /// relative. Neither file nor folder need exist. A path may be watched more than once. May
+    /// be called from callbacks.
     ///
     /// # Errors
     ///
-    /// If the thread cannot be started, or a folder on the way not be watched: it may not be read, or a limit of the system's
-    /// for such (inotify(7), `/proc` interfaces) is reached.
+    /// If the thread cannot be started, or a folder on the way not be watched: it may not be read,
+    /// or a limit of the system's for such (inotify(7), `/proc` interfaces) is reached.
     pub(crate) fn watch(
         &self,
         path: &Path,
@@ -200,8 +211,9 @@ impl Watcher {
         Ok(shared)
     }
 
-    /// Ends a watch. The callback is not running any more when this returns, is dropped, and will not run. Called from the callback
-    /// itself it only will not run again. Must not be called with a lock that the callback takes.
+    /// Ends a watch. The callback is not running any more when this returns, is dropped, and will
+    /// not run. Called from the callback itself it only will not run again. Must not be called
+    /// with a lock that the callback takes.
     ///
     /// Returns whether there was such a watch.
     pub(crate) fn unwatch(&self, id: WatchId) -> bool {
@@ -212,7 +224,8 @@ impl Watcher {
         shared.is_some_and(|shared| shared.remove(id))
     }
 
-    /// Ends all watches and the thread, and waits for it; from a callback, it ends after that. The next `watch` starts another.
+    /// Ends all watches and the thread, and waits for it; from a callback, it ends after that. The
+    /// next `watch` starts another.
     pub(crate) fn stop(&self) {
         let (shared, thread) = match &mut *self.running() {
             Some(running) if running.is_ours() => {

@@ -25,7 +25,8 @@ pub(super) enum Attempt {
     Failed(io::Error),
 }
 
-/// How a file was found that somebody has open for writing: as long as that stays, he is not at work on it.
+/// How a file was found that somebody has open for writing: as long as that stays, he is not at
+/// work on it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Held {
     size: u64,
@@ -48,7 +49,8 @@ impl Stamp {
     }
 }
 
-/// Reads the file. `last` is the content that needs no second look, `before` what a reading found at least a debounce ago.
+/// Reads the file. `last` is the content that needs no second look, `before` what a reading found
+/// at least a debounce ago.
 pub(super) fn attempt(
     path: &Path,
     settle: &Settle,

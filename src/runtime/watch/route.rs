@@ -1,12 +1,14 @@
 //! By which folders and links a path leads to its file, and notice of every change on that way.
 //!
-//! Of the folder that has the file's name, or a symbolic link's on the way to it, notice is given when names come or go; of the file
-//! itself, when it is written, by whatever name (a hard link's); of the other folders only when they are moved or removed
-//! themselves: what else goes on in them wakes nobody. Where the way ends before the file, all its folders tell of
-//! names: a folder has to be empty to be removed, so that happens after its file went.
+//! Of the folder that has the file's name, or a symbolic link's on the way to it, notice is given
+//! when names come or go; of the file itself, when it is written, by whatever name (a hard link's);
+//! of the other folders only when they are moved or removed themselves: what else goes on in them
+//! wakes nobody. Where the way ends before the file, all its folders tell of names: a folder has to
+//! be empty to be removed, so that happens after its file went.
 //!
-//! inotify(7) names folders by path when notice is asked for, and things move meanwhile. So each step asks first and looks afterwards, and
-//! the way is gone until it was the same twice: whatever changes after its second walk is told of by the notice of its first.
+//! inotify(7) names folders by path when notice is asked for, and things move meanwhile. So each
+//! step asks first and looks afterwards, and the way is gone until it was the same twice: whatever
+//! changes after its second walk is told of by the notice of its first.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ffi::{OsStr, OsString};
@@ -56,8 +58,8 @@ const MOST_LINKS: usize = 40;
 const MOST_WALKS: usize = 8;
 
 impl Places {
-    /// Finds the way of an absolute path, and has notice given of it from now on, instead of the way that it took before.
-    /// Returns whether it is found: if not, it is changing right now.
+    /// Finds the way of an absolute path, and has notice given of it from now on, instead of the
+    /// way that it took before. Returns whether it is found: if not, it is changing right now.
     ///
     /// # Errors
     ///
@@ -110,7 +112,8 @@ impl Places {
             if needed != armed.interest {
                 match changes.limit(&armed.path, needed) {
                     Ok(same) if same == place => armed.interest = needed,
-                    // Another one is there now, of which the way's next walk will learn; the notice of this one said so.
+                    // Another one is there now, of which the way's next walk will learn; the notice
+                    // of this one said so.
                     Ok(other) => changes.disarm(other),
                     // Nothing is there now: as above.
                     Err(_) => {}
@@ -154,7 +157,8 @@ fn search(changes: &Changes, path: &Path, asked: &mut Asked) -> io::Result<(Vec<
     Ok((stops, false))
 }
 
-/// Goes the way once. Returns also whether it ended before the file. `all`: every folder tells of names.
+/// Goes the way once. Returns also whether it ended before the file. `all`: every folder tells of
+/// names.
 fn walk(changes: &Changes, path: &Path, all: bool, asked: &mut Asked) -> io::Result<(Vec<Stop>, bool)> {
     let mut stops = Vec::new();
     let mut arm = |path: &Path, interest: Interest, name: Option<&OsStr>| {

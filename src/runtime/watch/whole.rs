@@ -5,8 +5,8 @@ use object::elf::FileHeader64;
 use object::read::archive::ArchiveFile;
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
 
-/// Whether everything that an ELF file's or an archive's tables say is in the file, is. No more than that: the loader reads it
-/// thoroughly, and says what is wrong. `false` for anything else.
+/// Whether everything that an ELF file's or an archive's tables say is in the file, is. No more
+/// than that: the loader reads it thoroughly, and says what is wrong. `false` for anything else.
 pub(super) fn is_whole(bytes: &[u8]) -> bool {
     // On an error there is no saying.
     elf(bytes).or_else(|| archive(bytes)).unwrap_or(false)

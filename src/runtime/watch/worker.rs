@@ -409,7 +409,8 @@ impl Shared {
     }
 }
 
-/// Whether the file at the path is that one, not written since. It may be gone, or not to be seen: then reading it says so.
+/// Whether the file at the path is that one, not written since. It may be gone, or not to be seen:
+/// then reading it says so.
 fn is_as_written(path: &Path, known: Identity) -> bool {
     std::fs::metadata(path).is_ok_and(|now| known.is_as_written(Identity::from(&now)))
 }

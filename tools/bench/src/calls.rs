@@ -1,4 +1,5 @@
-//! What a call costs and what a pin costs: nanoseconds, blocks of a few tens of microseconds in turn.
+//! What a call costs and what a pin costs: nanoseconds, blocks of a few tens of microseconds in
+//! turn.
 
 use std::arch::{asm, naked_asm};
 use std::ffi::{CStr, CString};
@@ -39,8 +40,8 @@ fn watched() -> &'static Path {
     WATCHED.get().expect("set before the first call")
 }
 
-/// What `subsecond` patches, [`PATCHED`] times: how long a look-up takes is a matter of the function's address, and one
-/// alone would have it by chance. The patch adds 1.
+/// What `subsecond` patches, [`PATCHED`] times: how long a look-up takes is a matter of the
+/// function's address, and one alone would have it by chance. The patch adds 1.
 fn patched<const N: u64>(x: u64) -> u64 {
     x + 1_000 + N
 }
@@ -102,8 +103,9 @@ pub(crate) fn measure(folder: &Path, rounds: usize) -> Result<Samples> {
     Ok(samples)
 }
 
-/// Nanoseconds of a call, each with the result of the one before. `PLACE` is where the loop lies, in sixteens of bytes from
-/// a cache line's start: that alone is worth a cycle, so that one place by chance would decide a ratio near 1.
+/// Nanoseconds of a call, each with the result of the one before. `PLACE` is where the loop lies,
+/// in sixteens of bytes from a cache line's start: that alone is worth a cycle, so that one place
+/// by chance would decide a ratio near 1.
 #[inline(never)]
 fn chain<const PLACE: usize>(mut call: impl FnMut(u64) -> u64, calls: u64) -> f64 {
     let begin = Instant::now();
@@ -120,7 +122,8 @@ fn chain<const PLACE: usize>(mut call: impl FnMut(u64) -> u64, calls: u64) -> f6
     time.as_secs_f64() * 1e9 / calls as f64
 }
 
-/// Calls through a pointer that is read from memory for each, as from an engine's table of functions.
+/// Calls through a pointer that is read from memory for each, as from an engine's table of
+/// functions.
 fn through<const PLACE: usize>(pointer: &Call) -> f64 {
     // SAFETY: a reference to a function pointer.
     chain::<PLACE>(|x| (unsafe { std::ptr::read_volatile(pointer) })(x), 25_600)
@@ -129,9 +132,10 @@ fn through<const PLACE: usize>(pointer: &Call) -> f64 {
 /// What [`linker_stub`] jumps to.
 static ENTRY: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
 
-/// A linker's stub (PLT) without lazy binding: one jump through an entry of the program's table. No stable address whose code is
-/// never written costs less, so what a trampoline costs beyond it is what threads' tables cost: on an Intel Xeon with AMX
-/// nothing, as a function pointer takes 0.98 ns there, this 1.47 and the trampoline 1.47. (A stub whose jump is direct takes 1.26.)
+/// A linker's stub (PLT) without lazy binding: one jump through an entry of the program's table. No
+/// stable address whose code is never written costs less, so what a trampoline costs beyond it is
+/// what threads' tables cost: on an Intel Xeon with AMX nothing, as a function pointer takes 0.98
+/// ns there, this 1.47 and the trampoline 1.47. (A stub whose jump is direct takes 1.26.)
 #[unsafe(naked)]
 extern "C" fn linker_stub(x: u64) -> u64 {
     #[cfg(target_arch = "x86_64")]
@@ -175,8 +179,9 @@ fn repeat(mut operation: impl FnMut(), times: u64) -> f64 {
     begin.elapsed().as_secs_f64() * 1e9 / times as f64
 }
 
-/// A guard taken and given back, with something between that the compiler knows nothing of. The guard stays in registers, as when
-/// functions are called under it: to look at it with `black_box` costs three stores.
+/// A guard taken and given back, with something between that the compiler knows nothing of. The
+/// guard stays in registers, as when functions are called under it: to look at it with `black_box`
+/// costs three stores.
 #[inline(always)]
 fn hold<G>(guard: G) {
     // SAFETY: it does nothing.
@@ -187,7 +192,8 @@ fn hold<G>(guard: G) {
 /// The same function by the system's linker.
 pub(crate) fn dlopen(path: &Path) -> Result<Call> {
     let path = CString::new(path.as_os_str().as_bytes())?;
-    // SAFETY: nothing of the file runs when it is loaded, it stays loaded, and `call` is as declared.
+    // SAFETY: nothing of the file runs when it is loaded, it stays loaded, and `call` is as
+    // declared.
     unsafe {
         let library = libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL);
         let call = if library.is_null() { library } else { libc::dlsym(library, c"call".as_ptr()) };
@@ -198,8 +204,8 @@ pub(crate) fn dlopen(path: &Path) -> Result<Call> {
     }
 }
 
-/// Applies a patch that replaces the functions at these addresses, and with them those around them in this program: the table of a
-/// `dx` build has all functions of the crate that changed.
+/// Applies a patch that replaces the functions at these addresses, and with them those around them
+/// in this program: the table of a `dx` build has all functions of the crate that changed.
 fn patch(folder: &Path, addresses: &[u64]) -> Result<()> {
     let executable = std::fs::read(std::env::current_exe()?)?;
     let executable = object::File::parse(&*executable)?;
@@ -232,7 +238,8 @@ pub(crate) fn table(lib: &Path, map: impl Iterator<Item = (u64, u64)>) -> Result
 }
 
 pub(crate) fn apply(table: JumpTable) -> Result<()> {
-    // SAFETY: of the functions that the table names only those are called through it that have the type of their replacement.
+    // SAFETY: of the functions that the table names only those are called through it that have the
+    // type of their replacement.
     unsafe { subsecond::apply_patch(table) }.map_err(|error| error.to_string().into())
 }
 

@@ -1,5 +1,5 @@
-//! The C API against what it stands on: calls from C through a trampoline and through a function pointer, frames and reloads from C and from
-//! Rust, in one process and one runtime.
+//! The C API against what it stands on: calls from C through a trampoline and through a function
+//! pointer, frames and reloads from C and from Rust, in one process and one runtime.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;

@@ -1,4 +1,5 @@
-//! What a reader feels: the times of its frames, of always the same work, with and without reloads on another core. Microseconds.
+//! What a reader feels: the times of its frames, of always the same work, with and without reloads
+//! on another core. Microseconds.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,8 +20,9 @@ const PERIOD: Duration = Duration::from_millis(1);
 /// A block's length: at 10,000 frames a second its p99.9 has 20 frames above it.
 const BLOCK: Duration = Duration::from_secs(2);
 
-/// `pairs` blocks with reloads and as many without. For each the p99.9, that of the thread's own time on its core (without what
-/// the system gave to others), and the reloads per second; and the percentiles of all frames.
+/// `pairs` blocks with reloads and as many without. For each the p99.9, that of the thread's own
+/// time on its core (without what the system gave to others), and the reloads per second; and the
+/// percentiles of all frames.
 pub(crate) fn measure(folder: &Path, pairs: usize) -> Result<Samples> {
     let rt = Runtime::start()?;
     let files = [1, 2].map(|version| modules::version_file(folder, version));

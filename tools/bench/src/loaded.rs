@@ -9,7 +9,8 @@ use crate::modules;
 
 /// Loads or replaces.
 pub(crate) fn load(rt: Runtime, path: &Path) -> Result<Publication> {
-    // SAFETY: built from modules.rs's source, whose functions are as declared there and keep no addresses.
+    // SAFETY: built from modules.rs's source, whose functions are as declared there and keep no
+    // addresses.
     Ok(unsafe { rt.load(path) }?)
 }
 

@@ -1,9 +1,10 @@
-//! Every comparison that midflight is held to, in one run: calls, pins, reloads, publications, frame times and memory, against
-//! those who do the same. See scripts/bench.
+//! Every comparison that midflight is held to, in one run: calls, pins, reloads, publications,
+//! frame times and memory, against those who do the same. See scripts/bench.
 //!
-//! Each measurement is a process of its own (this program, as a worker), because the runtime, the rivals and the memory are
-//! the process's. Within a worker those compared take turns, some tens of microseconds or some reloads each, so that a drift of
-//! the machine meets all of them. Where it matters how a process happens to lie in memory, several workers are asked.
+//! Each measurement is a process of its own (this program, as a worker), because the runtime, the
+//! rivals and the memory are the process's. Within a worker those compared take turns, some tens of
+//! microseconds or some reloads each, so that a drift of the machine meets all of them. Where it
+//! matters how a process happens to lie in memory, several workers are asked.
 
 mod calls;
 mod engine;

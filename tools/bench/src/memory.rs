@@ -15,11 +15,12 @@ const WARM: usize = 100;
 
 /// Bytes for each module: all memory, and the pages of its own segments.
 ///
-/// All memory is how much more the process has after loading 900 modules than before, of three kinds: private pages of its own
-/// (`Anonymous` of smaps_rollup: the heap with the runtime's records, modules' variables, what was copied on a write); the
-/// pages of the code arenas' memory files, mapped or not (a file's blocks: RSS has only those that were touched); and page tables
-/// (`VmPTE`). What else the kernel keeps of a mapping is not counted. The segments' pages are those from each PT_LOAD's first
-/// byte to its last, whole.
+/// All memory is how much more the process has after loading 900 modules than before, of three
+/// kinds: private pages of its own (`Anonymous` of smaps_rollup: the heap with the runtime's
+/// records, modules' variables, what was copied on a write); the pages of the code arenas' memory
+/// files, mapped or not (a file's blocks: RSS has only those that were touched); and page tables
+/// (`VmPTE`). What else the kernel keeps of a mapping is not counted. The segments' pages are those
+/// from each PT_LOAD's first byte to its last, whole.
 pub(crate) fn measure(folder: &Path, _: usize) -> Result<Samples> {
     let rt = crate::loaded::start_with_many(folder, 1, WARM)?;
     // The first is thrown away: reading /proc allocates.

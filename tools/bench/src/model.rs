@@ -1,5 +1,6 @@
-//! What scheduling models make of the call paths for AArch64. A model knows neither caches nor branch prediction: it says how many
-//! cycles the instructions take at least, on a processor that nothing here was run on.
+//! What scheduling models make of the call paths for AArch64. A model knows neither caches nor
+//! branch prediction: it says how many cycles the instructions take at least, on a processor that
+//! nothing here was run on.
 
 use std::fmt;
 use std::fs;
@@ -9,7 +10,8 @@ use std::process::{Command, Stdio};
 
 const CPUS: [&str; 3] = ["apple-m1", "neoverse-n1", "neoverse-v2"];
 
-/// The trampoline of a slot below 4,096, as `src/platform/arch/aarch64/trampoline/mod.rs` encodes it and asserts.
+/// The trampoline of a slot below 4,096, as `src/platform/arch/aarch64/trampoline/mod.rs` encodes
+/// it and asserts.
 const TRAMPOLINE: &str = "bti c
 mrs x16, tpidr_el0
 ldr x16, [x16, #16]
@@ -50,7 +52,8 @@ pub(crate) fn rows(assembly: Option<&Path>) -> Result<Vec<Row>, String> {
     let body = |name: &str| loop_body(&assembly, name).ok_or_else(|| lacks(name));
     let pointer = body("midflight_call_path_pointer")?;
     let pinned = body("midflight_call_path_pinned")?;
-    // The call comes to the trampoline, which goes on to the function, which returns behind the call.
+    // The call comes to the trampoline, which goes on to the function, which returns behind the
+    // call.
     let call = pointer.find("blr").expect("the body has it");
     let behind = call + pointer[call..].find('\n').expect("each line has an end") + 1;
     let trampoline = format!("{}{TRAMPOLINE}{}", &pointer[..behind], &pointer[behind..]);
@@ -75,7 +78,8 @@ pub(crate) fn rows(assembly: Option<&Path>) -> Result<Vec<Row>, String> {
     Ok(rows)
 }
 
-/// The instructions of the loop with the call in a function: from the label before it to the branch back.
+/// The instructions of the loop with the call in a function: from the label before it to the branch
+/// back.
 fn loop_body(assembly: &str, function: &str) -> Option<String> {
     let lines = assembly.lines().skip_while(|line| line.strip_suffix(':') != Some(function)).skip(1);
     let (mut body, mut called) = (String::new(), false);

@@ -18,9 +18,10 @@ pub(crate) const SLOTS: usize = 100_000;
 /// Patches that one process takes.
 pub(crate) const PATCHES: usize = 64;
 
-/// `call(x)` is x + VERSION. The other functions are what `subsecond` asks of a patch: `main`, from which it measures
-/// distances, and the method that a `HotFn` of a function calls through. That is a Rust function of a thin reference and a tuple
-/// of one integer; the compiler passes these as C does.
+/// `call(x)` is x + VERSION. The other functions are what `subsecond` asks of a patch: `main`, from
+/// which it measures distances, and the method that a `HotFn` of a function calls through. That is
+/// a Rust function of a thin reference and a tuple of one integer; the compiler passes these as C
+/// does.
 const SOURCE: &str = "
 unsigned long call(unsigned long x) { return x + VERSION; }
 unsigned long call_it(const void *function, unsigned long x) { return x + VERSION; }
@@ -106,7 +107,8 @@ pub(crate) fn wide(folder: &Path) -> PathBuf {
     folder.join("libwide.so")
 }
 
-/// One of the [`PATCHES`] files that `subsecond` loads: the linker gives it the same library again if it is the same file.
+/// One of the [`PATCHES`] files that `subsecond` loads: the linker gives it the same library again
+/// if it is the same file.
 pub(crate) fn patch(folder: &Path, number: usize) -> PathBuf {
     folder.join(format!("patch-{number}.so"))
 }

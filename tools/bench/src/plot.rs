@@ -1,4 +1,5 @@
-//! The picture: how far each comparison is from its goal, the frame times, the memory over the soak.
+//! The picture: how far each comparison is from its goal, the frame times, the memory over the
+//! soak.
 
 use std::ops::Range;
 use std::path::Path;
@@ -93,7 +94,8 @@ fn label(comparison: &Comparison) -> String {
 
 fn frames(area: &Area, samples: &Samples) -> Result<()> {
     let curves = ["curve without", "curve with"].map(|name| &samples[name]);
-    // The slowest of all may be far out, and is of the system's making: the axis ends at twice the p99.9.
+    // The slowest of all may be far out, and is of the system's making: the axis ends at twice the
+    // p99.9.
     let p999 = CURVE.iter().position(|&p| p == 0.999).expect("it is among them");
     let most = curves.iter().map(|curve| curve[p999]).fold(0.0, f64::max) * 2.0;
     let mut chart = ChartBuilder::on(area)

@@ -13,7 +13,8 @@ use crate::worker::{Samples, stay_on_core, time_on_core};
 /// Modules that one publication has.
 pub(crate) const TOGETHER: usize = 64;
 
-/// Publications of one module and of all that are loaded, in turns: microseconds of the publication, and of the staging before it.
+/// Publications of one module and of all that are loaded, in turns: microseconds of the
+/// publication, and of the staging before it.
 pub(crate) fn measure(folder: &Path, rounds: usize) -> Result<Samples> {
     let rt = start_with_many(folder, 1, TOGETHER)?;
     let files = [1, 2].map(|version| [0; TOGETHER].into_iter().enumerate().map(move |(n, _)| (version, n)));
@@ -42,8 +43,9 @@ pub(crate) fn measure(folder: &Path, rounds: usize) -> Result<Samples> {
     Ok(samples)
 }
 
-/// Reloads per second on one core, a module after the other of all that are loaded; a sample for each time round. And how many
-/// it would have been had the core done nothing else, by this thread's time on it.
+/// Reloads per second on one core, a module after the other of all that are loaded; a sample for
+/// each time round. And how many it would have been had the core done nothing else, by this
+/// thread's time on it.
 pub(crate) fn throughput(folder: &Path, rounds: usize) -> Result<Samples> {
     stay_on_core(0)?;
     let rt = start_with_many(folder, 1, MANY)?;
@@ -65,7 +67,8 @@ pub(crate) fn throughput(folder: &Path, rounds: usize) -> Result<Samples> {
     Ok(samples)
 }
 
-/// Reloads of one module, and how long of that its publication takes, beside more and more that stays as it is: microseconds.
+/// Reloads of one module, and how long of that its publication takes, beside more and more that
+/// stays as it is: microseconds.
 pub(crate) fn scale(folder: &Path, rounds: usize) -> Result<Samples> {
     let rt = Runtime::start()?;
     let mut samples = Samples::new();

@@ -1,4 +1,5 @@
-//! A reload of a small module whose new file is there: from the call to the new code being called by everybody. Microseconds.
+//! A reload of a small module whose new file is there: from the call to the new code being called
+//! by everybody. Microseconds.
 
 use std::fs;
 use std::hint;
@@ -28,7 +29,8 @@ fn patched(x: u64) -> u64 {
     x + 1_000
 }
 
-/// `patches` reloads by each, of which a process bears [`modules::PATCHES`]: `subsecond` gives back nothing.
+/// `patches` reloads by each, of which a process bears [`modules::PATCHES`]: `subsecond` gives back
+/// nothing.
 pub(crate) fn measure(folder: &Path, patches: usize) -> Result<Samples> {
     let (mut midflight, mut subsecond) = (midflight(folder)?, subsecond(folder)?);
     let mut hot_lib_reloader = hot_lib_reloader(folder)?;
@@ -82,7 +84,8 @@ fn subsecond(folder: &Path) -> Result<Reload<'_>> {
     }))
 }
 
-/// `update()`, once it was told that there is a new file. A thread of its own tells it, and takes as long as it is made to.
+/// `update()`, once it was told that there is a new file. A thread of its own tells it, and takes
+/// as long as it is made to.
 fn hot_lib_reloader(folder: &Path) -> Result<Reload<'_>> {
     let watched = modules::watched_folder(folder)?;
     let mut reloader = LibReloader::new(&watched, "measured", Some(REST), None)?;
@@ -108,7 +111,8 @@ fn hot_lib_reloader(folder: &Path) -> Result<Reload<'_>> {
     }))
 }
 
-/// Waits for the word, but not for ever. Without leaving the core, so that caches and clock are as in the others' rounds.
+/// Waits for the word, but not for ever. Without leaving the core, so that caches and clock are as
+/// in the others' rounds.
 fn is_told(changes: &Receiver<()>) -> Result<bool> {
     let begin = Instant::now();
     while begin.elapsed() < Duration::from_secs(1) {

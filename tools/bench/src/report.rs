@@ -58,7 +58,8 @@ impl Report {
         Ok(report)
     }
 
-    /// Several processes: where code and tables lie by chance moves such times, by a factor of three for `subsecond`.
+    /// Several processes: where code and tables lie by chance moves such times, by a factor of
+    /// three for `subsecond`.
     fn calls(&mut self, folder: &Folder, _: &Options) -> Result<()> {
         let samples = pooled("calls", folder, 9, 180)?;
         let time = |name: &str| of_variants(&samples, name);

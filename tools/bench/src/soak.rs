@@ -19,7 +19,8 @@ const CALLERS: usize = 4;
 /// From here on nothing may grow.
 const WARM: usize = 1_000;
 
-/// Stops the callers between two frames, so that what is measured does not depend on which versions they happen to be inside.
+/// Stops the callers between two frames, so that what is measured does not depend on which versions
+/// they happen to be inside.
 struct Gate {
     closed: AtomicBool,
     over: AtomicBool,
@@ -27,8 +28,8 @@ struct Gate {
     met: Barrier,
 }
 
-/// At 1,000 reloads and ten times on the way to all of them: how many there were, RSS in KiB, mappings, generations and versions
-/// that are not free.
+/// At 1,000 reloads and ten times on the way to all of them: how many there were, RSS in KiB,
+/// mappings, generations and versions that are not free.
 pub(crate) fn measure(folder: &Path, reloads: usize) -> Result<Samples> {
     let rt = Runtime::start()?;
     let files = [1, 2].map(|version| modules::version_file(folder, version));
@@ -40,7 +41,8 @@ pub(crate) fn measure(folder: &Path, reloads: usize) -> Result<Samples> {
             scope.spawn(|| call(rt, &gate));
         }
         let samples = publish(rt, &files.each_ref().map(|f| f.as_path()), reloads, &gate);
-        // Also when it failed: the callers must end. Release: with their acquire, over is seen with closed.
+        // Also when it failed: the callers must end. Release: with their acquire, over is seen with
+        // closed.
         gate.over.store(true, Ordering::Relaxed);
         gate.closed.store(true, Ordering::Release);
         gate.met.wait();
@@ -74,8 +76,9 @@ fn publish(rt: Runtime, files: &[&Path; 2], reloads: usize, gate: &Gate) -> Resu
         }
         gate.closed.store(true, Ordering::Release);
         gate.met.wait();
-        // Which place the current version has depends on how many others were held when it came. Some reloads with nobody inside
-        // any, an even number, and it is where it is with nothing held.
+        // Which place the current version has depends on how many others were held when it came.
+        // Some reloads with nobody inside any, an even number, and it is where it is with nothing
+        // held.
         for again in 1..=4 {
             load(rt, files[(number + again) % 2])?;
         }

@@ -51,8 +51,8 @@ pub(crate) fn run(task: &str, folder: &Path, amount: usize) -> Result<Samples> {
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
-/// Keeps this thread, and those it will start, on one core. Cores are counted from the last one, since systems serve most
-/// interrupts on the first.
+/// Keeps this thread, and those it will start, on one core. Cores are counted from the last one,
+/// since systems serve most interrupts on the first.
 pub(crate) fn stay_on_core(from_last: usize) -> Result<()> {
     let cores = core_affinity::get_core_ids().unwrap_or_default();
     let core = cores.len().checked_sub(1 + from_last).and_then(|at| cores.get(at));

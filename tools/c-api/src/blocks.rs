@@ -1,4 +1,5 @@
-//! The code blocks of docs/runtime-api.md: compiled as they are printed, linked both ways, and run on real modules.
+//! The code blocks of docs/runtime-api.md: compiled as they are printed, linked both ways, and run
+//! on real modules.
 
 use std::path::{Path, PathBuf};
 
@@ -153,9 +154,11 @@ fn with_folder(text: &str, folder: &Path) -> String {
 
 /// What the document's own text makes compilers say is switched off by name:
 ///
-/// - missing-field-initializers, missing-designated-field-initializers (C++ only): its configurations set some fields, as they are meant to;
+/// - missing-field-initializers, missing-designated-field-initializers (C++ only): its
+///   configurations set some fields, as they are meant to;
 /// - c++20-designator: C++17 has designated initializers as an extension only;
-/// - reorder-init-list (clang): the two configurations of "Troubleshooting" name fields in another order than the struct has.
+/// - reorder-init-list (clang): the two configurations of "Troubleshooting" name fields in another
+///   order than the struct has.
 fn quiet(compiler: &Compiler, is_cpp: bool) -> &'static [&'static str] {
     const ALL: [&str; 4] = [
         "-Wno-missing-field-initializers",

@@ -63,7 +63,8 @@ fn instructions(bench: &Bench, object: &std::path::Path, symbol: &str) -> Result
     Ok(output(&mut dump)?.lines().filter_map(|line| instruction(line, symbol)).collect())
 }
 
-/// Of a line like `1c: call 1a <by_function+0x5> # comment` what comes behind the address; the function itself is called `<.+0x5>`.
+/// Of a line like `1c: call 1a <by_function+0x5> # comment` what comes behind the address; the
+/// function itself is called `<.+0x5>`.
 fn instruction(line: &str, symbol: &str) -> Option<String> {
     let (address, text) = line.split_once(':')?;
     // Relocations are behind tabs.

@@ -1,4 +1,5 @@
-//! The engines of examples/c: little longer than the loops without midflight, and their module is rewritten while they run.
+//! The engines of examples/c: little longer than the loops without midflight, and their module is
+//! rewritten while they run.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -60,7 +61,8 @@ fn code_lines(text: &str) -> usize {
     text.lines().filter(|line| !line.split("//").next().unwrap_or_default().trim().is_empty()).count()
 }
 
-/// The engine's output goes up, and down once the module has been rewritten; it ends by itself after its frames.
+/// The engine's output goes up, and down once the module has been rewritten; it ends by itself
+/// after its frames.
 fn rewritten(bench: &Bench, name: &str, engine: &Path) -> Result<String, String> {
     let folder = bench.folder(name)?;
     let (module, new, said) = (folder.join("libmovement.so"), folder.join("new"), folder.join("said"));

@@ -35,8 +35,8 @@ fn headers(folder: &Path) -> Result<Vec<PathBuf>, String> {
     Ok(entries(folder)?.into_iter().filter(|file| file.extension().is_some_and(|end| end == "h")).collect())
 }
 
-/// The functions that the headers declare, but for what modules define. A declaration begins at a line's beginning, and the line ends with it or
-/// with a comma.
+/// The functions that the headers declare, but for what modules define. A declaration begins at a
+/// line's beginning, and the line ends with it or with a comma.
 fn declared(headers: &str) -> Vec<String> {
     let mut names: Vec<String> = headers.lines().filter_map(declared_by).map(String::from).collect();
     names.retain(|name| !name.starts_with("module_"));
@@ -64,8 +64,8 @@ fn exported(bench: &Bench) -> Result<Vec<String>, String> {
     Ok(names)
 }
 
-/// Symbols of the archive that another file of a program can clash with, but for Rust's own: mangled, its personality, and what its
-/// compiler's run-time library emulates.
+/// Symbols of the archive that another file of a program can clash with, but for Rust's own:
+/// mangled, its personality, and what its compiler's run-time library emulates.
 fn offered(bench: &Bench) -> Result<Vec<String>, String> {
     const RUSTS: [&str; 4] = ["_ZN", "_R", "__emupac_", "__emutls_"];
     let listed = output(bench.tool("readelf").arg("-sW").arg(bench.prefix.join("lib/libmidflight.a")))?;

@@ -118,7 +118,8 @@ fn host_exports(bench: &Bench, checks: &mut Checks) -> Result<(), String> {
         let mut compile = bench.gcc();
         compile.arg(&source).arg("-o").arg(&host).args(link).args(bench.cflags()?);
         run(compile.args(bench.libraries(is_static)?))?;
-        // Without its function the module is refused, by a status as well: what counts is what it printed.
+        // Without its function the module is refused, by a status as well: what counts is what it
+        // printed.
         let made = bench.on_machine(&host).arg(&module).output().map_err(|error| format!("host: {error}"))?;
         Ok(String::from_utf8_lossy(&made.stdout).into_owned())
     };

@@ -1,9 +1,11 @@
 //! The C API as an engine meets it: `scripts/c-api [x86_64 | aarch64]` builds and runs this.
 //!
-//! Installs midflight into a temporary folder and checks, with gcc and clang (19): what the libraries export; the code blocks of
-//! docs/runtime-api.md that concern the headers that are there, compiled as they are printed and run on real modules (tests/c-api);
-//! the C++ header; every link line of docs/linking.md; the table of codes of docs/c-api.md; the engines of examples/c, whose module is
-//! rewritten while they run. One line for each; the exit status says whether one failed. The other machine runs under QEMU.
+//! Installs midflight into a temporary folder and checks, with gcc and clang (19): what the
+//! libraries export; the code blocks of docs/runtime-api.md that concern the headers that are
+//! there, compiled as they are printed and run on real modules (tests/c-api); the C++ header; every
+//! link line of docs/linking.md; the table of codes of docs/c-api.md; the engines of examples/c,
+//! whose module is rewritten while they run. One line for each; the exit status says whether one
+//! failed. The other machine runs under QEMU.
 
 mod bench;
 mod blocks;

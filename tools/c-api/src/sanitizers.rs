@@ -5,7 +5,8 @@ use std::process::Command;
 use crate::bench::{Bench, read, run, write};
 use crate::checks::Checks;
 
-/// Natively only: an emulator has not the memory where ThreadSanitizer wants it. Nor has a kernel that places things too much at random.
+/// Natively only: an emulator has not the memory where ThreadSanitizer wants it. Nor has a kernel
+/// that places things too much at random.
 pub(crate) fn check(bench: &Bench, checks: &mut Checks) -> Result<(), String> {
     if bench.is_emulated() {
         return Ok(());

@@ -1,4 +1,5 @@
-//! Structs in C: the same fields in the document and in the headers, in the same order, at the same offsets, of the same sizes.
+//! Structs in C: the same fields in the document and in the headers, in the same order, at the same
+//! offsets, of the same sizes.
 
 use std::path::Path;
 

@@ -1,4 +1,5 @@
-//! What is compared: each loads a file, calls its function once, and takes it out again until nothing of it is mapped.
+//! What is compared: each loads a file, calls its function once, and takes it out again until
+//! nothing of it is mapped.
 
 use std::error::Error;
 use std::ffi::{CStr, CString};
@@ -65,7 +66,8 @@ impl Peer for DynamicLinker {
 
     fn cycle(&mut self, module: &Module, x: u64) -> Result<u64> {
         let path = CString::new(module.path.as_os_str().as_bytes())?;
-        // SAFETY: as for midflight; the handle is closed once, after the last use of what came of it.
+        // SAFETY: as for midflight; the handle is closed once, after the last use of what came of
+        // it.
         unsafe {
             let library = libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL);
             if library.is_null() {
@@ -90,7 +92,8 @@ fn dlerror() -> Box<dyn Error> {
     unsafe { CStr::from_ptr(libc::dlerror()) }.to_string_lossy().into()
 }
 
-/// The `elf_loader` crate, used as its own benchmark does: the domain and the C library's symbols are prepared beforehand.
+/// The `elf_loader` crate, used as its own benchmark does: the domain and the C library's symbols
+/// are prepared beforehand.
 pub(crate) struct ElfLoader {
     domain: Domain<elf_loader::arch::NativeArch, DefaultTlsResolver>,
     libc: ModuleHandle,
@@ -107,8 +110,9 @@ impl ElfLoader {
     }
 }
 
-/// elf_loader's own groups of sections. Version 0.18.0 makes them inside of `debug_assert_eq!`, so that a release build has none and
-/// refuses every object ("section layout group is not defined"); these are the same.
+/// elf_loader's own groups of sections. Version 0.18.0 makes them inside of `debug_assert_eq!`, so
+/// that a release build has none and refuses every object ("section layout group is not defined");
+/// these are the same.
 fn section_groups() -> SectionGroups {
     let mut groups = SectionGroups::default();
     if cfg!(not(debug_assertions)) {

@@ -1,7 +1,9 @@
-//! Times of loading, calling once, unloading and freeing a module: midflight against dlopen and the `elf_loader` crate.
+//! Times of loading, calling once, unloading and freeing a module: midflight against dlopen and the
+//! `elf_loader` crate.
 //!
-//! The loaders take turns, some loads each, so that a drift of the machine meets all of them alike. The modules are built once
-//! and are not written again, so their files are in the page cache. See scripts/loader-bench.
+//! The loaders take turns, some loads each, so that a drift of the machine meets all of them alike.
+//! The modules are built once and are not written again, so their files are in the page cache. See
+//! scripts/loader-bench.
 
 mod loaders;
 mod modules;
@@ -25,8 +27,8 @@ usage: loader-bench [--rounds N] [--json FILE]
   --json FILE   write the comparisons as JSON
 ";
 
-/// Loads of one module by one loader in a row. Long enough that each finds the caches as it left them itself, short enough that a
-/// drift of the machine meets all of them.
+/// Loads of one module by one loader in a row. Long enough that each finds the caches as it left
+/// them itself, short enough that a drift of the machine meets all of them.
 const BLOCK: usize = 20;
 
 struct Options {

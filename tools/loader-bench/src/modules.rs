@@ -9,8 +9,8 @@ use std::{env, fs, io};
 /// Functions of the large module, and entries of its table: as many relocations.
 const FUNCTIONS: usize = 2_000;
 
-/// What `call(x)` of a module returns that was loaded just now. The second call of the same copy returns one more, so that a
-/// loader which hands out a copy that was there before is found out.
+/// What `call(x)` of a module returns that was loaded just now. The second call of the same copy
+/// returns one more, so that a loader which hands out a copy that was there before is found out.
 pub(crate) fn expected(x: u64) -> u64 {
     x + 1
 }
@@ -39,7 +39,8 @@ impl Modules {
         for (name, source, goal) in [
             (".so small", small(), true),
             (".so large", large(true), true),
-            // The linker has bound the functions already: what is left of the work is reading and adding.
+            // The linker has bound the functions already: what is left of the work is reading and
+            // adding.
             (".so large, bound", large(false), false),
             (".o small", small(), true),
             (".o large", large(true), true),
@@ -70,7 +71,8 @@ fn small() -> String {
     "static unsigned long calls; unsigned long call(unsigned long x) { return x + ++calls; }".into()
 }
 
-/// 2,000 functions in a table that takes a relocation for each: by name (the functions are exported) or only by place.
+/// 2,000 functions in a table that takes a relocation for each: by name (the functions are
+/// exported) or only by place.
 fn large(exported: bool) -> String {
     let (linkage, ballast) = if exported { ("", 2_000) } else { ("static", 100_000) };
     let mut source = String::new();

@@ -1,4 +1,5 @@
-//! Where midflight's own time goes: medians of the phases that a publication reports, and of the unloading.
+//! Where midflight's own time goes: medians of the phases that a publication reports, and of the
+//! unloading.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -24,7 +25,8 @@ const NAMES: [&str; 10] = [
 pub(crate) struct Table(Vec<(&'static str, Vec<f64>)>);
 
 impl Table {
-    /// Loads and unloads each module `rounds` times. Modules that fail have no row: the comparison says why.
+    /// Loads and unloads each module `rounds` times. Modules that fail have no row: the comparison
+    /// says why.
     pub(crate) fn measure(rt: Runtime, modules: &[Module], rounds: usize) -> Self {
         let mut rows = Vec::new();
         for module in modules {

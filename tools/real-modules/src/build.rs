@@ -1,5 +1,5 @@
-//! Builds one library for one machine in all its variants, and keeps what is built: a file is made again when its command or its
-//! source is newer.
+//! Builds one library for one machine in all its variants, and keeps what is built: a file is made
+//! again when its command or its source is newer.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -31,7 +31,8 @@ struct Variant {
     forms: &'static [&'static str],
 }
 
-/// The first is also the reference that dlopen loads. Debian's gcc makes -fPIE code where nothing is said.
+/// The first is also the reference that dlopen loads. Debian's gcc makes -fPIE code where nothing
+/// is said.
 static VARIANTS: [Variant; 7] = [
     Variant { compiler: Compiler::Gcc, flags: &["-O2", "-fPIC"], forms: &["shared", "objects", "archive"] },
     Variant { compiler: Compiler::Gcc, flags: &["-O2"], forms: &["objects", "archive"] },
@@ -48,8 +49,8 @@ static VARIANTS: [Variant; 7] = [
 
 /// As Mach-O. What dlopen loads is built as above.
 ///
-/// "dylib" and "bundle" have their fix-ups as dyld's opcodes, as linkers write them for macOS 11; "chained" is a dylib that has them as chains, as for
-/// later ones.
+/// "dylib" and "bundle" have their fix-ups as dyld's opcodes, as linkers write them for macOS 11;
+/// "chained" is a dylib that has them as chains, as for later ones.
 static MACHO_VARIANTS: [Variant; 3] = [
     Variant {
         compiler: Compiler::Apple,
@@ -189,7 +190,8 @@ impl<'b> Build<'b> {
         Ok(output)
     }
 
-    /// What is not in the module itself is looked for in the process: no library of Apple's is named.
+    /// What is not in the module itself is looked for in the process: no library of Apple's is
+    /// named.
     fn macho(&self, variant: &Variant, form: &str) -> Result<PathBuf> {
         let objects = self.objects(variant)?;
         let folder = self.out.join(variant.folder()).join(form);
@@ -354,7 +356,8 @@ fn expand(pattern: &Path) -> Result<Vec<PathBuf>> {
     if found.is_empty() { Err(format!("nothing is {}", pattern.display()).into()) } else { Ok(found) }
 }
 
-/// Runs the command unless its output is there, newer than its sources and made by the same command.
+/// Runs the command unless its output is there, newer than its sources and made by the same
+/// command.
 fn make(mut command: Command, output: &Path, sources: &[impl AsRef<Path>]) -> Result<()> {
     let words: Vec<OsString> =
         std::iter::once(command.get_program()).chain(command.get_args()).map(Into::into).collect();

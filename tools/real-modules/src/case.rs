@@ -1,4 +1,5 @@
-//! One case, in the process that was built for the target: the reference by dlopen, then midflight, several times over.
+//! One case, in the process that was built for the target: the reference by dlopen, then midflight,
+//! several times over.
 
 use std::error::Error;
 use std::ffi::{CStr, CString, c_char, c_void};
@@ -34,7 +35,8 @@ struct Arguments {
     files: Vec<PathBuf>,
 }
 
-/// What the library is called, and where the reference is, for the functions that the work calls back.
+/// What the library is called, and where the reference is, for the functions that the work calls
+/// back.
 static LIBRARY: OnceLock<String> = OnceLock::new();
 static REFERENCE: OnceLock<usize> = OnceLock::new();
 
@@ -55,13 +57,14 @@ pub(crate) fn run(mut arguments: impl Iterator<Item = String>) -> Result<String>
         // SAFETY: no other thread is here yet.
         unsafe { std::env::set_var("REAL_MODULES_SHARED", "1") };
     }
-    // One heap for all threads, so that memory in use does not depend on which of them were there first.
-    // SAFETY: no other thread is here yet.
+    // One heap for all threads, so that memory in use does not depend on which of them were there
+    // first. SAFETY: no other thread is here yet.
     if unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) } != 1 {
         return Err("the C library's heap cannot be set up".into());
     }
 
-    // Global, so that modules made of objects find the libraries that the work was linked with, as those of a host.
+    // Global, so that modules made of objects find the libraries that the work was linked with, as
+    // those of a host.
     let work = open(&given.work, libc::RTLD_NOW | libc::RTLD_GLOBAL)?;
     // SAFETY: work.h declares them so.
     let (unit, work): (_, Work) = unsafe {
@@ -71,7 +74,8 @@ pub(crate) fn run(mut arguments: impl Iterator<Item = String>) -> Result<String>
     let folders = [&given.sources, &given.scripts].map(|path| CString::new(path.as_os_str().as_bytes()));
     let [sources, scripts] = folders;
     let (sources, scripts) = (sources?, scripts?);
-    // SAFETY: the library is loaded and has the functions of its header, or `find` ends the process.
+    // SAFETY: the library is loaded and has the functions of its header, or `find` ends the
+    // process.
     let work = |find: Lookup| unsafe { work(find, sources.as_ptr(), scripts.as_ptr()) };
 
     let reference = open(&given.reference, libc::RTLD_NOW | libc::RTLD_LOCAL)?;
@@ -166,20 +170,22 @@ struct Footprint {
 
 impl Footprint {
     fn now() -> Result<Self> {
-        // SAFETY: it gives free memory of the heap back, so that what is measured is what is in use.
+        // SAFETY: it gives free memory of the heap back, so that what is measured is what is in
+        // use.
         unsafe { libc::malloc_trim(0) };
         let maps = std::fs::read_to_string("/proc/self/maps")?;
         let status = std::fs::read_to_string("/proc/self/status")?;
         let line =
             status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("status has no VmRSS")?;
         let resident_kib = line.trim().trim_end_matches(" kB").parse()?;
-        // The others are the C library's: stacks of threads that have ended, which it keeps for the next.
+        // The others are the C library's: stacks of threads that have ended, which it keeps for the
+        // next.
         let mappings = maps.lines().filter(|line| line.contains("midflight")).count();
         Ok(Self { mappings, resident_kib })
     }
 
-    /// Whether it has grown: by mappings at all, or by memory beyond what the heap's shape varies by. An emulator's memory
-    /// counts as the process's, so there only mappings are compared.
+    /// Whether it has grown: by mappings at all, or by memory beyond what the heap's shape varies
+    /// by. An emulator's memory counts as the process's, so there only mappings are compared.
     fn compare(&self, before: &Self) -> Result<()> {
         const SLACK_KIB: usize = 1024;
         let emulated = std::env::var_os("MIDFLIGHT_TEST_RUNNER").is_some();

@@ -32,7 +32,8 @@ pub(crate) struct Library {
     pub(crate) links: &'static [&'static str],
     /// What a refusal must say, of cases that cannot be loaded.
     pub(crate) refused: Refused,
-    /// What the package's own build would write into its output folder, which is searched for headers too.
+    /// What the package's own build would write into its output folder, which is searched for
+    /// headers too.
     pub(crate) generate: fn(package: &Path, output: &Path) -> io::Result<()>,
     /// In work/.
     pub(crate) work: &'static str,
@@ -59,13 +60,15 @@ pub(crate) fn all() -> impl Iterator<Item = Library> {
     NAMED.into_iter().chain(EXTRA)
 }
 
-/// Those that are built as Mach-O too: for Apple's platforms, against Apple's headers, and run by the runtime on Linux. What they want of the
-/// system is so little that the two systems agree on it. The reference is built with the same flags.
+/// Those that are built as Mach-O too: for Apple's platforms, against Apple's headers, and run by
+/// the runtime on Linux. What they want of the system is so little that the two systems agree on
+/// it. The reference is built with the same flags.
 pub(crate) fn macho() -> impl Iterator<Item = Library> {
     NAMED.into_iter().filter_map(|library| match library.name {
         // The number of the system, which it writes into what it makes: Apple's.
         "zlib" => Some(Library { flags: &["-DHAVE_UNISTD_H", "-DHAVE_STDARG_H", "-DOS_CODE=19"], ..library }),
-        // Plain C. (LUA_USE_MACOSX takes dlopen and getc_unlocked, the numbers and layouts of which are Apple's.)
+        // Plain C. (LUA_USE_MACOSX takes dlopen and getc_unlocked, the numbers and layouts of which
+        // are Apple's.)
         "lua" => Some(Library { flags: &[], ..library }),
         "sqlite" => Some(Library {
             own_sources: &["modules/sqlite/no_files.c"],
@@ -247,8 +250,9 @@ const EXTRA: [Library; 8] = [
     },
 ];
 
-/// It names `stderr`, `std::cerr` or the like. x86-64 code that is compiled for a program at a fixed address does so by their 32-bit addresses, and a
-/// linker would move the variables into the program for it (COPY relocations). A module has nowhere to move them to.
+/// It names `stderr`, `std::cerr` or the like. x86-64 code that is compiled for a program at a
+/// fixed address does so by their 32-bit addresses, and a linker would move the variables into the
+/// program for it (COPY relocations). A module has nowhere to move them to.
 fn names_variables(arch: &str, case: &Case) -> Option<&'static [&'static str]> {
     (arch == "x86_64" && case.has("-fno-pie"))
         .then_some(&["of the host is out of reach", "compile with -fPIC"])

@@ -1,9 +1,10 @@
-//! Real libraries as modules: built as shared objects, object files and archives, loaded by midflight, made to work, and compared with
-//! the same code loaded by dlopen. See scripts/real-modules.
+//! Real libraries as modules: built as shared objects, object files and archives, loaded by
+//! midflight, made to work, and compared with the same code loaded by dlopen. See
+//! scripts/real-modules.
 //!
-//! The program plays two parts. Natively it builds everything (`build`) and prints a line for each case; for each case it
-//! starts the program that was built for the target, under an emulator if need be, which loads and works (`case`). So a crash
-//! is one case's failure.
+//! The program plays two parts. Natively it builds everything (`build`) and prints a line for each
+//! case; for each case it starts the program that was built for the target, under an emulator if
+//! need be, which loads and works (`case`). So a crash is one case's failure.
 
 mod build;
 mod case;

@@ -113,7 +113,8 @@ impl User {
 ///
 /// # Safety
 ///
-/// The arguments are what the header says; the callbacks may be called with `user` until they are removed.
+/// The arguments are what the header says; the callbacks may be called with `user` until they are
+/// removed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hot_reload_add_hooks(hooks: *const HotReloadHooks, id: *mut u64) -> c_int {
     guarded(|| {
@@ -130,7 +131,8 @@ pub unsafe extern "C" fn hot_reload_add_hooks(hooks: *const HotReloadHooks, id: 
         if let Some(before) = given.before {
             hooks = hooks.before(move |upcoming| {
                 let ended = Ended { code: 0, message: "", generation: 0 };
-                // SAFETY: the host's callback; the structure and all it leads to live as long as the call.
+                // SAFETY: the host's callback; the structure and all it leads to live as long as
+                // the call.
                 match user.tell(upcoming, &ended, |change, user| unsafe { before(change, user) }) {
                     0 => Ok(()),
                     code => Err(code),

@@ -137,7 +137,8 @@ fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 
-/// A module's path, and the caller's own string of it: callbacks are given that. And what it is made of.
+/// A module's path, and the caller's own string of it: callbacks are given that. And what it is
+/// made of.
 struct Given {
     path: PathBuf,
     string: *const c_char,

@@ -188,8 +188,8 @@ pub(crate) fn threads() -> Vec<String> {
     handles[..listed as usize / 8].iter().map(name).collect()
 }
 
-/// That the runtime has so many threads, soon: one that is new has the process's name, and one that was joined is there until the
-/// kernel has taken it away.
+/// That the runtime has so many threads, soon: one that is new has the process's name, and one that
+/// was joined is there until the kernel has taken it away.
 #[track_caller]
 pub(crate) fn own_threads_become(threads: usize) {
     let begun = std::time::Instant::now();

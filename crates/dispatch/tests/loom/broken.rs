@@ -33,7 +33,8 @@ unsafe impl Barrier for NoHeavyHalf {
     }
 }
 
-/// Acquire-release fences in place of SeqCst ones: they order everything but a store before a later load.
+/// Acquire-release fences in place of SeqCst ones: they order everything but a store before a later
+/// load.
 struct AcqRelFences;
 
 // SAFETY: false on purpose.
@@ -62,7 +63,8 @@ fn caught(name: &str, prepare: impl FnOnce() + Send + 'static, model: fn()) -> b
     true
 }
 
-/// R4 and P1 are looked at where the pin has no fence: a SeqCst fence after the guess makes up for either.
+/// R4 and P1 are looked at where the pin has no fence: a SeqCst fence after the guess makes up for
+/// either.
 #[test]
 fn every_weakened_ordering_is_caught() {
     use Ordering::{Acquire, Relaxed};

@@ -11,7 +11,8 @@ use super::live::Linked;
 use super::*;
 
 struct Epochs {
-    /// What the light half does. Where the kernel has membarrier, and no synchronisation of cores: nothing.
+    /// What the light half does. Where the kernel has membarrier, and no synchronisation of cores:
+    /// nothing.
     light: fn(),
     epoch: Arc<CodeEpoch>,
     /// What the one reader has caught up with.

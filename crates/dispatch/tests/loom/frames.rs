@@ -30,7 +30,8 @@ fn work(dispatch: &'static Dispatch<SeqCstFences>, share: Share<'static, Canary>
     release(thread);
 }
 
-/// A frame: one thread opens and shares it, a worker joins it, the opener may leave before the worker has entered.
+/// A frame: one thread opens and shares it, a worker joins it, the opener may leave before the
+/// worker has entered.
 pub(crate) fn join(collect: impl FnOnce(&mut World<SeqCstFences>)) {
     let mut world = with_fences();
     let dispatch = world.dispatch;
@@ -50,7 +51,8 @@ pub(crate) fn join(collect: impl FnOnce(&mut World<SeqCstFences>)) {
     world.end();
 }
 
-/// As [`join`], where the publisher's own thread opened the frame and has left it: only the share holds the generation.
+/// As [`join`], where the publisher's own thread opened the frame and has left it: only the share
+/// holds the generation.
 pub(crate) fn join_when_the_opener_has_left(
     work: impl FnOnce(&'static Dispatch<SeqCstFences>, Share<'static, Canary>) + 'static,
 ) {
@@ -97,7 +99,8 @@ fn copy_shares() {
     });
 }
 
-/// A thread leaves a frame of its own and joins one of a later generation: its record goes from the first to nothing to the second.
+/// A thread leaves a frame of its own and joins one of a later generation: its record goes from the
+/// first to nothing to the second.
 pub(crate) fn join_after_a_pin() {
     let mut world = with_fences();
     let dispatch = world.dispatch;

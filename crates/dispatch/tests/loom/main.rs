@@ -1,11 +1,14 @@
-//! The protocol under loom: every interleaving and every value that C11 allows a load to return, for small cases.
+//! The protocol under loom: every interleaving and every value that C11 allows a load to return,
+//! for small cases.
 //!
-//! Run with `RUSTFLAGS="--cfg loom" cargo test -p midflight-dispatch --test loom --release`. Three models
-//! of three threads are explored up to a number of preemptions, which [`explore`] is given; all else is exhaustive.
+//! Run with `RUSTFLAGS="--cfg loom" cargo test -p midflight-dispatch --test loom --release`. Three
+//! models of three threads are explored up to a number of preemptions, which [`explore`] is given;
+//! all else is exhaustive.
 //!
-//! A generation's payload is a [`Canary`]: a cell that readers read and that the publisher writes to once `collect`
-//! has declared the generation free. Loom reports any read that is not ordered before that write, so a protocol that frees too
-//! early fails even where this machine's memory would have hidden it. `broken.rs` shows that each ordering is needed.
+//! A generation's payload is a [`Canary`]: a cell that readers read and that the publisher writes
+//! to once `collect` has declared the generation free. Loom reports any read that is not ordered
+//! before that write, so a protocol that frees too early fails even where this machine's memory
+//! would have hidden it. `broken.rs` shows that each ordering is needed.
 #![cfg(loom)]
 
 mod broken;
@@ -39,7 +42,8 @@ struct Canary {
     dead: UnsafeCell<bool>,
 }
 
-// SAFETY: readers use `with`, the publisher `with_mut` after collect; loom checks that these never race.
+// SAFETY: readers use `with`, the publisher `with_mut` after collect; loom checks that these never
+// race.
 unsafe impl Sync for Canary {}
 
 impl Canary {
@@ -59,14 +63,14 @@ type Dispatch<B> = Dispatcher<Canary, B>;
 
 type Freed = Vec<Box<Generation<Canary>>>;
 
-/// A dispatcher with generation 0. Shares borrow it and a thread's closure borrows nothing, so it is leaked, and freed
-/// by [`World::end`]. (A model that fails leaks it.)
+/// A dispatcher with generation 0. Shares borrow it and a thread's closure borrows nothing, so it
+/// is leaked, and freed by [`World::end`]. (A model that fails leaks it.)
 struct World<B: 'static> {
     dispatch: &'static Dispatch<B>,
     publisher: Publisher<Canary>,
     published: usize,
-    /// What was freed is kept to the end of the execution, so that a wrong protocol shows as a failed assertion and never
-    /// as a crash of the checker.
+    /// What was freed is kept to the end of the execution, so that a wrong protocol shows as a
+    /// failed assertion and never as a crash of the checker.
     graves: Freed,
 }
 

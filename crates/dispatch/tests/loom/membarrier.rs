@@ -1,5 +1,5 @@
-//! membarrier(2) as what it is: the reader runs no fence of its own, and the publisher has the reader's core run one,
-//! wherever in its program that is.
+//! membarrier(2) as what it is: the reader runs no fence of its own, and the publisher has the
+//! reader's core run one, wherever in its program that is.
 
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, Ordering, fence};
@@ -83,7 +83,8 @@ fn pin<B: Barrier + Sync + 'static>(barrier: impl FnOnce(Arc<Core>) -> B) {
         move || {
             let thread = register(dispatch);
             core.instruction();
-            // SAFETY: this thread's handle; a generation is published. (The light half is one more instruction.)
+            // SAFETY: this thread's handle; a generation is published. (The light half is one more
+            // instruction.)
             let pin = unsafe { dispatch.pin(&thread) };
             core.instruction();
             inspect(&pin);
@@ -107,8 +108,8 @@ pub(crate) fn pin_with_a_hasty_publisher() {
     pin(Hasty);
 }
 
-/// A trampoline outside frames, whose load of its entry is a plain one: what the publisher wrote before it synchronised the
-/// cores is there, whatever the orderings of the live table are.
+/// A trampoline outside frames, whose load of its entry is a plain one: what the publisher wrote
+/// before it synchronised the cores is there, whatever the orderings of the live table are.
 fn call_unpinned(synchronise: impl FnOnce(&Core) + 'static) {
     weaken(Step::L2, Ordering::Relaxed);
     let core = Arc::new(Core::default());

@@ -47,8 +47,8 @@ fn two_publishers() {
     world.end();
 }
 
-/// A thread's table word (what its trampolines read) is its pin's table, of whatever length, while longer ones are published,
-/// and what it was outside.
+/// A thread's table word (what its trampolines read) is its pin's table, of whatever length, while
+/// longer ones are published, and what it was outside.
 fn tables_grow() {
     let mut world = with_fences();
     let dispatch = world.dispatch;

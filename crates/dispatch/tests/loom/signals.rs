@@ -1,4 +1,5 @@
-//! Signal handlers that call modules: at any moment what a thread's trampolines call through is there.
+//! Signal handlers that call modules: at any moment what a thread's trampolines call through is
+//! there.
 
 use midflight_dispatch::weaken::interrupt_with;
 

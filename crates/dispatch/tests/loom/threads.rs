@@ -1,11 +1,12 @@
-//! Threads that are born, that exit and whose records others take, while a collection walks the records.
+//! Threads that are born, that exit and whose records others take, while a collection walks the
+//! records.
 
 use loom::thread;
 
 use super::*;
 
-/// Two threads, each of which registers, pins and exits, against a collection: records are pushed while the list is walked,
-/// and the second thread may have the first one's.
+/// Two threads, each of which registers, pins and exits, against a collection: records are pushed
+/// while the list is walked, and the second thread may have the first one's.
 pub(crate) fn birth_and_death() {
     let mut world = with_fences();
     let dispatch = world.dispatch;
@@ -37,7 +38,8 @@ pub(crate) fn exit_under_a_pin(release: impl FnOnce(ThreadHandle<Canary>) + 'sta
     world.end();
 }
 
-/// A record with a history, for a third thread: what its last owner did comes before what the next one shows.
+/// A record with a history, for a third thread: what its last owner did comes before what the next
+/// one shows.
 pub(crate) fn reuse() {
     let mut world = with_fences();
     let dispatch = world.dispatch;

@@ -81,7 +81,8 @@ impl Lines {
     }
 }
 
-/// A file's path: its name, in its folder, in the folder of compilation, as far as each is not absolute.
+/// A file's path: its name, in its folder, in the folder of compilation, as far as each is not
+/// absolute.
 fn path(
     dwarf: &Dwarf<Slice<'_>>,
     unit: &Unit<Slice<'_>>,
@@ -93,7 +94,8 @@ fn path(
     };
     let Some(file) = row.file(header) else { return String::new() };
     let mut path = text(file.path_name());
-    // The folder of number 0 is that of compilation, which DWARF 5 says here and before that the unit does.
+    // The folder of number 0 is that of compilation, which DWARF 5 says here and before that the
+    // unit does.
     let folder = file.directory(header).map(text).unwrap_or_default();
     let compilation = unit.comp_dir.map(|folder| folder.to_string_lossy().into_owned()).unwrap_or_default();
     for folder in [folder, compilation] {

@@ -1,4 +1,5 @@
-//! What a module says about its own code: names and debug information, for debuggers, profilers and reports.
+//! What a module says about its own code: names and debug information, for debuggers, profilers and
+//! reports.
 
 mod lines;
 mod lists;
@@ -37,7 +38,8 @@ pub struct Symbol {
 }
 
 impl Symbols<'_> {
-    /// The functions, by address, each under one of its names. One that does not say where it ends goes on to the next.
+    /// The functions, by address, each under one of its names. One that does not say where it ends
+    /// goes on to the next.
     pub fn functions(&self) -> Vec<Symbol> {
         let mut functions: Vec<Symbol> =
             self.symbols.iter().copied().filter(|symbol| symbol.function).collect();
@@ -86,8 +88,8 @@ impl DebugInfo<'_> {
     }
 }
 
-/// The sections of debug information that are handed on. Look-up tables (`.debug_aranges`, `.debug_names`, `.gdb_index`
-/// and their like) are not: a debugger makes them itself.
+/// The sections of debug information that are handed on. Look-up tables (`.debug_aranges`,
+/// `.debug_names`, `.gdb_index` and their like) are not: a debugger makes them itself.
 pub const SECTIONS: [&str; 15] = [
     ".debug_abbrev",
     ".debug_addr",

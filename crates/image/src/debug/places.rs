@@ -16,8 +16,8 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// Notes a word if it is an address of the image. Linkers mark what they have discarded by 0, 1, -1 or -2, and such
-    /// a mark must stay one.
+    /// Notes a word if it is an address of the image. Linkers mark what they have discarded by 0,
+    /// 1, -1 or -2, and such a mark must stay one.
     pub(super) fn note(&self, place: usize, value: u64) {
         if value != 0 {
             self.note_even_zero(place, value);

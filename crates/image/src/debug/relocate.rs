@@ -1,8 +1,9 @@
-//! Debug information made true for where the image is: finds every address in DWARF, versions 2 to 5, and moves it.
+//! Debug information made true for where the image is: finds every address in DWARF, versions 2 to
+//! 5, and moves it.
 //!
-//! A linker leaves no list of the places, so the information is read as a debugger would, and what is read as an
-//! address is noted. Each section is gone through once: hostile information costs no more time than its size accounts
-//! for.
+//! A linker leaves no list of the places, so the information is read as a debugger would, and what
+//! is read as an address is noted. Each section is gone through once: hostile information costs no
+//! more time than its size accounts for.
 
 use core::ops::Range;
 
@@ -118,8 +119,8 @@ struct Unit {
 }
 
 impl Walk<'_> {
-    /// Units with the same table of abbreviations are taken together, and no table goes past where another begins: so
-    /// each byte of them is read once.
+    /// Units with the same table of abbreviations are taken together, and no table goes past where
+    /// another begins: so each byte of them is read once.
     fn units(&mut self) -> gimli::Result<()> {
         let info = gimli::DebugInfo::new(self.info.bytes, LittleEndian);
         let mut units = Vec::new();
@@ -183,8 +184,9 @@ impl Walk<'_> {
         let mut others = Vec::with_capacity(attributes.len());
         for attribute in attributes {
             match (attribute.name(), read(unit, entries, attribute)?) {
-                // A unit that is in several places has the base 0, and its lists say addresses. The base is moved and
-                // the lists are not, as if they were relative to it: the sums are the same.
+                // A unit that is in several places has the base 0, and its lists say addresses. The
+                // base is moved and the lists are not, as if they were relative to it: the sums are
+                // the same.
                 (constants::DW_AT_low_pc, (place, AttributeValue::Addr(base))) => {
                     unit.has_base = true;
                     self.info.places.note_even_zero(place, base);
@@ -282,8 +284,8 @@ fn matters(attribute: &AttributeSpecification) -> bool {
     }
 }
 
-/// Reads an expression, so that the addresses in it are noted. One that cannot be read to its end is left: a debugger
-/// will not read it either.
+/// Reads an expression, so that the addresses in it are noted. One that cannot be read to its end
+/// is left: a debugger will not read it either.
 pub(super) fn addresses_in(expression: Expression<Reader<'_>>, encoding: Encoding, places: &Places) {
     let before = places.len();
     let mut operations = expression.operations(encoding);

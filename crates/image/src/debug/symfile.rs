@@ -1,8 +1,8 @@
 //! A file of names and debug information for a module in memory, as gdb's JIT interface takes it.
 //!
-//! gdb takes every address in it for an absolute one ("JIT Compilation Interface" in its manual, gdb/jit.c): sections
-//! that stand for the image's pages are at their run-time addresses and have no contents, but for `.eh_frame`, which it
-//! reads from here.
+//! gdb takes every address in it for an absolute one ("JIT Compilation Interface" in its manual,
+//! gdb/jit.c): sections that stand for the image's pages are at their run-time addresses and have
+//! no contents, but for `.eh_frame`, which it reads from here.
 
 use alloc::vec::Vec;
 

@@ -22,7 +22,8 @@ pub(super) fn lines(section: &Addresses<'_>, programs: &mut Vec<usize>) -> Resul
     Ok(())
 }
 
-/// Returns where the program ends. DWARF 5, 6.2; the header up to its tables is alike in all versions.
+/// Returns where the program ends. DWARF 5, 6.2; the header up to its tables is alike in all
+/// versions.
 fn line_program(section: &Addresses<'_>, offset: usize) -> gimli::Result<usize> {
     let whole = Slice::new(section.bytes, LittleEndian);
     let mut rest = whole;
@@ -36,7 +37,8 @@ fn line_program(section: &Addresses<'_>, offset: usize) -> gimli::Result<usize> 
     }
     let header = program.read_length(format)?;
     let mut header = program.split(header)?;
-    // Instruction length, operations per instruction (from version 4 on), is_stmt, line base, line range.
+    // Instruction length, operations per instruction (from version 4 on), is_stmt, line base, line
+    // range.
     header.skip(if version >= 4 { 5 } else { 4 })?;
     let first_special = header.read_u8()?;
     let operands = header.split(usize::from(first_special.saturating_sub(1)))?;
@@ -88,7 +90,8 @@ fn contribution<'s>(rest: &mut Slice<'s>) -> gimli::Result<Slice<'s>> {
     Ok(words)
 }
 
-/// `.debug_frame`: a function's address is the word behind its record's length and reference to the common record.
+/// `.debug_frame`: a function's address is the word behind its record's length and reference to the
+/// common record.
 pub(super) fn frames(section: &Addresses<'_>) -> Result<(), &'static str> {
     let whole = Slice::new(section.bytes, LittleEndian);
     let mut rest = whole;

@@ -1,9 +1,10 @@
 //! What a module says of itself: notes of the owner "midflight" (`include/runtime_module.h`).
 //!
-//! System V gABI, chapter 5, "Note Section": three words (the lengths of owner and descriptor, the type), the owner, the
-//! descriptor, each padded. To 4 bytes, whatever the gABI says of 64-bit files; only `.note.gnu.property` is padded to 8, and
-//! linkers put it into a segment of its own (PT_NOTE) that says so. That one says what the module asks of the processor: Linux
-//! Extensions to gABI, "Program Property".
+//! System V gABI, chapter 5, "Note Section": three words (the lengths of owner and descriptor, the
+//! type), the owner, the descriptor, each padded. To 4 bytes, whatever the gABI says of 64-bit
+//! files; only `.note.gnu.property` is padded to 8, and linkers put it into a segment of its own
+//! (PT_NOTE) that says so. That one says what the module asks of the processor: Linux Extensions to
+//! gABI, "Program Property".
 
 use crate::elf::format::{Half, table_of};
 use crate::error::NoteProblem as Problem;
@@ -35,7 +36,8 @@ pub(crate) struct Declared<'data> {
 pub(crate) struct Properties {
     /// The levels of x86-64 that all of it needs (GNU_PROPERTY_X86_ISA_1_NEEDED), a bit each.
     pub(crate) x86_levels: u32,
-    /// How the code of AArch64 may be run (GNU_PROPERTY_AARCH64_FEATURE_1_AND); 0 if nothing is said.
+    /// How the code of AArch64 may be run (GNU_PROPERTY_AARCH64_FEATURE_1_AND); 0 if nothing is
+    /// said.
     pub(crate) aarch64_features: u32,
     /// Pointers are signed (GNU_PROPERTY_AARCH64_FEATURE_PAUTH).
     pub(crate) signed_pointers: bool,
@@ -48,7 +50,8 @@ const AARCH64_FEATURE_1_AND: u32 = 0xC000_0000;
 const AARCH64_FEATURE_PAUTH: u32 = 0xC000_0001;
 
 impl Properties {
-    /// Adds what the notes of one segment or section say. What is damaged of it is passed over, as glibc does.
+    /// Adds what the notes of one segment or section say. What is damaged of it is passed over, as
+    /// glibc does.
     pub(crate) fn read(&mut self, notes: &[u8], align: u64, machine: Machine) {
         for (owner, n_type, descriptor) in Notes::of(notes, align) {
             if owner != GNU || n_type != NT_GNU_PROPERTY_TYPE_0 {
@@ -73,7 +76,8 @@ impl Properties {
     }
 }
 
-/// The notes of one segment or section, of which `align` is the alignment: owner, type, and descriptor if that is whole.
+/// The notes of one segment or section, of which `align` is the alignment: owner, type, and
+/// descriptor if that is whole.
 struct Notes<'data> {
     rest: &'data [u8],
     align: usize,
@@ -104,7 +108,8 @@ impl<'data> Iterator for Notes<'data> {
 }
 
 impl<'data> Declared<'data> {
-    /// Reads the notes of one segment or section, of which `align` is the alignment. What other owners say is passed over.
+    /// Reads the notes of one segment or section, of which `align` is the alignment. What other
+    /// owners say is passed over.
     pub(crate) fn read(&mut self, notes: &'data [u8], align: u64) -> Result<(), Error> {
         for (owner, n_type, descriptor) in Notes::of(notes, align) {
             const BUILD_ID: u32 = 3;

@@ -1,7 +1,9 @@
-//! AArch64 instructions: the fields that fix-ups fill, and the stub through which far code is reached.
+//! AArch64 instructions: the fields that fix-ups fill, and the stub through which far code is
+//! reached.
 //!
-//! ELF for the Arm 64-bit Architecture, section "Relocation": for each field, which instructions have it, which
-//! values it takes, and which bits of them. Instruction formats: Arm Architecture Reference Manual, chapter C4.1.
+//! ELF for the Arm 64-bit Architecture, section "Relocation": for each field, which instructions
+//! have it, which values it takes, and which bits of them. Instruction formats: Arm Architecture
+//! Reference Manual, chapter C4.1.
 
 use super::Problem;
 
@@ -10,7 +12,8 @@ use super::Problem;
 pub enum Field {
     /// ADR: within 1 MiB.
     Adr,
-    /// ADRP: pages of 4 KiB, within 4 GiB. The one that is not checked is followed by what sets the upper bits.
+    /// ADRP: pages of 4 KiB, within 4 GiB. The one that is not checked is followed by what sets the
+    /// upper bits.
     Adrp {
         /// Whether the value must fit.
         checked: bool,
@@ -121,7 +124,8 @@ impl Field {
             Field::AddLow { .. } => is(0x5FC0_0000, 0x1100_0000),
             Field::AddHigh => is(0x5FC0_0000, 0x1140_0000),
             Field::Access { log2, .. } => {
-                // The size is in bits 31 and 30; a whole vector register has 0 there and the upper bit of opc set.
+                // The size is in bits 31 and 30; a whole vector register has 0 there and the upper
+                // bit of opc set.
                 let whole = is(0xC480_0000, 0x0480_0000);
                 let size = if whole { 4 } else { code >> 30 };
                 is(0x3B00_0000, 0x3900_0000) && size == log2.into()
@@ -190,8 +194,9 @@ fn upper(log2: u8) -> u32 {
 /// Bytes of a stub.
 pub const STUB: usize = 16;
 
-/// Code for the address `at` that jumps to the address in the word at `entry`. It changes only x16, which the
-/// procedure call standard leaves to it, and may be called through a pointer where branch targets are checked (BTI).
+/// Code for the address `at` that jumps to the address in the word at `entry`. It changes only x16,
+/// which the procedure call standard leaves to it, and may be called through a pointer where branch
+/// targets are checked (BTI).
 pub fn stub(at: u64, entry: u64) -> Result<[u8; STUB], Problem> {
     const BTI_C: u32 = 0xD503_245F;
     const ADRP_X16: u32 = 0x9000_0010;
@@ -255,7 +260,8 @@ mod tests {
                 let mut place = code.to_le_bytes();
                 field.write(&mut place, 0).map(|()| u32::from_le_bytes(place))
             };
-            // Any bit that may be set in such an instruction is part of the field, and then cleared, or kept.
+            // Any bit that may be set in such an instruction is part of the field, and then
+            // cleared, or kept.
             for bit in 0..32 {
                 let Ok(after) = filled(code | 1 << bit) else { continue };
                 let of_field = [code, code | 1 << bit].map(|code| field.filled(code, -1));

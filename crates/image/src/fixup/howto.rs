@@ -1,7 +1,7 @@
 //! Fix-ups of object files: which sum, and which bits of it go where.
 //!
-//! Nearly all of the types that the processor supplements list are one thing (a symbol, an entry of the global offset
-//! table), as seen from somewhere (the place, the table), written into one field.
+//! Nearly all of the types that the processor supplements list are one thing (a symbol, an entry of
+//! the global offset table), as seen from somewhere (the place, the table), written into one field.
 
 use super::aarch64::Field;
 use core::fmt;
@@ -39,7 +39,8 @@ pub enum What {
 pub enum Slot {
     /// Its address.
     Address,
-    /// The argument of `__tls_get_addr`: two words, the image and the offset in its block (general dynamic).
+    /// The argument of `__tls_get_addr`: two words, the image and the offset in its block (general
+    /// dynamic).
     General,
     /// The same for the start of this image's own block (local dynamic): one for all symbols.
     Local,
@@ -65,8 +66,8 @@ pub enum From {
 }
 
 impl Howto {
-    /// The value, given what `what` is, the addend, and the addresses of the place and of the global offset table.
-    /// Sums are modulo 2^64.
+    /// The value, given what `what` is, the addend, and the addresses of the place and of the
+    /// global offset table. Sums are modulo 2^64.
     #[inline]
     pub fn value(self, what: u64, addend: i64, place: u64, table: u64) -> i64 {
         let sum = what.wrapping_add_signed(addend);

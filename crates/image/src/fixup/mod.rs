@@ -1,8 +1,8 @@
 //! Fix-ups: what a relocation writes, as pure functions over bytes.
 //!
-//! A reader of a file format turns its own relocation numbers into a [`Kind`] and calls [`apply`], for what a loader
-//! writes, or into a [`Howto`], for what a static linker does. Nothing here knows the host: both instruction sets are
-//! encoded, and tested, everywhere.
+//! A reader of a file format turns its own relocation numbers into a [`Kind`] and calls [`apply`],
+//! for what a loader writes, or into a [`Howto`], for what a static linker does. Nothing here knows
+//! the host: both instruction sets are encoded, and tested, everywhere.
 
 pub mod aarch64;
 mod howto;
@@ -14,8 +14,8 @@ use howto::{check_range, page};
 
 /// What is to be written, whatever the machine calls it.
 ///
-/// In the words of the processor supplements: B is how far the image is from the addresses it was linked for,
-/// S the address of the symbol, A the addend.
+/// In the words of the processor supplements: B is how far the image is from the addresses it was
+/// linked for, S the address of the symbol, A the addend.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Kind {
     /// B + A: a pointer into the module itself.
@@ -36,8 +36,8 @@ impl Kind {
 
     /// What the address of the place must be a multiple of.
     ///
-    /// Entries of the global offset table are loaded by code as whole words. A pointer in data may be anywhere,
-    /// as in a packed structure.
+    /// Entries of the global offset table are loaded by code as whole words. A pointer in data may
+    /// be anywhere, as in a packed structure.
     pub fn place_align(self) -> u64 {
         match self {
             Kind::Relative | Kind::Absolute64 => 1,
@@ -76,8 +76,8 @@ pub(crate) fn value(machine: Machine, kind: Kind, with: Operands) -> u64 {
     match (machine, kind) {
         (_, Kind::Relative) => with.bias.wrapping_add_signed(with.addend),
         (_, Kind::Absolute64) => with.symbol.wrapping_add_signed(with.addend),
-        // AMD64 defines these as S alone, and linkers have been seen to leave offsets in the addend of a
-        // JUMP_SLOT; Arm defines them as S + A.
+        // AMD64 defines these as S alone, and linkers have been seen to leave offsets in the addend
+        // of a JUMP_SLOT; Arm defines them as S + A.
         (Machine::X86_64, Kind::GlobDat | Kind::JumpSlot) => with.symbol,
         (Machine::Aarch64, Kind::GlobDat | Kind::JumpSlot) => with.symbol.wrapping_add_signed(with.addend),
     }

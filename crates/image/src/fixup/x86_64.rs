@@ -1,7 +1,8 @@
-//! x86-64 instructions: what a load from the global offset table becomes when the symbol turns out to be near, and
-//! the stub through which far code is reached.
+//! x86-64 instructions: what a load from the global offset table becomes when the symbol turns out
+//! to be near, and the stub through which far code is reached.
 //!
-//! System V ABI, AMD64 Architecture Processor Supplement, section B.2 "Optimize GOTPCRELX Relocations".
+//! System V ABI, AMD64 Architecture Processor Supplement, section B.2 "Optimize GOTPCRELX
+//! Relocations".
 
 use super::{Encoding, Problem};
 
@@ -17,8 +18,8 @@ pub enum Load {
 }
 
 impl Load {
-    /// The instruction whose displacement is at `place`. Others than these three (`cmp`, `test`, ...) stay as they
-    /// are: without the table they would need an absolute address.
+    /// The instruction whose displacement is at `place`. Others than these three (`cmp`, `test`,
+    /// ...) stay as they are: without the table they would need an absolute address.
     pub fn at(code: &[u8], place: usize) -> Option<Load> {
         let before: [u8; 2] = code.get(place.checked_sub(2)?..place)?.try_into().ok()?;
         match before {
@@ -55,9 +56,9 @@ impl Load {
     }
 }
 
-/// Whether the displacement at `place` is that of a direct call or jump. Before binutils 2.31, assemblers gave them
-/// the type of any other displacement. No instruction that addresses memory has these bytes there: r/m 5 with mod 0
-/// is none of them.
+/// Whether the displacement at `place` is that of a direct call or jump. Before binutils 2.31,
+/// assemblers gave them the type of any other displacement. No instruction that addresses memory
+/// has these bytes there: r/m 5 with mod 0 is none of them.
 pub fn is_branch(code: &[u8], place: usize) -> bool {
     let before = |by: usize| place.checked_sub(by).and_then(|at| code.get(at)).copied();
     match before(1) {
@@ -70,7 +71,8 @@ pub fn is_branch(code: &[u8], place: usize) -> bool {
 /// Bytes of a stub.
 pub const STUB: usize = 8;
 
-/// Code for the address `at` that jumps to the address in the word at `entry`. It changes no register.
+/// Code for the address `at` that jumps to the address in the word at `entry`. It changes no
+/// register.
 pub fn stub(at: u64, entry: u64) -> Result<[u8; STUB], Problem> {
     // jmp *entry(%rip), and two breakpoints that are never reached.
     let mut code = [0xFF, 0x25, 0, 0, 0, 0, 0xCC, 0xCC];

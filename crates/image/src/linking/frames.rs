@@ -1,8 +1,9 @@
-//! Call frame information (`.eh_frame`) of one file: records, each with its length, up to one of length 0.
+//! Call frame information (`.eh_frame`) of one file: records, each with its length, up to one of
+//! length 0.
 //!
-//! The records of all files are put together as they are: each refers to others by distances within its own file's,
-//! and to code by fix-ups. What must go is each file's end mark (crtend.o has one), because readers stop there. Linux
-//! Standard Base, Core, section "Exception Frames".
+//! The records of all files are put together as they are: each refers to others by distances within
+//! its own file's, and to code by fix-ups. What must go is each file's end mark (crtend.o has one),
+//! because readers stop there. Linux Standard Base, Core, section "Exception Frames".
 
 use crate::Error;
 /// The section without its end mark, and whatever follows that.

@@ -1,11 +1,13 @@
-//! Where each section goes: three runs of pages (constants, code, variables), as tight as alignments allow.
+//! Where each section goes: three runs of pages (constants, code, variables), as tight as
+//! alignments allow.
 
 use super::section::{Part, Section};
 use crate::{Error, Protection, Region, ThreadLocals, Unwind};
 use alloc::vec::Vec;
 use core::ops::Range;
 
-/// For each [`Part`] its sections, by their numbers in the link, in the order in which they will stand.
+/// For each [`Part`] its sections, by their numbers in the link, in the order in which they will
+/// stand.
 pub(crate) type Parts = [Vec<u32>; Part::ALL.len()];
 
 /// The largest block of thread-local variables. Each thread that uses any of them has the whole.

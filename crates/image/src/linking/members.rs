@@ -14,24 +14,27 @@ pub(crate) trait Resolve {
 
     fn read(&mut self, file: Self::File) -> Result<Self::Candidate, Error>;
 
-    /// Whether the file defines something a second time that may be defined once, and nothing better than it is. (One that
-    /// defines nothing, or only what any file may have, may still have constructors.)
+    /// Whether the file defines something a second time that may be defined once, and nothing
+    /// better than it is. (One that defines nothing, or only what any file may have, may still
+    /// have constructors.)
     fn only_repeats(&self, candidate: &Self::Candidate) -> Result<bool, Error>;
 
-    /// Notes what the member of this number defines. Of several that define a name, the first counts.
+    /// Notes what the member of this number defines. Of several that define a name, the first
+    /// counts.
     fn offer(&mut self, candidate: &Self::Candidate, number: u32) -> Result<(), Error>;
 
     /// Makes it part of the link.
     fn add(&mut self, candidate: Self::Candidate) -> Result<(), Error>;
 
-    /// The member that defines what was needed as the so-many-eth; [`NONE`] if none does, or somebody has defined it since. Nothing, if not
-    /// so much was needed.
+    /// The member that defines what was needed as the so-many-eth; [`NONE`] if none does, or
+    /// somebody has defined it since. Nothing, if not so much was needed.
     fn offered(&self, needed: usize) -> Option<u32>;
 }
 
-/// Makes `objects` the files of the link, and of `members` what is needed, until nothing more is. Where there are no object files,
-/// nothing says what is needed: then all members are (as with `--whole-archive` and `-all_load`), but for those that only define
-/// again what an earlier one has defined, which a linker takes for an error.
+/// Makes `objects` the files of the link, and of `members` what is needed, until nothing more is.
+/// Where there are no object files, nothing says what is needed: then all members are (as with
+/// `--whole-archive` and `-all_load`), but for those that only define again what an earlier one has
+/// defined, which a linker takes for an error.
 pub(crate) fn resolve<R: Resolve>(
     resolver: &mut R,
     objects: Vec<R::File>,

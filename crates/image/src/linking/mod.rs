@@ -1,5 +1,5 @@
-//! What linking has in common, whatever the format of the files: names, sections and where they go. ELF's object files are in
-//! `../elf/object`, Mach-O's in `../macho/object`.
+//! What linking has in common, whatever the format of the files: names, sections and where they go.
+//! ELF's object files are in `../elf/object`, Mach-O's in `../macho/object`.
 
 pub(crate) mod calls;
 pub(crate) mod frames;

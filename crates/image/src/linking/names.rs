@@ -1,8 +1,9 @@
 //! Names and their numbers: each name of the link is hashed once, when its file is read.
 //!
-//! Open addressing with linear probing, at most half full. A table of a million names has no run of occupied places
-//! longer than about a hundred (ln n / (load - 1 - ln load)), so whoever needs a thousand steps has chosen names that
-//! collide, and is refused instead of being given quadratic time. That is also why this is not a general hash map.
+//! Open addressing with linear probing, at most half full. A table of a million names has no run of
+//! occupied places longer than about a hundred (ln n / (load - 1 - ln load)), so whoever needs a
+//! thousand steps has chosen names that collide, and is refused instead of being given quadratic
+//! time. That is also why this is not a general hash map.
 
 use crate::Error;
 use alloc::vec::Vec;
@@ -89,8 +90,8 @@ impl<'data> Names<'data> {
     }
 }
 
-/// Eight bytes at a time: the two halves of a product, folded. The constant is the golden ratio's, as in many such
-/// hashes.
+/// Eight bytes at a time: the two halves of a product, folded. The constant is the golden ratio's,
+/// as in many such hashes.
 fn hash(name: &[u8]) -> u32 {
     let mix = |hash: u64, word: u64| {
         let product = u128::from(hash ^ word) * 0x9E37_79B9_7F4A_7C15;
@@ -98,7 +99,8 @@ fn hash(name: &[u8]) -> u32 {
     };
     let (words, rest) = name.as_chunks::<8>();
     let hash = words.iter().fold(name.len() as u64, |hash, word| mix(hash, u64::from_le_bytes(*word)));
-    // Some bytes may count twice: to copy what is left, however long that is, would be a call of memcpy.
+    // Some bytes may count twice: to copy what is left, however long that is, would be a call of
+    // memcpy.
     let last = match (rest, name.last_chunk(), name.last_chunk(), name.first_chunk()) {
         ([], ..) => 0,
         (_, Some(last), ..) => u64::from_le_bytes(*last),

@@ -5,9 +5,9 @@ use crate::Protection;
 
 /// What stands together in the image, in the order in which it stands there.
 ///
-/// Code is not first, because libgcc takes a function at a multiple of 4 GiB for one that a linker has discarded, if
-/// its call frame information has 4-byte addresses (`unwind-dw2-fde.c`, "ignore link-once functions"); and such
-/// numbers are popular as addresses of images.
+/// Code is not first, because libgcc takes a function at a multiple of 4 GiB for one that a linker
+/// has discarded, if its call frame information has 4-byte addresses (`unwind-dw2-fde.c`, "ignore
+/// link-once functions"); and such numbers are popular as addresses of images.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Part {
     Constants,
@@ -70,7 +70,8 @@ pub(crate) enum State {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Section<'data> {
     pub(crate) state: State,
-    /// From the start of the image. A thread-local one's distance from the template's start is that in the block.
+    /// From the start of the image. A thread-local one's distance from the template's start is that
+    /// in the block.
     pub(crate) offset: u64,
     pub(crate) size: u64,
     pub(crate) align: u64,

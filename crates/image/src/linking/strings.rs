@@ -1,9 +1,10 @@
 //! A string table: names that end in NUL, found by offset.
 //!
-//! Names may share their ends, and a hostile table may have every symbol name the same megabyte. So the end of a
-//! long name is found in an index: no lookup depends on how long the name is.
+//! Names may share their ends, and a hostile table may have every symbol name the same megabyte. So
+//! the end of a long name is found in an index: no lookup depends on how long the name is.
 //!
-//! Names are bytes, as for every linker and loader: whether they are UTF-8 is asked by who needs text.
+//! Names are bytes, as for every linker and loader: whether they are UTF-8 is asked by who needs
+//! text.
 
 use crate::Error;
 use crate::error::label;
@@ -13,7 +14,8 @@ fn malformed(problem: &'static str, at: u64) -> Error {
     Error::Malformed { table: "string table", problem, at }
 }
 
-/// Names shorter than this are read to their end, which is quicker than an index that has all ends: most are.
+/// Names shorter than this are read to their end, which is quicker than an index that has all ends:
+/// most are.
 const BLOCK: usize = 128;
 
 pub(crate) struct Strings<'data> {
@@ -40,7 +42,8 @@ impl<'data> Strings<'data> {
         Ok(Strings { bytes, ends })
     }
 
-    /// Whether [`get`](Self::get) finds a name there that is not empty. Its end need not be looked for.
+    /// Whether [`get`](Self::get) finds a name there that is not empty. Its end need not be looked
+    /// for.
     pub(crate) fn has(&self, offset: u32) -> bool {
         self.bytes.get(offset as usize).is_some_and(|first| *first != 0)
     }

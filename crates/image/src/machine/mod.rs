@@ -16,7 +16,8 @@ pub enum Machine {
     Aarch64,
 }
 
-/// Types of relocations of Mach-O's are counted from here wherever types of both formats may be meant; ELF's are all below.
+/// Types of relocations of Mach-O's are counted from here wherever types of both formats may be
+/// meant; ELF's are all below.
 pub(crate) const MACHO: u32 = 1 << 16;
 
 impl Machine {
@@ -53,7 +54,8 @@ impl Machine {
         }
     }
 
-    /// How a relocation type of an object file is applied, for the tests that compare it with linkers.
+    /// How a relocation type of an object file is applied, for the tests that compare it with
+    /// linkers.
     #[doc(hidden)]
     pub fn howto(self, r_type: u32) -> Option<Howto> {
         match self.object(r_type) {
@@ -62,7 +64,8 @@ impl Machine {
         }
     }
 
-    /// The name of a relocation type in the processor supplement; from 65,536 on, that of Mach-O's type of the number above that.
+    /// The name of a relocation type in the processor supplement; from 65,536 on, that of Mach-O's
+    /// type of the number above that.
     pub fn relocation_name(self, r_type: u32) -> Option<&'static str> {
         if let (Machine::Aarch64, Some(number)) = (self, r_type.checked_sub(MACHO)) {
             return MACHO_NAMES.get(number as usize).copied();
@@ -118,7 +121,8 @@ pub(crate) enum Static {
     Refuse(Refusal),
 }
 
-/// What is to be written of a thread-local variable: ELF Handling For Thread-Local Storage, chapter 4.
+/// What is to be written of a thread-local variable: ELF Handling For Thread-Local Storage, chapter
+/// 4.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum ThreadKind {
     /// The module that has it.

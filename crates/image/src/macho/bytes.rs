@@ -3,7 +3,8 @@
 use crate::Error;
 use crate::macho::format::malformed;
 
-/// Reads from the front of a table. What it is asked for behind the end is an error that names the table.
+/// Reads from the front of a table. What it is asked for behind the end is an error that names the
+/// table.
 #[derive(Clone)]
 pub(super) struct Cursor<'data> {
     table: &'static str,
@@ -88,7 +89,8 @@ impl<'data> Cursor<'data> {
     }
 }
 
-/// The name that C has for a symbol: without the underscore that compilers for Apple put before it. None: C cannot say it.
+/// The name that C has for a symbol: without the underscore that compilers for Apple put before it.
+/// None: C cannot say it.
 pub(super) fn c_name(symbol: &str) -> Option<&str> {
     symbol.strip_prefix('_').filter(|name| !name.is_empty())
 }

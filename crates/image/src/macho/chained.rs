@@ -1,4 +1,5 @@
-//! Chained fix-ups: each place says what it is to hold and how far the next place is. Apple's <mach-o/fixup-chains.h>.
+//! Chained fix-ups: each place says what it is to hold and how far the next place is. Apple's
+//! <mach-o/fixup-chains.h>.
 
 use super::bytes::Cursor;
 use super::fixups::{Builder, SIZE};
@@ -192,7 +193,8 @@ impl<'data> Segment<'data> {
         Ok(Self { index, page_size, from_header, starts })
     }
 
-    /// Follows each page's chain. Places ascend and do not overlap, so there are no more than the segment has room for.
+    /// Follows each page's chain. Places ascend and do not overlap, so there are no more than the
+    /// segment has room for.
     fn walk(
         &self,
         layout: &Layout<'_>,

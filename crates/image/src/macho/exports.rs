@@ -1,7 +1,8 @@
-//! What the module defines for others: the export trie, or the symbol table of a file that has none. Apple's <mach-o/loader.h>,
-//! at `dyld_info_command` and `EXPORT_SYMBOL_FLAGS_KIND_MASK`.
+//! What the module defines for others: the export trie, or the symbol table of a file that has
+//! none. Apple's <mach-o/loader.h>, at `dyld_info_command` and `EXPORT_SYMBOL_FLAGS_KIND_MASK`.
 //!
-//! Names are spelled along the trie's edges, so they are nowhere in the file as a whole: they are kept here.
+//! Names are spelled along the trie's edges, so they are nowhere in the file as a whole: they are
+//! kept here.
 
 use super::bytes::{Cursor, c_name};
 use super::sections::holds;
@@ -69,7 +70,8 @@ impl Exports {
         if trie.is_empty() {
             return Ok(exports);
         }
-        // Nodes still to be read: where, how long the name is that leads to it, and the last edge of that.
+        // Nodes still to be read: where, how long the name is that leads to it, and the last edge
+        // of that.
         let mut todo: Vec<(u64, usize, &[u8])> = alloc::vec![(0, 0, &[])];
         let mut name: Vec<u8> = Vec::new();
         let mut read = 0;
@@ -96,7 +98,8 @@ impl Exports {
                 let edge = children.string()?;
                 todo.push((children.uleb()?, name.len(), edge));
             }
-            // No byte belongs to two nodes. So a trie that goes in circles, or shares what its nodes have, ends here.
+            // No byte belongs to two nodes. So a trie that goes in circles, or shares what its
+            // nodes have, ends here.
             read += children.position() - at as usize;
             if read > trie.len() {
                 return Err(malformed(TABLE, "its nodes overlap", at));
@@ -168,8 +171,8 @@ impl Exports {
         self.find(|symbol| symbol.bytes().cmp([b'_'].into_iter().chain(name.bytes())))
     }
 
-    /// What others call it. A symbol without underscore, which only assembly has, is called what it is, unless C has
-    /// something of that name.
+    /// What others call it. A symbol without underscore, which only assembly has, is called what it
+    /// is, unless C has something of that name.
     fn shown(&self, entry: &Entry) -> Option<&str> {
         let symbol = self.name(entry);
         match c_name(symbol) {

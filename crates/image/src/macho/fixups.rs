@@ -1,4 +1,5 @@
-//! What has to be written when the module is linked, whichever form the file says it in, and what it needs of others for that.
+//! What has to be written when the module is linked, whichever form the file says it in, and what
+//! it needs of others for that.
 
 use super::bytes::c_name;
 use super::exports::{Definition, Exports};
@@ -14,8 +15,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use object::macho;
 
-/// What stubs of lazy binding call, to bind what they jump to. Here everything is bound when code can run, so nobody
-/// calls it.
+/// What stubs of lazy binding call, to bind what they jump to. Here everything is bound when code
+/// can run, so nobody calls it.
 const STUB_BINDER: &str = "dyld_stub_binder";
 
 /// Bytes that a fix-up writes.
@@ -55,7 +56,8 @@ enum Target {
     Absolute(u64),
     /// An import, by its index.
     Import(u32),
-    /// An import, by its index, or else an address of the file: what a process has once (`shared_definitions.rs`).
+    /// An import, by its index, or else an address of the file: what a process has once
+    /// (`shared_definitions.rs`).
     Shared(u32, u64),
     /// The thunk of a thread-local descriptor.
     Bootstrap,
@@ -88,7 +90,8 @@ impl Fixups<'_> {
             let address = match self.targets[*symbol as usize] {
                 Target::Here(address) => address.wrapping_add(bias),
                 Target::Absolute(value) => value,
-                // `Image::link` lets no thread-local variable through to where an address is wanted.
+                // `Image::link` lets no thread-local variable through to where an address is
+                // wanted.
                 Target::Import(import) => match bindings[import as usize] {
                     Some(Binding::Address(address)) => address,
                     Some(Binding::ThreadLocal(_)) | None => 0,
@@ -181,7 +184,8 @@ impl<'a, 'data> Builder<'a, 'data> {
         Ok(())
     }
 
-    /// Which word of a descriptor of a thread-local variable is there: a fix-up has no business in any but the first.
+    /// Which word of a descriptor of a thread-local variable is there: a fix-up has no business in
+    /// any but the first.
     fn in_descriptor(&self, place: Site) -> Result<bool, Error> {
         let sections = &self.layout.sections.descriptors;
         if !holds(sections, place.address) && !holds(sections, place.address + (SIZE - 1)) {
@@ -205,9 +209,11 @@ impl<'a, 'data> Builder<'a, 'data> {
         Ok(())
     }
 
-    /// The number of a symbol that is looked for in the library of an ordinal, or in one of the ways that negative ones stand for.
+    /// The number of a symbol that is looked for in the library of an ordinal, or in one of the
+    /// ways that negative ones stand for.
     pub(super) fn symbol(&mut self, name: &'data str, ordinal: i32, weak: bool) -> Result<u32, Error> {
-        // Weak definitions are looked for in everything that is loaded, here as everything else is, but for what a process has once.
+        // Weak definitions are looked for in everything that is loaded, here as everything else is,
+        // but for what a process has once.
         let shared = if ordinal == WEAK { self.shared(name) } else { None };
         let ordinal = if ordinal == WEAK && shared.is_none() { FLAT } else { ordinal };
         if let Some(number) = self.symbols.get(&(name, ordinal)) {
@@ -266,8 +272,8 @@ impl<'a, 'data> Builder<'a, 'data> {
             STUB_BINDER => return Ok(Target::Absolute(0)),
             _ => {}
         }
-        // A function of a module belongs to its version: what is looked for anywhere is looked for in the module itself first,
-        // as with `-Bsymbolic` in ELF.
+        // A function of a module belongs to its version: what is looked for anywhere is looked for
+        // in the module itself first, as with `-Bsymbolic` in ELF.
         if matches!(ordinal, SELF | FLAT)
             && let Some(definition) = self.exports.definition(name)
         {
@@ -353,8 +359,9 @@ impl<'a, 'data> Builder<'a, 'data> {
         places
     }
 
-    /// As [`bind`](Self::bind) of a weak definition, which may have a place that is in `written` already: to the module's own
-    /// definition, or to what was written, or to whatever there is.
+    /// As [`bind`](Self::bind) of a weak definition, which may have a place that is in `written`
+    /// already: to the module's own definition, or to what was written, or to whatever there
+    /// is.
     pub(super) fn coalesce(
         &mut self,
         place: Site,

@@ -1,5 +1,5 @@
-//! Which file it is: thin or universal, of which machine, of which kind. Apple's <mach-o/loader.h>, <mach-o/fat.h> and
-//! <mach/machine.h>.
+//! Which file it is: thin or universal, of which machine, of which kind. Apple's <mach-o/loader.h>,
+//! <mach-o/fat.h> and <mach/machine.h>.
 
 use crate::macho::format::{Header, LE, malformed, table_of};
 use crate::{Error, Input, Machine};
@@ -7,7 +7,8 @@ use object::macho;
 
 const FAT: &str = "universal header";
 
-/// Whether the file is for this reader: it begins as a Mach-O file does, thin or universal, of any machine.
+/// Whether the file is for this reader: it begins as a Mach-O file does, thin or universal, of any
+/// machine.
 pub(super) fn is_macho(bytes: &[u8]) -> bool {
     let Some(first) = bytes.first_chunk::<4>() else { return false };
     matches!(
@@ -111,7 +112,8 @@ fn slice(bytes: &[u8]) -> Result<&[u8], Error> {
     let [header, ..] = table_of::<macho::FatHeader>(bytes, 1) else { return Err(cut_off) };
     let count = header.nfat_arch.get(object::BigEndian) as usize;
     let wide = header.magic.get(object::BigEndian) == macho::FAT_MAGIC_64;
-    // The compiled classes of Java begin with the same number, and then have a version, of 45 at least.
+    // The compiled classes of Java begin with the same number, and then have a version, of 45 at
+    // least.
     const MOST: usize = 44;
     if count > MOST {
         return Err(Error::NotElf { looks_like: "a compiled class of Java" });

@@ -12,8 +12,8 @@
 //! unwind/                  compact unwind information, turned into DWARF
 //! ```
 //!
-//! Apple's headers say what is in the tables (<mach-o/loader.h>, <mach-o/fixup-chains.h>, <mach-o/nlist.h>), and dyld's sources what a
-//! loader makes of them.
+//! Apple's headers say what is in the tables (<mach-o/loader.h>, <mach-o/fixup-chains.h>,
+//! <mach-o/nlist.h>), and dyld's sources what a loader makes of them.
 
 mod bytes;
 mod chained;

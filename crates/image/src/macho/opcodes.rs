@@ -1,5 +1,5 @@
-//! Rebase and bind opcodes: small programs that say where addresses are written. Apple's <mach-o/loader.h>, at `REBASE_OPCODE_MASK`
-//! and `BIND_OPCODE_MASK`.
+//! Rebase and bind opcodes: small programs that say where addresses are written. Apple's
+//! <mach-o/loader.h>, at `REBASE_OPCODE_MASK` and `BIND_OPCODE_MASK`.
 
 use super::bytes::Cursor;
 use super::commands::range;

@@ -1,4 +1,5 @@
-//! What each section is for, and what is not supported by its name or type. Apple's <mach-o/loader.h>, at `section_64`.
+//! What each section is for, and what is not supported by its name or type. Apple's
+//! <mach-o/loader.h>, at `section_64`.
 
 use super::commands::Section;
 use super::segments::Segment;
@@ -64,7 +65,8 @@ pub(super) struct Stubs {
     pub(super) first: u32,
 }
 
-/// The sections that matter to a loader. None of them overlap, so together they are no larger than the image.
+/// The sections that matter to a loader. None of them overlap, so together they are no larger than
+/// the image.
 #[derive(Default)]
 pub(super) struct Sections {
     all: Vec<Extent>,

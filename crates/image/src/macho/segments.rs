@@ -1,7 +1,8 @@
-//! Segments: where each part of the file goes in memory, and what each page may finally be used for.
+//! Segments: where each part of the file goes in memory, and what each page may finally be used
+//! for.
 //!
-//! Apple's <mach-o/loader.h>: `segment_command_64`. Segments are copied, not mapped from the file. `__LINKEDIT` is
-//! not part of the image: it has tables for loaders, which no code reads.
+//! Apple's <mach-o/loader.h>: `segment_command_64`. Segments are copied, not mapped from the file.
+//! `__LINKEDIT` is not part of the image: it has tables for loaders, which no code reads.
 
 use super::commands::Commands;
 use super::sections::Sections;
@@ -39,7 +40,8 @@ impl Segment<'_> {
     }
 }
 
-/// The memory of an image. All sums were checked when it was made: no segment's end overflows, nor when rounded up to a page.
+/// The memory of an image. All sums were checked when it was made: no segment's end overflows, nor
+/// when rounded up to a page.
 pub(super) struct Layout<'data> {
     /// In the order of the file, by which fix-ups number them.
     pub(super) segments: Vec<Segment<'data>>,
@@ -149,12 +151,14 @@ impl<'data> Layout<'data> {
         base.wrapping_sub(self.low)
     }
 
-    /// The offset in the image of an address of the file; also of the address just behind the image.
+    /// The offset in the image of an address of the file; also of the address just behind the
+    /// image.
     pub(super) fn offset(&self, address: u64) -> Option<u64> {
         address.checked_sub(self.low).filter(|offset| *offset <= self.span)
     }
 
-    /// Where the section of instructions ends that an offset in the image is in; the offset itself if it is in none.
+    /// Where the section of instructions ends that an offset in the image is in; the offset itself
+    /// if it is in none.
     pub(super) fn code_end(&self, offset: u64) -> u64 {
         self.sections.code_end(self.low + offset).map_or(offset, |end| end - self.low)
     }

@@ -17,7 +17,8 @@ use crate::{Binding, Error, Export, Host, Import, Protection, Region, ThreadLoca
 use alloc::vec::Vec;
 use object::macho;
 
-/// A dylib or bundle that has been read and checked. It borrows its tables from the bytes of the file.
+/// A dylib or bundle that has been read and checked. It borrows its tables from the bytes of the
+/// file.
 pub(crate) struct Shared<'data> {
     commands: Commands<'data>,
     layout: Layout<'data>,
@@ -37,7 +38,8 @@ struct Frames {
 }
 
 impl<'data> Shared<'data> {
-    /// Reads and checks the file. Whatever is not supported is refused here, before anything is mapped.
+    /// Reads and checks the file. Whatever is not supported is refused here, before anything is
+    /// mapped.
     pub(super) fn parse(
         bytes: &'data [u8],
         header: &Header,
@@ -113,7 +115,8 @@ impl<'data> Shared<'data> {
     }
 }
 
-/// The export trie; empty if nothing is exported, none if the file is so old that its symbol table says that.
+/// The export trie; empty if nothing is exported, none if the file is so old that its symbol table
+/// says that.
 fn trie<'data>(bytes: &'data [u8], commands: &Commands<'data>) -> Result<Option<&'data [u8]>, Error> {
     let of_info = |info: &macho::DyldInfoCommand<LE>| {
         range(bytes, info.export_off.get(LE), info.export_size.get(LE), exports::TABLE)

@@ -1,5 +1,5 @@
-//! The symbol table (`nlist_64`): names of functions and variables for debuggers and profilers, and the exports of a file without a
-//! trie. Apple's <mach-o/nlist.h>.
+//! The symbol table (`nlist_64`): names of functions and variables for debuggers and profilers, and
+//! the exports of a file without a trie. Apple's <mach-o/nlist.h>.
 
 use super::commands::range;
 use super::segments::Layout;
@@ -47,7 +47,8 @@ impl<'data> SymbolTable<'data> {
         Ok(core::str::from_utf8(&rest[..end]).ok())
     }
 
-    /// The name of a symbol, if it has one that is not longer than `room`, which is less by it afterwards.
+    /// The name of a symbol, if it has one that is not longer than `room`, which is less by it
+    /// afterwards.
     pub(super) fn name(&self, index: u32, room: &mut usize) -> Option<&'data str> {
         let start = self.entries.get(index as usize)?.n_strx.get(LE) as usize;
         let rest = self.names.get(start..)?;
@@ -76,7 +77,8 @@ impl<'data> SymbolTable<'data> {
         self.entries.iter().any(|entry| entry.n_type == macho::N_OSO)
     }
 
-    /// For debuggers: nothing of it is needed to run the module, so what is damaged is left out, and harms nothing else.
+    /// For debuggers: nothing of it is needed to run the module, so what is damaged is left out,
+    /// and harms nothing else.
     pub(super) fn symbols(&self, layout: &Layout<'data>) -> Symbols<'data> {
         let mut symbols = Vec::with_capacity(self.entries.len());
         for entry in self.entries {

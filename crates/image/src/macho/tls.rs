@@ -1,8 +1,10 @@
-//! Thread-local variables: the module's block, and the descriptors by which code finds a variable in it.
+//! Thread-local variables: the module's block, and the descriptors by which code finds a variable
+//! in it.
 //!
-//! A descriptor is three words: a function that code calls with the descriptor's address, a key, and where the variable is in the
-//! block. Linkers bind the first to `__tlv_bootstrap` and leave the second 0; a loader puts in what it likes, and the function
-//! is to keep all registers but x0, x16, x17 and the flags. (dyld: `threadLocalHelpers.s`, and where `__tlv_bootstrap` is set up.)
+//! A descriptor is three words: a function that code calls with the descriptor's address, a key,
+//! and where the variable is in the block. Linkers bind the first to `__tlv_bootstrap` and leave
+//! the second 0; a loader puts in what it likes, and the function is to keep all registers but x0,
+//! x16, x17 and the flags. (dyld: `threadLocalHelpers.s`, and where `__tlv_bootstrap` is set up.)
 
 use super::segments::Layout;
 use crate::macho::format::{LE, Word, malformed, table_of};

@@ -1,4 +1,5 @@
-//! Real modules, compiled while the tests run, for both machines on every host; and a pair of tweezers for them.
+//! Real modules, compiled while the tests run, for both machines on every host; and a pair of
+//! tweezers for them.
 // Each test file is a crate of its own and uses what it needs of this.
 #![allow(dead_code, unreachable_pub)]
 
@@ -55,8 +56,9 @@ pub fn compile_with(machine: Machine, source: &str, flags: &[&str]) -> Vec<u8> {
 pub const HOST: Host =
     Host { tls_module: 7, tls_dynamic: 0xD000, tls_static: 0x5000, tls_undefined: 0xE000, tlv_thunk: 0x7000 };
 
-/// What an image's imports stand for, as `resolve` says: its number is the address of a function or a variable, and
-/// how far a thread-local one is from the thread pointer and, in module 9, from the start of the block.
+/// What an image's imports stand for, as `resolve` says: its number is the address of a function or
+/// a variable, and how far a thread-local one is from the thread pointer and, in module 9, from the
+/// start of the block.
 pub fn bindings<'data>(
     image: &Image<'data>,
     mut resolve: impl FnMut(&Import<'data>) -> Option<u64>,

@@ -28,7 +28,8 @@ pub fn malformed(error: &Error, problem: &str) {
     says(error, &[problem]);
 }
 
-/// A module that is easily damaged: imports, every table, a soname whose entry can be put to other use.
+/// A module that is easily damaged: imports, every table, a soname whose entry can be put to other
+/// use.
 pub fn good(machine: Machine) -> Vec<u8> {
     static MODULES: OnceLock<[Vec<u8>; 2]> = OnceLock::new();
     let modules = MODULES.get_or_init(|| BOTH.map(|machine| rich(machine, &["-Wl,--hash-style=both"])));

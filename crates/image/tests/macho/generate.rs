@@ -43,8 +43,8 @@ _two_data: .quad 1
 ";
 const FROM_LIBRARIES: &[&str] = &["_one_a", "_one_b", "_one_data", "_shared_weak", "_two_a", "_two_data"];
 
-/// Addends: those that chained fix-ups have room for in a place, in an import of 32 bits, and in one of 64. Of most
-/// files none is beyond the first.
+/// Addends: those that chained fix-ups have room for in a place, in an import of 32 bits, and in
+/// one of 64. Of most files none is beyond the first.
 const ADDENDS: [&[i64]; 3] =
     [&[0, 0, 1, 8, 255], &[0, 8, 256, -16, 0x7FFF_FFFF], &[0, -1, 1 << 33, 300, -0x8000_0001]];
 

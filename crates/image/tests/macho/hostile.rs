@@ -238,7 +238,8 @@ fn export_tries() {
         let error = with_trie(trie).expect_err(problem);
         says(&error, &[problem]);
     }
-    // A long name at every step, and a leaf at each: the names would take a thousand times as much as the file.
+    // A long name at every step, and a leaf at each: the names would take a thousand times as much
+    // as the file.
     let mut trie = Vec::new();
     for _ in 0..80 {
         let edge = [b"_", &[b'x'; 4000][..]].concat();

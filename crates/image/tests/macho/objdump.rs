@@ -170,8 +170,9 @@ fn symbol(words: &[&str]) -> (String, bool) {
     (words[0].into(), words.get(1).is_some_and(|word| word.starts_with("(weak")))
 }
 
-/// Imports with addends of 64 bits, of which llvm-objdump 19 takes the wrong bits for the name and for whether it may be
-/// missing. Apple's <mach-o/fixup-chains.h>: 16 bits of the ordinal, 1 of that, 15 of nothing, 32 of the name's place.
+/// Imports with addends of 64 bits, of which llvm-objdump 19 takes the wrong bits for the name and
+/// for whether it may be missing. Apple's <mach-o/fixup-chains.h>: 16 bits of the ordinal, 1 of
+/// that, 15 of nothing, 32 of the name's place.
 struct Wide<'a> {
     table: &'a [u8],
     imports: usize,

@@ -1,5 +1,5 @@
-//! Hundreds of files against what llvm-objdump prints of them: where everything is, every byte of the linked image, imports, exports,
-//! what is called at load and unload, thread-local variables.
+//! Hundreds of files against what llvm-objdump prints of them: where everything is, every byte of
+//! the linked image, imports, exports, what is called at load and unload, thread-local variables.
 
 use super::common::{HOST, MAX_SPAN};
 use super::generate::{LIBRARY_ONE, LIBRARY_TWO, module};
@@ -177,7 +177,8 @@ fn word(file: &File, bytes: &[u8], at: u64) -> u64 {
 type Imports = BTreeMap<(String, Lookup), bool>;
 
 struct Expected {
-    /// The places, and what they are to hold: an address of the file, or what a symbol stands for and more.
+    /// The places, and what they are to hold: an address of the file, or what a symbol stands for
+    /// and more.
     places: BTreeMap<u64, Value>,
     imports: BTreeMap<(String, Lookup), Option<bool>>,
     memory: Vec<u8>,
@@ -207,7 +208,8 @@ impl Expected {
             match fixup {
                 Fixup::Rebase { at } => {
                     let word = word(file, bytes, *at);
-                    // The highest byte is a tag: C++ marks names of types so that others may have, too.
+                    // The highest byte is a tag: C++ marks names of types so that others may have,
+                    // too.
                     let target = match file.chained {
                         true => word & 0xF_FFFF_FFFF | (word >> 36 & 0xFF) << 56,
                         false => word,

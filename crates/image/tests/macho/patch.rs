@@ -47,7 +47,8 @@ pub(crate) fn table(bytes: &[u8], kind: u32) -> usize {
     u32_at(bytes, command(bytes, kind) + 8) as usize
 }
 
-/// In LC_DYLD_INFO: where the rebase, bind, weak bind and lazy bind opcodes are said to be, and the export trie.
+/// In LC_DYLD_INFO: where the rebase, bind, weak bind and lazy bind opcodes are said to be, and the
+/// export trie.
 pub(crate) const REBASES: usize = 8;
 pub(crate) const BINDS: usize = 16;
 pub(crate) const WEAK: usize = 24;

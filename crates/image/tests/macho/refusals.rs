@@ -1,4 +1,5 @@
-//! Whatever is not supported is refused, before anything is written, with an error that says what and why.
+//! Whatever is not supported is refused, before anything is written, with an error that says what
+//! and why.
 
 use super::common::refused::{malformed, says};
 use super::common::{MAX_SPAN, put, u32_at};

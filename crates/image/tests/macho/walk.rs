@@ -1,5 +1,5 @@
-//! Uses everything that an image of a Mach-O file offers, and checks that every answer is in range. For the tests here and for
-//! `fuzz/`.
+//! Uses everything that an image of a Mach-O file offers, and checks that every answer is in range.
+//! For the tests here and for `fuzz/`.
 
 use midflight_image::{
     Binding, ExportKind, Format, Host, Image, Import, ImportKind, Machine, Protection, Region, unwind,

@@ -1,4 +1,5 @@
-//! How code reaches what it names: branches, stubs, the global offset table, and the window that addresses of four bytes leave.
+//! How code reaches what it names: branches, stubs, the global offset table, and the window that
+//! addresses of four bytes leave.
 
 use crate::common::{HOST, MAX_SPAN, bindings, put, u32_at};
 use crate::tools::sections;
@@ -101,7 +102,8 @@ fn an_image_is_no_larger_than_may_be() {
 #[test]
 fn exact_windows() {
     for (source, address, expected) in [
-        // S + A is a number of 32 bits: whatever the image's address, the host's does or does not fit.
+        // S + A is a number of 32 bits: whatever the image's address, the host's does or does not
+        // fit.
         (".long _host_x + 8", 0xFFFF_FFF7, Some((0, u64::MAX))),
         (".long _host_x + 8", 0xFFFF_FFF8, None),
         (".long _host_x - 8", 7, None),

@@ -37,8 +37,8 @@ fn any<'a>(dice: &mut Dice) -> &'a str {
     }
 }
 
-/// The source of one file, as for lld or with what only Apple's linker takes too. All of its variables are aligned to 16, so that
-/// every access may be of any size.
+/// The source of one file, as for lld or with what only Apple's linker takes too. All of its
+/// variables are aligned to 16, so that every access may be of any size.
 pub(crate) fn source(seed: u64, lld: bool) -> String {
     let mut dice = Dice::new(seed);
     let mut text =

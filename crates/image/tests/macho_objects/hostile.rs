@@ -1,4 +1,5 @@
-//! No object file or archive makes the crate panic, read out of bounds, or take long: damaged files, and noise.
+//! No object file or archive makes the crate panic, read out of bounds, or take long: damaged
+//! files, and noise.
 
 use crate::common::{HOST, bindings, put, u32_at};
 use crate::generate;
@@ -62,7 +63,8 @@ const RICH: &str = "extern \"C\" int far(int); extern int host_x; extern int may
     inline int shared(int x) { static int n; return n += x; }
     int f(int x) { guard g; try { return far(x) + *p + t++ + shared(x) + (maybe ? maybe() : 0); } catch (int e) { return e + z[x]; } }";
 
-/// With addends, differences, pointers to the table, records of their own, aliases, the bounds of a section.
+/// With addends, differences, pointers to the table, records of their own, aliases, the bounds of a
+/// section.
 fn assembly() -> String {
     let frames = "_odd:\n.cfi_startproc\nsub sp, sp, #32\n.cfi_def_cfa_offset 32\n.cfi_def_cfa w20, 16\nret\n.cfi_endproc\n";
     let more =
@@ -138,7 +140,8 @@ fn every_byte_of_the_tables_changed() {
     }
 }
 
-/// A relocation's first word is its place; of the second, 24 bits are a symbol's or a section's number, and bit 27 says which.
+/// A relocation's first word is its place; of the second, 24 bits are a symbol's or a section's
+/// number, and bit 27 says which.
 #[test]
 fn relocations_that_name_what_is_not_there() {
     for bytes in seeds() {

@@ -1,4 +1,5 @@
-//! Mach-O object files and archives for arm64, from clang: what becomes of them, without running any of it. On every host.
+//! Mach-O object files and archives for arm64, from clang: what becomes of them, without running
+//! any of it. On every host.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -112,7 +113,8 @@ impl Linked<'_> {
         (at & !0xFFF).wrapping_add_signed(page)
     }
 
-    /// What the instruction at an address adds to a page: an addition, or a load or store of any size.
+    /// What the instruction at an address adds to a page: an addition, or a load or store of any
+    /// size.
     fn low(&self, at: u64) -> u64 {
         let code = self.code_at(at);
         let field = u64::from(code >> 10 & 0xFFF);

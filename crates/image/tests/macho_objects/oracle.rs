@@ -1,8 +1,9 @@
-//! Every relocation of many files, as `llvm-objdump` reads it, against what is at its place in the linked image: the instruction
-//! or the word there must lead to the symbol of that name, which `llvm-nm` has the address of.
+//! Every relocation of many files, as `llvm-objdump` reads it, against what is at its place in the
+//! linked image: the instruction or the word there must lead to the symbol of that name, which
+//! `llvm-nm` has the address of.
 //!
-//! Where a section went is worked out from the names that the image has; of one without any, from the first reference to it,
-//! which all others must agree with, and so must what is in it.
+//! Where a section went is worked out from the names that the image has; of one without any, from
+//! the first reference to it, which all others must agree with, and so must what is in it.
 
 use crate::common::{HOST, u32_at, u64_at};
 use crate::tools::{Names, Relocation, Scratch, Section, compile_all, names, relocations, run, sections};
@@ -34,7 +35,8 @@ struct Case<'a> {
     names: &'a Names,
     /// Where sections are, by name.
     bases: BTreeMap<String, u64>,
-    /// Of the symbols that have entries of the global offset table: the page and the rest of their addresses, as far as known.
+    /// Of the symbols that have entries of the global offset table: the page and the rest of their
+    /// addresses, as far as known.
     entries: BTreeMap<String, (Option<u64>, Option<u64>)>,
     /// How many relocations of each type were compared.
     compared: BTreeMap<String, usize>,
@@ -100,7 +102,8 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// The address of a symbol, if it is known. `found`: where something leads that should lead there.
+    /// The address of a symbol, if it is known. `found`: where something leads that should lead
+    /// there.
     fn address(&mut self, name: &str, found: u64) -> u64 {
         if name == "___dso_handle" {
             return BASE;
@@ -266,7 +269,8 @@ impl<'a> Case<'a> {
         let key = self.linked.word_at(place - 8);
         assert_eq!((key >> 32, self.linked.word_at(place)), (HOST.tls_module, 0));
         let block = self.linked.image.thread_locals().unwrap();
-        // As if the block were the template: the sections of variables that begin as zero go on behind it.
+        // As if the block were the template: the sections of variables that begin as zero go on
+        // behind it.
         let found = BASE + block.offset + (key & 0xFFFF_FFFF);
         assert_eq!(found, self.address(&relocation.target.clone(), found), "{relocation:?}");
     }

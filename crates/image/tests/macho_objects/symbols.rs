@@ -1,4 +1,5 @@
-//! Which definition each name stands for, what is exported and imported, what is where, and what is called when.
+//! Which definition each name stands for, what is exported and imported, what is where, and what is
+//! called when.
 
 use crate::common::{HOST, MAX_SPAN};
 use crate::tools::compile_cpp;
@@ -104,7 +105,8 @@ fn common_blocks_are_as_large_and_as_aligned_as_any_file_wants() {
 
 #[test]
 fn weak_definitions_that_are_not_used_keep_their_own_places() {
-    // The same inline function in two files, of which the second's is not used; each file has something of its own beside it.
+    // The same inline function in two files, of which the second's is not used; each file has
+    // something of its own beside it.
     let source = |own: &str| {
         format!(
             "inline int shared(int x) {{ static int n; return n += x; }} int {own}(int x) {{ return shared(x); }}

@@ -181,7 +181,8 @@ pub(crate) fn relocations(files: &[&Path]) -> BTreeMap<String, Vec<Relocation>> 
     found
 }
 
-/// By file: what `llvm-nm` has of its symbols, defined ones with address and section, others without.
+/// By file: what `llvm-nm` has of its symbols, defined ones with address and section, others
+/// without.
 pub(crate) type Names = BTreeMap<String, Option<(u64, String)>>;
 
 pub(crate) fn names(files: &[&Path]) -> BTreeMap<String, Names> {

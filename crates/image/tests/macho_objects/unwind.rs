@@ -1,4 +1,5 @@
-//! What unwinders are told: compact unwind records and `__eh_frame` of all files, as one table for the image.
+//! What unwinders are told: compact unwind records and `__eh_frame` of all files, as one table for
+//! the image.
 
 use crate::common::{put, u32_at};
 use crate::tools::{assemble, compile, compile_cpp, sections};
@@ -97,12 +98,14 @@ fn functions_with_handlers() {
         let one = &found[&linked.address(name)];
         assert!(one.personality.is_none() && one.lsda.is_none());
     }
-    // `shared` is there twice, and both copies are described: one may still be inside the one that is not used.
+    // `shared` is there twice, and both copies are described: one may still be inside the one that
+    // is not used.
     let handlers = found.values().filter(|one| one.lsda.is_some()).count();
     assert_eq!(handlers, 4, "{found:x?}");
 }
 
-/// The tables that read through the global offset table (`POINTER_TO_GOT`) for types that are caught.
+/// The tables that read through the global offset table (`POINTER_TO_GOT`) for types that are
+/// caught.
 #[test]
 fn types_are_found_through_the_table() {
     let files = [compile_cpp(

@@ -1,4 +1,5 @@
-//! Tables that lld does not write: pages with whole rows, pages of both kinds, empty ones, many encodings.
+//! Tables that lld does not write: pages with whole rows, pages of both kinds, empty ones, many
+//! encodings.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! The rules of functions: as gimli reads them, as the encoding has them, and as clang's directives state them.
+//! The rules of functions: as gimli reads them, as the encoding has them, and as clang's directives
+//! state them.
 
 use std::collections::BTreeMap;
 

@@ -6,7 +6,8 @@ use crate::{Error, Numbers, forms, unwind};
 
 const SPAN: u64 = 0x10_0000;
 
-/// Bytes that may come out for what went in: a record and a common one for each four bytes of table, and the copy.
+/// Bytes that may come out for what went in: a record and a common one for each four bytes of
+/// table, and the copy.
 fn most(table: &[u8], own: &[u8]) -> usize {
     96 * (table.len() / 4 + own.len() / 16 + 1) + own.len()
 }

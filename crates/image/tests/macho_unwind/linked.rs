@@ -16,7 +16,8 @@ fn dylibs() {
     let mut numbers = Numbers(0x1234_5678_9ABC_DEF1);
     let (mut entries, mut with_lsda, mut own_records, mut folded) = (0, 0, 0, 0);
     for index in 0..FILES {
-        // Few and many, so that there is one page and several, and encodings are common and a page's own.
+        // Few and many, so that there is one page and several, and encodings are common and a
+        // page's own.
         let one_in = 1 + numbers.below(6);
         let mut some: Vec<&Path> = objects.iter().copied().filter(|_| numbers.below(one_in) == 0).collect();
         if some.is_empty() {

@@ -1,4 +1,5 @@
-//! Compact unwind information: read as `llvm-objdump` reads it, and turned into the rules that clang states for the same functions.
+//! Compact unwind information: read as `llvm-objdump` reads it, and turned into the rules that
+//! clang states for the same functions.
 //!
 //! The decoder is not part of the crate's interface, so its source is compiled here once more.
 

@@ -51,7 +51,8 @@ pub(crate) struct Source {
 
 const PAIRS: [&str; 9] = ["x19", "x21", "x23", "x25", "x27", "d8", "d10", "d12", "d14"];
 
-/// Functions that save every set of pairs that is a multiple of `step` from `first` on, with frames and as leaves.
+/// Functions that save every set of pairs that is a multiple of `step` from `first` on, with frames
+/// and as leaves.
 fn shapes(prefix: &str, first: usize, step: usize) -> String {
     let mut text = String::from("extern \"C\" void outside(int);\n");
     for set in (first..1 << PAIRS.len()).step_by(step) {

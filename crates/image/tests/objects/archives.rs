@@ -49,7 +49,8 @@ fn exports(image: &Image<'_>) -> Vec<String> {
     names
 }
 
-/// `a` needs `b`, which needs `c`, whose member comes before; nobody needs `d`, and `weak` is asked for weakly only.
+/// `a` needs `b`, which needs `c`, whose member comes before; nobody needs `d`, and `weak` is asked
+/// for weakly only.
 fn members(machine: Machine) -> Vec<(&'static str, Vec<u8>)> {
     vec![
         ("c.o", object(machine, "int c(int x) { return x; }")),
@@ -196,7 +197,8 @@ fn the_best_definition_among_members() {
             assert_eq!(linked.word_at(linked.word("p")), expected, "{machine} {:?}", members[0].0);
             assert_eq!(linked.word("p"), linked.address("x"), "{machine}");
         }
-        // Of two strong ones a linker would not know; the one that only repeats the first is left out.
+        // Of two strong ones a linker would not know; the one that only repeats the first is left
+        // out.
         let third = object(machine, "long x = 3;");
         let library = archive(&[("strong.o", strong.clone()), ("third.o", third.clone())], "rc");
         let linked = crate::link_at(parse(machine, &[("lib.a", &library)]).unwrap(), BASE, |_| None);

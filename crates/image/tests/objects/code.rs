@@ -1,5 +1,5 @@
-//! How code reaches what it names: branches, stubs, the global offset table, and the window that code without any
-//! leaves.
+//! How code reaches what it names: branches, stubs, the global offset table, and the window that
+//! code without any leaves.
 
 use crate::common::{BOTH, HOST, MAX_SPAN, bindings, compile_as, put, u32_at};
 use crate::{BASE, Linked, assembly, host, link, link_at, object, parse};
@@ -110,7 +110,8 @@ fn exact_windows() {
             0x7F00_0000_0000,
             Some((0x7F00_0000_0000 - 4 - 0x7FFF_FFFF, 0x7F00_0000_0000 - 4 + 0x8000_0000)),
         ),
-        // S + A is a number of 32 bits: whatever the image's address, the host's does or does not fit.
+        // S + A is a number of 32 bits: whatever the image's address, the host's does or does not
+        // fit.
         (Machine::X86_64, ".long host_x + 8", 0xFFFF_FFF7, Some((0, u64::MAX))),
         (Machine::X86_64, ".long host_x + 8", 0xFFFF_FFF8, None),
         // The image's own.
@@ -173,7 +174,8 @@ fn variables_out_of_reach_are_named() {
     }
 }
 
-/// A function of which code takes the address without the table: its stub stands for it, everywhere in the module.
+/// A function of which code takes the address without the table: its stub stands for it, everywhere
+/// in the module.
 #[test]
 fn a_stub_is_the_functions_address_where_code_reaches_no_further() {
     for machine in BOTH {
@@ -336,7 +338,8 @@ fn distance(linked: &Linked<'_>, table: &str, n: u64) -> u64 {
 
 #[test]
 fn distances_to_functions_in_data() {
-    // As in relative vtables: from the start of the table, so each with an addend of its own, and one that is negative.
+    // As in relative vtables: from the start of the table, so each with an addend of its own, and
+    // one that is negative.
     for machine in BOTH {
         let word = |symbol: &str, addend: i64| match machine {
             Machine::X86_64 => format!(".long {symbol}@PLT + {addend}\n"),
@@ -399,7 +402,8 @@ fn words(linked: &Linked<'_>, name: &str, count: usize) -> Vec<u32> {
 
 #[test]
 fn what_the_cortex_a53_has_wrong() {
-    // Erratum 843419: an ADRP in the last words of a page, an access, and one by the ADRP's register.
+    // Erratum 843419: an ADRP in the last words of a page, an access, and one by the ADRP's
+    // register.
     let machine = Machine::Aarch64;
     let sequence = |skip: u32, between: &str, variable: &str| {
         format!(

@@ -52,8 +52,8 @@ fn debug_information_is_true_for_the_address() {
             [BASE + helper.offset, linked.address("second")],
             "{machine}: one line table for each file"
         );
-        // Names are found at the offsets that the second file's units say: those of its own strings, behind the
-        // first's.
+        // Names are found at the offsets that the second file's units say: those of its own
+        // strings, behind the first's.
         let debug = linked.image.debug(BASE);
         let strings = debug.section(".debug_str");
         let info = debug.section(".debug_info");

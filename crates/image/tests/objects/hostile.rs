@@ -1,4 +1,5 @@
-//! No object file or archive makes the crate panic, read out of bounds, or take long: damaged files, and noise.
+//! No object file or archive makes the crate panic, read out of bounds, or take long: damaged
+//! files, and noise.
 //!
 //! `fuzz/` does the same with coverage feedback; what it finds becomes a test here.
 

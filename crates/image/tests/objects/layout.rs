@@ -82,7 +82,8 @@ fn an_image_has_a_limit() {
     }
 }
 
-/// Constructors and destructors whose names say when they are called, in several files and kinds of section.
+/// Constructors and destructors whose names say when they are called, in several files and kinds of
+/// section.
 const CALLS: [&str; 2] = [
     "__attribute__((constructor)) void a_last(void) {} __attribute__((constructor(300))) void a_300(void) {}
      __attribute__((constructor(101))) void a_101(void) {} __attribute__((destructor)) void a_end(void) {}

@@ -1,4 +1,5 @@
-//! Object files and archives from real compilers, for both machines: what becomes of them, without running any of it.
+//! Object files and archives from real compilers, for both machines: what becomes of them, without
+//! running any of it.
 
 #[path = "../common/mod.rs"]
 mod common;

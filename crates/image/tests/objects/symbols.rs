@@ -31,7 +31,8 @@ fn strong_before_common_before_weak() {
             let reversed: Vec<_> = files.iter().rev().cloned().collect();
             for files in [files.to_vec(), reversed] {
                 let export = link(machine, &files).export("x").size;
-                // Which of two weak definitions it is depends on the order; they have one size here.
+                // Which of two weak definitions it is depends on the order; they have one size
+                // here.
                 assert_eq!(export, size, "{machine} {first} {second}");
             }
         }

@@ -158,7 +158,8 @@ fn a_variable_is_thread_local_in_all_files_or_in_none() {
 
 #[test]
 fn the_start_of_the_block_by_a_descriptor() {
-    // Several of a file's own variables are found from one place, with each dialect of each compiler.
+    // Several of a file's own variables are found from one place, with each dialect of each
+    // compiler.
     let tls = ".section .tdata,\"awT\",%progbits\n.balign 8\none: .8byte 5\ntwo: .8byte 6\n.text\n.globl f\n";
     for (machine, code) in [
         (

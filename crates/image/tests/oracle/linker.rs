@@ -1,4 +1,5 @@
-//! GNU ld and lld, as references: what they write for an object file, and which relocations they refuse.
+//! GNU ld and lld, as references: what they write for an object file, and which relocations they
+//! refuse.
 
 use super::common::{compile_as, file_offset, put, u16_at, u32_at, u64_at};
 use midflight_image::Machine;
@@ -70,8 +71,9 @@ impl Linked {
     }
 }
 
-/// The object file with the places; the first has no relocation. `skip` are left as they are. Bytes of nothing come
-/// before each, so that no linker takes it for a part of an instruction that it knows.
+/// The object file with the places; the first has no relocation. `skip` are left as they are. Bytes
+/// of nothing come before each, so that no linker takes it for a part of an instruction that it
+/// knows.
 fn object(machine: Machine, cases: &[Case], rest: &str, skip: &BTreeSet<usize>) -> Vec<u8> {
     let any = match machine {
         Machine::X86_64 => "R_X86_64_64",
@@ -86,7 +88,8 @@ fn object(machine: Machine, cases: &[Case], rest: &str, skip: &BTreeSet<usize>) 
         text += &format!(".byte {}\n.zero {}\n", bytes.join(","), STEP as usize - place.len());
     }
     let mut object = compile_as(machine, &text, &["-c", "-x", "assembler"]);
-    // Assemblers do not know the names of all types. They leave the relocations in the order of the places.
+    // Assemblers do not know the names of all types. They leave the relocations in the order of the
+    // places.
     if let Some((_, table, size)) = section(&object, ".rela.text") {
         let left = (0..cases.len()).filter(|index| !skip.contains(index));
         for (at, index) in (table..table + size).step_by(24).zip(left) {
@@ -109,8 +112,8 @@ pub(crate) fn link(
     link_with(machine, linker, cases, rest, "", text, flags)
 }
 
-/// Links the cases at `text`: to learn which of them the linker refuses, and again without those. `rest` is assembly,
-/// `script` for the linker.
+/// Links the cases at `text`: to learn which of them the linker refuses, and again without those.
+/// `rest` is assembly, `script` for the linker.
 pub(crate) fn link_with(
     machine: Machine,
     linker: Linker,

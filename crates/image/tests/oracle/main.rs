@@ -1,8 +1,8 @@
-//! What is written for each relocation type, against what GNU ld and lld write for the same object file: every
-//! supported type of both machines, at both sides of every limit and alignment.
+//! What is written for each relocation type, against what GNU ld and lld write for the same object
+//! file: every supported type of both machines, at both sides of every limit and alignment.
 //!
-//! Where the two linkers differ from each other, the ABI documents decide; [`KNOWN`] lists where a linker differs
-//! from those.
+//! Where the two linkers differ from each other, the ABI documents decide; [`KNOWN`] lists where a
+//! linker differs from those.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -35,8 +35,8 @@ use Linker::{Gnu, Lld};
 
 /// Types, who, and how. Each must occur.
 const KNOWN: &[(&str, Linker, Differs)] = &[
-    // BFD lets some fields hold what fits only after wrapping around: -256 in a byte. The AMD64 supplement says
-    // nothing of overflow here; lld refuses as we do.
+    // BFD lets some fields hold what fits only after wrapping around: -256 in a byte. The AMD64
+    // supplement says nothing of overflow here; lld refuses as we do.
     ("R_X86_64_8", Gnu, Lenient),
     ("R_X86_64_16", Gnu, Lenient),
     ("R_X86_64_PC16", Gnu, Lenient),
@@ -65,7 +65,8 @@ const KNOWN: &[(&str, Linker, Differs)] = &[
     ("R_AARCH64_TLSLD_MOVW_DTPREL_G0", Gnu, Strict),
     // Arm: 0 <= X < 2^15.
     ("R_AARCH64_LD64_GOTPAGE_LO15", Lld, Lenient),
-    // Arm: MOVN where X is negative. The MOVZ that lld leaves gives the same number once the MOVKs have run.
+    // Arm: MOVN where X is negative. The MOVZ that lld leaves gives the same number once the MOVKs
+    // have run.
     ("R_AARCH64_MOVW_PREL_G3", Lld, Otherwise),
     // The supplement says nothing of overflow; a size is unsigned. lld checks for a signed number.
     ("R_X86_64_SIZE32", Lld, Lenient),
@@ -79,8 +80,8 @@ const KNOWN: &[(&str, Linker, Differs)] = &[
     ("R_AARCH64_PLT32", Lld, Otherwise),
 ];
 
-/// Types that a linker does not know at all; a star stands for any end of a name. What both do not know has the sums
-/// and the fields of others that they do.
+/// Types that a linker does not know at all; a star stands for any end of a name. What both do not
+/// know has the sums and the fields of others that they do.
 const UNKNOWN: &[(&str, Linker)] = &[
     ("R_X86_64_GOTPCREL64", Lld),
     ("R_X86_64_GOTPLT64", Lld),
@@ -168,7 +169,8 @@ fn case(r_type: u32, howto: Howto, symbol: &str, addend: i64) -> Case {
     Case { r_type, place: unfilled(r_type, howto.encoding), symbol: symbol.to_string(), addend }
 }
 
-/// One case for each value that is on an edge, reached by the addend. `what` and `table` are as in [`Howto::value`].
+/// One case for each value that is on an edge, reached by the addend. `what` and `table` are as in
+/// [`Howto::value`].
 fn at_edges(cases: &mut Vec<Case>, r_type: u32, howto: Howto, symbol: &str, what: u64, table: u64) {
     for value in edges() {
         let from = match howto.from {
@@ -314,8 +316,9 @@ fn both() -> impl Iterator<Item = (Machine, Linker)> {
     BOTH.into_iter().flat_map(|machine| Linker::ALL.map(|linker| (machine, linker)))
 }
 
-/// Compares all types that are about `slot`. x86-64 reaches the edges by the addend; AArch64, which has none here, by
-/// where the text is. `symbols` are enough to fill the table to the edges of what an offset in it can be.
+/// Compares all types that are about `slot`. x86-64 reaches the edges by the addend; AArch64, which
+/// has none here, by where the text is. `symbols` are enough to fill the table to the edges of what
+/// an offset in it can be.
 fn compare_entries(
     (machine, linker): (Machine, Linker),
     slot: Slot,
@@ -347,7 +350,8 @@ fn compare_entries(
     };
     for text in texts {
         let link = |cases: &[Case]| linker::link_with(machine, linker, cases, &rest, script, text, &flags);
-        // Every symbol gets an entry; those near the ends of what 12 and 15 bits can be are used by every type.
+        // Every symbol gets an entry; those near the ends of what 12 and 15 bits can be are used by
+        // every type.
         let symbols = if text == TEXT { symbols } else { &symbols[..1] };
         let mut cases: Vec<Case> = symbols.iter().map(|symbol| case(any, any_howto, symbol, 0)).collect();
         for (r_type, howto) in &types {
@@ -380,8 +384,8 @@ fn compare_entries(
     seen.all(machine, linker, &types);
 }
 
-/// Addresses of a text that goes from one side of a limit of an AArch64 type to the other, the table being in the
-/// middle.
+/// Addresses of a text that goes from one side of a limit of an AArch64 type to the other, the
+/// table being in the middle.
 fn around_the_table() -> Vec<u64> {
     let near = [1u64 << 20, 1 << 31].into_iter().flat_map(|reach| [TABLE.wrapping_sub(reach), TABLE + reach]);
     let texts = near.chain([TABLE + (1 << 32) + 4096]).map(|text| text.wrapping_sub(64 * STEP));
@@ -391,8 +395,8 @@ fn around_the_table() -> Vec<u64> {
 #[test]
 fn entries() {
     for (machine, linker) in both() {
-        // Each symbol has an address that nothing else in the table looks like. Assemblers would put it into the
-        // addend.
+        // Each symbol has an address that nothing else in the table looks like. Assemblers would
+        // put it into the addend.
         let address = |symbol: &str| 0x1234_0000_0000 + 16 * symbol[1..].parse::<u64>().unwrap();
         let count = if machine == X86_64 { 1 } else { 4104 };
         let symbols: Vec<String> = (0..count).map(|index| format!("s{index}")).collect();
@@ -406,8 +410,8 @@ fn entries() {
     }
 }
 
-/// In a shared object, where no linker turns one thread-local model into another. What an entry is for is in its
-/// dynamic relocation.
+/// In a shared object, where no linker turns one thread-local model into another. What an entry is
+/// for is in its dynamic relocation.
 #[test]
 fn thread_locals() {
     let rest = ".section .tdata,\"awT\",%progbits\n.globl v\n.type v,%object\nv: .zero 64\n";

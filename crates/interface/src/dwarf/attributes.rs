@@ -169,7 +169,8 @@ impl<'d> Attributes<'d> {
         match (self.count, self.upper, self.lower) {
             (Number::Is(count), _, _) => count,
             (_, Number::Is(upper), lower) => {
-                // Without elements: one less than the first. Compilers write it in as many bits as they like.
+                // Without elements: one less than the first. Compilers write it in as many bits as
+                // they like.
                 let upper = if upper == i64::from(u32::MAX) { -1 } else { upper };
                 upper.wrapping_sub(lower.known().unwrap_or(0)).wrapping_add(1)
             }

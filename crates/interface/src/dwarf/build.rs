@@ -1,5 +1,5 @@
-//! From entries to types: links followed, typedefs and qualifiers left out, declarations joined with definitions; only what can
-//! be reached from exported functions and from variables.
+//! From entries to types: links followed, typedefs and qualifiers left out, declarations joined
+//! with definitions; only what can be reached from exported functions and from variables.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,7 +11,8 @@ use super::merge::{Node, merge};
 use super::{NAMES, Raw, Reason};
 use crate::types::{Id, Kind, Name, Part, PartKind, Types, VOID};
 
-/// How many modifiers a type may have, arrays may be of arrays, and entries may complete one another.
+/// How many modifiers a type may have, arrays may be of arrays, and entries may complete one
+/// another.
 const CHAIN: usize = 32;
 /// Of a name with those of what it is in.
 const LONGEST: usize = 8192;
@@ -86,8 +87,8 @@ pub(crate) struct Build<'r, 'd> {
 }
 
 impl<'r, 'd> Build<'r, 'd> {
-    /// `size`: of all debug information. `thread_locals`: there are some, and it may not say where. `is_read_only`: of
-    /// an address, whether nothing can be written there.
+    /// `size`: of all debug information. `thread_locals`: there are some, and it may not say where.
+    /// `is_read_only`: of an address, whether nothing can be written there.
     pub(crate) fn new(
         raw: &'r Raw<'d>,
         size: usize,
@@ -231,7 +232,8 @@ impl<'r, 'd> Build<'r, 'd> {
         found
     }
 
-    /// Whether a function is described by a unit that has lines only, so that its parameters are not known.
+    /// Whether a function is described by a unit that has lines only, so that its parameters are
+    /// not known.
     fn is_untyped(&self, entry: u32) -> bool {
         let described = self.chain(entry).last().map(|entry| entry.unit as usize);
         described.is_some_and(|unit| self.raw.units[unit].lines_only)
@@ -367,7 +369,8 @@ impl<'r, 'd> Build<'r, 'd> {
                 made.size = 0;
                 let reached = self.reach(entry.target);
                 made.opaque = reached.foreign && reached.entry.is_some_and(|entry| self.has_members(entry));
-                // Of Rust's pointers the name says so; `*const` is what vectors and boxes have, too.
+                // Of Rust's pointers the name says so; `*const` is what vectors and boxes have,
+                // too.
                 let shared = entry.name.starts_with(b"&") && !entry.name.starts_with(b"&mut ");
                 made.constant = reached.constant || shared;
                 made.target = self.id(entry.target);
@@ -467,7 +470,8 @@ impl<'r, 'd> Build<'r, 'd> {
         Ok(())
     }
 
-    /// Whether a member of a header's structure points to a structure that is in the compiled source.
+    /// Whether a member of a header's structure points to a structure that is in the compiled
+    /// source.
     fn is_hidden(&self, owner: &Entry<'d>, mut link: Link) -> bool {
         if owner.in_source || owner.file == 0 {
             return false;

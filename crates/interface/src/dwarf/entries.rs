@@ -76,7 +76,8 @@ pub(super) struct RawUnit<'d> {
     pub(super) sparse: bool,
     /// It says which code belongs to which line, and nothing of types or variables.
     pub(super) lines_only: bool,
-    /// It is of Rust's standard library, which has lines only as it comes, and keeps nothing of a module's that others see.
+    /// It is of Rust's standard library, which has lines only as it comes, and keeps nothing of a
+    /// module's that others see.
     pub(super) of_rusts_own: bool,
 }
 
@@ -145,12 +146,14 @@ impl<'d> Raw<'d> {
                 && !unit.of_type
                 && !said.types
                 && match unit.producer {
-                    // gcc notes its options, unless it is told not to. The code may be in another unit (-flto).
+                    // gcc notes its options, unless it is told not to. The code may be in another
+                    // unit (-flto).
                     Producer::Gcc { notes_lines_only: true, .. } => true,
                     Producer::Gcc { notes_debug, .. } => {
                         unit.is_c() && !notes_debug && said.code && !said.prototypes
                     }
-                    // clang describes each function that has code, or but those in which others were inlined.
+                    // clang describes each function that has code, or but those in which others
+                    // were inlined.
                     Producer::Clang => unit.has_code && (said.bare || !said.code),
                     Producer::Other => false,
                 };
@@ -380,7 +383,8 @@ impl<'d> Raw<'d> {
     }
 }
 
-/// Whether an entry says something here. Most of them are local variables, parameters of what was inlined, and calls.
+/// Whether an entry says something here. Most of them are local variables, parameters of what was
+/// inlined, and calls.
 fn matters(tag: DwTag, parent: Role) -> bool {
     match tag {
         constants::DW_TAG_formal_parameter | constants::DW_TAG_unspecified_parameters => {

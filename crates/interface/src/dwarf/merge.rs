@@ -53,7 +53,8 @@ pub(super) fn merge(mut nodes: Vec<Node>, names: String) -> (Types, Vec<Id>) {
     (Types { types: types.into(), parts: parts.into(), names: names.into() }, number)
 }
 
-/// Puts the definition in the place of a declaration that has one, however often it is repeated. Returns whether there were any.
+/// Puts the definition in the place of a declaration that has one, however often it is repeated.
+/// Returns whether there were any.
 fn resolve_declared(nodes: &mut [Node], same: &mut [Id]) -> bool {
     let mut found = false;
     let mut stands_for: Vec<Id> = (0..nodes.len() as Id).collect();
@@ -84,11 +85,12 @@ fn resolve_declared(nodes: &mut [Node], same: &mut [Id]) -> bool {
     found
 }
 
-/// For each node the first one that is the same: both say the same of themselves, and refer to nodes
-/// that are the same.
+/// For each node the first one that is the same: both say the same of themselves, and refer to
+/// nodes that are the same.
 ///
-/// Nodes are put into classes by what they say of themselves. Then each class is split by the classes
-/// of the nodes that its members refer to. This is repeated until no class is split any more.
+/// Nodes are put into classes by what they say of themselves. Then each class is split by the
+/// classes of the nodes that its members refer to. This is repeated until no class is split any
+/// more.
 fn classes(nodes: &[Node]) -> Vec<Id> {
     const ROUNDS: usize = 64;
     let state = RandomState::new();

@@ -1,7 +1,8 @@
-//! Debug information (DWARF 4 and 5): read once from front to back into [`Raw`], then joined and made small.
+//! Debug information (DWARF 4 and 5): read once from front to back into [`Raw`], then joined and
+//! made small.
 //!
-//! Nothing recurses and nothing is read twice, whatever the information says: hostile information costs no more time or
-//! memory than a multiple of its size.
+//! Nothing recurses and nothing is read twice, whatever the information says: hostile information
+//! costs no more time or memory than a multiple of its size.
 
 mod attributes;
 mod build;
@@ -61,7 +62,8 @@ impl<'d> Sections<'d> {
     }
 }
 
-/// A string that ends with a zero byte. Many places may name one that is long: of it so much is taken.
+/// A string that ends with a zero byte. Many places may name one that is long: of it so much is
+/// taken.
 fn string_at(section: &[u8], at: usize) -> &[u8] {
     const LONGEST: usize = 4096;
     let rest = section.get(at..).unwrap_or_default();

@@ -147,7 +147,8 @@ impl<'d> Units<'d> {
         ) {
             return Err(SPLIT);
         }
-        // Offsets behind the header of a table that has one: where the first is, if the unit does not say.
+        // Offsets behind the header of a table that has one: where the first is, if the unit does
+        // not say.
         let first = if header.version() >= 5 { 8 } else { 0 };
         let mut unit = Unit {
             header,
@@ -288,7 +289,8 @@ impl<'d> Units<'d> {
     }
 }
 
-/// Tables of abbreviations, by offset. No table goes past where another begins: so each byte of them is read once.
+/// Tables of abbreviations, by offset. No table goes past where another begins: so each byte of
+/// them is read once.
 fn abbreviations(
     sections: Sections<'_>,
     headers: &[UnitHeader<Slice<'_>>],
@@ -306,13 +308,15 @@ fn abbreviations(
     Ok(tables)
 }
 
-/// The name of a unit's source. rustc appends the part of the crate, which differs from build to build.
+/// The name of a unit's source. rustc appends the part of the crate, which differs from build to
+/// build.
 fn source(name: &[u8]) -> &[u8] {
     let crate_part = name.windows(3).position(|three| three == b"/@/");
     last_part(&name[..crate_part.unwrap_or(name.len())])
 }
 
-/// Whether a source is of the standard library, or of what that is made of, by where their builders have them.
+/// Whether a source is of the standard library, or of what that is made of, by where their builders
+/// have them.
 fn is_rusts_own(path: &[u8]) -> bool {
     [&b"/rustc/"[..], b"/rust/deps/", b"/usr/src/rustc"].iter().any(|folder| path.starts_with(folder))
 }

@@ -66,7 +66,8 @@ impl Build {
         clang
     }
 
-    /// The files of the module: one for each source, or one for all. Sources that begin with `//c++` are C++.
+    /// The files of the module: one for each source, or one for all. Sources that begin with
+    /// `//c++` are C++.
     pub fn files(self, sources: &[&str], flags: &[&str]) -> Vec<Vec<u8>> {
         let mut objects = Vec::new();
         for (index, source) in sources.iter().enumerate() {

@@ -1,11 +1,12 @@
 //! Cache maintenance: making instructions that were written as data visible to instruction fetch.
 //!
-//! The Arm ARM's sequence (DDI 0487, B2.2.5 "Concurrent modification and execution of instructions" and the cache
-//! maintenance chapter): clean each data line to the point of unification, DSB, invalidate each instruction line, DSB,
-//! ISB. CTR_EL0 gives the line sizes and says what the hardware does by itself.
+//! The Arm ARM's sequence (DDI 0487, B2.2.5 "Concurrent modification and execution of instructions"
+//! and the cache maintenance chapter): clean each data line to the point of unification, DSB,
+//! invalidate each instruction line, DSB, ISB. CTR_EL0 gives the line sizes and says what the
+//! hardware does by itself.
 
-/// What CTR_EL0 says of the caches. Linux shows user space the smallest lines of all cores, and traps the register on
-/// systems where cores differ (arch/arm64/kernel/cpufeature.c, ftr_ctr).
+/// What CTR_EL0 says of the caches. Linux shows user space the smallest lines of all cores, and
+/// traps the register on systems where cores differ (arch/arm64/kernel/cpufeature.c, ftr_ctr).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct CacheType {
     /// Bytes per data line.
@@ -19,7 +20,8 @@ pub(crate) struct CacheType {
 }
 
 impl CacheType {
-    /// Decodes CTR_EL0: IminLine is bits 3:0 and DminLine bits 19:16, both log2 of 4-byte words; IDC bit 28, DIC bit 29.
+    /// Decodes CTR_EL0: IminLine is bits 3:0 and DminLine bits 19:16, both log2 of 4-byte words;
+    /// IDC bit 28, DIC bit 29.
     pub(crate) const fn from_ctr(ctr: u64) -> Self {
         Self {
             data_line: 4 << ((ctr >> 16) & 0xf),
@@ -42,9 +44,11 @@ pub(crate) trait Maintenance {
     fn instruction_barrier(&mut self);
 }
 
-/// Issues what `caches` needs for the bytes `start .. start + len`, addresses at which they will be executed.
+/// Issues what `caches` needs for the bytes `start .. start + len`, addresses at which they will be
+/// executed.
 ///
-/// The first DSB stays even where no line is cleaned: it completes the stores themselves before any later fetch.
+/// The first DSB stays even where no line is cleaned: it completes the stores themselves before any
+/// later fetch.
 pub(crate) fn make_visible(caches: CacheType, start: usize, len: usize, cpu: &mut impl Maintenance) {
     let end = start + len;
     if !caches.data_is_coherent {
@@ -91,7 +95,8 @@ mod execute {
     #[cfg(not(target_os = "macos"))]
     impl Maintenance for Cpu {
         fn clean_data_line(&mut self, address: usize) {
-            // SAFETY: the caller of `publish_code` says that the line is mapped; cleaning changes no data.
+            // SAFETY: the caller of `publish_code` says that the line is mapped; cleaning changes
+            // no data.
             unsafe { midflight_dc_cvau(address) }
         }
         fn invalidate_instruction_line(&mut self, address: usize) {
@@ -108,7 +113,8 @@ mod execute {
         }
     }
 
-    /// Makes the code at `start .. start + len` visible to instruction fetch on this core and, for what caches hold, on all.
+    /// Makes the code at `start .. start + len` visible to instruction fetch on this core and, for
+    /// what caches hold, on all.
     ///
     /// # Safety
     ///
@@ -175,7 +181,8 @@ mod tests {
         recorder.0
     }
 
-    /// CTR_EL0 reset values from the cores' technical reference manuals, as QEMU's target/arm/tcg/cpu64.c also has them.
+    /// CTR_EL0 reset values from the cores' technical reference manuals, as QEMU's
+    /// target/arm/tcg/cpu64.c also has them.
     const CORES: [(&str, u64, CacheType); 5] = [
         ("Cortex-A53", 0x8444_8004, cache(64, 64, false, false)),
         ("Cortex-A72", 0x8444_c004, cache(64, 64, false, false)),
@@ -243,7 +250,8 @@ mod tests {
             // SAFETY: three instructions of a function of this binary, which is readable.
             unsafe { *(function as *const [u32; 3]) }
         };
-        // Encodings of the Arm ARM, C6.2: SYS #3, C7, C11, #1 (DC CVAU), SYS #3, C7, C5, #1 (IC IVAU), DSB ISH, ISB SY.
+        // Encodings of the Arm ARM, C6.2: SYS #3, C7, C11, #1 (DC CVAU), SYS #3, C7, C5, #1 (IC
+        // IVAU), DSB ISH, ISB SY.
         assert_eq!(emitted(midflight_dc_cvau as *const () as usize), [BTI_C, 0xd50b_7b20, RET]);
         assert_eq!(emitted(midflight_ic_ivau as *const () as usize), [BTI_C, 0xd50b_7520, RET]);
         assert_eq!(emitted(midflight_dsb_ish as *const () as usize), [BTI_C, 0xd503_3b9f, RET]);

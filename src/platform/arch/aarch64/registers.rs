@@ -4,7 +4,8 @@ use std::sync::atomic::AtomicU8;
 #[cfg(all(target_arch = "aarch64", target_os = "linux"))]
 use std::sync::atomic::Ordering;
 
-/// What asm/aarch64/thread_local.s reads: 0 for the 32 registers of 128 bits, 1 for scalable ones with their predicates.
+/// What asm/aarch64/thread_local.s reads: 0 for the 32 registers of 128 bits, 1 for scalable ones
+/// with their predicates.
 pub(crate) static SAVE: AtomicU8 = AtomicU8::new(0);
 
 /// Asks the kernel. Before any module is linked.

@@ -1,7 +1,8 @@
-//! Which levels of x86-64 the processor has: System V ABI, AMD64 supplement, table 3.1 "Micro-Architecture Levels".
+//! Which levels of x86-64 the processor has: System V ABI, AMD64 supplement, table 3.1
+//! "Micro-Architecture Levels".
 
-/// A bit for each level, the baseline's the lowest; each level has those below it. Asked once: in a virtual machine CPUID goes to
-/// the hypervisor, and took 6 us of a load of 34.
+/// A bit for each level, the baseline's the lowest; each level has those below it. Asked once: in a
+/// virtual machine CPUID goes to the hypervisor, and took 6 us of a load of 34.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn levels() -> u32 {
     static LEVELS: std::sync::OnceLock<u32> = std::sync::OnceLock::new();
@@ -53,7 +54,8 @@ mod tests {
             ([true, false, false], 3),
             ([true, true, false], 7),
             ([true, true, true], 15),
-            // As no processor has it; a program for the third level needs the second's instructions too.
+            // As no processor has it; a program for the third level needs the second's instructions
+            // too.
             ([false, true, true], 1),
             ([true, false, true], 3),
         ] {

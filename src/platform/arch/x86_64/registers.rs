@@ -1,5 +1,5 @@
-//! Which registers of the processor's extensions a descriptor's slow path saves, and how: Intel SDM volume 1, chapter 13
-//! "Managing State Using the XSAVE Feature Set".
+//! Which registers of the processor's extensions a descriptor's slow path saves, and how: Intel SDM
+//! volume 1, chapter 13 "Managing State Using the XSAVE Feature Set".
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -28,8 +28,8 @@ const XSAVEC: u32 = 2;
 const LEGACY: u64 = 512;
 const HEADER: u64 = 64;
 
-/// Components that compiled C functions do not touch: PKRU, which is a permission and no register of theirs, and the tiles
-/// of AMX, 8 KiB that a program has to ask for.
+/// Components that compiled C functions do not touch: PKRU, which is a permission and no register
+/// of theirs, and the tiles of AMX, 8 KiB that a program has to ask for.
 const LEFT_ALONE: u64 = 1 << 9 | 1 << 17 | 1 << 18;
 
 /// How an area is to be saved.

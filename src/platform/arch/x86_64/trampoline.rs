@@ -1,8 +1,9 @@
-//! Trampolines: stable addresses that jump to what the calling thread's table holds for a slot. That there is always a table,
-//! whatever the thread is doing, is the lemma of docs/dispatch.md.
+//! Trampolines: stable addresses that jump to what the calling thread's table holds for a slot.
+//! That there is always a table, whatever the thread is doing, is the lemma of docs/dispatch.md.
 //!
-//! Only r11 is touched, which a call may clobber and which carries no argument (System V psABI for AMD64, 3.2.3: r10 is
-//! the static chain pointer, r11 is free). Each starts with `endbr64` for hosts built with -fcf-protection.
+//! Only r11 is touched, which a call may clobber and which carries no argument (System V psABI for
+//! AMD64, 3.2.3: r10 is the static chain pointer, r11 is free). Each starts with `endbr64` for
+//! hosts built with -fcf-protection.
 
 use crate::platform::arch::{CHECKED_CODE, OUTSIDE, Stub};
 
@@ -10,10 +11,12 @@ const ENDBR64: [u8; 4] = [0xf3, 0x0f, 0x1e, 0xfa];
 /// `int3`: where control can never come.
 const INT3: u8 = 0xcc;
 
-/// The trampoline of a slot. `table_offset` is the table word's distance from the thread pointer in bytes. The live table's address
-/// it needs nowhere, and there is no instruction for a caller to run: see [`synchronise_this_core`](super::cache::synchronise_this_core).
+/// The trampoline of a slot. `table_offset` is the table word's distance from the thread pointer in
+/// bytes. The live table's address it needs nowhere, and there is no instruction for a caller to
+/// run: see [`synchronise_this_core`](super::cache::synchronise_this_core).
 ///
-/// None if the word is out of reach: x86-64's static TLS lies below the thread pointer, and 2 GiB of it are addressed.
+/// None if the word is out of reach: x86-64's static TLS lies below the thread pointer, and 2 GiB
+/// of it are addressed.
 pub(crate) fn encode(slot: u32, table_offset: i64, _live: u64, _synchronise: bool) -> Option<Stub> {
     let offset = i32::try_from(table_offset).ok()?;
     let entry = i32::try_from(slot.checked_mul(8)?).ok()?;

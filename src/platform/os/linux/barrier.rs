@@ -1,5 +1,5 @@
-//! The asymmetric fence (R2 and P2 of docs/dispatch.md) and core synchronisation (P0), by membarrier(2)
-//! (kernel/sched/membarrier.c); by fences and a code epoch where there is none.
+//! The asymmetric fence (R2 and P2 of docs/dispatch.md) and core synchronisation (P0), by
+//! membarrier(2) (kernel/sched/membarrier.c); by fences and a code epoch where there is none.
 
 use std::cell::Cell;
 use std::io;
@@ -15,12 +15,14 @@ const PRIVATE_EXPEDITED: libc::c_int = 1 << 3;
 const REGISTER_PRIVATE_EXPEDITED_SYNC_CORE: libc::c_int = 1 << 6;
 const PRIVATE_EXPEDITED_SYNC_CORE: libc::c_int = 1 << 5;
 
-/// Fences on both sides, and a context synchronisation at the first pin after a publication. Also the state before `start`.
+/// Fences on both sides, and a context synchronisation at the first pin after a publication. Also
+/// the state before `start`.
 const FENCES: u8 = 0;
 /// The writer pays.
 const MEMBARRIER: u8 = 1;
 
-/// Written once, before the first pin; Relaxed throughout: whoever holds a `Runtime` has it by a happens-before edge.
+/// Written once, before the first pin; Relaxed throughout: whoever holds a `Runtime` has it by a
+/// happens-before edge.
 static MODE: AtomicU8 = AtomicU8::new(FENCES);
 
 fn membarrier(command: libc::c_int) -> io::Result<()> {
@@ -31,8 +33,9 @@ fn membarrier(command: libc::c_int) -> io::Result<()> {
     }
 }
 
-/// Registers the process for both expedited commands. A kernel without them (before 4.16), or a sandbox that forbids
-/// the call, leaves the fences: right, and dearer at each pin. `force_fences` leaves them on purpose.
+/// Registers the process for both expedited commands. A kernel without them (before 4.16), or a
+/// sandbox that forbids the call, leaves the fences: right, and dearer at each pin. `force_fences`
+/// leaves them on purpose.
 pub(crate) fn start(force_fences: bool) {
     let registered = !force_fences
         && membarrier(REGISTER_PRIVATE_EXPEDITED).is_ok()
@@ -46,9 +49,11 @@ pub(crate) fn is_asymmetric() -> bool {
     MODE.load(Ordering::Relaxed) == MEMBARRIER
 }
 
-/// Makes every core that runs a thread of this process discard instructions it fetched before this call.
+/// Makes every core that runs a thread of this process discard instructions it fetched before this
+/// call.
 ///
-/// Without membarrier the threads do it themselves: at their next pin (`Barrier::entered`), and in every trampoline.
+/// Without membarrier the threads do it themselves: at their next pin (`Barrier::entered`), and in
+/// every trampoline.
 pub(crate) fn synchronise_cores() -> io::Result<()> {
     if is_asymmetric() {
         return membarrier(PRIVATE_EXPEDITED_SYNC_CORE);
@@ -63,9 +68,10 @@ static EPOCH: CodeEpoch = CodeEpoch::new();
 /// The process's barrier between pins and publications.
 pub(crate) struct Barrier;
 
-// SAFETY: with membarrier, the heavy half makes every running thread of the process execute a full barrier between the
-// caller's accesses before and after it, and a thread that is not running passes through the scheduler's; so a compiler
-// fence is all that the light half owes (membarrier(2), "PRIVATE_EXPEDITED"). Without it both halves are SeqCst fences.
+// SAFETY: with membarrier, the heavy half makes every running thread of the process execute a full
+// barrier between the caller's accesses before and after it, and a thread that is not running
+// passes through the scheduler's; so a compiler fence is all that the light half owes
+// (membarrier(2), "PRIVATE_EXPEDITED"). Without it both halves are SeqCst fences.
 unsafe impl midflight_dispatch::Barrier for Barrier {
     #[inline]
     fn light(&self) {
@@ -78,7 +84,8 @@ unsafe impl midflight_dispatch::Barrier for Barrier {
 
     fn heavy(&self) -> bool {
         fence(Ordering::SeqCst);
-        // It may fail yet: a seccomp filter set after the start, no memory for the kernel's list of cores.
+        // It may fail yet: a seccomp filter set after the start, no memory for the kernel's list of
+        // cores.
         !is_asymmetric() || membarrier(PRIVATE_EXPEDITED).is_ok()
     }
 

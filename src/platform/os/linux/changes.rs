@@ -1,7 +1,8 @@
 //! Notice of changes to files and folders: inotify(7).
 //!
-//! Used directly, and not through the `notify` crate: that asks for IN_OPEN, so every file that anybody opens in a watched
-//! folder wakes it, it does not tell that a folder was unmounted, and its thread cannot be joined.
+//! Used directly, and not through the `notify` crate: that asks for IN_OPEN, so every file that
+//! anybody opens in a watched folder wakes it, it does not tell that a folder was unmounted, and
+//! its thread cannot be joined.
 
 use std::ffi::OsString;
 use std::io;
@@ -123,7 +124,8 @@ fn inotify() -> io::Result<Held<Inotify>> {
 impl Changes {
     /// # Errors
     ///
-    /// EMFILE above all: no descriptors left, or as many inotify instances as `fs.inotify.max_user_instances` allows.
+    /// EMFILE above all: no descriptors left, or as many inotify instances as
+    /// `fs.inotify.max_user_instances` allows.
     pub(crate) fn new() -> io::Result<Self> {
         let now = Now { inotify: inotify()?.into(), wake: Wake::new()?.into(), renewals: 0, told: 0 };
         Ok(Self { now: Mutex::new(now) })
@@ -160,7 +162,8 @@ impl Changes {
     ///
     /// # Errors
     ///
-    /// No such file; it may not be read; ENOSPC if the user watches as many as `fs.inotify.max_user_watches` allows.
+    /// No such file; it may not be read; ENOSPC if the user watches as many as
+    /// `fs.inotify.max_user_watches` allows.
     pub(crate) fn arm(&self, path: &Path, interest: Interest) -> io::Result<Place> {
         self.add(path, interest.flags() | AddWatchFlags::from_bits_retain(libc::IN_MASK_ADD))
     }

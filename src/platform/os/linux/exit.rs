@@ -1,5 +1,5 @@
-//! What the C library runs at the end of a thread and of the process, and when a library is unloaded: glibc's
-//! stdlib/cxa_*.c.
+//! What the C library runs at the end of a thread and of the process, and when a library is
+//! unloaded: glibc's stdlib/cxa_*.c.
 
 use std::ffi::{c_int, c_void};
 
@@ -29,8 +29,8 @@ unsafe extern "C" {
     ) -> c_int;
 }
 
-/// Has a function called when this thread exits, before those that were registered earlier. Too late for that when the
-/// destructors of keys run already.
+/// Has a function called when this thread exits, before those that were registered earlier. Too
+/// late for that when the destructors of keys run already.
 ///
 /// # Safety
 ///
@@ -40,12 +40,13 @@ pub(crate) unsafe fn at_thread_exit(
     argument: *mut c_void,
     dso: Option<*const c_void>,
 ) -> c_int {
-    // SAFETY: the caller promises that the function may be called then. An address of an object keeps that object from being unloaded meanwhile.
+    // SAFETY: the caller promises that the function may be called then. An address of an object
+    // keeps that object from being unloaded meanwhile.
     unsafe { __cxa_thread_atexit_impl(function, argument, dso.unwrap_or((&raw const OURS).cast())) }
 }
 
-/// Has a function called when the process exits, or when `finalize` is called for its handle. glibc passes the status
-/// as well: exit(3)'s, and 0 otherwise.
+/// Has a function called when the process exits, or when `finalize` is called for its handle. glibc
+/// passes the status as well: exit(3)'s, and 0 otherwise.
 ///
 /// # Safety
 ///
@@ -96,6 +97,7 @@ pub(crate) unsafe fn at_fork(
     child: Option<unsafe extern "C" fn()>,
     dso: *const c_void,
 ) -> c_int {
-    // SAFETY: the caller promises that the functions may be called around any fork until they are taken back.
+    // SAFETY: the caller promises that the functions may be called around any fork until they are
+    // taken back.
     unsafe { __register_atfork(prepare, parent, child, dso) }
 }

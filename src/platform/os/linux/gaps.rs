@@ -21,7 +21,8 @@ pub(crate) fn reserve_within(
     gaps::reserve_within(&maps, (low, high), len, room, most, reserve_at)
 }
 
-/// MAP_FIXED_NOREPLACE (Linux 4.17): at this address or not at all. Older kernels take it for a hint.
+/// MAP_FIXED_NOREPLACE (Linux 4.17): at this address or not at all. Older kernels take it for a
+/// hint.
 fn reserve_at(base: usize, size: usize) -> io::Result<Option<NonNull<u8>>> {
     let how = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE | MapFlags::MAP_FIXED_NOREPLACE;
     let size = non_zero(size)?;

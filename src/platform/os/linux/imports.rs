@@ -31,13 +31,15 @@ const DT_GNU_HASH: i64 = 0x6fff_fef5;
 /// By which a library starts threads.
 const STARTS: [&CStr; 4] = [c"pthread_create", c"thrd_create", c"clone", c"clone3"];
 
-/// Whether a library, or one that it needs, imports what starts threads. Of those for which `is_known` this does not count.
+/// Whether a library, or one that it needs, imports what starts threads. Of those for which
+/// `is_known` this does not count.
 ///
 /// # Safety
 ///
 /// `handle` is dlopen's, and the library stays.
 pub(crate) unsafe fn starts_threads(handle: *mut c_void, is_known: impl Fn(&str) -> bool) -> bool {
-    /// By the address of its entry: what a library imports and needs does not change, and those that are asked of stay.
+    /// By the address of its entry: what a library imports and needs does not change, and those
+    /// that are asked of stay.
     static ASKED: Mutex<Option<HashMap<usize, About>>> = Mutex::new(None);
     let mut asked = ASKED.lock().unwrap_or_else(PoisonError::into_inner);
     let asked = asked.get_or_insert_default();
@@ -100,7 +102,8 @@ unsafe fn entries(library: &LinkMap) -> impl Iterator<Item = &Dynamic> {
     (0..).map(|at| unsafe { &*library.dynamic.add(at) }).take_while(|entry| entry.tag != DT_NULL)
 }
 
-/// The address that an entry has: ld.so has added where the library is, or left it where that may not be written.
+/// The address that an entry has: ld.so has added where the library is, or left it where that may
+/// not be written.
 fn address<T>(library: &LinkMap, value: usize) -> *const T {
     ptr::with_exposed_provenance(if value < library.bias { value + library.bias } else { value })
 }
@@ -141,14 +144,16 @@ unsafe fn needed<'l>(library: &LinkMap) -> Vec<&'l LinkMap> {
     named.filter_map(open).collect()
 }
 
-/// Whether it imports what starts threads; or may, for want of a table that says how many symbols it has.
+/// Whether it imports what starts threads; or may, for want of a table that says how many symbols
+/// it has.
 ///
 /// # Safety
 ///
 /// As for [`entries`].
 unsafe fn imports(library: &LinkMap) -> bool {
-    // SAFETY: the caller promises that the library stays, for all that follows: tables as the gABI has them. What is imported is in no GNU hash table, and
-    // comes before the first symbol that is, whose number is its second word; the other table's second word is how many there are.
+    // SAFETY: the caller promises that the library stays, for all that follows: tables as the gABI
+    // has them. What is imported is in no GNU hash table, and comes before the first symbol that
+    // is, whose number is its second word; the other table's second word is how many there are.
     unsafe {
         let count = table::<u32>(library, DT_GNU_HASH).or_else(|| table(library, DT_HASH));
         let symbols = table::<Elf64_Sym>(library, DT_SYMTAB);

@@ -1,15 +1,18 @@
 //! Reading a file while nobody writes it: read leases, fcntl(2) F_SETLEASE.
 //!
-//! The kernel grants a read lease only while nobody has the file open for writing (`check_conflicting_open` in fs/locks.c, by
-//! the inode's `i_writecount`), and makes whoever opens or truncates it meanwhile wait (`__break_lease`, called by
-//! `do_dentry_open` and `vfs_truncate`). An open file description counts until its last user is gone, and a mapping is a user
-//! (mmap(2), NOTES: closing the descriptor does not unmap): a writer by MAP_SHARED counts until it has unmapped.
+//! The kernel grants a read lease only while nobody has the file open for writing
+//! (`check_conflicting_open` in fs/locks.c, by the inode's `i_writecount`), and makes whoever opens
+//! or truncates it meanwhile wait (`__break_lease`, called by `do_dentry_open` and `vfs_truncate`).
+//! An open file description counts until its last user is gone, and a mapping is a user
+//! (mmap(2), NOTES: closing the descriptor does not unmap): a writer by MAP_SHARED counts until it
+//! has unmapped.
 //!
-//! The kernel tells the holder by a signal that somebody waits, SIGIO as it comes, whose default is to end the process. Nobody is to
-//! see one. `lease_setup` names the process as its receiver only if the file has none, so the receiver is named before:
-//! the calling thread alone, which has the signal blocked. Then the receiver is taken away, the lease looked at, and if it was
-//! being broken the signal that may have been sent is taken from the thread's pending ones. The signal chosen is SIGURG: blocked
-//! it is harmless, and even unblocked the default is to ignore it (signal(7)).
+//! The kernel tells the holder by a signal that somebody waits, SIGIO as it comes, whose default is
+//! to end the process. Nobody is to see one. `lease_setup` names the process as its receiver only
+//! if the file has none, so the receiver is named before: the calling thread alone, which has the
+//! signal blocked. Then the receiver is taken away, the lease looked at, and if it was being broken
+//! the signal that may have been sent is taken from the thread's pending ones. The signal chosen is
+//! SIGURG: blocked it is harmless, and even unblocked the default is to ignore it (signal(7)).
 
 use std::fs::File;
 use std::mem::MaybeUninit;
@@ -70,8 +73,9 @@ pub(crate) fn read<T>(file: &File, read: impl FnOnce() -> io::Result<T>) -> io::
     let result = read();
     // From here on nothing is sent.
     let silenced = control(fd, libc::F_SETOWN, 0);
-    // The kernel marks the lease before it sends the signal, both under the lock that this takes (`flc_lock`). A lease that was
-    // taken away, because whoever waited for it has waited too long, is F_UNLCK as well.
+    // The kernel marks the lease before it sends the signal, both under the lock that this takes
+    // (`flc_lock`). A lease that was taken away, because whoever waited for it has waited too long,
+    // is F_UNLCK as well.
     let held = control(fd, libc::F_GETLEASE, 0).is_ok_and(|lease| lease == libc::F_RDLCK);
     // It cannot fail: at worst there is no lease any more (EAGAIN).
     let _ = control(fd, libc::F_SETLEASE, libc::F_UNLCK);
@@ -90,8 +94,9 @@ fn control(fd: RawFd, command: libc::c_int, argument: libc::c_int) -> io::Result
     }
 }
 
-/// File systems that others write too, of whom this kernel does not know: its leases say nothing of them. NFS and CIFS also say EAGAIN
-/// where their server has not granted one (`nfs4_setlease`, `cifs_setlease`).
+/// File systems that others write too, of whom this kernel does not know: its leases say nothing of
+/// them. NFS and CIFS also say EAGAIN where their server has not granted one (`nfs4_setlease`,
+/// `cifs_setlease`).
 fn is_remote(file: &File) -> bool {
     /// include/uapi/linux/magic.h: NFS, CIFS, SMB2, 9P, FUSE.
     const REMOTE: [u32; 5] = [0x6969, 0xFF53_4D42, 0xFE53_4D42, 0x0102_1997, 0x6573_5546];
@@ -133,7 +138,8 @@ impl Drop for Blocked {
 fn discard_signal(fd: RawFd) {
     let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
-    // SAFETY: a set, room for the information, and a time. The thread's own signals come before the process's.
+    // SAFETY: a set, room for the information, and a time. The thread's own signals come before the
+    // process's.
     let signal = unsafe { libc::sigtimedwait(&signal_set(), info.as_mut_ptr(), &now) };
     if signal != SIGNAL {
         return;
@@ -147,7 +153,8 @@ fn discard_signal(fd: RawFd) {
         band: libc::c_long,
         fd: libc::c_int,
     }
-    // SAFETY: written by the kernel, and large enough: the union of which this is one starts on a word.
+    // SAFETY: written by the kernel, and large enough: the union of which this is one starts on a
+    // word.
     let info = unsafe { &*info.as_ptr().cast::<OfFile>() };
     // POLL_IN to POLL_HUP.
     if (1..=6).contains(&info.code) && info.fd == fd {

@@ -22,8 +22,9 @@ pub(crate) use crate::platform::os::posix::memory::{
     map_anywhere, map_zeroed, page_size, protect, release, reserve, reserve_aligned, unreserve, write_all_at,
 };
 
-/// Has the processor see to it that indirect branches into code end at landing pads: PROT_BTI, on AArch64 with FEAT_BTI. Elsewhere nothing
-/// is to be done. Linux, Documentation/arch/arm64/elf_hwcaps.rst; mprotect(2).
+/// Has the processor see to it that indirect branches into code end at landing pads: PROT_BTI, on
+/// AArch64 with FEAT_BTI. Elsewhere nothing is to be done. Linux,
+/// Documentation/arch/arm64/elf_hwcaps.rst; mprotect(2).
 ///
 /// # Safety
 ///
@@ -43,8 +44,8 @@ pub(crate) unsafe fn guard(at: NonNull<u8>, len: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// Address space that code is toggled in: see [`writable`]. Elsewhere such memory cannot be had at an address of one's choice, nor
-/// in parts; here it is a reservation like others.
+/// Address space that code is toggled in: see [`writable`]. Elsewhere such memory cannot be had at
+/// an address of one's choice, nor in parts; here it is a reservation like others.
 pub(crate) fn map_toggled(len: usize) -> io::Result<NonNull<u8>> {
     reserve(len)
 }
@@ -84,8 +85,8 @@ pub(crate) unsafe fn executable(at: NonNull<u8>, len: usize) -> io::Result<()> {
     unsafe { protect(at, len, Protection::ReadExecute) }
 }
 
-/// Names pages in /proc/PID/maps, as `[anon:text]`. Needs Linux 5.17 with CONFIG_ANON_VMA_NAME: elsewhere the
-/// mappings stay nameless, which is all that is lost, hence no error.
+/// Names pages in /proc/PID/maps, as `[anon:text]`. Needs Linux 5.17 with CONFIG_ANON_VMA_NAME:
+/// elsewhere the mappings stay nameless, which is all that is lost, hence no error.
 pub(crate) fn name(at: NonNull<u8>, len: usize, text: &str) {
     // Relaxed: who does not see that the kernel refused asks it once more.
     static REFUSED: AtomicBool = AtomicBool::new(false);
@@ -94,7 +95,8 @@ pub(crate) fn name(at: NonNull<u8>, len: usize, text: &str) {
     }
 }
 
-/// The kernel takes at most 79 printable characters without \ ` $ [ ] (mm/madvise.c, is_valid_name_char).
+/// The kernel takes at most 79 printable characters without \ ` $ [ ] (mm/madvise.c,
+/// is_valid_name_char).
 fn printable(text: &str) -> CString {
     let allowed = |c: char| matches!(c, ' '..='~') && !matches!(c, '\\' | '`' | '$' | '[' | ']');
     let text: String = text.chars().map(|c| if allowed(c) { c } else { '_' }).take(79).collect();
@@ -113,7 +115,8 @@ fn name_pages(at: NonNull<u8>, len: usize, text: &CStr) -> bool {
 /// Zeroed memory behind a file descriptor, named in /proc/PID/maps wherever it is mapped.
 pub(crate) fn shared_memory(len: usize, name: &str) -> io::Result<File> {
     let name = printable(name);
-    // MFD_EXEC says that it will be executed, for systems with vm.memfd_noexec=1; kernels before 6.3 do not know the flag.
+    // MFD_EXEC says that it will be executed, for systems with vm.memfd_noexec=1; kernels before
+    // 6.3 do not know the flag.
     let exec = MFdFlags::from_bits_retain(libc::MFD_EXEC);
     let file = match memfd_create(name.as_c_str(), MFdFlags::MFD_CLOEXEC | exec) {
         Err(Errno::EINVAL) => memfd_create(name.as_c_str(), MFdFlags::MFD_CLOEXEC),
@@ -145,11 +148,13 @@ pub(crate) unsafe fn map_private(
     Ok(())
 }
 
-/// Moves pages of [`map_anywhere`] over reserved ones. Those that were never written to stay zeros that cost nothing. mremap(2).
+/// Moves pages of [`map_anywhere`] over reserved ones. Those that were never written to stay zeros
+/// that cost nothing. mremap(2).
 ///
 /// # Safety
 ///
-/// As [`protect`], for both places; nobody uses the pages at the first place any more, nor relies on what those at the second held.
+/// As [`protect`], for both places; nobody uses the pages at the first place any more, nor relies
+/// on what those at the second held.
 pub(crate) unsafe fn move_pages(from: NonNull<u8>, to: NonNull<u8>, len: usize) -> io::Result<()> {
     let how = MRemapFlags::MREMAP_MAYMOVE | MRemapFlags::MREMAP_FIXED;
     // SAFETY: both places are the caller's own.
@@ -164,7 +169,8 @@ pub(crate) fn punch_hole(memory: &File, offset: usize, len: usize) -> io::Result
     fallocate(memory, how, range(offset)?, range(len)?).map_err(io::Error::from)
 }
 
-/// Drops what was written to private pages; their mapping and what is behind it stay. madvise(2), MADV_DONTNEED.
+/// Drops what was written to private pages; their mapping and what is behind it stay. madvise(2),
+/// MADV_DONTNEED.
 ///
 /// # Safety
 ///

@@ -1,8 +1,9 @@
-//! The libraries that a module needs, found and bound together, as if ld.so had loaded the module: a library may use what another
-//! of them defines, without naming it.
+//! The libraries that a module needs, found and bound together, as if ld.so had loaded the module:
+//! a library may use what another of them defines, without naming it.
 //!
-//! ld.so is asked for all of them at once, by an object that has nothing but their names: in a file without a folder (memfd_create(2)).
-//! elf/dl-load.c of glibc has how it reads that, elf/dl-deps.c in which order it looks for symbols then.
+//! ld.so is asked for all of them at once, by an object that has nothing but their names: in a file
+//! without a folder (memfd_create(2)). elf/dl-load.c of glibc has how it reads that, elf/dl-deps.c
+//! in which order it looks for symbols then.
 
 use std::fs::File;
 use std::io;
@@ -19,8 +20,8 @@ use crate::platform::os::held::Held;
 use crate::platform::os::library::{Library, Search};
 use crate::platform::os::memory;
 
-/// Opens libraries, in the order in which they are asked for symbols: those that are not in the process where the search path and
-/// the system have them. The error is ld.so's own text.
+/// Opens libraries, in the order in which they are asked for symbols: those that are not in the
+/// process where the search path and the system have them. The error is ld.so's own text.
 ///
 /// # Safety
 ///
@@ -43,7 +44,8 @@ fn file(bytes: &[u8]) -> io::Result<Held<File>> {
     Ok(file)
 }
 
-/// The file of a descriptor by a path that nothing was loaded by: ld.so takes what it has by the same.
+/// The file of a descriptor by a path that nothing was loaded by: ld.so takes what it has by the
+/// same.
 fn path(descriptor: i32) -> String {
     static OPENED: AtomicU32 = AtomicU32::new(0);
     // Relaxed: only to be another one each time.
@@ -71,7 +73,8 @@ fn object(libraries: &[&str], search: &Search) -> Vec<u8> {
     let tag = if search.inherited { elf::DT_RPATH } else { elf::DT_RUNPATH };
     dynamic.extend(search.path.iter().map(|path| (tag, name(path))));
 
-    // One segment has it all, and may be written: some versions of ld.so do so to the dynamic table.
+    // One segment has it all, and may be written: some versions of ld.so do so to the dynamic
+    // table.
     const HEADERS: usize = 3;
     let start = size_of::<elf::FileHeader64<LE>>() + HEADERS * size_of::<elf::ProgramHeader64<LE>>();
     let table = (dynamic.len() + 5) * size_of::<elf::Dyn64<LE>>();

@@ -1,7 +1,8 @@
 //! Stopping each thread of this process for a moment, by a signal: rt_tgsigqueueinfo(2), signal(7).
 //!
-//! A stopped thread looks at itself: its handler calls [`Look::look`] with the place of its registers and its stack, and goes on
-//! when that returns. So how long it is stopped does not depend on when the thread that asked gets to run.
+//! A stopped thread looks at itself: its handler calls [`Look::look`] with the place of its
+//! registers and its stack, and goes on when that returns. So how long it is stopped does not
+//! depend on when the thread that asked gets to run.
 //!
 //! The signal is a real-time one that nobody uses: it has its default action, and of those it is
 //! the one that the fewest threads block, the highest of several. Who waits for a signal without a
@@ -10,9 +11,11 @@
 //! pending. If the program takes the signal for itself, another is chosen. Its handler stays for
 //! the life of the process: a thread may block it between the look and the sending, and the default
 //! action of a signal that comes late would end the process. The handler runs on the
-//! thread's alternate stack where there is one (SA_ONSTACK), because stacks of fibers and of other languages' threads may have no
-//! room for the kernel's frame; it needs some 300 bytes itself. System calls go on afterwards (SA_RESTART), but for those that signal(7)
-//! lists: poll, select, epoll_wait, nanosleep, sigwaitinfo, System V semaphores and messages, sockets with a time-out. They fail with EINTR.
+//! thread's alternate stack where there is one (SA_ONSTACK), because stacks of fibers and of other
+//! languages' threads may have no room for the kernel's frame; it needs some 300 bytes itself.
+//! System calls go on afterwards (SA_RESTART), but for those that signal(7) lists: poll, select,
+//! epoll_wait, nanosleep, sigwaitinfo, System V semaphores and messages, sockets with a time-out.
+//! They fail with EINTR.
 
 use std::ffi::{c_int, c_void};
 use std::io;
@@ -30,8 +33,8 @@ pub(crate) use crate::platform::os::posix::stop::{
     Answer, BATCH, Condition, Look, Stopped, is_in_handler, with_registers_saved,
 };
 
-/// How far below its stack pointer a function may keep values (System V ABI, x86-64: 3.2.2). AArch64's ABI for Linux has none, but Apple's has as
-/// much, and its modules run here.
+/// How far below its stack pointer a function may keep values (System V ABI, x86-64: 3.2.2).
+/// AArch64's ABI for Linux has none, but Apple's has as much, and its modules run here.
 const RED_ZONE: usize = 128;
 
 /// The threads of a pass, by their places in the list that was asked for.
@@ -59,11 +62,13 @@ static TURN: Mutex<Turn> = Mutex::new(Turn { pass: 0, signal: None, left_behind:
 /// A pass that is over for who asked, but not for a thread that is looking: from `Box::into_raw`.
 struct LeftBehind(*mut Pass);
 
-// SAFETY: a pass is for threads to share (`Look` demands it), and this is the right to free it, which any thread may have.
+// SAFETY: a pass is for threads to share (`Look` demands it), and this is the right to free it,
+// which any thread may have.
 unsafe impl Send for LeftBehind {}
 
 impl LeftBehind {
-    /// Whether a thread is still in it. Acquire: who looked has left the pass, but for the address that it wakes (`Pass::leave`).
+    /// Whether a thread is still in it. Acquire: who looked has left the pass, but for the address
+    /// that it wakes (`Pass::leave`).
     fn is_in_use(&self) -> bool {
         // SAFETY: it is not freed before this is dropped.
         unsafe { &*self.0 }.left.load(Ordering::Acquire) != 0
@@ -79,7 +84,8 @@ impl Drop for LeftBehind {
     }
 }
 
-/// Stops each of these threads of the process, at most [`BATCH`], and not the calling one. Waits until all have looked, or `until`.
+/// Stops each of these threads of the process, at most [`BATCH`], and not the calling one. Waits
+/// until all have looked, or `until`.
 pub(crate) fn stop(threads: &[i32], look: Arc<dyn Look>, until: Instant) -> io::Result<Vec<Answer>> {
     let mut turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let signal = turn.signal(threads)?;
@@ -92,7 +98,8 @@ pub(crate) fn stop(threads: &[i32], look: Arc<dyn Look>, until: Instant) -> io::
         stopped: threads.iter().map(|_| AtomicU64::new(0)).collect(),
         left: AtomicU32::new(threads.len() as u32),
     }));
-    // SAFETY: freed when nobody else uses it (`LeftBehind`): not before the end of this, which has the turn.
+    // SAFETY: freed when nobody else uses it (`LeftBehind`): not before the end of this, which has
+    // the turn.
     let running = unsafe { &*pass };
     let mut answers = vec![None; threads.len()];
     let mut sent = vec![false; threads.len()];
@@ -121,7 +128,8 @@ pub(crate) fn stop(threads: &[i32], look: Arc<dyn Look>, until: Instant) -> io::
         part.ask(number, pass);
         ask(index, &mut sent, &mut answers);
     }
-    // A thread that is looking is done soon, unless the scheduler or a debugger keeps it: it has as much time again.
+    // A thread that is looking is done soon, unless the scheduler or a debugger keeps it: it has as
+    // much time again.
     let limit = until.saturating_duration_since(Instant::now());
     for patience in [until, until + limit] {
         while running.wait(patience) {
@@ -175,7 +183,8 @@ impl Pass {
             return false;
         }
         let time = libc::timespec { tv_sec: 0, tv_nsec: time.subsec_nanos().into() };
-        // SAFETY: the word and the time are there throughout. However it ends, the caller looks again.
+        // SAFETY: the word and the time are there throughout. However it ends, the caller looks
+        // again.
         unsafe {
             let wait = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
             libc::syscall(libc::SYS_futex, self.left.as_ptr(), wait, left, &raw const time);
@@ -189,8 +198,9 @@ impl Pass {
     ///
     /// Called once by each thread that took its part, which does not use the pass afterwards.
     unsafe fn leave(pass: *const Self) {
-        // SAFETY: it is there as long as this thread is counted. The address that is woken may have gone since: that wakes nobody,
-        // or somebody who looks again, as every user of a futex must.
+        // SAFETY: it is there as long as this thread is counted. The address that is woken may have
+        // gone since: that wakes nobody, or somebody who looks again, as every user of a futex
+        // must.
         unsafe {
             let left = &raw const (*pass).left;
             // Release: before the pass is freed (`stop`).
@@ -202,9 +212,10 @@ impl Pass {
 }
 
 impl Turn {
-    /// The signal. Another one is chosen in two cases. Somebody has put a handler in the place of ours.
-    /// Or somebody waits for the signal without a handler: such a program has its threads block the
-    /// signal (of the thread that waits the kernel says otherwise), and fewer threads block another one.
+    /// The signal. Another one is chosen in two cases. Somebody has put a handler in the place of
+    /// ours. Or somebody waits for the signal without a handler: such a program has its threads
+    /// block the signal (of the thread that waits the kernel says otherwise), and fewer threads
+    /// block another one.
     fn signal(&mut self, asked: &[i32]) -> io::Result<c_int> {
         let ours = self.signal.filter(|&signal| {
             action(signal, None).is_ok_and(|now| now.sa_sigaction == handler().sa_sigaction)
@@ -234,7 +245,8 @@ impl Turn {
                 continue;
             }
             let before = action(signal, Some(&handler()))?;
-            // Somebody else took it in between; or an emulator has no such signal, and says so only now.
+            // Somebody else took it in between; or an emulator has no such signal, and says so only
+            // now.
             let unusable = !is_free(&before)
                 || send(gettid(), signal, u64::MAX).is_err_and(|e| e.raw_os_error() == Some(libc::EINVAL));
             if unusable {
@@ -270,7 +282,8 @@ fn handler() -> libc::sigaction {
 
 fn action(signal: c_int, new: Option<&libc::sigaction>) -> io::Result<libc::sigaction> {
     let mut old = MaybeUninit::zeroed();
-    // SAFETY: null or an action, and room for one. A new one is `handler`, which may run at any time, or what was there before.
+    // SAFETY: null or an action, and room for one. A new one is `handler`, which may run at any
+    // time, or what was there before.
     match unsafe { libc::sigaction(signal, new.map_or(ptr::null(), ptr::from_ref), old.as_mut_ptr()) } {
         // SAFETY: written by the kernel.
         0 => Ok(unsafe { old.assume_init() }),
@@ -298,7 +311,8 @@ fn send(thread: i32, signal: c_int, value: u64) -> io::Result<()> {
     // SAFETY: takes no pointers.
     let uid = unsafe { libc::getuid() };
     let info = Queued { signal, errno: 0, code, padding: 0, pid, uid, value, rest: [0; 12] };
-    // SAFETY: a siginfo_t for a queued signal. It goes to a thread of this process, where `on_signal` awaits it.
+    // SAFETY: a siginfo_t for a queued signal. It goes to a thread of this process, where
+    // `on_signal` awaits it.
     match unsafe { libc::syscall(libc::SYS_rt_tgsigqueueinfo, pid, thread, signal, &raw const info) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
@@ -310,7 +324,8 @@ extern "C" fn on_signal(_: c_int, info: *mut libc::siginfo_t, context: *mut c_vo
     let began = now();
     // SAFETY: the calling thread's own.
     let errno = unsafe { *libc::__errno_location() };
-    // SAFETY: the kernel's record, with sender and value if it was queued. Any number may be in there: others can send it too.
+    // SAFETY: the kernel's record, with sender and value if it was queued. Any number may be in
+    // there: others can send it too.
     let (ours, value) = unsafe {
         let queued = (*info).si_code == libc::SI_QUEUE && (*info).si_pid() == libc::getpid();
         (queued, (*info).si_value().sival_ptr as u64)
@@ -319,7 +334,8 @@ extern "C" fn on_signal(_: c_int, info: *mut libc::siginfo_t, context: *mut c_vo
     // A signal of a pass that is over finds another number, or the part given up.
     let part = PARTS.get(index).filter(|_| ours);
     if let Some((part, pass)) = part.and_then(|part| Some((part, part.claim(number)?))) {
-        // SAFETY: `stop` keeps the pass until this thread has left it, once. The context is the kernel's.
+        // SAFETY: `stop` keeps the pass until this thread has left it, once. The context is the
+        // kernel's.
         unsafe {
             (*pass).look.look(index, &interrupted(info as usize, context.cast()));
             (*pass).stopped[index].store(now().saturating_sub(began).max(1), Ordering::Relaxed);
@@ -341,9 +357,10 @@ fn now() -> u64 {
 
 /// What a handler interrupted.
 ///
-/// The kernel pushes every register, general, vector and what else the processor has, onto the stack that the handler runs on
-/// (`rt_sigframe` of arch/x86/include/asm/sigframe.h and arch/arm64/kernel/signal.c). The lowest of what it pushes is the information
-/// or the context; below are the handler's own frames.
+/// The kernel pushes every register, general, vector and what else the processor has, onto the
+/// stack that the handler runs on (`rt_sigframe` of arch/x86/include/asm/sigframe.h and
+/// arch/arm64/kernel/signal.c). The lowest of what it pushes is the information or the context;
+/// below are the handler's own frames.
 ///
 /// # Safety
 ///
@@ -358,7 +375,8 @@ unsafe fn interrupted(info: usize, context: *const libc::ucontext_t) -> Stopped 
     let alternate = alternate.ss_sp as usize..alternate.ss_sp as usize + alternate.ss_size;
     let start = info.min(context as usize);
     Stopped {
-        // The pushed frame is right below the interrupted one (and its red zone), or is all that is on the alternate stack.
+        // The pushed frame is right below the interrupted one (and its red zone), or is all that is
+        // on the alternate stack.
         registers: start..if alternate.contains(&start) { alternate.end } else { stack_pointer.max(start) },
         stack_pointer,
         red_zone: RED_ZONE,

@@ -42,7 +42,8 @@ pub(crate) fn size(address: u64, name: &str) -> Option<u64> {
     if !found || entry.is_null() || info.dli_sname.is_null() || info.dli_saddr as u64 != address {
         return None;
     }
-    // SAFETY: they point into the tables of an object that is loaded as long as somebody uses its variable.
+    // SAFETY: they point into the tables of an object that is loaded as long as somebody uses its
+    // variable.
     let (known, size) = unsafe { (CStr::from_ptr(info.dli_sname), (*entry).st_size) };
     // Of several names of one place it tells any.
     (known.to_bytes() == name.as_bytes()).then_some(size).filter(|size| *size != 0)
@@ -55,7 +56,8 @@ pub(crate) fn each_object(mut see: impl FnMut(&str)) {
         _size: usize,
         see: *mut c_void,
     ) -> libc::c_int {
-        // SAFETY: dl_iterate_phdr passes its own record, with a C string, and what `see` below gave it.
+        // SAFETY: dl_iterate_phdr passes its own record, with a C string, and what `see` below gave
+        // it.
         let (name, see) = unsafe { (CStr::from_ptr((*info).dlpi_name), &mut *see.cast::<S>()) };
         if let Ok(name) = name.to_str() {
             see(name);

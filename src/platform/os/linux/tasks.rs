@@ -1,4 +1,5 @@
-//! The threads of this process, as the kernel lists them: proc_pid_task(5), proc_pid_status(5), proc_pid_stat(5).
+//! The threads of this process, as the kernel lists them: proc_pid_task(5), proc_pid_status(5),
+//! proc_pid_stat(5).
 
 use std::ffi::c_int;
 use std::fs::{self, File};
@@ -26,9 +27,10 @@ pub(crate) fn threads() -> io::Result<Vec<i32>> {
     Ok(names.iter().filter_map(|name| name.to_str()?.parse().ok()).collect())
 }
 
-/// Whether these are all the threads there are. The list ends early if the thread that was read last ends (fs/proc/base.c,
-/// `next_tid`). But where so many were there as the directory has links for, and each of these was still there afterwards, there was no
-/// other then: the kernel gives an id again only after all others (kernel/pid.c).
+/// Whether these are all the threads there are. The list ends early if the thread that was read
+/// last ends (fs/proc/base.c, `next_tid`). But where so many were there as the directory has links
+/// for, and each of these was still there afterwards, there was no other then: the kernel gives an
+/// id again only after all others (kernel/pid.c).
 pub(crate) fn are_all(threads: &[i32]) -> io::Result<bool> {
     let links = fs::metadata("/proc/self/task")?.nlink();
     Ok(links == threads.len() as u64 + 2 && threads.iter().all(|&thread| is_alive(thread)))
@@ -44,8 +46,9 @@ pub(crate) fn mappings() -> io::Result<String> {
     fs::read_to_string("/proc/self/maps")
 }
 
-/// The memory of this process, as the kernel reads it: proc_pid_mem(5). What cannot be read is an error and no signal, guard pages included that
-/// proc_pid_maps(5) does not show (MADV_GUARD_INSTALL).
+/// The memory of this process, as the kernel reads it: proc_pid_mem(5). What cannot be read is an
+/// error and no signal, guard pages included that proc_pid_maps(5) does not show
+/// (MADV_GUARD_INSTALL).
 pub(crate) struct Memory(File);
 
 impl Memory {
@@ -98,9 +101,11 @@ pub(super) fn condition_for(thread: i32, signal: Option<c_int>) -> Condition {
     }
 }
 
-/// Whether this is the thread that glibc has for timers with SIGEV_THREAD, for good: it blocks all signals, starts another thread for
-/// each timer that runs out (sysdeps/unix/sysv/linux/timer_routines.c), and runs nobody's code. It is known by the system call that it waits in
-/// (proc_pid_syscall(5)), for the signal of timers alone, which glibc lets nobody else ask for.
+/// Whether this is the thread that glibc has for timers with SIGEV_THREAD, for good: it blocks all
+/// signals, starts another thread for each timer that runs out
+/// (sysdeps/unix/sysv/linux/timer_routines.c), and runs nobody's code. It is known by the system
+/// call that it waits in (proc_pid_syscall(5)), for the signal of timers alone, which glibc lets
+/// nobody else ask for.
 fn is_the_timers(thread: i32) -> bool {
     const SIGTIMER: c_int = 32;
     let Ok(call) = read(thread, "syscall") else { return false };
@@ -139,7 +144,8 @@ fn condition_of(status: &str, stat: &str, signal: Option<c_int>) -> Condition {
     const ALL: u64 = !(1 << (libc::SIGKILL - 1) | 1 << (libc::SIGSTOP - 1));
     let field = |name: &str| Some(status.lines().find_map(|line| line.strip_prefix(name))?.trim());
     let blocked = blocked_of(status);
-    // The second field is the name, in parentheses, which may have some itself. The ninth is the flags.
+    // The second field is the name, in parentheses, which may have some itself. The ninth is the
+    // flags.
     let flags = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(6)?.parse::<u64>().ok());
     let of_io_uring = field("Name:").is_some_and(|name| name.starts_with("iou-"))
         && flags.is_some_and(|flags| flags & PF_IO_WORKER != 0)
@@ -207,7 +213,8 @@ mod tests {
         assert_eq!(of("a", "D (disk sleep)", "7fffffffffffffff", STAT), Condition::Uninterruptible);
         assert_eq!(of("a", "t (tracing stop)", "0000000000000000", STAT), Condition::Halted);
         assert_eq!(of("a", "Z (zombie)", "8000000000000000", STAT), Condition::NoCode);
-        // A thread of io_uring's is named, flagged and deaf; a thread of the program's may be two of these.
+        // A thread of io_uring's is named, flagged and deaf; a thread of the program's may be two
+        // of these.
         let other = STAT.replace("4210768", "4210752");
         assert_eq!(of("iou-sqp-1) x", "S (sleeping)", "fffffffffffbfeff", STAT), Condition::NoCode);
         assert_eq!(of("iou-sqp-1) x", "S (sleeping)", "fffffffffffbfeff", &other), Condition::BlocksSignal);

@@ -1,8 +1,10 @@
-//! Two words of static thread-local storage: the table pointer that trampolines read, and this thread's record.
+//! Two words of static thread-local storage: the table pointer that trampolines read, and this
+//! thread's record.
 //!
-//! They are defined in assembly because Rust's `thread_local!` promises neither an address that is constant relative
-//! to the thread pointer nor an initial value that is right in a thread the runtime has never seen. In `.tdata` they
-//! get both from the C library's thread set-up (ELF TLS, local-exec or initial-exec model).
+//! They are defined in assembly because Rust's `thread_local!` promises neither an address that is
+//! constant relative to the thread pointer nor an initial value that is right in a thread the
+//! runtime has never seen. In `.tdata` they get both from the C library's thread set-up (ELF TLS,
+//! local-exec or initial-exec model).
 
 use std::cell::Cell;
 use std::ptr::NonNull;
@@ -13,8 +15,8 @@ use midflight_dispatch::ThreadBlock;
 #[inline(always)]
 pub(crate) fn block() -> NonNull<ThreadBlock> {
     let at: *mut ThreadBlock;
-    // SAFETY: reads the thread pointer and the GOT entry that holds the block's offset from it; both are constant for a
-    // thread, so `pure` and `nomem` hold.
+    // SAFETY: reads the thread pointer and the GOT entry that holds the block's offset from it;
+    // both are constant for a thread, so `pure` and `nomem` hold.
     unsafe {
         #[cfg(target_arch = "x86_64")]
         std::arch::asm!(
@@ -42,7 +44,8 @@ thread_local! {
     static NOTED: Cell<u64> = const { Cell::new(0) };
 }
 
-/// The number that `host` knows the calling thread by, 0 if it does not. It is there to the thread's very end.
+/// The number that `host` knows the calling thread by, 0 if it does not. It is there to the
+/// thread's very end.
 pub(crate) fn noted() -> u64 {
     NOTED.get()
 }
@@ -52,7 +55,8 @@ pub(crate) fn set_noted(number: u64) {
     NOTED.set(number);
 }
 
-/// The table word's distance from the thread pointer, for the trampolines' immediate. The same in every thread.
+/// The table word's distance from the thread pointer, for the trampolines' immediate. The same in
+/// every thread.
 pub(crate) fn table_offset() -> i64 {
     let thread_pointer: i64;
     // SAFETY: reads the thread pointer; on x86-64 the ABI keeps a copy of it at %fs:0.

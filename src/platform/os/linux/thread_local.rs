@@ -1,4 +1,5 @@
-//! Thread-local variables: the resolvers of asm/*/thread_local.s, and the variables that the process has itself.
+//! Thread-local variables: the resolvers of asm/*/thread_local.s, and the variables that the
+//! process has itself.
 
 use std::ffi::{CStr, c_int, c_void};
 use std::sync::atomic::AtomicUsize;
@@ -28,14 +29,16 @@ unsafe extern "C" {
 ///
 /// # Safety
 ///
-/// The table starts with the number of entries behind it, and is there until the thread has another.
+/// The table starts with the number of entries behind it, and is there until the thread has
+/// another.
 pub(crate) unsafe fn set_blocks(table: *const AtomicUsize) {
-    // SAFETY: the caller promises that the table begins with its length and outlives its use by this thread.
+    // SAFETY: the caller promises that the table begins with its length and outlives its use by
+    // this thread.
     unsafe { midflight_set_blocks(table) };
 }
 
-/// A variable of an object that the C library loaded. Allocates the calling thread's block of that object, as any
-/// first use does.
+/// A variable of an object that the C library loaded. Allocates the calling thread's block of that
+/// object, as any first use does.
 ///
 /// # Safety
 ///
@@ -109,9 +112,10 @@ pub(super) fn blocks() -> Vec<Block> {
 
 /// Whether every thread has the block at the same distance from its thread pointer.
 ///
-/// glibc gives a thread the static blocks when it makes the thread, all others on first use (elf/dl-tls.c), and lists neither
-/// before it is there. So a thread that has used nothing of the object, and lists its block at the same distance as this one,
-/// has it in its static storage. If no such thread can be had, the answer is no, which is always right.
+/// glibc gives a thread the static blocks when it makes the thread, all others on first use
+/// (elf/dl-tls.c), and lists neither before it is there. So a thread that has used nothing of the
+/// object, and lists its block at the same distance as this one, has it in its static storage. If
+/// no such thread can be had, the answer is no, which is always right.
 fn is_static(block: &Block) -> bool {
     let Block { module, distance, .. } = *block;
     let look = move || blocks().iter().any(|other| other.module == module && other.distance == distance);

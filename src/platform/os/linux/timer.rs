@@ -1,7 +1,8 @@
 //! Timers of the process as the kernel knows them: timer_create(2).
 //!
-//! What the C library calls a timer is, for one that starts threads, a piece of its memory: deleted, it is the next timer's. The
-//! kernel counts (posix_timer_add() in kernel/time/posix-timers.c), so that no number comes again before all have been given.
+//! What the C library calls a timer is, for one that starts threads, a piece of its memory:
+//! deleted, it is the next timer's. The kernel counts (posix_timer_add() in
+//! kernel/time/posix-timers.c), so that no number comes again before all have been given.
 
 use std::ffi::c_int;
 
@@ -9,16 +10,18 @@ use std::ffi::c_int;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Number(c_int);
 
-/// The number of a timer that the C library has just made, to start threads. None if the kernel does not list timers
-/// (CONFIG_CHECKPOINT_RESTORE), or the C library is not one that has itself told by the address behind the handle.
+/// The number of a timer that the C library has just made, to start threads. None if the kernel
+/// does not list timers (CONFIG_CHECKPOINT_RESTORE), or the C library is not one that has itself
+/// told by the address behind the handle.
 pub(crate) fn number(handle: libc::timer_t) -> Option<Number> {
     listed(&std::fs::read_to_string("/proc/self/timers").ok()?, handle.addr())
 }
 
-/// By proc_pid_timers(5). An emulator's are those of the machine that it runs on, and mean nothing to [`delete`].
+/// By proc_pid_timers(5). An emulator's are those of the machine that it runs on, and mean nothing
+/// to [`delete`].
 fn listed(list: &str, handle: usize) -> Option<Number> {
-    // glibc marks the handles that are addresses by a bit, and has the address shifted (timer_to_timerid() in kernel-posix-timers.h);
-    // before 2.30 it had the address itself.
+    // glibc marks the handles that are addresses by a bit, and has the address shifted
+    // (timer_to_timerid() in kernel-posix-timers.h); before 2.30 it had the address itself.
     let is_its = |value: usize| value == handle || value == handle << 1;
     let mut number = None;
     for line in list.lines() {
@@ -34,8 +37,8 @@ fn listed(list: &str, handle: usize) -> Option<Number> {
     None
 }
 
-/// Deletes it, and returns whether it was there still. What the C library has of it stays, some hundred bytes: it cannot be told of it but by a
-/// handle, which may be another's by now.
+/// Deletes it, and returns whether it was there still. What the C library has of it stays, some
+/// hundred bytes: it cannot be told of it but by a handle, which may be another's by now.
 pub(crate) fn delete(number: Number) -> bool {
     // SAFETY: a number is all that the call takes. If it is no timer's, it says so.
     unsafe { libc::syscall(libc::SYS_timer_delete, number.0) == 0 }

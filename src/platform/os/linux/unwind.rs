@@ -19,8 +19,8 @@ impl Frames {
     ///
     /// # Safety
     ///
-    /// A checked section of call frame information that ends with a record of length 0 and describes some function, mapped and
-    /// unchanged until this is dropped.
+    /// A checked section of call frame information that ends with a record of length 0 and
+    /// describes some function, mapped and unchanged until this is dropped.
     pub(crate) unsafe fn register(section: NonNull<c_void>, _code: Range<usize>) -> Self {
         // SAFETY: a checked section with a terminator and at least one function, registered once.
         unsafe { __register_frame(section.as_ptr()) };
@@ -35,9 +35,9 @@ impl Drop for Frames {
     }
 }
 
-// libgcc's (unwind-dw2-fde.c), from the library that the standard library unwinds with. libgcc 12 puts the section on a
-// list, and sorts its functions when the first exception is thrown after that; libgcc 13 finds the range of addresses
-// at once, and throws take no lock.
+// libgcc's (unwind-dw2-fde.c), from the library that the standard library unwinds with. libgcc 12
+// puts the section on a list, and sorts its functions when the first exception is thrown after
+// that; libgcc 13 finds the range of addresses at once, and throws take no lock.
 unsafe extern "C" {
     fn __register_frame(section: *const c_void);
     fn __deregister_frame(section: *const c_void);

@@ -1,5 +1,6 @@
-//! Walks of what is loaded (dl_iterate_phdr(3)), which hold a lock of the C library's: a child that is forked meanwhile would
-//! wait for it for ever. So forks wait for the threads that walk, and who begins meanwhile waits for the fork.
+//! Walks of what is loaded (dl_iterate_phdr(3)), which hold a lock of the C library's: a child that
+//! is forked meanwhile would wait for it for ever. So forks wait for the threads that walk, and who
+//! begins meanwhile waits for the fork.
 
 use std::cell::Cell;
 use std::sync::Once;
@@ -106,7 +107,8 @@ mod tests {
                 });
             }
             for _ in 0..100 {
-                // SAFETY: the child walks, without memory, and ends; the alarm ends it if it waits for ever.
+                // SAFETY: the child walks, without memory, and ends; the alarm ends it if it waits
+                // for ever.
                 let child = unsafe {
                     let child = libc::fork();
                     if child == 0 {

@@ -1,5 +1,5 @@
-//! macOS has no membarrier: fences on both sides, and each thread discards its core's fetched instructions at its first pin
-//! after a publication, and in every trampoline.
+//! macOS has no membarrier: fences on both sides, and each thread discards its core's fetched
+//! instructions at its first pin after a publication, and in every trampoline.
 
 use std::cell::Cell;
 use std::io;

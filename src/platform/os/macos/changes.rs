@@ -111,7 +111,8 @@ impl Changes {
     }
 
     fn add(&self, path: &Path, interest: impl FnOnce(Interest) -> Interest) -> io::Result<Place> {
-        // O_SYMLINK: a link is what is opened itself. O_NOFOLLOW refuses it, where Linux watches it.
+        // O_SYMLINK: a link is what is opened itself. O_NOFOLLOW refuses it, where Linux watches
+        // it.
         let flags = libc::O_EVTONLY | libc::O_SYMLINK | libc::O_NONBLOCK;
         let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
         let metadata = file.metadata()?;
@@ -153,7 +154,8 @@ impl Changes {
     ///
     /// If the descriptors are no longer ours.
     pub(crate) fn wait(&self, timeout: Option<Duration>) -> io::Result<Vec<Event>> {
-        // More than this is EINVAL for some releases' kernels (bsd/kern/kern_time.c, `itimerfix`, and `timespec_is_valid` since).
+        // More than this is EINVAL for some releases' kernels (bsd/kern/kern_time.c, `itimerfix`,
+        // and `timespec_is_valid` since).
         const MOST: u64 = 100_000_000;
         let timeout = timeout.map(|time| libc::timespec {
             tv_sec: time.as_secs().min(MOST) as libc::time_t,

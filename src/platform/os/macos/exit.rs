@@ -1,4 +1,5 @@
-//! What the system's libraries run at the end of a thread and of the process, and at forks: libdyld, Libc.
+//! What the system's libraries run at the end of a thread and of the process, and at forks:
+//! libdyld, Libc.
 
 use std::cell::RefCell;
 use std::ffi::{c_int, c_void};
@@ -7,7 +8,8 @@ use std::ptr;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 unsafe extern "C" {
-    /// mach-o/dyld_priv.h, which no SDK has; the compiler's `thread_local` in C++ and Rust's standard library call it.
+    /// mach-o/dyld_priv.h, which no SDK has; the compiler's `thread_local` in C++ and Rust's
+    /// standard library call it.
     fn _tlv_atexit(function: unsafe extern "C" fn(*mut c_void), argument: *mut c_void);
     /// Itanium C++ ABI, 3.3.6.3. Libc passes the argument alone.
     fn __cxa_atexit(
@@ -18,8 +20,9 @@ unsafe extern "C" {
     fn __cxa_finalize(dso: *const c_void);
 }
 
-/// Has a function called when this thread exits, before those that were registered earlier. dyld does so in the destructor of a key that it
-/// makes at the process's start (libdyld/ThreadLocalVariables.cpp), so before those of keys that are made later.
+/// Has a function called when this thread exits, before those that were registered earlier. dyld
+/// does so in the destructor of a key that it makes at the process's start
+/// (libdyld/ThreadLocalVariables.cpp), so before those of keys that are made later.
 ///
 /// # Safety
 ///
@@ -47,8 +50,10 @@ struct AtExits {
     calls: usize,
 }
 
-/// Libc never gives an entry back (stdlib/FreeBSD/atexit.c: `__cxa_finalize` marks it as empty), and looks at all it ever had each time. So it has no more
-/// entries of ours than there were functions at a time, and each calls the latest function then: as long as none is taken back that is C's order.
+/// Libc never gives an entry back (stdlib/FreeBSD/atexit.c: `__cxa_finalize` marks it as empty),
+/// and looks at all it ever had each time. So it has no more entries of ours than there were
+/// functions at a time, and each calls the latest function then: as long as none is taken back that
+/// is C's order.
 static AT_EXIT: Mutex<AtExits> = Mutex::new(AtExits { functions: Vec::new(), calls: 0 });
 
 fn at_exits() -> MutexGuard<'static, AtExits> {
@@ -69,8 +74,8 @@ unsafe extern "C" fn run_latest(_: *mut c_void, _: c_int) {
     }
 }
 
-/// Has a function called when the process exits, or when `finalize` is called for its handle. The status that it is passed
-/// means nothing.
+/// Has a function called when the process exits, or when `finalize` is called for its handle. The
+/// status that it is passed means nothing.
 ///
 /// # Safety
 ///
@@ -144,8 +149,8 @@ struct AtFork {
     dso: usize,
 }
 
-/// macOS cannot take handlers of fork back, so it has three of ours, which call these. Locked during forks: no other thread takes one
-/// back in the midst of one, and the child has them whole.
+/// macOS cannot take handlers of fork back, so it has three of ours, which call these. Locked
+/// during forks: no other thread takes one back in the midst of one, and the child has them whole.
 static HANDLERS: Mutex<Vec<AtFork>> = Mutex::new(Vec::new());
 
 thread_local! {

@@ -10,8 +10,8 @@ pub(crate) use crate::platform::os::posix::fault::{Fault, watch};
 ///
 /// The context is what the kernel gave a handler.
 pub(crate) unsafe fn program_counter(context: *const c_void) -> usize {
-    // SAFETY: the caller has the context from the kernel; the machine's part is where the context says
-    // (sys/_types/_ucontext.h).
+    // SAFETY: the caller has the context from the kernel; the machine's part is where the context
+    // says (sys/_types/_ucontext.h).
     unsafe { (*(*context.cast::<libc::ucontext_t>()).uc_mcontext).__ss.__pc as usize }
 }
 

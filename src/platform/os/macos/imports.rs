@@ -2,8 +2,8 @@
 
 use libc::c_void;
 
-/// Whether a library, or one that it needs, starts threads. Nobody has looked into dyld's images for it: so it may, and `is_known` is for
-/// the caller to ask of the library itself.
+/// Whether a library, or one that it needs, starts threads. Nobody has looked into dyld's images
+/// for it: so it may, and `is_known` is for the caller to ask of the library itself.
 ///
 /// # Safety
 ///

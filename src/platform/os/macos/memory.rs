@@ -1,8 +1,8 @@
-//! What macOS has otherwise than POSIX: code that each thread makes writable for itself, address space near a place, and no
-//! names for mappings, and no executable memory behind a descriptor.
+//! What macOS has otherwise than POSIX: code that each thread makes writable for itself, address
+//! space near a place, and no names for mappings, and no executable memory behind a descriptor.
 //!
-//! Pages are 16 KiB on Apple Silicon. `mprotect` from writable to executable is allowed to a process whose signature has not the hardened
-//! runtime; see [`must_toggle`].
+//! Pages are 16 KiB on Apple Silicon. `mprotect` from writable to executable is allowed to a
+//! process whose signature has not the hardened runtime; see [`must_toggle`].
 
 use std::ffi::{c_int, c_uint, c_void};
 use std::fs::File;
@@ -40,11 +40,14 @@ pub(crate) unsafe fn guard(_at: NonNull<u8>, _len: usize) -> io::Result<()> {
 /// macOS has no names for anonymous mappings.
 pub(crate) fn name(_at: NonNull<u8>, _len: usize, _text: &str) {}
 
-/// Address space that code is toggled in: see [`writable`]. mmap(2), MAP_JIT: the kernel takes it with all protections at once,
-/// private, anonymous, and at an address of its own choice (bsd/kern/kern_mman.c refuses MAP_FIXED). How many there are is not limited
-/// on macOS (`VM_MAP_POLICY_ALLOW_MULTIPLE_JIT`, osfmk/vm/vm_map_internal.h), but for hosts that ask for it by the entitlement
-/// `com.apple.security.cs.single-jit`. Its protection cannot be changed by `mprotect` on all releases (11.2 refuses it), but parts of it can be
-/// unmapped or mapped over with ordinary pages: osfmk/vm/vm_map.c, `vm_map_delete`, keeps permanent entries only, which these are not.
+/// Address space that code is toggled in: see [`writable`]. mmap(2), MAP_JIT: the kernel takes it
+/// with all protections at once, private, anonymous, and at an address of its own choice
+/// (bsd/kern/kern_mman.c refuses MAP_FIXED). How many there are is not limited
+/// on macOS (`VM_MAP_POLICY_ALLOW_MULTIPLE_JIT`, osfmk/vm/vm_map_internal.h), but for hosts that
+/// ask for it by the entitlement `com.apple.security.cs.single-jit`. Its protection cannot be
+/// changed by `mprotect` on all releases (11.2 refuses it), but parts of it can be unmapped or
+/// mapped over with ordinary pages: osfmk/vm/vm_map.c, `vm_map_delete`, keeps permanent entries
+/// only, which these are not.
 ///
 /// # Errors
 ///
@@ -68,8 +71,9 @@ fn map_jit(at: Option<NonZeroUsize>, len: usize) -> io::Result<NonNull<u8>> {
     }
 }
 
-/// As [`map_toggled`], `room` bytes for a block of `len`, whose first byte is between `low` and `high`; see [`reserve_within`]. The address that
-/// mmap(2) is given is where it begins to look (bsd/kern/kern_mman.c, `mmap_sanitize`), so it takes a gap that is there.
+/// As [`map_toggled`], `room` bytes for a block of `len`, whose first byte is between `low` and
+/// `high`; see [`reserve_within`]. The address that mmap(2) is given is where it begins to look
+/// (bsd/kern/kern_mman.c, `mmap_sanitize`), so it takes a gap that is there.
 pub(crate) fn map_toggled_within(
     low: usize,
     high: usize,
@@ -90,10 +94,12 @@ pub(crate) fn map_toggled_within(
 
 /// Whether the system executes code in such memory only.
 ///
-/// It enforces signatures page by page in a process that has CS_ENFORCEMENT: an unsigned page that was writable and is executed ends the
-/// process, though `mprotect` allowed it (bsd/kern/kern_exec.c and osfmk/vm/vm_map.c, `vm_map_cs_enforcement`; MAP_JIT is exempt, `cs_bypass`). The
-/// hardened runtime (CS_RUNTIME) brings that about, unless an entitlement or a debugger takes it back. The numbers are those of
-/// osfmk/kern/cs_blobs.h, and `csops` is declared in bsd/sys/codesign.h, which is no public header.
+/// It enforces signatures page by page in a process that has CS_ENFORCEMENT: an unsigned page that
+/// was writable and is executed ends the process, though `mprotect` allowed it
+/// (bsd/kern/kern_exec.c and osfmk/vm/vm_map.c, `vm_map_cs_enforcement`; MAP_JIT is exempt,
+/// `cs_bypass`). The hardened runtime (CS_RUNTIME) brings that about, unless an entitlement or a
+/// debugger takes it back. The numbers are those of osfmk/kern/cs_blobs.h, and `csops` is declared
+/// in bsd/sys/codesign.h, which is no public header.
 pub(crate) fn must_toggle() -> bool {
     const CS_OPS_STATUS: c_uint = 0;
     const CS_ENFORCEMENT: u32 = 0x1000;
@@ -110,16 +116,17 @@ pub(crate) fn must_toggle() -> bool {
     asked && flags & (CS_ENFORCEMENT | CS_RUNTIME) != 0 && flags & CS_DEBUGGED == 0
 }
 
-/// Lets this thread write to code of [`map_toggled`], until [`executable`]: to all such code of the process, none of which it can
-/// execute meanwhile. pthread_jit_write_protect_np(3).
+/// Lets this thread write to code of [`map_toggled`], until [`executable`]: to all such code of the
+/// process, none of which it can execute meanwhile. pthread_jit_write_protect_np(3).
 ///
 /// # Safety
 ///
-/// The code is in nobody's use. Between this and `executable` the thread calls no module's code; a signal handler that does ends the
-/// process.
+/// The code is in nobody's use. Between this and `executable` the thread calls no module's code; a
+/// signal handler that does ends the process.
 ///
-/// It does not nest: if the host is in the midst of writing code of its own on this thread, it is not any more after `executable`. A host that was
-/// signed with `com.apple.security.cs.jit-write-allowlist` is ended by the call (libpthread src/pthread.c).
+/// It does not nest: if the host is in the midst of writing code of its own on this thread, it is
+/// not any more after `executable`. A host that was signed with
+/// `com.apple.security.cs.jit-write-allowlist` is ended by the call (libpthread src/pthread.c).
 ///
 /// # Errors
 ///
@@ -138,7 +145,8 @@ pub(crate) unsafe fn writable(_at: NonNull<u8>, _len: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// The end of [`writable`], on the same thread: the code can be executed. The caller maintains the caches.
+/// The end of [`writable`], on the same thread: the code can be executed. The caller maintains the
+/// caches.
 ///
 /// # Safety
 ///
@@ -149,18 +157,21 @@ pub(crate) unsafe fn executable(_at: NonNull<u8>, _len: usize) -> io::Result<()>
     Ok(())
 }
 
-/// Drops what was written to private pages. A new mapping: what madvise(2) has for it keeps the contents (MADV_DONTNEED), or may (MADV_FREE).
+/// Drops what was written to private pages. A new mapping: what madvise(2) has for it keeps the
+/// contents (MADV_DONTNEED), or may (MADV_FREE).
 ///
 /// # Safety
 ///
-/// The pages lie inside a reservation of the caller's, were mapped writable by [`map_zeroed`], and nobody relies on what was written.
+/// The pages lie inside a reservation of the caller's, were mapped writable by [`map_zeroed`], and
+/// nobody relies on what was written.
 pub(crate) unsafe fn discard(at: NonNull<u8>, len: usize) -> io::Result<()> {
     // SAFETY: the caller promises that these pages are its own, and that nobody relies on them.
     unsafe { map_zeroed(at, len) }
 }
 
-/// See Linux. mach_vm_map (osfmk/mach/mach_vm.defs) takes an address without replacing what is there (VM_FLAGS_FIXED without
-/// VM_FLAGS_OVERWRITE), which mmap(2) cannot. It is for object files whose code reaches something directly.
+/// See Linux. mach_vm_map (osfmk/mach/mach_vm.defs) takes an address without replacing what is
+/// there (VM_FLAGS_FIXED without VM_FLAGS_OVERWRITE), which mmap(2) cannot. It is for object files
+/// whose code reaches something directly.
 pub(crate) fn reserve_within(
     low: usize,
     high: usize,
@@ -171,7 +182,8 @@ pub(crate) fn reserve_within(
     gaps::reserve_within(&regions::mappings()?, (low, high), len, room, most, reserve_at)
 }
 
-/// None if something is there, or nothing may be: the first 4 GiB are kept from everyone (__PAGEZERO).
+/// None if something is there, or nothing may be: the first 4 GiB are kept from everyone
+/// (__PAGEZERO).
 fn reserve_at(base: usize, size: usize) -> io::Result<Option<NonNull<u8>>> {
     let mut address = base as u64;
     // SAFETY: a new mapping that replaces none. The null object is memory that is zero.

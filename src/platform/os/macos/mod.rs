@@ -1,4 +1,5 @@
-//! macOS on Apple Silicon: type-checked and linked here, run nowhere yet. docs/macos.md says what each function rests on.
+//! macOS on Apple Silicon: type-checked and linked here, run nowhere yet. docs/macos.md says what
+//! each function rests on.
 
 pub(crate) mod arguments;
 pub(crate) mod barrier;

@@ -18,10 +18,12 @@ struct Region {
     protection: i32,
 }
 
-/// The mappings of this process, in the form of Linux's proc_pid_maps(5), the first thread's stack marked `[stack]`.
+/// The mappings of this process, in the form of Linux's proc_pid_maps(5), the first thread's stack
+/// marked `[stack]`.
 ///
-/// The kernel may have one stack in several entries, for reasons of its own; so neighbours with one protection are one
-/// here. But the first thread's stack ends where the kernel says: what is above may go at any time.
+/// The kernel may have one stack in several entries, for reasons of its own; so neighbours with one
+/// protection are one here. But the first thread's stack ends where the kernel says: what is above
+/// may go at any time.
 pub(crate) fn mappings() -> io::Result<String> {
     Ok(text(&regions()?, main_stack_end()?))
 }
@@ -41,8 +43,8 @@ impl Memory {
             let start = part.start.max(region.start as usize) & !(WORD - 1);
             for at in (start..part.end.min(region.end as usize)).step_by(WORD) {
                 let at: *const AtomicUsize = std::ptr::with_exposed_provenance(at);
-                // SAFETY: aligned, and readable: the caller has the host's word that it stays so. Others may write it: Relaxed, for a value
-                // that was there at some time.
+                // SAFETY: aligned, and readable: the caller has the host's word that it stays so.
+                // Others may write it: Relaxed, for a value that was there at some time.
                 see(unsafe { &*at }.load(Ordering::Relaxed));
             }
         }
@@ -57,7 +59,8 @@ fn regions() -> io::Result<Vec<Region>> {
         let mut size = 0;
         let mut info = vm_region_basic_info_64::default();
         let (mut count, mut object) = (vm_region_basic_info_64::count(), 0);
-        // SAFETY: room for what this flavour has, `count` words; the kernel gives no object's name (osfmk/vm/vm_map.c, `vm_map_region`).
+        // SAFETY: room for what this flavour has, `count` words; the kernel gives no object's name
+        // (osfmk/vm/vm_map.c, `vm_map_region`).
         let result = unsafe {
             mach_vm_region(
                 mach_task_self(),
@@ -83,7 +86,8 @@ fn regions() -> io::Result<Vec<Region>> {
     }
 }
 
-/// Where the first thread's stack begins, at its upper end: sysctl(3), KERN_USRSTACK64, which libpthread asks as well.
+/// Where the first thread's stack begins, at its upper end: sysctl(3), KERN_USRSTACK64, which
+/// libpthread asks as well.
 pub(super) fn main_stack_end() -> io::Result<u64> {
     let mut name = [libc::CTL_KERN, libc::KERN_USRSTACK64];
     let (mut end, mut size) = (0_u64, size_of::<u64>());

@@ -1,10 +1,13 @@
-//! Stopping each thread of this process for a moment: thread_suspend, thread_get_state, thread_resume (osfmk/mach/thread_act.defs).
+//! Stopping each thread of this process for a moment: thread_suspend, thread_get_state,
+//! thread_resume (osfmk/mach/thread_act.defs).
 //!
-//! thread_suspend returns when the thread is on no core; it will not return to user code before thread_resume, whatever it does
-//! in the kernel meanwhile (osfmk/kern/thread_act.c: `thread_hold` has it stop on its way out). So it is not the thread that looks at itself, as
-//! on Linux, but the one that asks: no signal is sent, no system call is interrupted, and every thread answers, whatever it blocks. Between
-//! suspend and resume nothing is allocated and no lock is taken: the thread that is stopped may have it. One pass goes on at a
-//! time (`quiescence::scan`), so no two stop each other.
+//! thread_suspend returns when the thread is on no core; it will not return to user code before
+//! thread_resume, whatever it does in the kernel meanwhile (osfmk/kern/thread_act.c: `thread_hold`
+//! has it stop on its way out). So it is not the thread that looks at itself, as on Linux, but the
+//! one that asks: no signal is sent, no system call is interrupted, and every thread answers,
+//! whatever it blocks. Between suspend and resume nothing is allocated and no lock is taken: the
+//! thread that is stopped may have it. One pass goes on at a time (`quiescence::scan`), so no two
+//! stop each other.
 
 use std::io;
 use std::mem::{MaybeUninit, offset_of};
@@ -25,7 +28,8 @@ pub(crate) use crate::platform::os::posix::stop::{
     Answer, BATCH, Condition, Look, Stopped, is_in_handler, with_registers_saved,
 };
 
-/// How far below its stack pointer a leaf function may keep values (Apple, "Writing ARM64 code for Apple platforms": "Respect the stack's red zone").
+/// How far below its stack pointer a leaf function may keep values (Apple, "Writing ARM64 code for
+/// Apple platforms": "Respect the stack's red zone").
 const RED_ZONE: usize = 128;
 
 fn failed(what: &str, error: kern_return_t) -> io::Error {
@@ -37,27 +41,33 @@ struct Port(libc::mach_port_t);
 
 impl Drop for Port {
     fn drop(&mut self) {
-        // SAFETY: the right is this one's. It cannot fail: a right to a port that is dead is given back as well.
+        // SAFETY: the right is this one's. It cannot fail: a right to a port that is dead is given
+        // back as well.
         unsafe { mach_port_deallocate(mach_task_self(), self.0) };
     }
 }
 
 impl Port {
-    /// The lower half of a number that no other thread of the system has or had: thread_info(THREAD_IDENTIFIER_INFO), osfmk/mach/thread_info.h.
-    /// Two threads that are there at the same time have the same half only if 4,294,967,296 were made between them, and then `threads`
-    /// says so. None if the thread is over.
+    /// The lower half of a number that no other thread of the system has or had:
+    /// thread_info(THREAD_IDENTIFIER_INFO), osfmk/mach/thread_info.h. Two threads that are
+    /// there at the same time have the same half only if 4,294,967,296 were made between them, and
+    /// then `threads` says so. None if the thread is over.
     fn id(&self) -> Option<i32> {
         let info: libc::thread_identifier_info = self.info(libc::THREAD_IDENTIFIER_INFO)?;
         Some(info.thread_id as i32)
     }
 
-    /// Where the thread's stack ends, at its upper end; an address that no stack has for a thread that libpthread did not make, or that is over.
+    /// Where the thread's stack ends, at its upper end; an address that no stack has for a thread
+    /// that libpthread did not make, or that is over.
     ///
-    /// libpthread keeps it (src/pthread.c, `_pthread_struct_init`): below it lies the thread's own stack alone, also where the program gave it
-    /// (pthread_attr_setstack). The thread register would not do: it points into the pthread structure, which such a thread has elsewhere, perhaps
-    /// with other memory between that neighbours have made one mapping of, and that may go at any time.
+    /// libpthread keeps it (src/pthread.c, `_pthread_struct_init`): below it lies the thread's own
+    /// stack alone, also where the program gave it (pthread_attr_setstack). The thread register
+    /// would not do: it points into the pthread structure, which such a thread has elsewhere,
+    /// perhaps with other memory between that neighbours have made one mapping of, and that may
+    /// go at any time.
     fn stack_end(&self) -> usize {
-        // SAFETY: a right that we hold; 0 is a thread that libpthread did not make. Both take libpthread's lock, and no thread is stopped.
+        // SAFETY: a right that we hold; 0 is a thread that libpthread did not make. Both take
+        // libpthread's lock, and no thread is stopped.
         unsafe {
             match libc::pthread_from_mach_thread_np(self.0) {
                 0 => 0,
@@ -78,7 +88,8 @@ impl Port {
     }
 }
 
-/// All threads there are at one moment: task_threads (osfmk/kern/task.c takes the list under the task's lock).
+/// All threads there are at one moment: task_threads (osfmk/kern/task.c takes the list under the
+/// task's lock).
 fn ports() -> io::Result<Vec<Port>> {
     let (mut list, mut count) = (std::ptr::null_mut(), 0);
     // SAFETY: room for the address of the list and its length.
@@ -86,7 +97,8 @@ fn ports() -> io::Result<Vec<Port>> {
     if result != KERN_SUCCESS {
         return Err(failed("task_threads", result));
     }
-    // SAFETY: the kernel has put so many rights there, in memory of their own, which is given back once.
+    // SAFETY: the kernel has put so many rights there, in memory of their own, which is given back
+    // once.
     unsafe {
         let ports = std::slice::from_raw_parts(list, count as usize);
         let ports = ports.iter().map(|port| Port(*port)).collect();
@@ -109,7 +121,8 @@ fn find(thread: i32) -> Option<Port> {
     found.map(|(_, port)| port)
 }
 
-/// A stopped thread's registers. Apple's processors have no scalable vectors outside their streaming mode, in which no address is kept.
+/// A stopped thread's registers. Apple's processors have no scalable vectors outside their
+/// streaming mode, in which no address is kept.
 #[repr(C)]
 struct Registers {
     general: arm_thread_state64_t,
@@ -145,7 +158,8 @@ impl Registers {
 
 const _: () = assert!(size_of::<Vectors>() == 528 && offset_of!(Registers, vectors) == 272);
 
-/// Stops each of these threads of the process, and not the calling one, one after the other, as long as it is before `until`.
+/// Stops each of these threads of the process, and not the calling one, one after the other, as
+/// long as it is before `until`.
 pub(crate) fn stop(threads: &[i32], look: Arc<dyn Look>, until: Instant) -> io::Result<Vec<Answer>> {
     let there = identified()?;
     let answer = |(index, &thread): (usize, &i32)| {
@@ -168,7 +182,8 @@ fn stop_one(index: usize, port: &Port, look: &dyn Look) -> Answer {
     }
     let seen = registers.read(port) == KERN_SUCCESS;
     let general = &registers.general;
-    // libdispatch's threads are made by the kernel, which may keep one in store without any state (bsd/pthread/pthread_workqueue.c, UT_WORKQ_NEW).
+    // libdispatch's threads are made by the kernel, which may keep one in store without any state
+    // (bsd/pthread/pthread_workqueue.c, UT_WORKQ_NEW).
     let has_run = general.__pc != 0 || general.__sp != 0;
     if seen && has_run {
         let at = (&raw const registers).expose_provenance();
@@ -177,7 +192,8 @@ fn stop_one(index: usize, port: &Port, look: &dyn Look) -> Answer {
             stack_pointer: general.__sp as usize,
             red_zone: RED_ZONE,
             thread_pointer: stack_end,
-            // Nobody but the thread itself can ask sigaltstack(2). On an alternate stack it is on one that is not its own.
+            // Nobody but the thread itself can ask sigaltstack(2). On an alternate stack it is on
+            // one that is not its own.
             in_handler: false,
         };
         look.look(index, &stopped);
@@ -185,7 +201,8 @@ fn stop_one(index: usize, port: &Port, look: &dyn Look) -> Answer {
     // SAFETY: suspended above, once.
     let resumed = unsafe { thread_resume(port.0) };
     if !seen || resumed != KERN_SUCCESS {
-        // It was being ended: a thread that is suspended can be terminated, and runs nothing any more.
+        // It was being ended: a thread that is suspended can be terminated, and runs nothing any
+        // more.
         return if port.id().is_none() { Answer::Gone } else { Answer::Silent };
     }
     if has_run { Answer::Looked(began.elapsed().max(Duration::from_nanos(1))) } else { Answer::NoCode }
@@ -199,7 +216,8 @@ pub(crate) fn gettid() -> i32 {
     id as i32
 }
 
-/// The first thread of the process, whose stack the kernel made: it starts where KERN_USRSTACK64 says.
+/// The first thread of the process, whose stack the kernel made: it starts where KERN_USRSTACK64
+/// says.
 pub(crate) fn is_main(thread: i32) -> bool {
     static MAIN: OnceLock<Option<i32>> = OnceLock::new();
     let main = MAIN.get_or_init(|| {
@@ -240,7 +258,8 @@ pub(crate) fn condition(thread: i32) -> Condition {
     if find(thread).is_some() { Condition::Unknown } else { Condition::NoCode }
 }
 
-/// Where the calling thread's stack ends: see [`Port::stack_end`]. What every system calls the thread pointer here is for that.
+/// Where the calling thread's stack ends: see [`Port::stack_end`]. What every system calls the
+/// thread pointer here is for that.
 pub(crate) fn thread_pointer() -> usize {
     // SAFETY: the calling thread, for which no lock is taken (libpthread src/pthread.c).
     unsafe { libc::pthread_get_stackaddr_np(libc::pthread_self()).addr() }

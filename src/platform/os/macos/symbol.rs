@@ -19,7 +19,8 @@ pub(crate) fn size(_address: u64, _name: &str) -> Option<u64> {
 
 /// The paths of the images that the process has loaded.
 pub(crate) fn each_object(mut see: impl FnMut(&str)) {
-    // SAFETY: dyld's list may be read at any time; an image that goes meanwhile has no name any more.
+    // SAFETY: dyld's list may be read at any time; an image that goes meanwhile has no name any
+    // more.
     for index in 0..unsafe { _dyld_image_count() } {
         // SAFETY: as above.
         let name = unsafe { _dyld_get_image_name(index) };

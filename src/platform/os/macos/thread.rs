@@ -1,17 +1,21 @@
 //! A thread's own words, in the thread-specific data that its thread register points at.
 //!
-//! macOS has no thread-local storage whose offset from the thread register is the same in every thread and known when code is
-//! made. But the values of pthread keys are an array of words at TPIDRRO_EL0, the key its index: `_os_tsd_get_base` and `_os_tsd_get_direct` of
-//! xnu's libsyscall/os/tsd.h, `tsd` of libpthread's src/types_internal.h; and dyld's own thread-local variables are found so
-//! (libdyld/threadLocalHelpers.s), as are Go's. The array is part of the thread's pthread structure and zero when it begins. The low three bits of
-//! the register held the core's number in older systems; dyld clears them, and so do we.
+//! macOS has no thread-local storage whose offset from the thread register is the same in every
+//! thread and known when code is made. But the values of pthread keys are an array of words at
+//! TPIDRRO_EL0, the key its index: `_os_tsd_get_base` and `_os_tsd_get_direct` of xnu's libsyscall/
+//! os/tsd.h, `tsd` of libpthread's src/types_internal.h; and dyld's own thread-local variables are
+//! found so (libdyld/threadLocalHelpers.s), as are Go's. The array is part of the thread's pthread
+//! structure and zero when it begins. The low three bits of the register held the core's number in
+//! older systems; dyld clears them, and so do we.
 //!
-//! So the runtime takes [`WORDS`] keys with successive numbers. That this is how it is on the running system is tried before the first use.
-//! A thread that the runtime has never seen has null in all of them: null for a table is the live table, in trampolines as here.
+//! So the runtime takes [`WORDS`] keys with successive numbers. That this is how it is on the
+//! running system is tried before the first use. A thread that the runtime has never seen has null
+//! in all of them: null for a table is the live table, in trampolines as here.
 //!
-//! At a thread's end libpthread takes each key's value away before it calls the key's destructor, with or without one
-//! (src/pthread_tsd.c, `_pthread_tsd_cleanup_key`); and it does so up to four times, also for keys of the host that come later, whose
-//! destructors may have frames open. So each word has a destructor, that puts it back. Values that are there in the end are
+//! At a thread's end libpthread takes each key's value away before it calls the key's destructor,
+//! with or without one (src/pthread_tsd.c, `_pthread_tsd_cleanup_key`); and it does so up to four
+//! times, also for keys of the host that come later, whose destructors may have frames open. So
+//! each word has a destructor, that puts it back. Values that are there in the end are
 //! forgotten with the thread.
 
 use std::cell::Cell;
@@ -22,16 +26,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use midflight_dispatch::ThreadBlock;
 
-/// The table and the record ([`ThreadBlock`]), the blocks of thread-local variables, the number of the thread in `host`.
+/// The table and the record ([`ThreadBlock`]), the blocks of thread-local variables, the number of
+/// the thread in `host`.
 const WORDS: usize = 4;
 const BLOCKS: usize = 2;
 const NOTED: usize = 3;
 
 const _: () = assert!(size_of::<ThreadBlock>() == BLOCKS * size_of::<usize>());
 
-/// The first word's distance from the thread register in bytes; 0 before the keys were made. Relaxed: what it leads to is the calling thread's own,
-/// and was zero before any of these threads began. Read by asm/aarch64/thread_local_macos.s as well: no module's code runs before the keys were made, as
-/// even its constructors run with a table in the word.
+/// The first word's distance from the thread register in bytes; 0 before the keys were made.
+/// Relaxed: what it leads to is the calling thread's own, and was zero before any of these threads
+/// began. Read by asm/aarch64/thread_local_macos.s as well: no module's code runs before the keys
+/// were made, as even its constructors run with a table in the word.
 pub(crate) static OFFSET: AtomicUsize = AtomicUsize::new(0);
 
 /// The calling thread's array of values.
@@ -63,8 +69,8 @@ pub(crate) fn block() -> NonNull<ThreadBlock> {
     word(0).cast()
 }
 
-/// The table word's distance from the thread register, for the trampolines' immediate. The same in every thread. Beyond any trampoline's
-/// reach if the process has no keys left.
+/// The table word's distance from the thread register, for the trampolines' immediate. The same in
+/// every thread. Beyond any trampoline's reach if the process has no keys left.
 pub(crate) fn table_offset() -> i64 {
     offset().map_or(i64::MAX, |offset| offset as i64)
 }
@@ -75,9 +81,10 @@ pub(super) fn set_blocks(table: *const AtomicUsize) {
     unsafe { word(BLOCKS).as_ref() }.set(table.cast_mut().cast());
 }
 
-/// The number that `host` knows the calling thread by, 0 if it does not. It is there to the thread's very end, which a Rust thread-local is
-/// not: dyld frees an image's thread-local variables at the thread's end, between two destructors of keys, and makes them anew for who asks later
-/// (libdyld/ThreadLocalVariables.cpp).
+/// The number that `host` knows the calling thread by, 0 if it does not. It is there to the
+/// thread's very end, which a Rust thread-local is not: dyld frees an image's thread-local
+/// variables at the thread's end, between two destructors of keys, and makes them anew for who asks
+/// later (libdyld/ThreadLocalVariables.cpp).
 pub(crate) fn noted() -> u64 {
     // SAFETY: the calling thread's own.
     unsafe { word(NOTED).as_ref() }.get().addr() as u64
@@ -103,7 +110,8 @@ fn offset() -> Option<usize> {
     })
 }
 
-/// Keys with successive numbers; the first. None if there are none, or if values are not where they are read here.
+/// Keys with successive numbers; the first. None if there are none, or if values are not where they
+/// are read here.
 fn adjacent_keys() -> Option<libc::pthread_key_t> {
     let destructors: [unsafe extern "C" fn(*mut c_void); WORDS] =
         [put_back::<0>, put_back::<1>, put_back::<2>, put_back::<3>];
@@ -139,7 +147,8 @@ fn is_read_here(key: libc::pthread_key_t) -> bool {
     const PROBE: *const c_void = ptr::without_provenance(0x5bd1_e995);
     let at: *const Cell<*mut c_void> =
         ptr::with_exposed_provenance(base() + key as usize * size_of::<usize>());
-    // SAFETY: our key; the array has a word for each key that there is (src/types_internal.h of libpthread).
+    // SAFETY: our key; the array has a word for each key that there is (src/types_internal.h of
+    // libpthread).
     unsafe {
         let set = libc::pthread_setspecific(key, PROBE) == 0 && (*at).get().cast_const() == PROBE;
         (*at).set(ptr::null_mut());
@@ -175,7 +184,8 @@ mod tests {
         std::thread::spawn(|| {
             set_noted(11);
             let mut key = 0;
-            // SAFETY: a new key, made after the words' own: its destructor comes after theirs in each round.
+            // SAFETY: a new key, made after the words' own: its destructor comes after theirs in
+            // each round.
             unsafe {
                 assert_eq!(libc::pthread_key_create(&mut key, Some(last)), 0);
                 assert_eq!(libc::pthread_setspecific(key, ptr::without_provenance(1)), 0);

@@ -40,7 +40,8 @@ pub(crate) unsafe extern "C" fn midflight_tls_get_addr() {
 ///
 /// # Safety
 ///
-/// The table starts with the number of entries behind it, and is there until the thread has another.
+/// The table starts with the number of entries behind it, and is there until the thread has
+/// another.
 pub(crate) unsafe fn set_blocks(table: *const AtomicUsize) {
     thread::set_blocks(table);
 }
@@ -54,8 +55,8 @@ pub(crate) unsafe fn address_in_process(module: u64, offset: u64) -> *mut c_void
     unreachable!("no image of dyld's has the id {module}, which a variable at {offset} is said to be in")
 }
 
-/// None: what dlsym(3) gives for a thread-local variable is the calling thread's own, and dyld tells nobody where the descriptor is. A
-/// module that imports one is refused.
+/// None: what dlsym(3) gives for a thread-local variable is the calling thread's own, and dyld
+/// tells nobody where the descriptor is. A module that imports one is refused.
 pub(crate) fn find(_name: &CStr, _version: Option<&CStr>, _libraries: &[Library]) -> Option<ThreadLocal> {
     None
 }

@@ -1,16 +1,22 @@
-//! What Apple's unwinder (LLVM's libunwind, in libSystem) is told of a version's call frame information.
+//! What Apple's unwinder (LLVM's libunwind, in libSystem) is told of a version's call frame
+//! information.
 //!
-//! Since macOS 14 it asks functions that were added for it (`__unw_add_find_dynamic_unwind_sections`, src/libunwind_ext.h of LLVM's): which
-//! section is for an address. It has room for eight, so there is one of ours for all versions. Older systems are told each function's
-//! record (`__register_frame`, which takes one record there, not a section as libgcc's does), and keep them in a list that is searched
-//! from its start. That is enough for their backtraces; but on arm64 an exception that comes to such a frame ends the process there, as it
-//! does for other compilers at run time (LLVM's issue 49036). Both are looked up when they are needed, as the newer is not in older systems' libraries.
+//! Since macOS 14 it asks functions that were added for it
+//! (`__unw_add_find_dynamic_unwind_sections`, src/libunwind_ext.h of LLVM's): which section is for
+//! an address. It has room for eight, so there is one of ours for all versions. Older systems are
+//! told each function's record (`__register_frame`, which takes one record there, not a section as
+//! libgcc's does), and keep them in a list that is searched from its start. That is enough for
+//! their backtraces; but on arm64 an exception that comes to such a frame ends the process there,
+//! as it does for other compilers at run time (LLVM's issue 49036). Both are looked up when they
+//! are needed, as the newer is not in older systems' libraries.
 //!
-//! The answer names an image, by its Mach-O header. Apple's own libunwind, which is not open, reads it: without one exceptions do not get through. So
-//! each version has a header, which says that it is arm64 and has no load commands.
+//! The answer names an image, by its Mach-O header. Apple's own libunwind, which is not open, reads
+//! it: without one exceptions do not get through. So each version has a header, which says that it
+//! is arm64 and has no load commands.
 //!
-//! Either way libunwind remembers records that it has found under a group (`DwarfFDECache`): the image's header, or the record itself. What it
-//! remembers is taken back by `__deregister_frame` of the group.
+//! Either way libunwind remembers records that it has found under a group (`DwarfFDECache`): the
+//! image's header, or the record itself. What it remembers is taken back by `__deregister_frame` of
+//! the group.
 
 use std::ffi::{CStr, c_int, c_void};
 use std::ops::Range;
@@ -19,7 +25,8 @@ use std::sync::{OnceLock, PoisonError, RwLock};
 
 use crate::platform::os::library;
 
-/// `mach_header_64` of mach-o/loader.h: MH_MAGIC_64, CPU_TYPE_ARM64, CPU_SUBTYPE_ARM64_ALL, MH_DYLIB; no load commands, no flags.
+/// `mach_header_64` of mach-o/loader.h: MH_MAGIC_64, CPU_TYPE_ARM64, CPU_SUBTYPE_ARM64_ALL,
+/// MH_DYLIB; no load commands, no flags.
 const HEADER: [u32; 8] = [0xfeed_facf, 0x0100_000c, 0, 6, 0, 0, 0, 0];
 
 /// `unw_dynamic_unwind_sections` of src/libunwind_ext.h.
@@ -44,7 +51,8 @@ struct Told {
     len: usize,
 }
 
-/// Read by whoever throws, so it is held for moments only. Code that is on a thrower's stack has not been taken out.
+/// Read by whoever throws, so it is held for moments only. Code that is on a thrower's stack has
+/// not been taken out.
 static TOLD: RwLock<Vec<Told>> = RwLock::new(Vec::new());
 
 /// For libunwind. Nonzero if the sections were filled in.
@@ -71,7 +79,9 @@ fn asks() -> bool {
         let Some(add) = library::process_symbol(c"__unw_add_find_dynamic_unwind_sections", None) else {
             return false;
         };
-        // SAFETY: libunwind_ext.h: int __unw_add_find_dynamic_unwind_sections(unw_find_dynamic_unwind_sections). `find` stays for the process's life.
+        // SAFETY: libunwind_ext.h: int
+        // __unw_add_find_dynamic_unwind_sections(unw_find_dynamic_unwind_sections). `find` stays
+        // for the process's life.
         unsafe {
             let add: extern "C" fn(Finder) -> c_int = std::mem::transmute(add as usize);
             add(find) == 0
@@ -104,7 +114,8 @@ impl Frames {
     ///
     /// # Safety
     ///
-    /// A checked section of call frame information that ends with a record of length 0, mapped and unchanged until this is dropped.
+    /// A checked section of call frame information that ends with a record of length 0, mapped and
+    /// unchanged until this is dropped.
     pub(crate) unsafe fn register(section: NonNull<c_void>, code: Range<usize>) -> Self {
         // SAFETY: the caller promises that the section was checked and stays.
         let records = || unsafe { Records::of(section) };
@@ -133,7 +144,8 @@ impl Drop for Frames {
         if let Some(image) = &self.image {
             let image = &raw const **image;
             TOLD.write().unwrap_or_else(PoisonError::into_inner).retain(|told| told.image != image.addr());
-            // SAFETY: takes the group's number only. Nobody is inside the version, so nobody finds a record anew.
+            // SAFETY: takes the group's number only. Nobody is inside the version, so nobody finds
+            // a record anew.
             unsafe { deregister(image.cast()) };
         } else {
             // SAFETY: registered, and still mapped.
@@ -146,7 +158,8 @@ impl Drop for Frames {
     }
 }
 
-/// The records of a section, and whether each describes a function (a zero in its second word says that it is shared by such).
+/// The records of a section, and whether each describes a function (a zero in its second word says
+/// that it is shared by such).
 struct Records {
     at: *const u8,
 }
@@ -164,7 +177,8 @@ impl Iterator for Records {
     type Item = (*const c_void, bool);
 
     fn next(&mut self) -> Option<Self::Item> {
-        // SAFETY: within a section that ends with a length of 0; a length of u32::MAX has the real one behind it.
+        // SAFETY: within a section that ends with a length of 0; a length of u32::MAX has the real
+        // one behind it.
         unsafe {
             let record = self.at;
             let (len, body) = match record.cast::<u32>().read_unaligned() {

@@ -8,10 +8,12 @@ use crate::platform::os::posix::memory::page_size;
 /// The kernel keeps the first pages from everyone (on Linux vm.mmap_min_addr, 64 KiB by default).
 const LOWEST: usize = 1 << 16;
 
-/// Reserves inaccessible address space for blocks of `len` bytes whose first byte is between `low` and `high`: `most` bytes
-/// if there is that much in one piece, at least `room`, whose multiple it starts at. Returns what it got.
+/// Reserves inaccessible address space for blocks of `len` bytes whose first byte is between `low`
+/// and `high`: `most` bytes if there is that much in one piece, at least `room`, whose multiple it
+/// starts at. Returns what it got.
 ///
-/// `maps` is a list as proc_pid_maps(5) has it. `reserve_at` reserves at that address, or says that it cannot.
+/// `maps` is a list as proc_pid_maps(5) has it. `reserve_at` reserves at that address, or says that
+/// it cannot.
 pub(crate) fn reserve_within(
     maps: &str,
     (low, high): (usize, usize),
@@ -22,7 +24,8 @@ pub(crate) fn reserve_within(
 ) -> io::Result<(NonNull<u8>, usize)> {
     let end = high.saturating_add(len).min(1 << 47);
     let mut gaps = gaps(maps, low.max(LOWEST), end);
-    // The largest first, and its end: what grows into a gap, such as the heap, grows from its start.
+    // The largest first, and its end: what grows into a gap, such as the heap, grows from its
+    // start.
     gaps.sort_by_key(|(start, end)| std::cmp::Reverse(end - start));
     for (start, end) in gaps {
         let mut size = most;

@@ -47,8 +47,9 @@ impl<T: AsFd> Held<T> {
         Ok(Self { what: ManuallyDrop::new(what), identity, gone: AtomicBool::new(false) })
     }
 
-    /// Has it used for a moment, and closes it. What came of that counts only if it was what was opened until the end: a look
-    /// before would say nothing more, and each takes half a microsecond of a load of 30.
+    /// Has it used for a moment, and closes it. What came of that counts only if it was what was
+    /// opened until the end: a look before would say nothing more, and each takes half a
+    /// microsecond of a load of 30.
     ///
     /// # Errors
     ///

@@ -11,21 +11,24 @@ use crate::platform::os::symbol::lookup;
 
 /// A library of the system that a module needs.
 ///
-/// Once it is opened for a module it stays in the process (RTLD_NODELETE): the system closes libraries without asking whether
-/// threads of theirs go on in them, and what they have left with others (keys' destructors, handlers of signals, callbacks)
-/// nobody can see. A library is opened once, however often modules that need it come and go: so what stays is bounded by how
-/// many there are.
+/// Once it is opened for a module it stays in the process (RTLD_NODELETE): the system closes
+/// libraries without asking whether threads of theirs go on in them, and what they have left with
+/// others (keys' destructors, handlers of signals, callbacks) nobody can see. A library is opened
+/// once, however often modules that need it come and go: so what stays is bounded by how many there
+/// are.
 pub(crate) struct Library {
     handle: NonNull<c_void>,
 }
 
-// SAFETY: a dlopen handle may be used and closed on any thread (POSIX dlopen: the functions are MT-Safe).
+// SAFETY: a dlopen handle may be used and closed on any thread (POSIX dlopen: the functions are
+// MT-Safe).
 unsafe impl Send for Library {}
 // SAFETY: as for Send; dlsym through & does not change the handle.
 unsafe impl Sync for Library {}
 
 impl Library {
-    /// Opens the library, if the process has it not already. From now on it stays. The error is ld.so's own text.
+    /// Opens the library, if the process has it not already. From now on it stays. The error is
+    /// ld.so's own text.
     ///
     /// # Safety
     ///
@@ -38,7 +41,8 @@ impl Library {
         NonNull::new(handle).map(|handle| Self { handle }).ok_or_else(last_error)
     }
 
-    /// The library, if the process has it already. That keeps it no longer than this value is there.
+    /// The library, if the process has it already. That keeps it no longer than this value is
+    /// there.
     pub(crate) fn loaded(name: &str) -> Option<Self> {
         Self::there(name, 0)
     }
@@ -74,7 +78,8 @@ impl Library {
 
 impl Drop for Library {
     fn drop(&mut self) {
-        // SAFETY: the handle came from dlopen and is closed once. A failure would leave the library loaded, which harms no one.
+        // SAFETY: the handle came from dlopen and is closed once. A failure would leave the library
+        // loaded, which harms no one.
         unsafe { libc::dlclose(self.handle.as_ptr()) };
     }
 }
@@ -103,8 +108,8 @@ impl Search {
         paths.find(|path| !library.contains('/') && Path::new(path).exists())
     }
 
-    /// Opens libraries one after the other: what the process has already, then what is in the search path, then what the system
-    /// finds.
+    /// Opens libraries one after the other: what the process has already, then what is in the
+    /// search path, then what the system finds.
     ///
     /// # Safety
     ///

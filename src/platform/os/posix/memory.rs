@@ -31,7 +31,8 @@ pub(crate) fn page_size() -> usize {
     region::page::size()
 }
 
-/// Writes the pieces one behind the other, by as few calls as may be: a page that two pieces share is then found once.
+/// Writes the pieces one behind the other, by as few calls as may be: a page that two pieces share
+/// is then found once.
 pub(crate) fn write_all_at(file: &File, mut pieces: &mut [IoSlice<'_>], mut offset: u64) -> io::Result<()> {
     /// What every system takes (IOV_MAX).
     const AT_ONCE: usize = 1024;
@@ -57,7 +58,8 @@ pub(crate) fn reserve(len: usize) -> io::Result<NonNull<u8>> {
     Ok(at.cast())
 }
 
-/// Zeroed and writable pages, wherever the kernel likes: those that are never written to cost no memory. [`unreserve`] gives them back.
+/// Zeroed and writable pages, wherever the kernel likes: those that are never written to cost no
+/// memory. [`unreserve`] gives them back.
 pub(crate) fn map_anywhere(len: usize) -> io::Result<NonNull<u8>> {
     // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing.
     let at =
@@ -86,7 +88,8 @@ pub(crate) fn reserve_aligned(size: usize) -> io::Result<NonNull<u8>> {
 ///
 /// # Safety
 ///
-/// The pages lie inside a reservation of the caller's, and nobody relies on the access that is taken away.
+/// The pages lie inside a reservation of the caller's, and nobody relies on the access that is
+/// taken away.
 pub(crate) unsafe fn protect(at: NonNull<u8>, len: usize, protection: Protection) -> io::Result<()> {
     // SAFETY: the caller owns the pages.
     unsafe { mprotect(at.cast(), len, flags(protection)) }.map_err(io::Error::from)
@@ -94,9 +97,9 @@ pub(crate) unsafe fn protect(at: NonNull<u8>, len: usize, protection: Protection
 
 /// Makes pages inaccessible again and their memory free.
 ///
-/// A new PROT_NONE mapping over the old, rather than mprotect and madvise: it is one call, and since it carries no
-/// history (accounting, anon_vma) the kernel merges it with the reservation around it, so that the number of
-/// mappings returns to what it was.
+/// A new PROT_NONE mapping over the old, rather than mprotect and madvise: it is one call, and
+/// since it carries no history (accounting, anon_vma) the kernel merges it with the reservation
+/// around it, so that the number of mappings returns to what it was.
 ///
 /// # Safety
 ///
@@ -126,7 +129,8 @@ pub(crate) unsafe fn map_zeroed(at: NonNull<u8>, len: usize) -> io::Result<()> {
 ///
 /// # Safety
 ///
-/// `at` and `len` are what `reserve` or `map_anywhere` was given and returned, and nobody uses it any more.
+/// `at` and `len` are what `reserve` or `map_anywhere` was given and returned, and nobody uses it
+/// any more.
 pub(crate) unsafe fn unreserve(at: NonNull<u8>, len: usize) -> io::Result<()> {
     // SAFETY: the caller's own mapping.
     unsafe { munmap(at.cast(), len) }.map_err(io::Error::from)

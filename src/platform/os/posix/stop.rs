@@ -20,15 +20,18 @@ pub(crate) struct Stopped {
     pub(crate) stack_pointer: usize,
     /// So many bytes below the stack pointer are in use as well.
     pub(crate) red_zone: usize,
-    /// In one mapping with the stack, above all that is in use of it: the thread pointer on Linux, on macOS the stack's end.
+    /// In one mapping with the stack, above all that is in use of it: the thread pointer on Linux,
+    /// on macOS the stack's end.
     pub(crate) thread_pointer: usize,
-    /// The thread was in a handler on its alternate stack: the frames that this interrupted are on another.
+    /// The thread was in a handler on its alternate stack: the frames that this interrupted are on
+    /// another.
     pub(crate) in_handler: bool,
 }
 
 /// What threads do while they are stopped.
 pub(crate) trait Look: Send + Sync + 'static {
-    /// Called on the thread that is stopped, the `index`-th of those asked for. Must be async-signal-safe, and need little stack.
+    /// Called on the thread that is stopped, the `index`-th of those asked for. Must be
+    /// async-signal-safe, and need little stack.
     fn look(&self, index: usize, thread: &Stopped);
 }
 
@@ -52,7 +55,8 @@ pub(crate) enum Answer {
 #[cfg_attr(target_os = "macos", allow(dead_code, reason = "every thread answers there"))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Condition {
-    /// It runs no code of the process any more, or never did (the kernel's own of io_uring, glibc's for timers).
+    /// It runs no code of the process any more, or never did (the kernel's own of io_uring, glibc's
+    /// for timers).
     NoCode,
     BlocksSignal,
     /// In a system call that no signal interrupts.
@@ -63,8 +67,9 @@ pub(crate) enum Condition {
     Unknown,
 }
 
-/// Runs a function, with the state that the calling thread has outside it: what a caller relies on after a call is on its stack
-/// and in the registers that are preserved across calls, and those are pushed first.
+/// Runs a function, with the state that the calling thread has outside it: what a caller relies on
+/// after a call is on its stack and in the registers that are preserved across calls, and those are
+/// pushed first.
 pub(crate) fn with_registers_saved<F: FnOnce(&Stopped) -> T, T>(run: F) -> T {
     struct Call<F, T> {
         run: Option<F>,
@@ -101,7 +106,8 @@ pub(crate) fn is_in_handler() -> bool {
     alternate.ss_flags & libc::SS_ONSTACK != 0
 }
 
-/// Pushes the registers that are preserved across calls, and calls the function with the argument and the stack pointer.
+/// Pushes the registers that are preserved across calls, and calls the function with the argument
+/// and the stack pointer.
 #[cfg(target_arch = "x86_64")]
 #[unsafe(naked)]
 unsafe extern "C" fn save_registers(

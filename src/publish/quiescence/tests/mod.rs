@@ -1,4 +1,5 @@
-//! Passes over real threads. One test at a time: what one does to a thread, another's pass would find.
+//! Passes over real threads. One test at a time: what one does to a thread, another's pass would
+//! find.
 
 #![cfg_attr(
     target_os = "macos",
@@ -34,8 +35,8 @@ fn alone() -> MutexGuard<'static, ()> {
 
 static TEXT: [u8; 1 << 13] = [0; 1 << 13];
 
-/// Text that nobody uses, for what `n` stands for: another for each thing that a test does, since a stack that was a thread's
-/// before, with what that left there, is the next one's.
+/// Text that nobody uses, for what `n` stands for: another for each thing that a test does, since a
+/// stack that was a thread's before, with what that left there, is the next one's.
 fn text(n: usize) -> Range<usize> {
     let start = (&raw const TEXT).addr() + 64 * n;
     start + 1..start + 63
@@ -164,7 +165,8 @@ fn the_calling_thread_is_looked_at_outside_of_the_pass() {
     black_box(on_stack.replace(0));
     #[cfg(target_arch = "x86_64")]
     fn with_register(run: extern "C" fn(), hidden: usize) {
-        // SAFETY: a call, with a value in a register that it preserves, and the stack aligned as before.
+        // SAFETY: a call, with a value in a register that it preserves, and the stack aligned as
+        // before.
         unsafe {
             std::arch::asm!("not r13", "call {}", "xor r13d, r13d", in(reg) run, inout("r13") hidden => _, clobber_abi("C"));
         }
@@ -285,7 +287,8 @@ fn a_thread_on_another_stack_is_missed() {
 #[test]
 fn threads_that_run_no_code_are_not_missed() {
     let _alone = alone();
-    // struct io_uring_params, whose third word is the flags: IORING_SETUP_SQPOLL makes a thread of the kernel's.
+    // struct io_uring_params, whose third word is the flags: IORING_SETUP_SQPOLL makes a thread of
+    // the kernel's.
     let mut parameters = [0_u32; 30];
     parameters[2] = 1 << 1;
     // SAFETY: room for the parameters.

@@ -125,7 +125,8 @@ fn a_thread_that_is_kept_in_the_midst_of_looking() {
     let limit = Duration::from_millis(200);
     assert_eq!(stop::stop(&[busy.id], kept.clone(), begun + limit).unwrap(), [Answer::Silent]);
     assert!(begun.elapsed() >= limit);
-    // It looks yet, so what it looks with stays; and the next pass, which it cannot answer, does not confuse it.
+    // It looks yet, so what it looks with stays; and the next pass, which it cannot answer, does
+    // not confuse it.
     assert_eq!(Arc::strong_count(&kept), 2);
     let next = Arc::new(Kept(AtomicBool::new(true)));
     let soon = Instant::now() + Duration::from_millis(5);

@@ -7,7 +7,8 @@ use std::thread::JoinHandle;
 
 use crate::platform::os::stop;
 
-/// What a thread that waits says, and what it is told: `ready` and `go`, where the assembly finds them.
+/// What a thread that waits says, and what it is told: `ready` and `go`, where the assembly finds
+/// them.
 #[repr(C)]
 #[derive(Default)]
 pub(super) struct Flags {
@@ -77,7 +78,8 @@ pub(super) fn hold(place: Where, flags: &Flags, hidden: usize, flip: usize) {
     use std::arch::asm;
     macro_rules! spin {
         ($before:literal, $after:literal) => {
-            // SAFETY: writes what it names as written, the first flag, and memory below the stack pointer, which it may.
+            // SAFETY: writes what it names as written, the first flag, and memory below the stack
+            // pointer, which it may.
             unsafe {
                 asm!(
                     "xor r12, {flip}",
@@ -108,7 +110,8 @@ pub(super) fn hold(place: Where, flags: &Flags, hidden: usize, flip: usize) {
     use std::arch::asm;
     macro_rules! spin {
         ($before:literal, $after:literal) => {
-            // SAFETY: writes what it names as written, the first flag, and memory below the stack pointer, which it may.
+            // SAFETY: writes what it names as written, the first flag, and memory below the stack
+            // pointer, which it may.
             unsafe {
                 asm!(
                     "eor x20, x20, {flip}",
@@ -134,7 +137,8 @@ pub(super) fn hold(place: Where, flags: &Flags, hidden: usize, flip: usize) {
     }
 }
 
-/// Takes the calling thread's alternate stack away, which the standard library gave it: signals come where it is.
+/// Takes the calling thread's alternate stack away, which the standard library gave it: signals
+/// come where it is.
 pub(super) fn without_alternate_stack(run: impl FnOnce()) {
     let none = libc::stack_t { ss_sp: ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 };
     let mut before = none;

@@ -192,8 +192,9 @@ fn a_child_of_fork_has_no_watches_and_may_begin_its_own() {
     let watcher = Watcher::new();
     let (id, log) = watcher.log(&path, quick());
     log.is_next("1");
-    // SAFETY: the child does only what a child of a process with threads may do with glibc, which has malloc and pthread_create
-    // work there, and ends without running anything else. If it hangs, SIGALRM ends it.
+    // SAFETY: the child does only what a child of a process with threads may do with glibc, which
+    // has malloc and pthread_create work there, and ends without running anything else. If it
+    // hangs, SIGALRM ends it.
     let child = unsafe { libc::fork() };
     if child == 0 {
         // SAFETY: takes no pointers.

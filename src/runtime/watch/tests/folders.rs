@@ -177,7 +177,8 @@ fn watches_share_places_and_leave_none() {
         fs::write(&path, format!("{number}")).unwrap();
         log.is_next(format!("{number}"));
     }
-    // A file's own place comes when it is looked at the next time, some moments after it was handed on.
+    // A file's own place comes when it is looked at the next time, some moments after it was handed
+    // on.
     let deadline = Instant::now() + AMPLE;
     while watcher.places() != alone + others.len() {
         assert!(Instant::now() < deadline, "{} places", watcher.places());

@@ -70,7 +70,8 @@ fn a_writer_that_comes_meanwhile_is_noticed_and_waits_and_nobody_gets_a_signal()
     let path = folder.at("file");
     fs::write(&path, "old").unwrap();
     let handlers = if is_emulated() {
-        // QEMU takes no pending signal by sigtimedwait that it keeps itself. The default of one is to end us, of the other nothing.
+        // QEMU takes no pending signal by sigtimedwait that it keeps itself. The default of one is
+        // to end us, of the other nothing.
         vec![libc::SIGIO]
     } else {
         vec![libc::SIGIO, libc::SIGURG]

@@ -118,7 +118,8 @@ fn rewrite(rounds: u32, ways: u64, seed: u64, settle: Settle, pause: &dyn Fn(&mu
     let (_, log) = watcher.log(&path, settle.clone());
     let mut random = Random(seed);
     let mut last = Vec::new();
-    // Whether the system held this thread up in the middle of a version, so that it paused for longer than it is promised.
+    // Whether the system held this thread up in the middle of a version, so that it paused for
+    // longer than it is promised.
     let mut held_up = false;
     for number in 0..rounds {
         last = version(number, &mut random);

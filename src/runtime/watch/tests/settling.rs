@@ -287,7 +287,8 @@ fn nothing_wakes_the_thread_while_nothing_happens() {
     assert_eq!(switches(), after_creation);
 }
 
-/// By default, from a writer's beginning to the callback. A figure, and no limit but the debounce's.
+/// By default, from a writer's beginning to the callback. A figure, and no limit but the
+/// debounce's.
 #[test]
 fn latency() {
     let folder = Folder::new();

@@ -1,4 +1,5 @@
-//! Loops of one call each. `scripts/bench` has them compiled for AArch64, and gives what the compiler made of their bodies to llvm-mca.
+//! Loops of one call each. `scripts/bench` has them compiled for AArch64, and gives what the
+//! compiler made of their bodies to llvm-mca.
 
 use std::sync::atomic::{AtomicPtr, Ordering};
 

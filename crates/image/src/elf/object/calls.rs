@@ -1,8 +1,9 @@
 //! What is called when the module comes and goes, and in which order.
 //!
-//! Entries with a number are called by number, the lowest first, then those without, each kind in the order of the
-//! files. The older `.ctors` counts down from 65535 and is called from its end; GNU ld puts it into `.init_array`
-//! that way (its default script, SORT_BY_INIT_PRIORITY), so it is done so here.
+//! Entries with a number are called by number, the lowest first, then those without, each kind in
+//! the order of the files. The older `.ctors` counts down from 65535 and is called from its end;
+//! GNU ld puts it into `.init_array` that way (its default script, SORT_BY_INIT_PRIORITY), so it is
+//! done so here.
 
 use crate::linking::calls::{Calls, LAST, Turn};
 use object::elf;

@@ -1,5 +1,6 @@
-//! Names and debug information of all files, for debuggers: sections of one name put together and made true for one
-//! address. Nothing of it is needed to run the module, so what is damaged here is left out, and harms nothing else.
+//! Names and debug information of all files, for debuggers: sections of one name put together and
+//! made true for one address. Nothing of it is needed to run the module, so what is damaged here is
+//! left out, and harms nothing else.
 
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
@@ -140,7 +141,8 @@ impl<'data> Objects<'data> {
                 self.sections[section as usize].offset.wrapping_add(value).wrapping_sub(start)
             }
             Definition::Absolute(value) => value,
-            // Offsets in other sections of debug information, from the start of what they have been put together to.
+            // Offsets in other sections of debug information, from the start of what they have been
+            // put together to.
             Definition::Gone { .. } => match linked.file.home(r_sym) {
                 Ok(Home::Section(section)) => match pieces[(linked.first_section + section) as usize] {
                     Some(piece) => {

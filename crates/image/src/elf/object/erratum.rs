@@ -1,11 +1,13 @@
-//! Erratum 843419 of the Cortex-A53: an ADRP in one of the last two words of a page of 4 KiB, a load or store behind it, and then, at
-//! once or after one more instruction, a load or store that has the ADRP's register as its base, may access another address.
-//! (ARM-EPM-048406, Cortex-A53 MPCore Software Developers Errata Notice.) GNU ld and lld mend it on request
-//! (`--fix-cortex-a53-843419`), which compilers for Debian and others make; here it is done always, since it costs
-//! nothing where there is no such sequence: the ADRP becomes an ADR where that reaches, and otherwise the access is
-//! moved out of the sequence, into a veneer.
+//! Erratum 843419 of the Cortex-A53: an ADRP in one of the last two words of a page of 4 KiB, a
+//! load or store behind it, and then, at once or after one more instruction, a load or store that
+//! has the ADRP's register as its base, may access another address. (ARM-EPM-048406, Cortex-A53
+//! MPCore Software Developers Errata Notice.) GNU ld and lld mend it on request
+//! (`--fix-cortex-a53-843419`), which compilers for Debian and others make; here it is done always,
+//! since it costs nothing where there is no such sequence: the ADRP becomes an ADR where that
+//! reaches, and otherwise the access is moved out of the sequence, into a veneer.
 //!
-//! Where in its page an instruction will be is known from the layout, since images are at multiples of a page.
+//! Where in its page an instruction will be is known from the layout, since images are at multiples
+//! of a page.
 
 use super::file::Home;
 use super::resolve::Linked;
@@ -35,8 +37,8 @@ pub(super) fn find(files: &[Linked<'_>], sections: &[Section<'_>]) -> Vec<Sequen
                 continue;
             }
             for (adrp, access) in sequences(section.bytes, section.offset) {
-                // Data among code (literal pools, jump tables) is told apart by mapping symbols: ELF for the Arm 64-bit
-                // Architecture, section "Mapping symbols".
+                // Data among code (literal pools, jump tables) is told apart by mapping symbols:
+                // ELF for the Arm 64-bit Architecture, section "Mapping symbols".
                 let marks = marks.get_or_insert_with(|| marks_of(linked));
                 if is_code(marks, index, adrp as u64) && is_code(marks, index, access as u64) {
                     let at = |offset: usize| section.offset + offset as u64;
@@ -102,7 +104,8 @@ pub(super) enum Mended {
     Moved { branch: u32, veneer: [u32; 2] },
 }
 
-/// How a sequence is mended whose instructions are these, once linked. `None`: the veneer is out of reach.
+/// How a sequence is mended whose instructions are these, once linked. `None`: the veneer is out of
+/// reach.
 pub(super) fn mend(adrp: u32, access: u32, at: Sequence, veneer: u64) -> Option<Mended> {
     // In pages of 4 KiB, and so in bytes: all of it is signed, 33 bits long.
     let pages = i64::from((adrp >> 5 & 0x7FFFF) << 2 | adrp >> 29 & 3) << 43 >> 43;

@@ -1,7 +1,7 @@
 //! One object file: its tables, as far as they can be checked without any other file.
 //!
-//! ELF gABI, chapter 4. Sections of a file that a compiler wrote do not overlap; here they must not, because then no
-//! table is read twice, and all work is in proportion to the size of the file.
+//! ELF gABI, chapter 4. Sections of a file that a compiler wrote do not overlap; here they must
+//! not, because then no table is read twice, and all work is in proportion to the size of the file.
 
 use crate::elf::format::{Header, malformed, table_of};
 use crate::elf::identity::{FileType, identify};
@@ -28,7 +28,8 @@ const OTHER: &str = "(not UTF-8)";
 const SECTIONS: &str = "section header table";
 const SYMBOLS: &str = "symbol table";
 
-/// A common block that may be far away, in the medium and large code models of x86-64. AArch64 has no such number.
+/// A common block that may be far away, in the medium and large code models of x86-64. AArch64 has
+/// no such number.
 const SHN_X86_64_LCOMMON: u16 = 0xFF02;
 
 /// The relocations of one section.
@@ -71,7 +72,8 @@ pub(super) struct File<'data> {
     pub(super) versioned: bool,
     pub(super) relocations: Vec<Relocations<'data>>,
     pub(super) groups: Vec<Group<'data>>,
-    /// Sections of which the link has only the first file's, by number and name: what there was before groups.
+    /// Sections of which the link has only the first file's, by number and name: what there was
+    /// before groups.
     pub(super) once: Vec<(u32, &'data [u8])>,
 }
 
@@ -280,8 +282,9 @@ impl<'data> File<'data> {
         ((section as usize) < self.sections.len()).then_some(Home::Section(section))
     }
 
-    /// The symbols that other files see, with their names. Names may share their ends, so a damaged file could have
-    /// each of a million symbols be named by the same megabyte; it is refused before they are all hashed.
+    /// The symbols that other files see, with their names. Names may share their ends, so a damaged
+    /// file could have each of a million symbols be named by the same megabyte; it is refused
+    /// before they are all hashed.
     pub(super) fn globals(&self) -> impl Iterator<Item = Result<&'data [u8], Error>> + '_ {
         let mut budget = 8 * self.names_bytes.len();
         (self.first_global as u32..).zip(&self.symbols[self.first_global..]).map(move |(index, symbol)| {

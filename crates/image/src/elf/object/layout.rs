@@ -13,7 +13,8 @@ use alloc::vec::Vec;
 /// What code finds several of its own thread-local variables from.
 pub(super) const BLOCK: &str = "_TLS_MODULE_BASE_";
 
-/// The sections of the link that are kept, in the order in which they will stand, each part by itself.
+/// The sections of the link that are kept, in the order in which they will stand, each part by
+/// itself.
 #[derive(Default)]
 pub(super) struct Order<'data> {
     pub(super) parts: Parts,
@@ -77,8 +78,8 @@ impl<'data> Order<'data> {
         }
     }
 
-    /// What a name stands for that linkers define where no file does: those that GNU ld's script for shared objects has, and
-    /// lld beyond it.
+    /// What a name stands for that linkers define where no file does: those that GNU ld's script
+    /// for shared objects has, and lld beyond it.
     pub(super) fn definition(&self, name: &[u8], sections: &[Section<'_>]) -> Option<Definition> {
         let name = core::str::from_utf8(name).ok()?;
         let section = match name {

@@ -15,9 +15,10 @@
 //!   -> debug.rs              the same of what debuggers read
 //! ```
 //!
-//! A definition of the module is bound to directly, as with `-Bsymbolic`. What is defined elsewhere is called
-//! directly where that is in reach, and otherwise through a stub; addresses of functions and of variables come from
-//! the global offset table where code was compiled for that, and limit where the image may be where it was not.
+//! A definition of the module is bound to directly, as with `-Bsymbolic`. What is defined elsewhere
+//! is called directly where that is in reach, and otherwise through a stub; addresses of functions
+//! and of variables come from the global offset table where code was compiled for that, and limit
+//! where the image may be where it was not.
 
 mod calls;
 mod debug;
@@ -84,7 +85,8 @@ pub(crate) struct Objects<'data> {
 }
 
 impl<'data> Objects<'data> {
-    /// Reads, resolves and lays out. Whatever is not supported is refused here, before anything is mapped.
+    /// Reads, resolves and lays out. Whatever is not supported is refused here, before anything is
+    /// mapped.
     pub(crate) fn parse(
         inputs: &[Input<'data>],
         machine: Machine,
@@ -236,14 +238,15 @@ impl<'data> Objects<'data> {
         Ok(())
     }
 
-    /// The name as others see it, or `None` if they do not. Inlined, because handing on such results took most of the
-    /// time of listing 2,000 of them.
+    /// The name as others see it, or `None` if they do not. Inlined, because handing on such
+    /// results took most of the time of listing 2,000 of them.
     #[inline(always)]
     fn exported(&self, number: u32) -> Option<Export<'data>> {
         let (kind, section, value) = self.visible(number)?;
         let mut offset = section.offset + value;
         match kind {
-            // A function that compilers found to be unreachable has no code, and may stand where the code ends.
+            // A function that compilers found to be unreachable has no code, and may stand where
+            // the code ends.
             ExportKind::Function | ExportKind::Indirect if !self.is_code(offset) => return None,
             ExportKind::ThreadLocal => offset -= self.sections[own::TEMPLATE as usize].offset,
             _ => {}
@@ -335,7 +338,8 @@ fn read<'data>(
     Ok((objects, members))
 }
 
-/// What the notes of the files that the module is made of say. Sections of one file do not overlap: no note is read twice.
+/// What the notes of the files that the module is made of say. Sections of one file do not overlap:
+/// no note is read twice.
 fn declared<'data>(files: &[Linked<'data>], sections: &[Section<'data>]) -> Result<Declared<'data>, Error> {
     let mut declared = Declared::default();
     for linked in files {
@@ -354,7 +358,8 @@ fn declared<'data>(files: &[Linked<'data>], sections: &[Section<'data>]) -> Resu
     Ok(declared)
 }
 
-/// What the files ask of the processor: what any of them needs, and of what code may be run with what all files with code have.
+/// What the files ask of the processor: what any of them needs, and of what code may be run with
+/// what all files with code have.
 fn properties(files: &[Linked<'_>], sections: &[Section<'_>], machine: Machine) -> Result<Properties, Error> {
     let mut all = Properties { aarch64_features: u32::MAX, ..Properties::default() };
     for linked in files {

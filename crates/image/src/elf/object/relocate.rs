@@ -1,4 +1,5 @@
-//! Writing the image: the sections, every fix-up, the global offset table and the stubs, for one address.
+//! Writing the image: the sections, every fix-up, the global offset table and the stubs, for one
+//! address.
 
 use super::super::shared::tls;
 use super::Objects;
@@ -25,8 +26,9 @@ pub(super) struct Linking<'a, 'data> {
     table: u64,
     host: &'a Host,
     bindings: &'a [Option<Binding>],
-    /// For each import, whether its stub stands for it, because some code does not reach the function itself. A
-    /// function must have one address in all of the module, or comparing pointers to it would fail.
+    /// For each import, whether its stub stands for it, because some code does not reach the
+    /// function itself. A function must have one address in all of the module, or comparing
+    /// pointers to it would fail.
     by_stub: Vec<bool>,
 }
 
@@ -38,7 +40,8 @@ struct Of<'a, 'data> {
     index: u32,
 }
 
-/// What most relocations of data ask for, on both machines: a pointer, and how far away something is.
+/// What most relocations of data ask for, on both machines: a pointer, and how far away something
+/// is.
 const POINTER: Howto = Howto { what: What::Address, from: From::Zero, encoding: Encoding::Word };
 const DISTANCE: Howto = Howto { what: What::Address, from: From::Place, encoding: Encoding::Signed(4) };
 
@@ -131,7 +134,8 @@ impl<'a, 'data> Linking<'a, 'data> {
                         continue;
                     };
                     let of = Of { file: number, linked, index };
-                    // 2,000 pointers and as many entries of `.eh_frame` take 14 us so, and 38 in one loop for all types.
+                    // 2,000 pointers and as many entries of `.eh_frame` take 14 us so, and 38 in
+                    // one loop for all types.
                     match howto {
                         POINTER => self.run(of, run, POINTER, memory)?,
                         DISTANCE => self.run(of, run, DISTANCE, memory)?,
@@ -162,8 +166,8 @@ impl<'a, 'data> Linking<'a, 'data> {
         Ok(())
     }
 
-    /// Applies what most relocations are: the address of a place in the image. Or does nothing, if it is not that or
-    /// cannot be written.
+    /// Applies what most relocations are: the address of a place in the image. Or does nothing, if
+    /// it is not that or cannot be written.
     #[inline(always)]
     fn plain(
         &self,
@@ -215,8 +219,8 @@ impl<'a, 'data> Linking<'a, 'data> {
                 {
                     let target = self.target(number);
                     let near = value(target);
-                    // A call of a weak function that is not there goes on behind the call: ELF for the Arm 64-bit
-                    // Architecture, section "Call and Jump relocations".
+                    // A call of a weak function that is not there goes on behind the call: ELF for
+                    // the Arm 64-bit Architecture, section "Call and Jump relocations".
                     if target == 0 && howto.encoding == Encoding::Field(Field::Branch) {
                         4
                     } else if !fits(howto, near)
@@ -352,7 +356,8 @@ impl<'a, 'data> Linking<'a, 'data> {
         })
     }
 
-    /// The thread-local variable that a symbol stands for; `None` if it is weak and nobody defines it.
+    /// The thread-local variable that a symbol stands for; `None` if it is weak and nobody defines
+    /// it.
     fn variable(&self, number: u32) -> Option<ThreadLocal> {
         let symbol = self.symbol(number);
         match symbol.definition {

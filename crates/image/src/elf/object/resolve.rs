@@ -1,8 +1,9 @@
 //! Which definition each name stands for, and which members of archives are needed for that.
 //!
-//! ELF gABI, chapter 4, "Symbol Table", with what GNU ld and lld agree on beyond it: a strong definition before a
-//! common block before a weak definition, of common blocks the largest; and of a group of sections (COMDAT) the
-//! first. Of sections that are marked so by their names, which GNU ld alone knows, the first too.
+//! ELF gABI, chapter 4, "Symbol Table", with what GNU ld and lld agree on beyond it: a strong
+//! definition before a common block before a weak definition, of common blocks the largest; and of
+//! a group of sections (COMDAT) the first. Of sections that are marked so by their names, which GNU
+//! ld alone knows, the first too.
 
 use super::file::{File, Group, Home};
 use super::section;
@@ -28,7 +29,8 @@ pub(super) enum Rank {
     Strong,
 }
 
-/// What is known of a name that files share. Kept small: a file may have many, and the memory costs more than the work.
+/// What is known of a name that files share. Kept small: a file may have many, and the memory costs
+/// more than the work.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Global {
     pub(super) rank: Rank,
@@ -195,7 +197,8 @@ impl<'data> Resolve for Resolver<'data> {
         Ok(())
     }
 
-    /// A common block is needed too, if a member defines it with a value (Fortran's BLOCK DATA): so GNU ld and lld.
+    /// A common block is needed too, if a member defines it with a value (Fortran's BLOCK DATA): so
+    /// GNU ld and lld.
     fn offered(&self, needed: usize) -> Option<u32> {
         let global = &self.globals[*self.wanted.get(needed)? as usize];
         Some(match global.rank {
@@ -290,7 +293,8 @@ impl<'data> Resolver<'data> {
         Ok(())
     }
 
-    /// The number of the name that a group has: that of a symbol, or of the section that the symbol stands for.
+    /// The number of the name that a group has: that of a symbol, or of the section that the symbol
+    /// stands for.
     fn signature(&mut self, linked: &Linked<'data>, symbol: u32) -> Result<u32, Error> {
         let file = &linked.file;
         if let Some(global) = (symbol as usize).checked_sub(file.first_global) {
@@ -333,7 +337,8 @@ impl<'data> Resolver<'data> {
                         }
                         // Its place is taken by the definition that is used.
                         State::Discarded => Home::Undefined,
-                        // Nothing that is loaded can mean it; as `__gnu_lto_v1`, it may be there for tools.
+                        // Nothing that is loaded can mean it; as `__gnu_lto_v1`, it may be there
+                        // for tools.
                         State::NotLoaded => continue,
                     }
                 }
@@ -435,8 +440,8 @@ fn constrained(one: u8, other: u8) -> u8 {
     }
 }
 
-/// The name that a symbol goes by: `name@@version` is the default version of `name`, and `name@version` another
-/// symbol.
+/// The name that a symbol goes by: `name@@version` is the default version of `name`, and
+/// `name@version` another symbol.
 fn key(name: &[u8]) -> &[u8] {
     match split(name) {
         Some((plain, [b'@', ..])) => plain,

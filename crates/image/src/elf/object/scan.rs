@@ -1,5 +1,5 @@
-//! Every relocation looked at once, before anything is placed: what must be imported, and what the global offset
-//! table and the stubs must hold.
+//! Every relocation looked at once, before anything is placed: what must be imported, and what the
+//! global offset table and the stubs must hold.
 
 use super::file::Rela;
 use super::layout::is_table_of_linkers;
@@ -20,7 +20,8 @@ use object::read::elf::{Rela as _, Sym as _};
 
 const TABLE: &str = "relocation table";
 
-/// A relocation that limits where the image may be: its value depends on that, and not every value can be written.
+/// A relocation that limits where the image may be: its value depends on that, and not every value
+/// can be written.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Direct {
     pub(super) file: u32,
@@ -123,7 +124,8 @@ impl<'data> Scan<'_, 'data> {
         match howto.what {
             What::Address | What::Branch => {
                 let branch = is_branch(self.machine, section, place, howto);
-                // The one function that call frame information names is that which a frame's exceptions go to.
+                // The one function that call frame information names is that which a frame's
+                // exceptions go to.
                 if branch || section.part() == Some(Part::Frames) {
                     symbol.used = symbol.used.max(Used::AsFunction);
                 } else {
@@ -201,8 +203,8 @@ impl Reference<'_, '_> {
         header.and_then(|header| self.linked.file.section_bytes(header).ok()).unwrap_or_default()
     }
 
-    /// Whether a reference to what has been discarded may stay, as 0. Readers of call frame information and of its
-    /// tables skip it.
+    /// Whether a reference to what has been discarded may stay, as 0. Readers of call frame
+    /// information and of its tables skip it.
     fn may_dangle(&self) -> bool {
         self.section.part() == Some(Part::Frames) || self.section_name().starts_with(b".gcc_except_table")
     }
@@ -236,8 +238,8 @@ pub(super) fn relaxed(
     }
 }
 
-/// Whether the value is that of the symbol, and not of some place near it: only then can code that jumps there stand
-/// for it.
+/// Whether the value is that of the symbol, and not of some place near it: only then can code that
+/// jumps there stand for it.
 pub(super) fn is_whole(machine: Machine, howto: Howto, addend: i64) -> bool {
     match (machine, howto.from, howto.encoding) {
         // The processor counts from the end of the displacement, which ends the instruction.
@@ -246,9 +248,10 @@ pub(super) fn is_whole(machine: Machine, howto: Howto, addend: i64) -> bool {
     }
 }
 
-/// Whether a call or jump, or the distance to a function in data, may lead to the symbol's stub instead. Data that asks
-/// for that (R_X86_64_PLT32, R_AARCH64_PLT32: relative vtables) has an addend of its own, which whoever reads it takes off
-/// again; an instruction's says where it jumps to.
+/// Whether a call or jump, or the distance to a function in data, may lead to the symbol's stub
+/// instead. Data that asks for that (R_X86_64_PLT32, R_AARCH64_PLT32: relative vtables) has an
+/// addend of its own, which whoever reads it takes off again; an instruction's says where it jumps
+/// to.
 pub(super) fn may_take_stub(
     machine: Machine,
     section: &Section<'_>,
@@ -278,8 +281,8 @@ pub(super) fn runs(table: &[Rela]) -> impl Iterator<Item = &[Rela]> {
     table.chunk_by(|one, next| one.r_type(LE, false) == next.r_type(LE, false))
 }
 
-/// Whether nothing but the place needs a look, if the symbol is plain too: what most ask for is a distance within the
-/// image, which is the same wherever the image is, or a whole word.
+/// Whether nothing but the place needs a look, if the symbol is plain too: what most ask for is a
+/// distance within the image, which is the same wherever the image is, or a whole word.
 fn is_plain(howto: Howto) -> bool {
     matches!(howto.what, What::Address | What::Branch)
         && (howto.from != From::Zero || howto.encoding.range().is_none())
@@ -305,7 +308,8 @@ fn check_place(section: &Section<'_>, place: u64, howto: Howto) -> Result<(), Er
     Ok(())
 }
 
-/// Numbers the imports, and gives those a stub whose address code may have to take for the symbol's.
+/// Numbers the imports, and gives those a stub whose address code may have to take for the
+/// symbol's.
 pub(super) fn imports<'data>(
     name: impl Fn(u32) -> &'data [u8],
     definition: impl Fn(u32) -> &'data elf::Sym64<LE>,

@@ -54,7 +54,8 @@ pub(super) fn read<'data>(
             section.bytes = file.contents(header)?;
         }
         elf::SHT_NOBITS => {}
-        // What systems and compilers add is memory like any other, unless it says that it is not (SHF_OS_NONCONFORMING).
+        // What systems and compilers add is memory like any other, unless it says that it is not
+        // (SHF_OS_NONCONFORMING).
         elf::SHT_LOOS..=elf::SHT_HIOS if !has(elf::SHF_OS_NONCONFORMING) => {
             section.bytes = file.contents(header)?;
         }

@@ -1,4 +1,5 @@
-//! The symbols of the link: those that files share, by the number of their name, then each file's own.
+//! The symbols of the link: those that files share, by the number of their name, then each file's
+//! own.
 
 use super::file::Home;
 use super::resolve::{Common, Global, Linked, Rank};
@@ -114,7 +115,8 @@ pub(super) struct Symbols {
     pub(super) all: Vec<Symbol>,
     /// For each file, the number of its symbol 0, were it in the list.
     first: Vec<u32>,
-    /// Where the module has what is an import because the process has it once, by the number of the name.
+    /// Where the module has what is an import because the process has it once, by the number of the
+    /// name.
     pub(super) shared: BTreeMap<u32, Definition>,
 }
 

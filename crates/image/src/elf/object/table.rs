@@ -39,7 +39,8 @@ pub(super) struct Stub {
     pub(super) word: u32,
 }
 
-/// Where the table has what is needed of a symbol, in words from its start; and which stub is the symbol's.
+/// Where the table has what is needed of a symbol, in words from its start; and which stub is the
+/// symbol's.
 #[derive(Clone, Copy, Debug)]
 struct Slots {
     address: u32,

@@ -69,7 +69,8 @@ impl Objects<'_> {
         }
     }
 
-    /// The lowest and the highest address of the image at which the relocation's value can be written; `None`: all.
+    /// The lowest and the highest address of the image at which the relocation's value can be
+    /// written; `None`: all.
     fn limits(&self, direct: &Direct, named: &Named) -> Option<(i128, i128)> {
         let (lowest, highest) = range(direct)?;
         let addend = i128::from(direct.addend);

@@ -1,5 +1,5 @@
-//! What the section headers lead to: names and debug information. Nothing of it is needed to run the module, so what is
-//! damaged here is left out, and harms nothing else.
+//! What the section headers lead to: names and debug information. Nothing of it is needed to run
+//! the module, so what is damaged here is left out, and harms nothing else.
 
 use crate::elf::format::{Header, table_of};
 use alloc::borrow::Cow;

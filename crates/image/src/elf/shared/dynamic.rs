@@ -1,7 +1,8 @@
 //! The dynamic table: what a linker left for the loader.
 //!
-//! ELF gABI, chapter 5, "Dynamic Section". Addresses in it are the file's own numbering, and every table is
-//! found through the segments, never through section headers, which a stripped module need not have.
+//! ELF gABI, chapter 5, "Dynamic Section". Addresses in it are the file's own numbering, and every
+//! table is found through the segments, never through section headers, which a stripped module need
+//! not have.
 
 use super::segments::Layout;
 use crate::elf::format::{Word, malformed, table_of};
@@ -65,9 +66,10 @@ const NO_OPEN: &str = "it says that it must be loaded with the program: link wit
 const NO_PAC_PLT: &str =
     "its calls take signed addresses from a table that a loader would have to sign: link without -z pac-plt";
 
-// Each machine gives the numbers from 0x70000000 on meanings of its own. Of AArch64 those matter that are here; the others say
-// what a loader that binds everything at once need not know (DT_AARCH64_VARIANT_PCS), what is in the program properties as well
-// (DT_AARCH64_BTI_PLT), or how memory may be tagged (DT_AARCH64_MEMTAG_*), which code does without. Of x86-64 all are about
+// Each machine gives the numbers from 0x70000000 on meanings of its own. Of AArch64 those matter
+// that are here; the others say what a loader that binds everything at once need not know
+// (DT_AARCH64_VARIANT_PCS), what is in the program properties as well (DT_AARCH64_BTI_PLT), or how
+// memory may be tagged (DT_AARCH64_MEMTAG_*), which code does without. Of x86-64 all are about
 // binding lazily (DT_X86_64_PLT, DT_X86_64_PLTSZ, DT_X86_64_PLTENT).
 const DT_AARCH64_PAC_PLT: u32 = 0x7000_0003;
 
@@ -175,7 +177,8 @@ impl<'data> Dynamic<'data> {
             }
             _ => {}
         }
-        // The entry size of DT_JMPREL is not in the file: it is that of the kind that DT_PLTREL names.
+        // The entry size of DT_JMPREL is not in the file: it is that of the kind that DT_PLTREL
+        // names.
         let rela = (elf::DT_RELA, elf::DT_RELASZ, Some(elf::DT_RELAENT));
         let relr = (DT_RELR, DT_RELRSZ, Some(DT_RELRENT));
         Ok(Dynamic {
@@ -232,7 +235,8 @@ fn table<'data, T: object::Pod>(
     Ok(table_of(bytes, bytes.len() / size_of::<T>()))
 }
 
-/// An array of function addresses. It must be in the file: then its length is bounded by the file's.
+/// An array of function addresses. It must be in the file: then its length is bounded by the
+/// file's.
 fn array(layout: &Layout<'_>, values: &[Option<u64>], tags: Tags) -> Result<(u64, u64), Error> {
     let entries: &[Word] = table(layout, values, tags)?;
     Ok((value(values, tags.0).unwrap_or(0), entries.len() as u64))

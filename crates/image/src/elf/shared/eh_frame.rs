@@ -1,10 +1,11 @@
 //! Where the call frame information is: PT_GNU_EH_FRAME has a header that points to it.
 //!
-//! LSB Core, "Exception Frames". The header says where `.eh_frame` begins. Where it ends only the lengths
-//! of its records say, up to a terminator. What the records say is checked by who uses them (`unwind.rs`).
+//! LSB Core, "Exception Frames". The header says where `.eh_frame` begins. Where it ends only the
+//! lengths of its records say, up to a terminator. What the records say is checked by who uses them
+//! (`unwind.rs`).
 //!
-//! A damaged header is an error, and does not make it a module without unwind tables: an exception would end the
-//! process.
+//! A damaged header is an error, and does not make it a module without unwind tables: an exception
+//! would end the process.
 
 use super::segments::Layout;
 use crate::elf::format::{malformed, table_of};
@@ -37,14 +38,14 @@ pub(super) fn find(layout: &Layout<'_>) -> Result<Option<Unwind>, Error> {
     let count = has_table.then(|| reader.pointer(count_encoding)).transpose()?;
     let section = match layout.file_from(start).filter(|_| layout.readable(start, 0)) {
         Some(section) => section,
-        // A table without rows is never looked up (libgcc, `_Unwind_IteratePhdrCallback`). mold writes one for a module without
-        // records, and it points nowhere.
+        // A table without rows is never looked up (libgcc, `_Unwind_IteratePhdrCallback`). mold
+        // writes one for a module without records, and it points nowhere.
         None if count == Some(0) => return Ok(None),
         None => return Err(outside(start)),
     };
 
-    // The table has each function's record, so only what is behind the last of them must be gone through: a module
-    // of 2,000 functions is parsed in 7 us instead of 12.
+    // The table has each function's record, so only what is behind the last of them must be gone
+    // through: a module of 2,000 functions is parsed in 7 us instead of 12.
     let mut last = None;
     if let Some(count) = count {
         let count = usize::try_from(count).unwrap_or(usize::MAX);
@@ -92,7 +93,8 @@ impl Reader<'_> {
             0x0A => (2, true),
             0x0B => (4, true),
             0x0C => (8, true),
-            // LEB128: no linker can write it, since the header's size must be known before what it points to.
+            // LEB128: no linker can write it, since the header's size must be known before what it
+            // points to.
             _ => return Err(unknown()),
         };
         let place = self.address.wrapping_add(self.at as u64);
@@ -122,10 +124,11 @@ struct Records<'data> {
 }
 
 impl Records<'_> {
-    /// The end of the table, terminator included, and whether there is one. `at` is where a record begins.
+    /// The end of the table, terminator included, and whether there is one. `at` is where a record
+    /// begins.
     ///
-    /// A table without a terminator, of a module linked without the compiler's start files, ends where something
-    /// begins that is no record.
+    /// A table without a terminator, of a module linked without the compiler's start files, ends
+    /// where something begins that is no record.
     fn end(&self, mut at: usize) -> (usize, bool) {
         loop {
             match self.word(at) {
@@ -136,7 +139,8 @@ impl Records<'_> {
         }
     }
 
-    /// Each begins with its length and, if it is a function's, how far back its common record is; that has 0 there.
+    /// Each begins with its length and, if it is a function's, how far back its common record is;
+    /// that has 0 there.
     fn is_record(&self, at: usize, length: u32) -> bool {
         let end = (at + 4).checked_add(length as usize);
         if length < 4 || end.is_none_or(|end| end > self.bytes.len()) {

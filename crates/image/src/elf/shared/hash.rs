@@ -1,10 +1,11 @@
 //! The hash tables that find a symbol by name, and tell how many symbols there are.
 //!
-//! DT_HASH: ELF gABI, chapter 5, "Hash Table". DT_GNU_HASH: no standard has it; it is what GNU ld writes and glibc
-//! reads (dl-lookup.c), a bloom filter in front of buckets whose chains hold the hashes themselves.
+//! DT_HASH: ELF gABI, chapter 5, "Hash Table". DT_GNU_HASH: no standard has it; it is what GNU ld
+//! writes and glibc reads (dl-lookup.c), a bloom filter in front of buckets whose chains hold the
+//! hashes themselves.
 //!
-//! `object` has both, but its lookups divide by a bucket count of zero and index an empty bloom filter, so on
-//! bytes that nobody has vouched for they can panic.
+//! `object` has both, but its lookups divide by a bucket count of zero and index an empty bloom
+//! filter, so on bytes that nobody has vouched for they can panic.
 
 use super::segments::Layout;
 use crate::Error;
@@ -145,7 +146,8 @@ impl<'data> GnuHash<'data> {
     /// As [`find`](Self::find), of a name that has this [`gnu_hash`].
     pub(super) fn find_hashed(&self, hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
         let word = self.bloom[(hash / 64) as usize & (self.bloom.len() - 1)].get(LE);
-        // A shift of 32 or more is no machine instruction's business: glibc shifts by the lowest five bits.
+        // A shift of 32 or more is no machine instruction's business: glibc shifts by the lowest
+        // five bits.
         let mask = 1 << (hash % 64) | 1 << ((hash >> (self.shift % 32)) % 64);
         if word & mask != mask {
             return None;

@@ -1,9 +1,12 @@
-//! Code of AArch64 that has thread-local variables of its own at a place that only a program's have (local-exec).
+//! Code of AArch64 that has thread-local variables of its own at a place that only a program's have
+//! (local-exec).
 //!
-//! GNU ld up to 2.40 and later resolves such relocations in a shared object as if it were the program, without a word: none is
-//! left, and DF_STATIC_TLS is not set. The code then reads and writes the program's variables. ELF for the Arm 64-bit Architecture,
-//! section "Local Exec TLS": the thread pointer, and an offset in two pieces of 12 bits, of which the upper is added by itself.
-//! No other way of reaching anything adds a shifted number to the thread pointer. x86-64's linkers refuse it.
+//! GNU ld up to 2.40 and later resolves such relocations in a shared object as if it were the
+//! program, without a word: none is left, and DF_STATIC_TLS is not set. The code then reads and
+//! writes the program's variables. ELF for the Arm 64-bit Architecture, section "Local Exec TLS":
+//! the thread pointer, and an offset in two pieces of 12 bits, of which the upper is added by
+//! itself. No other way of reaching anything adds a shifted number to the thread pointer. x86-64's
+//! linkers refuse it.
 
 use super::segments::Layout;
 use crate::{Error, Machine, Protection};
@@ -43,15 +46,16 @@ fn find(code: &[u8], is_it: impl Fn(u32, &[[u8; 4]]) -> bool) -> Option<usize> {
     })
 }
 
-/// Whether a shifted number is added to the register before it gets another value, or code goes elsewhere.
+/// Whether a shifted number is added to the register before it gets another value, or code goes
+/// elsewhere.
 fn is_added(register: u32, after: &[[u8; 4]]) -> bool {
     for word in after.iter().map(|word| u32::from_le_bytes(*word)) {
         // ADD Xd, Xn, #imm, LSL #12.
         if word & 0xFFC0_0000 == 0x9140_0000 && word >> 5 & 31 == register {
             return true;
         }
-        // Branches share a group with hints and system registers. What has the register as its first operand nearly always
-        // gives it another value.
+        // Branches share a group with hints and system registers. What has the register as its
+        // first operand nearly always gives it another value.
         let branch = word & 0x1C00_0000 == 0x1400_0000 && word >> 24 != 0xD5;
         if branch || word & 31 == register {
             return false;

@@ -1,7 +1,7 @@
 //! Exports found by name in a linked image, where the file's own tables are.
 //!
-//! A version of a module is asked for few of its exports, and may have thousands: a list of them for each version took a
-//! quarter of the time of loading 2,000.
+//! A version of a module is asked for few of its exports, and may have thousands: a list of them
+//! for each version took a quarter of the time of loading 2,000.
 
 use super::Shared;
 use super::hash::GnuHash;
@@ -17,7 +17,8 @@ use object::LittleEndian as LE;
 use object::elf;
 use object::read::elf::Sym;
 
-/// Where the tables are: all in one region that nobody writes to, so that they stay what was checked.
+/// Where the tables are: all in one region that nobody writes to, so that they stay what was
+/// checked.
 #[derive(Clone, Debug)]
 pub struct ExportTables {
     region: Range<usize>,
@@ -32,7 +33,8 @@ pub struct ExportTables {
 }
 
 impl ExportTables {
-    /// None if the module has no GNU hash table, its tables may change, or they do not say what an export's address is.
+    /// None if the module has no GNU hash table, its tables may change, or they do not say what an
+    /// export's address is.
     pub(super) fn of(image: &Shared<'_>) -> Option<Self> {
         if image.exports_indirect {
             return None;
@@ -74,8 +76,9 @@ impl ExportTables {
         self.region.clone()
     }
 
-    /// What the export of this name (or `name@version`) is, and where from the start of the image. `tables` is the [`region`](Self::region) of the linked image,
-    /// and `is_code` says whether an offset in the image is executable.
+    /// What the export of this name (or `name@version`) is, and where from the start of the image.
+    /// `tables` is the [`region`](Self::region) of the linked image, and `is_code` says whether
+    /// an offset in the image is executable.
     pub fn find(
         &self,
         tables: &[u8],
@@ -121,7 +124,8 @@ impl ExportTables {
         self.symbols.start.min(self.strings.start)..self.symbols.end.max(self.strings.end)
     }
 
-    /// The names of all that has a place, as far as they are UTF-8. `names` as for [`at`](Self::at).
+    /// The names of all that has a place, as far as they are UTF-8. `names` as for
+    /// [`at`](Self::at).
     pub fn symbols<'n>(&self, names: &'n [u8]) -> impl Iterator<Item = &'n str> {
         let start = self.names().start;
         let part = |part: &Range<usize>| names.get(part.start - start..part.end - start).unwrap_or_default();
@@ -164,8 +168,9 @@ impl ExportTables {
 }
 
 impl ExportTables {
-    /// The functions that are exported, with their offsets in the image and their sizes (0: not known). `tables` and `is_code` as for
-    /// [`find`](Self::find). Of a name that has versions, the one that is found by the name alone.
+    /// The functions that are exported, with their offsets in the image and their sizes (0: not
+    /// known). `tables` and `is_code` as for [`find`](Self::find). Of a name that has versions,
+    /// the one that is found by the name alone.
     pub fn functions<'t>(
         &self,
         tables: &'t [u8],
@@ -191,8 +196,8 @@ impl ExportTables {
         Some(symbols.iter().enumerate().filter_map(function).collect())
     }
 
-    /// The name of the symbol that an offset in the image belongs to, and where that begins: as dladdr(3) tells of shared objects.
-    /// `tables` as for [`find`](Self::find).
+    /// The name of the symbol that an offset in the image belongs to, and where that begins: as
+    /// dladdr(3) tells of shared objects. `tables` as for [`find`](Self::find).
     pub fn nearest<'t>(&self, tables: &'t [u8], offset: u64) -> Option<(&'t CStr, u64)> {
         let symbols = tables.get(self.symbols.clone())?;
         let symbols: &[Symbol] = table_of(symbols, symbols.len() / size_of::<Symbol>());

@@ -35,7 +35,8 @@ pub(crate) use segments::loaded_length;
 use symbols::DynamicSymbols;
 use uses::Uses;
 
-/// A shared object that has been read and checked. It borrows its tables from the bytes of the file.
+/// A shared object that has been read and checked. It borrows its tables from the bytes of the
+/// file.
 pub(crate) struct Shared<'data> {
     tables: Tables<'data>,
     uses: Uses<'data>,
@@ -57,7 +58,8 @@ struct Tables<'data> {
 }
 
 impl<'data> Shared<'data> {
-    /// Reads and checks a shared object. Whatever is not supported is refused here, before anything is mapped.
+    /// Reads and checks a shared object. Whatever is not supported is refused here, before anything
+    /// is mapped.
     pub(crate) fn parse(
         bytes: &'data [u8],
         header: &Header,

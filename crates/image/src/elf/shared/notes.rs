@@ -1,4 +1,5 @@
-//! Where a shared object says something of itself: segments of notes (PT_NOTE), because its sections are not loaded.
+//! Where a shared object says something of itself: segments of notes (PT_NOTE), because its
+//! sections are not loaded.
 
 use super::super::note::{Declared, Properties};
 use super::segments::Layout;
@@ -11,8 +12,9 @@ use object::read::elf::ProgramHeader;
 /// The segment of `.note.gnu.property`.
 const PT_GNU_PROPERTY: u32 = 0x6474_E553;
 
-/// What its notes say, of itself and of the processor. Linkers do not let segments of notes overlap; here they must not be longer than the file together, because then
-/// none is read again and again.
+/// What its notes say, of itself and of the processor. Linkers do not let segments of notes
+/// overlap; here they must not be longer than the file together, because then none is read again
+/// and again.
 pub(super) fn find<'data>(
     layout: &Layout<'data>,
     file_length: u64,

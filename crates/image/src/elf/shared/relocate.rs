@@ -1,12 +1,13 @@
 //! Relocations, applied when a module is linked.
 //!
-//! ELF gABI, chapter 4, "Relocation", and "Relative Relocation Table" for RELR. The types are the machine's (its
-//! file under `machine/`), what they write is `fixup.rs` and, of thread-local variables, `tls.rs`.
+//! ELF gABI, chapter 4, "Relocation", and "Relative Relocation Table" for RELR. The types are the
+//! machine's (its file under `machine/`), what they write is `fixup.rs` and, of thread-local
+//! variables, `tls.rs`.
 //!
-//! A symbol that the module defines itself is bound to that definition, as with `-Bsymbolic`, and never to one of
-//! the same name in the process: a function of a module belongs to its version, and a new version whose
-//! calls ended in the host's or in the old version's function would be a mix of two. What a process has once is the
-//! exception (`shared_definitions.rs`).
+//! A symbol that the module defines itself is bound to that definition, as with `-Bsymbolic`, and
+//! never to one of the same name in the process: a function of a module belongs to its version, and
+//! a new version whose calls ended in the host's or in the old version's function would be a mix of
+//! two. What a process has once is the exception (`shared_definitions.rs`).
 
 use super::symbols::Definition;
 use super::uses::{Own, Uses};
@@ -118,14 +119,16 @@ impl Linking<'_, '_> {
             Definition::Absolute(value) => Some(value),
             Definition::Elsewhere => match self.uses.binding(index, self.bindings) {
                 Some(Binding::Address(address)) => Some(address),
-                // `Image::link` lets no thread-local variable through to where an address is wanted.
+                // `Image::link` lets no thread-local variable through to where an address is
+                // wanted.
                 Some(Binding::ThreadLocal(_)) | None => Some(0),
             },
             Definition::Indirect(_) | Definition::ThreadLocal(_) => None,
         })
     }
 
-    /// The thread-local variable that a symbol stands for; `None` if it is weak and nobody defines it.
+    /// The thread-local variable that a symbol stands for; `None` if it is weak and nobody defines
+    /// it.
     fn variable(&self, index: u32) -> Result<Option<ThreadLocal>, Error> {
         let own = |offset| ThreadLocal { module: self.host.tls_module, offset, from_thread_pointer: None };
         if index == 0 {
@@ -158,8 +161,8 @@ fn word_at(memory: &mut [u8], offset: u64) -> Result<&mut [u8], Error> {
         .ok_or_else(|| malformed(TABLE, "a place is outside the image", offset))
 }
 
-/// Each place of a RELR table: an even word is an address, an odd one a bitmap of the 63 words that follow the
-/// last place that was covered.
+/// Each place of a RELR table: an even word is an address, an odd one a bitmap of the 63 words that
+/// follow the last place that was covered.
 pub(super) fn each_relr(
     table: &[Word],
     mut place: impl FnMut(u64) -> Result<(), Error>,

@@ -1,8 +1,9 @@
-//! Segments: where each part of the file goes in memory, and what each page may finally be used for.
+//! Segments: where each part of the file goes in memory, and what each page may finally be used
+//! for.
 //!
-//! ELF gABI, chapter 5, "Program Header" and "Program Loading". Segments are copied, not mapped from the file,
-//! so nothing of the file that is not in a segment ever reaches memory (a mapping would drag in the rest of its
-//! first and last page).
+//! ELF gABI, chapter 5, "Program Header" and "Program Loading". Segments are copied, not mapped
+//! from the file, so nothing of the file that is not in a segment ever reaches memory (a mapping
+//! would drag in the rest of its first and last page).
 
 use crate::elf::format::{Header, malformed};
 use crate::{Error, Protection, Region, Verbatim};
@@ -38,8 +39,8 @@ impl Segment<'_> {
     }
 }
 
-/// The memory of an image. All sums below were checked when it was made: no segment's end overflows, nor does
-/// it when rounded up to a page.
+/// The memory of an image. All sums below were checked when it was made: no segment's end
+/// overflows, nor does it when rounded up to a page.
 pub(super) struct Layout<'data> {
     /// The address that offset 0 of the image has in the file's numbering.
     low: u64,
@@ -100,7 +101,8 @@ impl<'data> Layout<'data> {
                     once(&mut eh_frame_header, (header.p_vaddr(LE), header.p_filesz(LE)), index)?;
                 }
                 elf::PT_TLS => once(&mut thread_locals, *header, index)?,
-                // A file without this header has never been asked; no stack is made executable either way.
+                // A file without this header has never been asked; no stack is made executable
+                // either way.
                 elf::PT_GNU_STACK if header.p_flags(LE) & elf::PF_X != 0 => {
                     return Err(Error::ExecutableStack);
                 }
@@ -111,8 +113,9 @@ impl<'data> Layout<'data> {
         let (Some(first), Some(last)) = (segments.first(), segments.last()) else {
             return Err(malformed(TABLE, "no loadable segment", headers.len() as u64));
         };
-        // Down to a multiple of the alignment, not only of the page: `base` is one too, and then every segment
-        // is at its p_vaddr modulo its p_align, which is what p_align promises to the code.
+        // Down to a multiple of the alignment, not only of the page: `base` is one too, and then
+        // every segment is at its p_vaddr modulo its p_align, which is what p_align promises to the
+        // code.
         let low = first.address & !(align - 1);
         let span = round_up(last.end(), page_size) - low;
         if span > max_span {
@@ -163,8 +166,8 @@ impl<'data> Layout<'data> {
         &self.verbatim
     }
 
-    /// The offset in the image of an address of the file; also of the address just behind the image, which is
-    /// where linkers put `_end`.
+    /// The offset in the image of an address of the file; also of the address just behind the
+    /// image, which is where linkers put `_end`.
     pub(super) fn offset(&self, address: u64) -> Option<u64> {
         address.checked_sub(self.low).filter(|offset| *offset <= self.span)
     }
@@ -257,15 +260,16 @@ pub(crate) fn loaded_length(start: &[u8]) -> Option<u64> {
 /// Finds the segment of an address, which is often that of the address before.
 pub(super) struct Nearby<'a, 'data> {
     layout: &'a Layout<'data>,
-    /// Of the last segment: its address, its size and its protection. (Not a reference to it, which would be followed for each
-    /// of thousands of questions.)
+    /// Of the last segment: its address, its size and its protection. (Not a reference to it, which
+    /// would be followed for each of thousands of questions.)
     start: u64,
     size: u64,
     protection: Option<Protection>,
 }
 
 impl<'data> Nearby<'_, 'data> {
-    /// The protection of the segment that holds all of it, if there is one; `Some(None)` is a segment without any.
+    /// The protection of the segment that holds all of it, if there is one; `Some(None)` is a
+    /// segment without any.
     #[inline]
     pub(super) fn protection(&mut self, address: u64, len: u64) -> Option<Option<Protection>> {
         let offset = address.wrapping_sub(self.start);
@@ -345,8 +349,9 @@ fn regions(
     page_size: u64,
     relro: Option<(u64, u64)>,
 ) -> Result<Vec<Region>, Error> {
-    // As ld.so does (_dl_protect_relro): both ends down, so a last page that is shared with variables stays
-    // writable. Linkers start the range at the segment's first byte and end it at a page of their own choice.
+    // As ld.so does (_dl_protect_relro): both ends down, so a last page that is shared with
+    // variables stays writable. Linkers start the range at the segment's first byte and end it at a
+    // page of their own choice.
     let (mut relro_start, mut relro_end) = (0, 0);
     if let Some((address, size)) = relro.filter(|(_, size)| *size != 0) {
         let outside = malformed(TABLE, "PT_GNU_RELRO is not part of a writable segment", address);
@@ -412,7 +417,8 @@ mod tests {
     const RX: u32 = elf::PF_R | elf::PF_X;
     const KIB: u64 = 1024;
 
-    /// Type, flags, address, size in memory, alignment. Segments take their bytes from the file's start.
+    /// Type, flags, address, size in memory, alignment. Segments take their bytes from the file's
+    /// start.
     type Entry = (u32, u32, u64, u64, u64);
 
     fn load(flags: u32, address: u64, size: u64, align: u64) -> Entry {
@@ -465,7 +471,8 @@ mod tests {
 
     #[test]
     fn one_layout_on_three_page_sizes() {
-        // As GNU ld lays a module out with -z max-page-size=65536 on AArch64: RELRO ends on a 4 KiB page.
+        // As GNU ld lays a module out with -z max-page-size=65536 on AArch64: RELRO ends on a 4 KiB
+        // page.
         let entries = [
             load(RX, 0, 0x4321, 0x1_0000),
             load(RW, 0x1_FD00, 0x5000, 0x1_0000),

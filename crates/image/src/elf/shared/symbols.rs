@@ -1,7 +1,7 @@
 //! The dynamic symbol table: what the module defines for others, and what it uses.
 //!
-//! ELF gABI, chapter 4, "Symbol Table". Nothing says how long the table is: the hash tables do, and where they
-//! are empty, only the end of the segment bounds it.
+//! ELF gABI, chapter 4, "Symbol Table". Nothing says how long the table is: the hash tables do, and
+//! where they are empty, only the end of the segment bounds it.
 
 use super::Tables;
 use super::dynamic::Dynamic;
@@ -20,7 +20,8 @@ use object::read::elf::Sym;
 
 const TABLE: &str = "symbol table";
 
-/// Every module is asked for all of them: computed there they are a twentieth of loading a small one.
+/// Every module is asked for all of them: computed there they are a twentieth of loading a small
+/// one.
 const ALLOCATOR_HASHES: [u32; ALLOCATORS.len()] = {
     let (mut hashes, mut at) = ([0; ALLOCATORS.len()], 0);
     while at < hashes.len() {
@@ -34,7 +35,8 @@ pub(super) type Symbol = elf::Sym64<LE>;
 
 pub(super) struct DynamicSymbols<'data> {
     table: &'data [Symbol],
-    /// Those that the hash table lists: only they can be exports. The rest is reached by relocations.
+    /// Those that the hash table lists: only they can be exports. The rest is reached by
+    /// relocations.
     listed: Range<u32>,
     gnu: Option<GnuHash<'data>>,
     sysv: Option<SysvHash<'data>>,
@@ -107,11 +109,12 @@ impl<'data> DynamicSymbols<'data> {
     }
 }
 
-/// What a symbol is to others; `None` if they do not see it, whatever its version. `in_code` says whether its value is in an executable
-/// segment.
+/// What a symbol is to others; `None` if they do not see it, whatever its version. `in_code` says
+/// whether its value is in an executable segment.
 pub(super) fn kind_of(symbol: &Symbol, in_code: impl FnOnce() -> bool) -> Option<ExportKind> {
-    // GNU_UNIQUE (C++ inline variables) would be one for the whole process, whoever has it. In a module that is replaced
-    // while it runs that would tie all versions together, so it is an ordinary global here, and the process's where that has it.
+    // GNU_UNIQUE (C++ inline variables) would be one for the whole process, whoever has it. In a
+    // module that is replaced while it runs that would tie all versions together, so it is an
+    // ordinary global here, and the process's where that has it.
     let bound = matches!(symbol.st_bind(), elf::STB_GLOBAL | elf::STB_WEAK | elf::STB_GNU_UNIQUE);
     let visible = matches!(symbol.st_visibility(), elf::STV_DEFAULT | elf::STV_PROTECTED);
     // An absolute symbol is no part of the image: linkers define the names of versions that way.
@@ -134,8 +137,9 @@ pub(super) fn kind_of(symbol: &Symbol, in_code: impl FnOnce() -> bool) -> Option
 /// What has been found of the exports.
 pub(super) struct Exported {
     first: u32,
-    /// Addresses of ordinary functions in the file's numbering, from the first symbol on that is listed. (Relocations by name
-    /// come in another order than the symbols: what they ask of 2,000 is in half the cache here.)
+    /// Addresses of ordinary functions in the file's numbering, from the first symbol on that is
+    /// listed. (Relocations by name come in another order than the symbols: what they ask of
+    /// 2,000 is in half the cache here.)
     functions: Vec<u64>,
     /// The address of one is chosen by code.
     pub(super) indirect: bool,
@@ -174,8 +178,8 @@ impl<'data> Tables<'data> {
         }
     }
 
-    /// The address of a symbol that is defined in a section of the image, with nothing to ask about: what
-    /// [`definition`](Self::definition) says of most.
+    /// The address of a symbol that is defined in a section of the image, with nothing to ask
+    /// about: what [`definition`](Self::definition) says of most.
     #[inline]
     pub(super) fn ordinary(&self, symbol: &Symbol) -> Option<u64> {
         let plain = symbol.st_type() <= elf::STT_FUNC
@@ -206,7 +210,8 @@ impl<'data> Tables<'data> {
         }
     }
 
-    /// The kind of an export, and its place as [`Export::offset`] has it; `None` if others do not see the symbol.
+    /// The kind of an export, and its place as [`Export::offset`] has it; `None` if others do not
+    /// see the symbol.
     fn visible(
         &self,
         index: u32,
@@ -248,8 +253,8 @@ impl<'data> Tables<'data> {
         Ok(Some((kind, offset)))
     }
 
-    /// Looks at every export, old versions included. The list of them is made only for who asks for it: a module that exports 2,000 functions is
-    /// parsed in 29 us, and with the list in 50.
+    /// Looks at every export, old versions included. The list of them is made only for who asks for
+    /// it: a module that exports 2,000 functions is parsed in 29 us, and with the list in 50.
     pub(super) fn check_exports(&self) -> Result<Exported, Error> {
         let mut nearby = self.layout.nearby();
         let first = self.symbols.listed.start;
@@ -257,7 +262,8 @@ impl<'data> Tables<'data> {
         let mut functions = Vec::with_capacity(self.symbols.listed.len());
         for index in self.symbols.listed.clone() {
             let symbol = self.symbols.get(index)?;
-            // Most are functions with nothing to say about: this is all that the questions below come to for one.
+            // Most are functions with nothing to say about: this is all that the questions below
+            // come to for one.
             let ordinary = symbol.st_type() == elf::STT_FUNC
                 && !matches!(symbol.st_shndx(LE), elf::SHN_UNDEF | elf::SHN_LORESERVE..)
                 && nearby.is(Protection::ReadExecute, symbol.st_value(LE), symbol.st_size(LE).max(1))
@@ -296,7 +302,8 @@ impl<'data> Tables<'data> {
         function && others_see && self.name(symbol) == Ok(name.as_bytes())
     }
 
-    /// Whether a definition of the module is that of the process, if it has one (`shared_definitions.rs`).
+    /// Whether a definition of the module is that of the process, if it has one
+    /// (`shared_definitions.rs`).
     pub(super) fn is_shared(&self, exported: &Exported, index: u32, symbol: &Symbol) -> bool {
         let variable = || symbol.st_type() == elf::STT_OBJECT && self.layout.is_variable(symbol.st_value(LE));
         let defined = !matches!(symbol.st_shndx(LE), elf::SHN_UNDEF | elf::SHN_LORESERVE..);
@@ -339,7 +346,8 @@ impl<'data> Tables<'data> {
         Some(Export { name, offset, size: symbol.st_size(LE), kind })
     }
 
-    /// The export of this name, or `name@version`, found as ld.so finds it: by the GNU table if there is one, else by the other.
+    /// The export of this name, or `name@version`, found as ld.so finds it: by the GNU table if
+    /// there is one, else by the other.
     pub(super) fn export(&self, symbol: &str) -> Option<Export<'data>> {
         let is = |at, version: &str| self.dynamic.strings.get(at) == Ok(version.as_bytes());
         self.version(symbol, Wanted::Default).or_else(|| {

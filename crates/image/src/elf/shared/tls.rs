@@ -1,8 +1,9 @@
 //! Thread-local storage: the module's own block, and what its relocations write.
 //!
-//! Ulrich Drepper, "ELF Handling For Thread-Local Storage"; for descriptors, Alexandre Oliva, "Thread-Local Storage
-//! Descriptors for IA32 and AMD64/EM64T", and "ELF for the Arm 64-bit Architecture". On both machines offsets count from
-//! the start of a module's block: glibc's TLS_DTV_OFFSET is 0.
+//! Ulrich Drepper, "ELF Handling For Thread-Local Storage"; for descriptors, Alexandre Oliva,
+//! "Thread-Local Storage Descriptors for IA32 and AMD64/EM64T", and "ELF for the Arm 64-bit
+//! Architecture". On both machines offsets count from the start of a module's block: glibc's
+//! TLS_DTV_OFFSET is 0.
 
 use super::segments::Layout;
 use crate::elf::format::malformed;
@@ -40,8 +41,9 @@ pub(super) fn block(layout: &Layout<'_>, max_span: u64) -> Result<Option<ThreadL
     Ok(Some(ThreadLocals { offset, initialised, size, align, skew: address & (align - 1) }))
 }
 
-/// What a relocation of this kind writes: a word, or two. `variable` is missing if the symbol is weak and nobody
-/// defines it; its address is then to be the addend, so that a test for its address finds 0.
+/// What a relocation of this kind writes: a word, or two. `variable` is missing if the symbol is
+/// weak and nobody defines it; its address is then to be the addend, so that a test for its address
+/// finds 0.
 pub(in crate::elf) fn words(
     kind: ThreadKind,
     variable: Option<ThreadLocal>,
@@ -55,8 +57,8 @@ pub(in crate::elf) fn words(
     match kind {
         ThreadKind::Module => Ok((module, None)),
         ThreadKind::Offset => Ok((offset, None)),
-        // Of a variable that nobody defines there is no right value, since the address would differ between threads:
-        // glibc leaves 0.
+        // Of a variable that nobody defines there is no right value, since the address would differ
+        // between threads: glibc leaves 0.
         ThreadKind::FromThreadPointer if variable.is_none() => Ok((0, None)),
         ThreadKind::FromThreadPointer => Ok((fixed.ok_or(NOT_FIXED)?, None)),
         ThreadKind::Descriptor if variable.is_none() => Ok((host.tls_undefined, Some(offset))),

@@ -1,5 +1,5 @@
-//! Relocations, looked at once when a module is parsed: whether each can be applied, what they use, and what of
-//! them is settled already.
+//! Relocations, looked at once when a module is parsed: whether each can be applied, what they use,
+//! and what of them is settled already.
 
 use super::relocate::{Relocation, TABLE, each_relr};
 use super::segments::Nearby;
@@ -15,8 +15,8 @@ use object::LittleEndian as LE;
 use object::elf;
 use object::read::elf::Rela;
 
-/// What the relocations come to: pointers into the module itself, which most are and which need nothing but its address, and
-/// the rest.
+/// What the relocations come to: pointers into the module itself, which most are and which need
+/// nothing but its address, and the rest.
 pub(super) struct Uses<'data> {
     pub(super) own: Vec<Own>,
     pub(super) rest: Vec<&'data Relocation>,
@@ -160,7 +160,8 @@ impl<'data> Check<'_, 'data> {
         }
     }
 
-    /// The address in the file of what a relocation points at, if that is in the module: 0 where it has no symbol.
+    /// The address in the file of what a relocation points at, if that is in the module: 0 where it
+    /// has no symbol.
     #[inline]
     fn own_address(&self, kind: Kind, index: u32) -> Result<Option<u64>, Error> {
         match (kind.uses_symbol(), index) {

@@ -1,8 +1,10 @@
-//! Symbol versions: which version of an import was there when the module was linked, and which definitions are old ones.
+//! Symbol versions: which version of an import was there when the module was linked, and which
+//! definitions are old ones.
 //!
-//! Linux Standard Base, Core, chapter "Symbol Versioning"; glibc writes and reads the same. DT_VERSYM has a
-//! number for each symbol; DT_VERNEED (of imports) and DT_VERDEF (of what the module defines) say what the numbers mean.
-//! The module's own definitions are found by their plain names, which stand for the default versions, and as `name@version`.
+//! Linux Standard Base, Core, chapter "Symbol Versioning"; glibc writes and reads the same.
+//! DT_VERSYM has a number for each symbol; DT_VERNEED (of imports) and DT_VERDEF (of what the
+//! module defines) say what the numbers mean. The module's own definitions are found by their plain
+//! names, which stand for the default versions, and as `name@version`.
 
 use super::dynamic::Dynamic;
 use super::segments::Layout;
@@ -54,8 +56,8 @@ impl Wanted {
         Some((name, Self::Version(found.map(|defined| defined.number))))
     }
 
-    /// Whether that is a definition with this entry of the version table, as ld.so decides (elf/dl-lookup.c, `check_match`): one
-    /// that has no version serves for all.
+    /// Whether that is a definition with this entry of the version table, as ld.so decides
+    /// (elf/dl-lookup.c, `check_match`): one that has no version serves for all.
     pub(super) fn is(self, entry: u16) -> bool {
         let (number, hidden) = (entry & elf::VERSYM_VERSION, entry & elf::VERSYM_HIDDEN != 0);
         match self {
@@ -105,8 +107,8 @@ impl<'data> Versions<'data> {
         self.numbers.is_none_or(|numbers| numbers.len() as u64 >= symbols.into())
     }
 
-    /// The version that an undefined symbol is to have. It may be one of the module's own, if a version script names the
-    /// symbol: ld.so looks for that version too.
+    /// The version that an undefined symbol is to have. It may be one of the module's own, if a
+    /// version script names the symbol: ld.so looks for that version too.
     pub(super) fn of_import(&self, symbol: u32) -> Result<Option<&'data str>, Error> {
         let Some(numbers) = self.numbers else { return Ok(None) };
         let number = numbers.get(symbol as usize);
@@ -174,7 +176,8 @@ impl<'data> Reader<'_, 'data> {
         Ok(())
     }
 
-    /// Each version that the module defines. Of its names the first is its own, and the rest those it inherits from.
+    /// Each version that the module defines. Of its names the first is its own, and the rest those
+    /// it inherits from.
     fn defined(&mut self, mut address: u64, count: u64) -> Result<(), Error> {
         for left in (0..count).rev() {
             let version: &elf::Verdef<LE> = self.at(address)?;

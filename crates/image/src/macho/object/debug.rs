@@ -1,5 +1,5 @@
-//! Names of all files, for debuggers and profilers. Nothing of it is needed to run the module, so what is damaged here is left
-//! out, and harms nothing else.
+//! Names of all files, for debuggers and profilers. Nothing of it is needed to run the module, so
+//! what is damaged here is left out, and harms nothing else.
 
 use super::Objects;
 use super::file::Home;
@@ -27,7 +27,8 @@ impl<'data> Objects<'data> {
                 }
                 let Ok(Home::Section(section)) = linked.file.home(index) else { continue };
                 let start = entry.n_strx.get(LE);
-                // C's names have an underscore more here. What begins with another letter (`l`, `L`) is the assembler's.
+                // C's names have an underscore more here. What begins with another letter (`l`,
+                // `L`) is the assembler's.
                 if names.get(start as usize) == Some(&b'_')
                     && let Some(value) = linked.file.within(entry, section)
                     && let section = &self.sections[(linked.first_section + section) as usize]

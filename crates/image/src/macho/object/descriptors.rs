@@ -1,8 +1,9 @@
-//! Thread-local variables: a descriptor for each, three words that code finds the variable by. <mach-o/loader.h>, at
-//! `S_THREAD_LOCAL_VARIABLES`, and `struct TLVDescriptor` of dyld.
+//! Thread-local variables: a descriptor for each, three words that code finds the variable by.
+//! <mach-o/loader.h>, at `S_THREAD_LOCAL_VARIABLES`, and `struct TLVDescriptor` of dyld.
 //!
-//! A compiler writes the address of `_tlv_bootstrap`, 0, and the address of the variable's initial contents. What stands there
-//! when the image is linked is the host's function, which variable it is to find, and 0: no loader need see it.
+//! A compiler writes the address of `_tlv_bootstrap`, 0, and the address of the variable's initial
+//! contents. What stands there when the image is linked is the host's function, which variable it
+//! is to find, and 0: no loader need see it.
 
 use super::fixups::Fixup;
 use super::scan::{Of, Scan, place};

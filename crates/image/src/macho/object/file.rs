@@ -1,7 +1,8 @@
 //! One object file: its tables, as far as they can be checked without any other file.
 //!
-//! Apple's <mach-o/nlist.h> and <mach-o/reloc.h>. Tables of a file that an assembler wrote do not overlap; here they must not,
-//! because then no table is read twice, and all work is in proportion to the size of the file.
+//! Apple's <mach-o/nlist.h> and <mach-o/reloc.h>. Tables of a file that an assembler wrote do not
+//! overlap; here they must not, because then no table is read twice, and all work is in proportion
+//! to the size of the file.
 
 use super::super::commands::{self, Commands};
 use super::super::identity::{self, FileType};
@@ -169,8 +170,9 @@ impl<'data> File<'data> {
         (value <= header.size.get(LE)).then_some(value)
     }
 
-    /// The symbols that other files see, with their numbers and names. Names may share their ends, so a damaged file could have
-    /// each of a million symbols be named by the same megabyte; it is refused before they are all hashed.
+    /// The symbols that other files see, with their numbers and names. Names may share their ends,
+    /// so a damaged file could have each of a million symbols be named by the same megabyte; it
+    /// is refused before they are all hashed.
     pub(super) fn shared(&self) -> impl Iterator<Item = Result<(u32, &'data [u8]), Error>> + '_ {
         let mut budget = 8 * self.names_bytes.len();
         (0..).zip(self.symbols).filter(|(_, symbol)| is_shared(symbol)).map(move |(index, symbol)| {

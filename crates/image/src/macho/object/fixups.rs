@@ -1,7 +1,8 @@
 //! The relocations of a section, decoded: which place, which sum, which bits of it.
 //!
-//! Apple's <mach-o/reloc.h> and <mach-o/arm64/reloc.h>: addends are in the place, or in a relocation before (ADDEND); a difference takes two
-//! (SUBTRACTOR). What a field is checked for beyond that is as in ld64 and lld.
+//! Apple's <mach-o/reloc.h> and <mach-o/arm64/reloc.h>: addends are in the place, or in a
+//! relocation before (ADDEND); a difference takes two (SUBTRACTOR). What a field is checked for
+//! beyond that is as in ld64 and lld.
 
 use super::file::{File, Header, Relocation};
 use crate::error::{Refusal, label};
@@ -43,7 +44,8 @@ impl Fixup {
         matches!(self.r_type, macho::ARM64_RELOC_TLVP_LOAD_PAGE21 | macho::ARM64_RELOC_TLVP_LOAD_PAGEOFF12)
     }
 
-    /// The value, given what the target is, and the addresses of the place and of what is taken off.
+    /// The value, given what the target is, and the addresses of the place and of what is taken
+    /// off.
     #[inline]
     pub(super) fn value(&self, target: u64, place: u64, minus: u64) -> i64 {
         let value = self.howto.value(target, self.addend, place, 0).wrapping_sub_unsigned(minus);
@@ -148,7 +150,8 @@ impl Fixups<'_, '_> {
 
     fn info(&self, relocation: &Relocation) -> Result<macho::RelocationInfo, Error> {
         let info = relocation.info(LE);
-        // A place is a signed number; one below 0 would say that the rest is in the form of older machines (scattered).
+        // A place is a signed number; one below 0 would say that the rest is in the form of older
+        // machines (scattered).
         if info.r_address & macho::R_SCATTERED != 0 {
             return Err(malformed(
                 TABLE,
@@ -200,7 +203,8 @@ impl Fixups<'_, '_> {
             (macho::ARM64_RELOC_GOT_LOAD_PAGEOFF12 | macho::ARM64_RELOC_TLVP_LOAD_PAGEOFF12, LOW) => {
                 (entry, From::Zero, ENTRY, false)
             }
-            // The assembler leaves minus the place's address there, which is no addend: linkers do not look at it.
+            // The assembler leaves minus the place's address there, which is no addend: linkers do
+            // not look at it.
             (macho::ARM64_RELOC_POINTER_TO_GOT, (true, 2, true)) => (entry, From::Place, Signed(4), false),
             (macho::ARM64_RELOC_POINTER_TO_GOT, (false, 3, true)) => (entry, From::Zero, Word, false),
             (macho::ARM64_RELOC_AUTHENTICATED_POINTER, _) => {
@@ -273,7 +277,8 @@ fn shape(info: &macho::RelocationInfo) -> Error {
     malformed(TABLE, "a relocation has not the form that its type asks for", info.r_address.into())
 }
 
-/// Where an instruction has the low 12 bits of an address: the relocation does not say whether it adds or accesses memory, nor how much.
+/// Where an instruction has the low 12 bits of an address: the relocation does not say whether it
+/// adds or accesses memory, nor how much.
 fn low_bits(code: u32) -> Encoding {
     let access = code & 0x3B00_0000 == 0x3900_0000;
     Encoding::Field(if access {

@@ -15,9 +15,10 @@
 //!   -> relocate.rs                 where the image may be; the image, for one address
 //! ```
 //!
-//! A definition of the module is bound to directly. What is defined elsewhere is called directly where that is in reach, and
-//! otherwise through a stub; addresses of it come from the global offset table. Nothing is relaxed into another instruction, nothing
-//! is left out because it is not used, and sections are kept whole: of a weak definition that is not used only the name is gone.
+//! A definition of the module is bound to directly. What is defined elsewhere is called directly
+//! where that is in reach, and otherwise through a stub; addresses of it come from the global
+//! offset table. Nothing is relaxed into another instruction, nothing is left out because it is not
+//! used, and sections are kept whole: of a weak definition that is not used only the name is gone.
 
 mod debug;
 mod descriptors;
@@ -79,7 +80,8 @@ pub(crate) struct Objects<'data> {
 }
 
 impl<'data> Objects<'data> {
-    /// Reads, resolves and lays out. Whatever is not supported is refused here, before anything is mapped.
+    /// Reads, resolves and lays out. Whatever is not supported is refused here, before anything is
+    /// mapped.
     pub(crate) fn parse(inputs: &[Input<'data>], page_size: u64, max_span: u64) -> Result<Self, Error> {
         let (objects, members) = read(inputs)?;
         let mut resolver = Resolver::default();
@@ -111,7 +113,8 @@ impl<'data> Objects<'data> {
         let Scan { table, direct, descriptors, .. } = scan;
         let imports = scan::imports(&names, &globals, &mut symbols)?;
 
-        // So that the image's start is something of its own, and no entry of the table is there: unwind records take 0 for none.
+        // So that the image's start is something of its own, and no entry of the table is there:
+        // unwind records take 0 for none.
         sections[own::IMAGE as usize].append(8, 8);
         sections[own::STUBS as usize].append((table.stubs.len() * aarch64::STUB) as u64, 16);
         sections[own::TABLE as usize].append(8 * table.entries.len() as u64, 8);
@@ -157,7 +160,8 @@ impl<'data> Objects<'data> {
         let section = &self.sections[spot.section as usize];
         let offset = section.offset + spot.value;
         let (offset, kind) = match section.part()? {
-            // A function that compilers found to be unreachable has no code, and may stand where the code ends.
+            // A function that compilers found to be unreachable has no code, and may stand where
+            // the code ends.
             Part::Code if !self.is_code(offset) => return None,
             Part::Code => (offset, ExportKind::Function),
             Part::Template | Part::TemplateZero | Part::Frames => return None,

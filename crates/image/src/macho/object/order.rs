@@ -14,7 +14,8 @@ use alloc::vec::Vec;
 /// A segment's name and a section's, as in the file: each ends with zeros, or has 16 bytes.
 type Name = ([u8; 16], [u8; 16]);
 
-/// The sections of the link that are kept, in the order in which they will stand, each part by itself.
+/// The sections of the link that are kept, in the order in which they will stand, each part by
+/// itself.
 pub(super) struct Order {
     pub(super) parts: Parts,
     /// Those of one name, which stand together.
@@ -40,7 +41,8 @@ impl Order {
             Order { parts: Parts::default(), sets: BTreeMap::new(), init: Vec::new(), fini: Vec::new() };
         let mut all: [Vec<(u32, u32)>; Part::ALL.len()] = Default::default();
         for (index, section) in (0..).zip(&own::SECTIONS) {
-            // The start of the image is first; common blocks and the like are not among others' either.
+            // The start of the image is first; common blocks and the like are not among others'
+            // either.
             order.add(index, section, 0, &mut all);
         }
         for linked in files {

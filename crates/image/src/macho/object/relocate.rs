@@ -1,4 +1,5 @@
-//! Writing the image: the sections, every fix-up, the global offset table and the stubs, for one address.
+//! Writing the image: the sections, every fix-up, the global offset table and the stubs, for one
+//! address.
 
 use super::Objects;
 use super::fixups::Target;
@@ -134,7 +135,8 @@ impl<'a, 'data> Linking<'a, 'data> {
             Definition::Absolute(value) => value,
             Definition::Import(import) => match self.bindings.get(import as usize) {
                 Some(Some(Binding::Address(address))) => *address,
-                // `Image::link` lets no thread-local variable through to where an address is wanted.
+                // `Image::link` lets no thread-local variable through to where an address is
+                // wanted.
                 _ => 0,
             },
             Definition::Elsewhere | Definition::NotLoaded => 0,

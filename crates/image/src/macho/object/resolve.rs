@@ -1,7 +1,8 @@
 //! Which definition each name stands for, and which members of archives are needed for that.
 //!
-//! As ld64 and lld do it: a strong definition before a weak one before a common block, of common blocks the largest, of weak
-//! definitions the first. What is defined weakly and not used stays where it is in its section: only its name goes elsewhere.
+//! As ld64 and lld do it: a strong definition before a weak one before a common block, of common
+//! blocks the largest, of weak definitions the first. What is defined weakly and not used stays
+//! where it is in its section: only its name goes elsewhere.
 
 use super::file::{self, File, Home, Nlist};
 use super::section::{self, Kind};

@@ -1,5 +1,5 @@
-//! Every relocation looked at once, before anything is placed: what must be imported, and what the global offset table and the
-//! stubs must hold.
+//! Every relocation looked at once, before anything is placed: what must be imported, and what the
+//! global offset table and the stubs must hold.
 
 use super::super::bytes::c_name;
 use super::descriptors::Descriptor;
@@ -59,8 +59,8 @@ impl Of<'_, '_> {
         Error::BadReference { symbol: fixup.symbol_label(file), section, problem }
     }
 
-    /// Whether only the file's own definitions count: what describes code describes that of its own file, also if another's is used
-    /// in its place.
+    /// Whether only the file's own definitions count: what describes code describes that of its own
+    /// file, also if another's is used in its place.
     pub(super) fn for_own(&self) -> bool {
         matches!(self.linked.kinds[self.index as usize], Kind::Frames | Kind::CompactUnwind)
     }
@@ -86,7 +86,8 @@ impl<'data> Scan<'_, 'data> {
         Ok(())
     }
 
-    /// What a relocation's target is, as far as it has no number of its own; and where it is, if it is in the image.
+    /// What a relocation's target is, as far as it has no number of its own; and where it is, if it
+    /// is in the image.
     pub(super) fn find(&self, of: Of<'_, 'data>, target: Target) -> Result<(Definition, Option<u32>), Error> {
         let linked = of.linked;
         match target {

@@ -1,5 +1,5 @@
-//! Sections: which of them are loaded, among what, and which have a meaning of their own. Apple's <mach-o/loader.h>, at
-//! `section_64`.
+//! Sections: which of them are loaded, among what, and which have a meaning of their own. Apple's
+//! <mach-o/loader.h>, at `section_64`.
 
 use super::super::sections::{name, refusal};
 use super::file::{File, is_zero};

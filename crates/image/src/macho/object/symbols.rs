@@ -1,4 +1,5 @@
-//! The symbols of the link: those that files share, by the number of their name, then each file's own.
+//! The symbols of the link: those that files share, by the number of their name, then each file's
+//! own.
 
 use super::file::Home;
 use super::resolve::{Common, Global, Linked, Rank, bad, is_own, nowhere};

@@ -1,4 +1,5 @@
-//! The global offset table, and the stubs that jump through it. A stub reads the same entry that code reads.
+//! The global offset table, and the stubs that jump through it. A stub reads the same entry that
+//! code reads.
 
 use super::symbols::{NONE, Spot, Symbol};
 use alloc::collections::BTreeMap;

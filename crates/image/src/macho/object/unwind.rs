@@ -1,4 +1,5 @@
-//! Call frame information for the image: what the files have of it (`__eh_frame`), and what their compact unwind records say.
+//! Call frame information for the image: what the files have of it (`__eh_frame`), and what their
+//! compact unwind records say.
 
 use super::super::unwind::{Own, compact_unwind, eh_frame};
 use super::fixups::{Fixup, Target};
@@ -12,8 +13,9 @@ use crate::macho::format::malformed;
 use crate::{Error, Host, Protection, Region, Unwind};
 use alloc::vec::Vec;
 
-/// Bytes of a record, and where its fields are: `compact_unwind_entry` of ld64 and lld. The start of the function (8), its length and the
-/// encoding (4 each), the personality routine and what it reads (8 each).
+/// Bytes of a record, and where its fields are: `compact_unwind_entry` of ld64 and lld. The start
+/// of the function (8), its length and the encoding (4 each), the personality routine and what it
+/// reads (8 each).
 const RECORD: usize = 32;
 const PERSONALITY: u64 = 16;
 const LSDA: u64 = 24;
@@ -31,8 +33,8 @@ pub(super) fn moved(spot: Spot, by: i64) -> Spot {
 }
 
 impl<'data> Objects<'data> {
-    /// Makes the section, and a region for it behind all others, because how long it is depends on where everything is. The
-    /// layout is complete but for it.
+    /// Makes the section, and a region for it behind all others, because how long it is depends on
+    /// where everything is. The layout is complete but for it.
     pub(super) fn add_frames(&mut self, page_size: u64, max_span: u64) -> Result<(), Error> {
         let span = self.layout.span;
         let mut records = Vec::new();
@@ -46,7 +48,8 @@ impl<'data> Objects<'data> {
             }
         }
         let entries = compact_unwind(&records)?;
-        // Behind the image for the moment, where nothing else is: what they hold is relative to their places.
+        // Behind the image for the moment, where nothing else is: what they hold is relative to
+        // their places.
         let mut at = span;
         for index in 0..self.sections.len() {
             if self.sections[index].part() == Some(Part::Frames) {
@@ -104,7 +107,8 @@ impl<'data> Objects<'data> {
         }
     }
 
-    /// The offset of the entry of the global offset table that has the routine's address. The scan made it.
+    /// The offset of the entry of the global offset table that has the routine's address. The scan
+    /// made it.
     fn personality(&self, of: Of<'_, 'data>, fixup: &Fixup) -> Option<u64> {
         let entry = match fixup.target {
             Target::Symbol(symbol) => {
@@ -158,7 +162,8 @@ impl<'data> Objects<'data> {
         Ok(all)
     }
 
-    /// Each function must be named by a relocation: the file's own distances are not those in the image.
+    /// Each function must be named by a relocation: the file's own distances are not those in the
+    /// image.
     fn check_frames(&self, of: Of<'_, 'data>) -> Result<(), Error> {
         let at = place(of.linked, &self.sections, of.index);
         let mut relocated = Vec::new();

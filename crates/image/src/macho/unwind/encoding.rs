@@ -8,8 +8,8 @@ const MODE: u32 = 0x0F00_0000;
 /// `UNWIND_ARM64_FRAMELESS_STACK_SIZE_MASK`: in units of 16 bytes.
 const STACK_SIZE: u32 = 0x00FF_F000;
 
-/// Pairs in the order in which they are saved, downwards: the bit, and the DWARF numbers of both registers ("DWARF for the Arm 64-bit
-/// Architecture": x0 is 0, v0 is 64).
+/// Pairs in the order in which they are saved, downwards: the bit, and the DWARF numbers of both
+/// registers ("DWARF for the Arm 64-bit Architecture": x0 is 0, v0 is 64).
 const PAIRS: [(u32, [u8; 2]); 9] = [
     (0x001, [19, 20]),
     (0x002, [21, 22]),
@@ -38,13 +38,15 @@ pub(crate) enum Mode {
     Rules(Frame),
 }
 
-/// The rules of a function's frame. The canonical frame address (CFA) is what the stack pointer was at the call.
+/// The rules of a function's frame. The canonical frame address (CFA) is what the stack pointer was
+/// at the call.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Frame {
-    /// The caller's frame pointer and return address are saved right below the CFA, the frame pointer points to them, and the pairs
-    /// are below. Bits of pairs.
+    /// The caller's frame pointer and return address are saved right below the CFA, the frame
+    /// pointer points to them, and the pairs are below. Bits of pairs.
     Pointer(u32),
-    /// The return address is in its register, the CFA so many bytes above the stack pointer, and pairs right below it.
+    /// The return address is in its register, the CFA so many bytes above the stack pointer, and
+    /// pairs right below it.
     Leaf(u32, u32),
 }
 
@@ -59,8 +61,8 @@ impl Frame {
 
     /// The registers that are saved, each with how many words below the CFA.
     ///
-    /// (LLVM's libunwind takes a leaf's pairs to be one word higher than clang saves them. No exception passes through a leaf, so
-    /// nobody notices there.)
+    /// (LLVM's libunwind takes a leaf's pairs to be one word higher than clang saves them. No
+    /// exception passes through a leaf, so nobody notices there.)
     pub(crate) fn saved(self) -> impl Iterator<Item = (u8, u32)> {
         let (first, pairs) = match self {
             Frame::Pointer(pairs) => (&[LINK, FRAME_POINTER][..], pairs),
@@ -71,8 +73,8 @@ impl Frame {
     }
 }
 
-/// What an encoding says of the frame. The bits that say something else (begins a function, has an LSDA, which personality) are
-/// ignored: the entry has that.
+/// What an encoding says of the frame. The bits that say something else (begins a function, has an
+/// LSDA, which personality) are ignored: the entry has that.
 pub(crate) fn mode(encoding: u32) -> Result<Mode, Error> {
     let all = PAIRS.iter().fold(0, |all, (bit, _)| all | bit);
     let rest = encoding & 0x00FF_FFFF;

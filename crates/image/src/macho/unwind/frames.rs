@@ -29,7 +29,8 @@ pub(crate) struct Own<'data> {
 ///
 /// # Errors
 ///
-/// If an encoding is not known, an entry refers to a record that is not there, or something lies outside the image.
+/// If an encoding is not known, an entry refers to a record that is not there, or something lies
+/// outside the image.
 pub(crate) fn eh_frame(
     entries: &[Entry],
     own: Option<Own<'_>>,
@@ -152,7 +153,8 @@ impl Writer {
             (Some(_), true) => b"zPLR\0",
         };
         self.bytes.extend(letters);
-        // Code in units of 1, data in units of -8 (as SLEB128), and the column of the return address.
+        // Code in units of 1, data in units of -8 (as SLEB128), and the column of the return
+        // address.
         self.bytes.extend([1, 0x78, LINK]);
         let data = 1 + u8::from(has_lsda) + if personality.is_some() { 5 } else { 0 };
         self.bytes.push(data);

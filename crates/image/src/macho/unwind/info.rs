@@ -1,8 +1,9 @@
 //! `__TEXT,__unwind_info`: what a linker makes of the records of its files.
 //!
-//! A header, arrays of encodings and of personality routines, and an index of two levels: pages of functions, ascending by address, each in one
-//! of two forms, and for each page the first function. The last row of the index has no page: it says where the last function
-//! ends. Functions with an LSDA are in an array of their own.
+//! A header, arrays of encodings and of personality routines, and an index of two levels: pages of
+//! functions, ascending by address, each in one of two forms, and for each page the first function.
+//! The last row of the index has no page: it says where the last function ends. Functions with an
+//! LSDA are in an array of their own.
 
 use super::{Entry, word};
 use crate::Error;
@@ -25,7 +26,8 @@ const PERSONALITY: u32 = 0x3000_0000;
 ///
 /// # Errors
 ///
-/// If the table contradicts itself, or points outside itself. What else it points to is looked at by [`super::eh_frame`].
+/// If the table contradicts itself, or points outside itself. What else it points to is looked at
+/// by [`super::eh_frame`].
 pub(crate) fn unwind_info(section: &[u8], header: u64) -> Result<Vec<Entry>, Error> {
     if word(TABLE, section, 0)? != 1 {
         return Err(wrong("an unknown version", 0));
@@ -50,7 +52,8 @@ pub(crate) fn unwind_info(section: &[u8], header: u64) -> Result<Vec<Entry>, Err
         return Err(wrong("functions with an LSDA are not in order", end as u64));
     }
 
-    // Four bytes or more are needed for each function. So many that are in several pages would be without bound.
+    // Four bytes or more are needed for each function. So many that are in several pages would be
+    // without bound.
     let most = section.len() / 4;
     let mut functions: Vec<(u32, u32)> = Vec::new();
     let mut entries = Vec::new();
@@ -91,7 +94,8 @@ struct Info<'data> {
 }
 
 impl Info<'_> {
-    /// Adds the functions of a page, each with its encoding; at most so many. `base`: what a compressed one counts from.
+    /// Adds the functions of a page, each with its encoding; at most so many. `base`: what a
+    /// compressed one counts from.
     fn page(&self, at: usize, base: u32, most: usize, functions: &mut Vec<(u32, u32)>) -> Result<(), Error> {
         // Of these addresses nothing is known.
         if at == 0 {

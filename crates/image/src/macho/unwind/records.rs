@@ -6,7 +6,8 @@ use alloc::vec::Vec;
 
 const TABLE: &str = "compact unwind records (__compact_unwind)";
 
-/// The start (8 bytes), the length and the encoding (4 each), the personality and the LSDA (8 each).
+/// The start (8 bytes), the length and the encoding (4 each), the personality and the LSDA (8
+/// each).
 const RECORD: usize = 32;
 
 /// Reads the records, relocated as the module's text says.

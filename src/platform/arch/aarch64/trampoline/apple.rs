@@ -9,12 +9,15 @@ const MRS_X16_TPIDRRO_EL0: u32 = 0xd53b_d070;
 /// `and x16, x16, #-8`: the register's low bits held the core's number in older systems.
 const AND_X16_MINUS_8: u32 = 0x927d_f210;
 
-/// The trampoline of a slot. `key_offset` is the table word's distance from TPIDRRO_EL0 in bytes; `live` the live table's address, which a word of
-/// null stands for. `synchronise` as in [`encode`](super::encode); macOS always asks for it.
+/// The trampoline of a slot. `key_offset` is the table word's distance from TPIDRRO_EL0 in bytes;
+/// `live` the live table's address, which a word of null stands for. `synchronise` as in
+/// [`encode`](super::encode); macOS always asks for it.
 ///
-/// No `bti c`: the system has no call that makes a page of a process guarded (sys/mman.h), so nobody asks for landing pads.
+/// No `bti c`: the system has no call that makes a page of a process guarded (sys/mman.h), so
+/// nobody asks for landing pads.
 ///
-/// None if the word or the slot is out of reach: 32 KiB and 16 MiB are addressed, and there are 768 keys.
+/// None if the word or the slot is out of reach: 32 KiB and 16 MiB are addressed, and there are 768
+/// keys.
 pub(crate) fn encode(slot: u32, key_offset: i64, live: u64, synchronise: bool) -> Option<[u8; LEN]> {
     let mut words = load_table(key_offset)?;
     let entry = slot.checked_mul(8).filter(|entry| *entry < 1 << 24)?;
@@ -117,8 +120,8 @@ mod tests {
         assert_eq!(encode(1 << 21, 16, LIVE, true), None);
     }
 
-    /// Executed, with the thread register of Linux in the place of Apple's and words of our own behind it: a word of null calls through the live table, any other
-    /// through its own.
+    /// Executed, with the thread register of Linux in the place of Apple's and words of our own
+    /// behind it: a word of null calls through the live table, any other through its own.
     #[cfg(all(target_arch = "aarch64", target_os = "linux"))]
     #[test]
     fn null_is_the_live_table() {
@@ -146,7 +149,8 @@ mod tests {
                 place.copy_from_slice(&word.to_le_bytes());
             }
             let memory = memory.make_exec().unwrap();
-            // SAFETY: written, made visible and then executed; the function takes the words' address, and touches x16 alone.
+            // SAFETY: written, made visible and then executed; the function takes the words'
+            // address, and touches x16 alone.
             unsafe {
                 crate::platform::arch::cache::publish_code(memory.as_ptr(), LEN);
                 let call: extern "C" fn(*const usize) -> usize = std::mem::transmute(memory.as_ptr());

@@ -1,9 +1,9 @@
-//! Trampolines: stable addresses that jump to what the calling thread's table holds for a slot. That there is always a table,
-//! whatever the thread is doing, is the lemma of docs/dispatch.md.
+//! Trampolines: stable addresses that jump to what the calling thread's table holds for a slot.
+//! That there is always a table, whatever the thread is doing, is the lemma of docs/dispatch.md.
 //!
-//! Only x16 and x17 are touched, which every AArch64 call may clobber (AAPCS64, "intra-procedure-call scratch
-//! registers"); arguments, the indirect result register x8 and the link register pass through. `br x16` may land on
-//! `bti c`.
+//! Only x16 and x17 are touched, which every AArch64 call may clobber (AAPCS64,
+//! "intra-procedure-call scratch registers"); arguments, the indirect result register x8 and the
+//! link register pass through. `br x16` may land on `bti c`.
 
 #[cfg_attr(not(target_os = "macos"), allow(dead_code, reason = "macOS's; encoded and tested everywhere"))]
 pub(crate) mod apple;
@@ -34,8 +34,9 @@ const fn mov_w17(value: u32) -> [u32; 2] {
     [0x5280_0011 | (value & 0xffff) << 5, 0x72a0_0011 | (value >> 16) << 5]
 }
 
-/// The trampoline of a slot on this system. `table_offset` is the table word's distance from the thread register in bytes, `live` the
-/// live table's address, `synchronise` as in [`encode_static`].
+/// The trampoline of a slot on this system. `table_offset` is the table word's distance from the
+/// thread register in bytes, `live` the live table's address, `synchronise` as in
+/// [`encode_static`].
 pub(crate) fn encode(slot: u32, table_offset: i64, live: u64, synchronise: bool) -> Option<Stub> {
     #[cfg(target_os = "macos")]
     return apple::encode(slot, table_offset, live, synchronise);
@@ -47,15 +48,17 @@ pub(crate) fn encode(slot: u32, table_offset: i64, live: u64, synchronise: bool)
     }
 }
 
-/// The trampoline of a slot where the table word is in static TLS. `table_offset` is the table word's distance from TPIDR_EL0 in bytes.
+/// The trampoline of a slot where the table word is in static TLS. `table_offset` is the table
+/// word's distance from TPIDR_EL0 in bytes.
 ///
-/// `synchronise`: the kernel does not have other cores discard what they have fetched, so whoever calls does it. The branch on
-/// the target, which goes to the next instruction either way, keeps the `ISB` behind the load: together they order
-/// all that follows, data included (Arm ARM, B2.3, "Dependency-ordered-before": an instruction fetched behind an ISB behind a branch
-/// that depends on the load).
+/// `synchronise`: the kernel does not have other cores discard what they have fetched, so whoever
+/// calls does it. The branch on the target, which goes to the next instruction either way, keeps
+/// the `ISB` behind the load: together they order all that follows, data included (Arm ARM, B2.3,
+/// "Dependency-ordered-before": an instruction fetched behind an ISB behind a branch that depends
+/// on the load).
 ///
-/// None if the word is out of reach: AArch64's static TLS lies above the thread pointer, and 16 MiB of it are addressed,
-/// 32 KiB with `synchronise`, which leaves no room for another instruction.
+/// None if the word is out of reach: AArch64's static TLS lies above the thread pointer, and 16 MiB
+/// of it are addressed, 32 KiB with `synchronise`, which leaves no room for another instruction.
 fn encode_static(slot: u32, table_offset: i64, synchronise: bool) -> Option<Stub> {
     let reach = if synchronise { 1 << 15 } else { 1 << 24 };
     let offset = u32::try_from(table_offset).ok().filter(|o| o % 8 == 0 && *o < reach)?;

@@ -1,5 +1,6 @@
-//! A module in Rust that uses its standard library for real: collections, threads, channels, thread-locals with destructors, panics,
-//! backtraces, files, and three crates that are used everywhere.
+//! A module in Rust that uses its standard library for real: collections, threads, channels,
+//! thread-locals with destructors, panics, backtraces, files, and three crates that are used
+//! everywhere.
 
 use std::backtrace::Backtrace;
 use std::cell::RefCell;
@@ -90,7 +91,8 @@ pub extern "C" fn rust_threads(count: u64) -> u64 {
     hash((received, names, total.load(Ordering::Relaxed), turn.into_inner().expect("no panic"), shared))
 }
 
-/// Panics that are caught here: of several kinds, on this thread and on others, with destructors on the way.
+/// Panics that are caught here: of several kinds, on this thread and on others, with destructors on
+/// the way.
 #[unsafe(no_mangle)]
 pub extern "C" fn rust_panics(count: u64) -> u64 {
     struct Unwound<'c>(&'c AtomicU64);
@@ -156,7 +158,8 @@ pub extern "C" fn rust_alive() -> u64 {
     COUNTED.load(Ordering::Relaxed)
 }
 
-/// Thread-locals: with a destructor, without, lazily made by each other. Returns how often this thread has called.
+/// Thread-locals: with a destructor, without, lazily made by each other. Returns how often this
+/// thread has called.
 #[unsafe(no_mangle)]
 pub extern "C" fn rust_thread_local() -> u64 {
     thread_local! {
