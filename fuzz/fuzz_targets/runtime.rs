@@ -192,8 +192,7 @@ fn write(number: usize, files: &[&[u8]]) -> Source {
 /// From the first load to nothing left.
 fn live(rt: Runtime, versions: &[Version<'_>], process: Option<(usize, usize)>) {
     let (first, last) = (&versions[0], versions.last().expect("there is one"));
-    let verified =
-        LoadOptions::new().verify(true).validate(true).keep_previous(true);
+    let verified = LoadOptions::new().verify(true).validate(true).keep_previous(true);
     let mut places = Vec::new();
     let mut kept = None;
     let mut held = Vec::new();
