@@ -90,6 +90,18 @@ impl Frame {
         self.pin.thread()
     }
 
+    /// What [`thread`](Self::thread) would say of a place that may hold no frame: whatever is there.
+    ///
+    /// # Safety
+    ///
+    /// The place is aligned, readable and initialised, and nobody changes it meanwhile.
+    #[doc(hidden)]
+    #[inline]
+    pub unsafe fn thread_in(place: *const Self) -> usize {
+        // SAFETY: the caller's promise is the one that it asks for.
+        unsafe { Pin::thread_in(&raw const (*place).pin) }
+    }
+
     /// The generation it is in. The runtime starts with the empty generation 0, and each
     /// publication makes the next.
     #[inline]

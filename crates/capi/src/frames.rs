@@ -53,9 +53,9 @@ pub(crate) unsafe fn opener(frame: *const Sealed, seal: u64) -> Option<usize> {
     if seal == 0 {
         return None;
     }
-    // SAFETY: a word of it, whatever it has; the caller promises that nobody changes it. It is
-    // where the frame has its opener, and is believed if the seal says the same.
-    let opener = unsafe { (&raw const (*frame).frame).cast::<usize>().read() };
+    // SAFETY: the caller promises that it is one and that nobody changes it. What is there is
+    // believed if the seal says the same.
+    let opener = unsafe { Frame::thread_in(&raw const (*frame).frame) };
     (opener != 0 && seal_of(frame, opener) == seal).then_some(opener)
 }
 

@@ -357,6 +357,17 @@ impl<'d, P> Pin<'d, P> {
         self.record.addr()
     }
 
+    /// What [`thread`](Self::thread) would say of a place that may hold no pin: whatever is there.
+    ///
+    /// # Safety
+    ///
+    /// The place is aligned, readable and initialised, and nobody changes it meanwhile.
+    #[inline]
+    pub unsafe fn thread_in(place: *const Self) -> usize {
+        // SAFETY: as the caller promises; an address is as large as a number, and any is one.
+        unsafe { (&raw const (*place).record).cast::<usize>().read() }
+    }
+
     /// Lets other threads join this generation.
     #[inline]
     pub fn share(&self) -> Share<'d, P> {
