@@ -39,6 +39,10 @@ counted() {
     rm "$messages"
 }
 
+# All crates that have tests. With the benches, which have none, criterion is built, and by what it asks of others' features so is all
+# of midflight: a second time for each leg that tests some crates only. (The leg `lint` compiles them.)
+workspace=(--workspace --exclude midflight-benches)
+
 # The tests natively, by nextest. $@: as nextest takes them; all of what is named, unless it is a file of tests.
 native_tests() {
     all_unless_named "$@"
@@ -72,10 +76,4 @@ for_aarch64() {
     done
     export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
     with_target aarch64-unknown-linux-gnu cargo "$@" --target aarch64-unknown-linux-gnu "${optimised[@]}"
-}
-
-# What may depend on the CPU (cache geometry, atomics with and without LSE, trampolines, code that is rewritten) is in the runtime and
-# in the dispatch core; the C API and the readers of files ask the same of every CPU.
-cpu_tests() {
-    if is_full; then aarch64_tests "$1" --workspace; else aarch64_tests "$1" --package midflight --package midflight-dispatch; fi
 }

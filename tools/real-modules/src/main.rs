@@ -27,7 +27,7 @@ usage: real-modules --arch ARCH --runner COMMAND --rust-modules FOLDER --out FOL
   --only NAME            this library only; may be repeated
   --extra                further libraries too
   --macho HEADERS        those that can be, as Mach-O for Apple's platforms, compiled against these headers; ARCH is aarch64
-  --quick                as one compiler and one set of flags have it only
+  --quick                as one compiler and one set of flags have it only, and with less work
 ";
 
 struct Options {
@@ -111,7 +111,7 @@ fn check() -> Result<bool, Box<dyn Error>> {
         let (arch, macho) = (&options.arch, options.macho.as_deref());
         let build = Build::new(&library, &packages, arch, &options.out, &options.rust_modules, macho)?;
         for case in build.cases(options.quick) {
-            let mut outcome = run(&options.runner, &build, &case)?;
+            let mut outcome = run(&options, &build, &case)?;
             if let Some(phrases) = (library.refused)(&options.arch, &case) {
                 outcome = refused(outcome, phrases);
             }
@@ -146,16 +146,19 @@ fn refused(outcome: Result<String, String>, phrases: &[&str]) -> Result<String, 
 }
 
 /// Starts the target's program on one case. The inner result is what it says, or why it failed.
-fn run(runner: &str, build: &Build, case: &Case) -> Result<Result<String, String>, Box<dyn Error>> {
+fn run(options: &Options, build: &Build, case: &Case) -> Result<Result<String, String>, Box<dyn Error>> {
     /// Under an emulator, with a build at -O0.
     const LIMIT: Duration = Duration::from_secs(600);
-    let mut words = runner.split_whitespace();
+    let mut words = options.runner.split_whitespace();
     let mut command = Command::new(words.next().ok_or("--runner is empty")?);
     command.args(words).arg("case").arg(build.library.name).arg(&build.work).arg(&build.reference);
     command.arg(&build.sources).arg(build.scripts()).args(build.files(case)?);
     let begin = Instant::now();
     // A child that hangs is ended by the kernel.
     let mut timed = Command::new("timeout");
+    if options.quick {
+        timed.env(case::QUICK, "1");
+    }
     timed
         .arg("--kill-after=5")
         .arg(LIMIT.as_secs().to_string())

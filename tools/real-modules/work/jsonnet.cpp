@@ -32,9 +32,10 @@ extern "C" struct outcome work(lookup *find, const char *library, const char *) 
     closedir(directory);
     std::sort(programs.begin(), programs.end());
     CHECK(programs.size() > 100);
-    int errors = 0;
+    size_t errors = 0;
     /* A program takes some 20 ms, most of it for the library's own standard library: a sixth of them will do. */
-    for (size_t i = 0; i < programs.size(); i += 6) {
+    const size_t step = getenv("REAL_MODULES_QUICK") ? 24 : 6;
+    for (size_t i = 0; i < programs.size(); i += step) {
         const auto &name = programs[i];
         JsonnetVm *vm = jsonnet_make_();
         jsonnet_max_stack_(vm, 200);
@@ -56,6 +57,6 @@ extern "C" struct outcome work(lookup *find, const char *library, const char *) 
         jsonnet_destroy_(vm);
         outcome.count += 2;
     }
-    CHECK(errors > 10);
+    CHECK(errors > 60 / step);
     return outcome;
 }
