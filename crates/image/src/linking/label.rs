@@ -10,7 +10,7 @@ use alloc::string::String;
 pub(crate) struct Label<'data> {
     pub(crate) file: &'data str,
     /// Of an archive.
-    pub(crate) member: Option<&'data str>,
+    pub(crate) member: Option<&'data [u8]>,
     /// There is another.
     pub(crate) needed: bool,
 }
