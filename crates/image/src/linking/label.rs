@@ -15,6 +15,11 @@ pub(crate) struct Label<'data> {
     pub(crate) needed: bool,
 }
 
+/// The error for a name that two files define.
+pub(crate) fn duplicate(name: &[u8], first: Label<'_>, second: Label<'_>) -> Error {
+    Error::DuplicateSymbol { symbol: crate::error::label(name), first: first.text(), second: second.text() }
+}
+
 impl Label<'_> {
     pub(crate) fn text(&self) -> String {
         match self.member {
