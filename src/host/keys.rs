@@ -50,8 +50,12 @@ impl Keys {
 
     /// Strikes out a version's keys. Returns the numbers of those that are there still.
     pub(super) fn remove_all_of(&mut self, version: Id) -> Vec<pthread_key_t> {
-        let removed = self.0.extract_if(.., |_, key| key.version == version);
-        removed.filter(|(_, key)| key.made.is_there()).map(|(number, _)| number).collect()
+        let mut there = Vec::new();
+        self.0.retain(|number, key| {
+            there.extend((key.version == version && key.made.is_there()).then_some(*number));
+            key.version != version
+        });
+        there
     }
 }
 
