@@ -285,7 +285,7 @@ typedef struct {
     compatibility_aspect_t aspect;
     /* Whether it makes its verdict incompatible: an added function does not. */
     bool breaks;
-    char kind[32];      /* "export removed", "parameter changed", "size changed", ... */
+    char kind[32];      /* "export removed", "signature changed", "size changed", ...: as in messages */
     char symbol[128];   /* the symbol, or the type's name */
     char old_value[256];
     char new_value[256];

@@ -254,6 +254,38 @@ inline result reload_all(std::initializer_list<const char*> paths, const hot_rel
     return reload_all(paths.begin(), paths.size(), config);
 }
 
+// hot_reload_keep_records(): whether what reloads come to is kept for `record`.
+inline result keep_records(bool keep = true) { return detail::check(hot_reload_keep_records(keep)); }
+
+// What the last reload on this thread has come to, and what of one of its modules (from 0, in the
+// order of the call): a copy of hot_reload_last_record().
+//
+//     midflight::keep_records();
+//     midflight::reload("libphysics.so");
+//     midflight::record record(0);
+//     std::printf("%s is version %llu now\n", record->module, record->version);
+class record {
+public:
+    record() = default;
+#ifdef __cpp_exceptions
+    explicit record(uint32_t module) { read(module); }
+#endif
+    // Takes another copy. If there is no such record, nothing is left of the one before.
+    result read(uint32_t module = 0) {
+        record_ = {};
+        record_.struct_size = sizeof record_;
+        return detail::check(hot_reload_last_record(module, &record_));
+    }
+    // All zero if none was read.
+    const hot_reload_record_t& get() const noexcept { return record_; }
+    const hot_reload_record_t* operator->() const noexcept { return &record_; }
+    // Whether one was read.
+    explicit operator bool() const noexcept { return record_.module_count != 0; }
+
+private:
+    hot_reload_record_t record_ = {};
+};
+
 // hot_reload_watch().
 inline result watch(const char* path, const hot_reload_config_t& config = {}) {
     return detail::check(hot_reload_watch(path, &config));

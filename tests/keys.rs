@@ -3,6 +3,10 @@
 
 mod support;
 
+#[cfg(target_os = "linux")]
+use std::ffi::c_void;
+#[cfg(target_os = "linux")]
+use std::ptr;
 use std::sync::mpsc;
 
 use support::saying::*;
@@ -110,4 +114,74 @@ fn keys_are_given_back() {
         load(rt, &path);
         unload(rt, "keys");
     }
+}
+
+/// The host deletes a module's key, and is given its number for a key of its own.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_key_that_the_host_has_deleted_is_the_modules_no_more() {
+    extern "C" fn end(value: *mut c_void) {
+        say(value.addr() as u64);
+    }
+    let (rt, shop, _turn) = start("host_key");
+    let source = "
+        static pthread_key_t key;
+        static void end(void *value) { abort(); }
+        __attribute__((constructor)) static void begin(void) { if (pthread_key_create(&key, end)) abort(); }
+        int set(word value) { return value ? pthread_setspecific(key, (void *)value) : (int)key; }";
+    load(rt, module(&shop, "keys", 5, source));
+    said();
+    let number = keys::set(&rt.frame(), 0);
+    assert_eq!(keys::set(&rt.frame(), 7), 0);
+    let mut own = number as libc::pthread_key_t;
+    // SAFETY: the module's key, which nobody uses after this, and one of our own.
+    let made = unsafe { (libc::pthread_key_delete(own), libc::pthread_key_create(&mut own, Some(end))) };
+    assert_eq!((made, own), ((0, 0), number as libc::pthread_key_t));
+    // SAFETY: our own key, as long as it is there: that is what is asked.
+    let set = move |value| unsafe { libc::pthread_setspecific(own, ptr::without_provenance(value)) };
+    // SAFETY: as above.
+    let get = move || unsafe { libc::pthread_getspecific(own).addr() };
+    // By way of the module, which knows no better, it is the host's as well.
+    std::thread::spawn(move || assert_eq!(keys::set(&rt.frame(), 20), 0)).join().unwrap();
+    assert_eq!(said(), [20]);
+    assert_eq!(set(30), 0);
+    unload_wholly(rt, "keys");
+    assert_eq!((get(), said()), (30, vec![]));
+    std::thread::spawn(move || assert_eq!(set(40), 0)).join().unwrap();
+    assert_eq!(said(), [40]);
+    // SAFETY: our own key.
+    assert_eq!(unsafe { libc::pthread_key_delete(own) }, 0);
+}
+
+/// The same, and it is a module's again.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_value_of_a_key_that_the_host_has_deleted_is_not_the_next_ones() {
+    let (rt, shop, _turn) = start("host_next");
+    let source = |number: u32| {
+        format!(
+            "static pthread_key_t key;
+             static void end(void *value) {{ say({number}); }}
+             __attribute__((constructor)) static void begin(void) {{ if (pthread_key_create(&key, end)) abort(); }}
+             int set(word value) {{ return value ? pthread_setspecific(key, (void *)value) : (int)key; }}"
+        )
+    };
+    let (first, next) = (module(&shop, "keys", 6, &source(1)), module(&shop, "other_keys", 6, &source(2)));
+    std::thread::spawn(move || {
+        load(rt, &first);
+        let number = keys::set(&rt.frame(), 0);
+        assert_eq!(keys::set(&rt.frame(), 7), 0);
+        // SAFETY: the module's key, which nobody uses after this.
+        assert_eq!(unsafe { libc::pthread_key_delete(number as libc::pthread_key_t) }, 0);
+        load(rt, &next);
+        let set = rt.frame_symbol("other_keys", "set").unwrap();
+        // SAFETY: it is of that type, and called in a frame.
+        let set_other: extern "C" fn(u64) -> i32 = unsafe { std::mem::transmute(set) };
+        let _frame = rt.frame();
+        assert_eq!(set_other(0), number);
+    })
+    .join()
+    .unwrap();
+    assert_eq!(said(), [0; 0], "the key that is there has no value on the thread that has ended");
+    rt.unload_all(["keys", "other_keys"]).unwrap();
 }

@@ -5,7 +5,10 @@
 
 mod support;
 
-use midflight::Error;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use midflight::{Error, Source};
 use support::linked::*;
 use support::{DONE, is_child};
 
@@ -157,6 +160,49 @@ fn libraries_are_looked_for_where_the_module_is_and_theirs_if_it_says_so() {
         assert_eq!(loaded.is_ok(), works, "{loaded:?}");
     }
     assert_eq!(call(&rt, "user", "answer"), 8);
+}
+
+#[test]
+fn files_and_folders_may_have_names_of_any_bytes() {
+    let (rt, shop, _turn) = start_logged("bytes");
+    let near = library(&shop, "near", ".1", "int near(void) { return 4; }", &[]);
+    let opened = library(&shop, "opened", ".1", "int opened(void) { return 30; }", &[]);
+    let source = r#"
+        #include <dlfcn.h>
+        int near(void);
+        int answer(void) {
+            void *library = dlopen("$ORIGIN/libopened.so.1", RTLD_NOW);
+            int (*opened)(void) = library ? dlsym(library, "opened") : 0;
+            return opened ? near() + opened() : -1;
+        }"#;
+    let mut link = with(&[&near]);
+    link.retain(|argument| !argument.contains("rpath"));
+    link.push("-Wl,-rpath,$ORIGIN".into());
+    let [user, other] = [1, 2].map(|version| module(&shop, "user", version, source, &link));
+    let folder = shop.path("").join(OsStr::from_bytes(b"folder\xff"));
+    std::fs::create_dir(&folder).unwrap();
+    for library in [&near, &opened] {
+        std::fs::rename(library, folder.join(library.file_name().unwrap())).unwrap();
+    }
+    let [user, other] = [(user, &b"libuser.so"[..]), (other, b"other\xfe.so")].map(|(file, name)| {
+        let path = folder.join(OsStr::from_bytes(name));
+        std::fs::rename(file, &path).unwrap();
+        path
+    });
+    for path in [&user, &other] {
+        load(&rt, &[path]).unwrap();
+        assert_eq!(call(&rt, "user", "answer"), 34, "{}", path.display());
+        assert_eq!(rt.versions().unwrap().last().unwrap().path, *path);
+    }
+    // What has no name but its file's needs one, and can be given it.
+    let unnamed = folder.join(OsStr::from_bytes(b"\xff.o"));
+    let object = shop.object("plain.c", "int answer(void) { return 34; }", &["-fPIC"]);
+    std::fs::rename(object, &unnamed).unwrap();
+    let error = load(&rt, &[&unnamed]).unwrap_err();
+    assert!(matches!(&error, Error::NoName { path } if *path == unnamed), "{error}");
+    // SAFETY: as it is called.
+    unsafe { rt.load(Source::linked("given", [&unnamed])) }.unwrap();
+    assert_eq!(call(&rt, "given", "answer"), 34);
 }
 
 #[test]

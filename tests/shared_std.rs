@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
 
-use midflight::Runtime;
+use midflight::{Runtime, Until};
+use support::heard::Heard;
 use support::*;
 
 midflight::module! {
@@ -133,9 +134,12 @@ fn a_version_whose_threads_nobody_can_count_stays() {
     let Some(versions) = modules(&shop, "threaded", THREADED) else { return };
     load(rt, &versions[0]);
     threaded::start(&rt.frame(), &DONE);
+    let (heard, _subscription) = Heard::new(rt);
     load(rt, &versions[1]);
     assert_eq!(threaded::number(&rt.frame()), 2);
     let before = rt.collect().unwrap();
+    let kept = |version| format!("kept threaded {version} until {:?}", Until::Never);
+    assert_eq!(heard.told(), ["published threaded 2 for 1".to_owned(), kept(1)]);
     assert_eq!((before.freed, before.busy), (0, 1));
     assert!(before.old_bytes > 0);
     // It is in its version's code now, and then calls that again.
@@ -146,4 +150,10 @@ fn a_version_whose_threads_nobody_can_count_stays() {
     assert_eq!(DONE.load(Ordering::SeqCst), 2);
     rt.unload("threaded").unwrap();
     assert_eq!(rt.collect().unwrap().busy, 2);
+    assert_eq!(heard.told(), ["unloaded threaded 2".to_owned(), kept(2)]);
+    // Once, whatever the host says and whoever looks.
+    // SAFETY: the host has no address of the module's, and its thread is not asked about.
+    unsafe { rt.collect_escaped() }.unwrap();
+    rt.collect_quiescent().unwrap();
+    assert_eq!((rt.collect().unwrap().busy, heard.told()), (2, vec![]));
 }

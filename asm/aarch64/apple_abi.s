@@ -4,35 +4,16 @@
 // pointer to the next one. AAPCS64, appendix B: a va_list is {{stack, gr_top, vr_top, gr_offs, vr_offs}}, and with offsets that are not
 // negative everything is taken from the stack, in slots of 8 bytes. So both read the same slots.
     .text
-    .macro midflight_begin name
-    .globl \name
-    .hidden \name
-    .type \name, %function
-    .p2align 2
-\name:
-    .cfi_startproc
-    hint #34 // bti c
-    .endm
-    .macro midflight_end name
-    .cfi_endproc
-    .size \name, . - \name
-    .endm
 
 // Calls \function with a va_list of the slots from x9 on as argument \index, counted from 0.
     .macro midflight_with_list index, function
-    stp x29, x30, [sp, #-48]!
-    .cfi_def_cfa_offset 48
-    .cfi_offset x29, -48
-    .cfi_offset x30, -40
+    midflight_enter 48
     mov x29, sp
     stp x9, xzr, [sp, #16]
     stp xzr, xzr, [sp, #32]
     add x\index, sp, #16
     bl \function
-    ldp x29, x30, [sp], #48
-    .cfi_def_cfa_offset 0
-    .cfi_restore x29
-    .cfi_restore x30
+    midflight_leave 48
     ret
     .endm
 
@@ -125,8 +106,6 @@ midflight_begin midflight_apple_chkstk
     ret
 midflight_end midflight_apple_chkstk
 
-    .purgem midflight_begin
-    .purgem midflight_end
     .purgem midflight_with_list
     .purgem midflight_family
     .purgem midflight_one_more

@@ -3,26 +3,13 @@
 // they are a loop of LDAXR and STLXR, and a later load may be satisfied before the STLXR is. libgcc has the barrier in the same place.
     .text
     .macro midflight_synchronised name
-    .globl midflight_\name\()_sync
-    .hidden midflight_\name\()_sync
-    .type midflight_\name\()_sync, %function
-    .p2align 2
-midflight_\name\()_sync:
-    .cfi_startproc
-    hint #34 // bti c
-    stp x29, x30, [sp, #-16]!
-    .cfi_def_cfa_offset 16
-    .cfi_offset x29, -16
-    .cfi_offset x30, -8
+    midflight_begin midflight_\name\()_sync
+    midflight_enter 16
     bl __aarch64_\name\()_acq_rel
     dmb ish
-    ldp x29, x30, [sp], #16
-    .cfi_def_cfa_offset 0
-    .cfi_restore x29
-    .cfi_restore x30
+    midflight_leave 16
     ret
-    .cfi_endproc
-    .size midflight_\name\()_sync, . - midflight_\name\()_sync
+    midflight_end midflight_\name\()_sync
     .endm
 
     .irp size, 1, 2, 4, 8

@@ -1,14 +1,5 @@
 // One function per cache-maintenance instruction, so that a test can read back exactly what is issued. The loops around
-// them, and why, are in src/platform/arch/aarch64/cache.rs. Macros keep the four (and the register read) alike.
-    .macro midflight_function name
-    .globl \name
-    .hidden \name
-    .type \name, %function
-    .p2align 2
-\name:
-    hint #34 // bti c, by its hint number so that an assembler for plain armv8-a takes it
-    .endm
-
+// them, and why, are in src/platform/arch/aarch64/cache.rs.
     .text
     midflight_function midflight_dc_cvau
     dc cvau, x0

@@ -11,19 +11,6 @@ midflight_blocks:
     .quad {empty}
 
     .text
-    .macro midflight_begin name
-    .globl \name
-    .hidden \name
-    .type \name, %function
-    .p2align 2
-\name:
-    .cfi_startproc
-    hint #34 // bti c
-    .endm
-    .macro midflight_end name
-    .cfi_endproc
-    .size \name, . - \name
-    .endm
     // The address of the calling thread's word, given its thread pointer.
     .macro midflight_word into, pointer
     adrp \into, :gottprel:midflight_blocks
@@ -43,27 +30,35 @@ midflight_end midflight_tls_static
 
 // The argument is an address.
 midflight_begin midflight_tls_undefined
-    str x1, [sp, #-16]!
-    .cfi_adjust_cfa_offset 16
-    .cfi_rel_offset x1, 0
+    midflight_push x1
     ldr x0, [x0, #8]
     mrs x1, tpidr_el0
     sub x0, x0, x1
-    ldr x1, [sp], #16
-    .cfi_adjust_cfa_offset -16
-    .cfi_restore x1
+    midflight_pop x1
     ret
 midflight_end midflight_tls_undefined
+
+    // x1 to x4 are on the stack; and they are back.
+    .macro midflight_have_four
+    .cfi_adjust_cfa_offset 32
+    .irp n, 1, 2, 3, 4
+    .cfi_rel_offset x\n, \n * 8 - 8
+    .endr
+    .endm
+    .macro midflight_take_four
+    ldp x3, x4, [sp, #16]
+    ldp x1, x2, [sp], #32
+    .cfi_adjust_cfa_offset -32
+    .irp n, 1, 2, 3, 4
+    .cfi_restore x\n
+    .endr
+    .endm
 
 // The argument is id << 32 | offset, the offset with its sign.
 midflight_begin midflight_tls_dynamic
     stp x1, x2, [sp, #-32]!
     stp x3, x4, [sp, #16]
-    .cfi_adjust_cfa_offset 32
-    .cfi_rel_offset x1, 0
-    .cfi_rel_offset x2, 8
-    .cfi_rel_offset x3, 16
-    .cfi_rel_offset x4, 24
+    midflight_have_four
     ldr x0, [x0, #8]
     mrs x1, tpidr_el0
     midflight_word x2, x1
@@ -78,25 +73,12 @@ midflight_begin midflight_tls_dynamic
     cbz x2, 1f
     sub x2, x2, x1
     add x0, x2, w0, sxtw
-    ldp x3, x4, [sp, #16]
-    ldp x1, x2, [sp], #32
-    .cfi_adjust_cfa_offset -32
-    .cfi_restore x1
-    .cfi_restore x2
-    .cfi_restore x3
-    .cfi_restore x4
+    midflight_take_four
     ret
 
     // The thread's first use. What a C function may change is saved: here, and below it the vector registers.
-    .cfi_adjust_cfa_offset 32
-    .cfi_rel_offset x1, 0
-    .cfi_rel_offset x2, 8
-    .cfi_rel_offset x3, 16
-    .cfi_rel_offset x4, 24
-1:  stp x29, x30, [sp, #-144]!
-    .cfi_adjust_cfa_offset 144
-    .cfi_rel_offset x29, 0
-    .cfi_rel_offset x30, 8
+    midflight_have_four
+1:  midflight_enter 144
     mov x29, sp
     .cfi_def_cfa_register x29
     stp x5, x6, [sp, #16]
@@ -106,20 +88,9 @@ midflight_begin midflight_tls_dynamic
     stp x13, x14, [sp, #80]
     stp x15, x16, [sp, #96]
     stp x17, x18, [sp, #112]
-    .cfi_offset x5, -160
-    .cfi_offset x6, -152
-    .cfi_offset x7, -144
-    .cfi_offset x8, -136
-    .cfi_offset x9, -128
-    .cfi_offset x10, -120
-    .cfi_offset x11, -112
-    .cfi_offset x12, -104
-    .cfi_offset x13, -96
-    .cfi_offset x14, -88
-    .cfi_offset x15, -80
-    .cfi_offset x16, -72
-    .cfi_offset x17, -64
-    .cfi_offset x18, -56
+    .irp n, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18
+    .cfi_offset x\n, \n * 8 - 200
+    .endr
     mrs x1, nzcv
     mrs x2, fpsr
     stp x1, x2, [sp, #128]
@@ -130,13 +101,9 @@ midflight_begin midflight_tls_dynamic
     cbnz w2, 2f
 
     sub sp, sp, #512
-    .irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31
-    str q\n, [sp, #\n * 16]
-    .endr
+    midflight_vectors str
     bl {address}
-    .irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31
-    ldr q\n, [sp, #\n * 16]
-    .endr
+    midflight_vectors ldr
     b 3f
 
     // Scalable vectors: 32 of them, and 17 predicates of an eighth of their length in the room of 3.
@@ -181,30 +148,19 @@ midflight_begin midflight_tls_dynamic
     .irp n, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 29, 30
     .cfi_restore x\n
     .endr
-    ldp x3, x4, [sp, #16]
-    ldp x1, x2, [sp], #32
-    .cfi_adjust_cfa_offset -32
-    .irp n, 1, 2, 3, 4
-    .cfi_restore x\n
-    .endr
+    midflight_take_four
     ret
 midflight_end midflight_tls_dynamic
 
 // What a Mach-O thread-local descriptor calls, which is three words, the second as above: x0 holds its address, and then the
 // variable's. Every other register stays as it is, but for x16 and x17.
 midflight_begin midflight_tlv_thunk
-    stp x29, x30, [sp, #-16]!
-    .cfi_adjust_cfa_offset 16
-    .cfi_rel_offset x29, 0
-    .cfi_rel_offset x30, 8
+    midflight_enter 16
     mov x29, sp
     bl midflight_tls_dynamic
     mrs x16, tpidr_el0
     add x0, x0, x16
-    ldp x29, x30, [sp], #16
-    .cfi_adjust_cfa_offset -16
-    .cfi_restore x29
-    .cfi_restore x30
+    midflight_leave 16
     ret
 midflight_end midflight_tlv_thunk
 
@@ -238,6 +194,6 @@ midflight_begin midflight_thread_pointer
     ret
 midflight_end midflight_thread_pointer
 
-    .purgem midflight_begin
-    .purgem midflight_end
     .purgem midflight_word
+    .purgem midflight_have_four
+    .purgem midflight_take_four

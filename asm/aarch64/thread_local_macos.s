@@ -4,11 +4,7 @@
 // x0 holds the descriptor's address: this function, id << 32 | offset, 0. It returns the variable's address in x0, and may change x16, x17 and the
 // flags besides, as dyld's own does (libdyld/threadLocalHelpers.s).
     .text
-    .globl _midflight_tlv_thunk
-    .private_extern _midflight_tlv_thunk
-    .p2align 2
-_midflight_tlv_thunk:
-    .cfi_startproc
+midflight_begin midflight_tlv_thunk
     adrp x17, {offset}@PAGE
     ldr x17, [x17, {offset}@PAGEOFF]
     mrs x16, tpidrro_el0
@@ -16,9 +12,7 @@ _midflight_tlv_thunk:
     add x16, x16, x17
     ldr x16, [x16, #16]
     cbz x16, 2f
-    str x1, [sp, #-16]!
-    .cfi_adjust_cfa_offset 16
-    .cfi_rel_offset x1, 0
+    midflight_push x1
     // An id of ours has bit 31.
     ldr w17, [x0, #12]
     eor w17, w17, #0x80000000
@@ -26,24 +20,16 @@ _midflight_tlv_thunk:
     cmp x17, x1
     b.hs 1f
     ldr x16, [x16, x17, lsl #3]
-    ldr x1, [sp], #16
-    .cfi_adjust_cfa_offset -16
-    .cfi_restore x1
+    midflight_pop x1
     cbz x16, 2f
     ldrsw x17, [x0, #8]
     add x0, x16, x17
     ret
-    .cfi_adjust_cfa_offset 16
-    .cfi_rel_offset x1, 0
-1:  ldr x1, [sp], #16
-    .cfi_adjust_cfa_offset -16
-    .cfi_restore x1
+    midflight_pushed x1
+1:  midflight_pop x1
 
     // The thread's first use. What a C function may change is saved. x18 is the system's.
-2:  stp x29, x30, [sp, #-144]!
-    .cfi_adjust_cfa_offset 144
-    .cfi_rel_offset x29, 0
-    .cfi_rel_offset x30, 8
+2:  midflight_enter 144
     mov x29, sp
     .cfi_def_cfa_register x29
     stp x1, x2, [sp, #16]
@@ -55,15 +41,11 @@ _midflight_tlv_thunk:
     stp x13, x14, [sp, #112]
     str x15, [sp, #128]
     sub sp, sp, #512
-    .irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31
-    str q\n, [sp, #\n * 16]
-    .endr
+    midflight_vectors str
     ldrsw x1, [x0, #8]
     ldr w0, [x0, #12]
     bl {address}
-    .irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31
-    ldr q\n, [sp, #\n * 16]
-    .endr
+    midflight_vectors ldr
     mov sp, x29
     .cfi_def_cfa_register sp
     ldp x1, x2, [sp, #16]
@@ -74,9 +56,6 @@ _midflight_tlv_thunk:
     ldp x11, x12, [sp, #96]
     ldp x13, x14, [sp, #112]
     ldr x15, [sp, #128]
-    ldp x29, x30, [sp], #144
-    .cfi_adjust_cfa_offset -144
-    .cfi_restore x29
-    .cfi_restore x30
+    midflight_leave 144
     ret
-    .cfi_endproc
+midflight_end midflight_tlv_thunk

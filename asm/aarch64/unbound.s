@@ -1,11 +1,6 @@
 // Where the stub of an unbound slot goes, and a checked trampoline outside frames, with the slot's number in w17. Reports and aborts.
     .text
-    .globl midflight_unbound
-    .hidden midflight_unbound
-    .type midflight_unbound, %function
-    .p2align 2
-midflight_unbound:
-    hint #34 // bti c
+    midflight_function midflight_unbound
     mov w0, w17
     bl {report}
     brk #1

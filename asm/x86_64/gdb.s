@@ -12,11 +12,6 @@ __jit_debug_descriptor:
     .quad 0
 
     .text
-    .weak __jit_debug_register_code
-    .hidden __jit_debug_register_code
-    .type __jit_debug_register_code, @function
-    .p2align 4
-__jit_debug_register_code:
-    endbr64
+    midflight_function __jit_debug_register_code, .weak
     ret
     .size __jit_debug_register_code, . - __jit_debug_register_code

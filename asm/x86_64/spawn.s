@@ -1,18 +1,5 @@
 # Threads that modules start. See src/host/threads.rs.
     .text
-    .macro midflight_begin name
-    .globl \name
-    .hidden \name
-    .type \name, @function
-    .p2align 4
-\name:
-    .cfi_startproc
-    endbr64
-    .endm
-    .macro midflight_end name
-    .cfi_endproc
-    .size \name, . - \name
-    .endm
 
 # C functions whose replacement is given one more argument: who calls.
     .macro midflight_with_caller name, register, replacement
@@ -70,7 +57,5 @@ midflight_begin midflight_std_start_thread
     jmp *%rax
 midflight_end midflight_std_start_thread
 
-    .purgem midflight_begin
-    .purgem midflight_end
     .purgem midflight_with_caller
     .purgem midflight_entry

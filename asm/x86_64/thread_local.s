@@ -11,29 +11,6 @@ midflight_blocks:
     .quad {empty}
 
     .text
-    .macro midflight_begin name
-    .globl \name
-    .hidden \name
-    .type \name, @function
-    .p2align 4
-\name:
-    .cfi_startproc
-    endbr64
-    .endm
-    .macro midflight_end name
-    .cfi_endproc
-    .size \name, . - \name
-    .endm
-    .macro midflight_push register
-    push \register
-    .cfi_adjust_cfa_offset 8
-    .cfi_rel_offset \register, 0
-    .endm
-    .macro midflight_pop register
-    pop \register
-    .cfi_adjust_cfa_offset -8
-    .cfi_restore \register
-    .endm
 
 # Descriptor resolvers: rax holds the descriptor's address, and then the variable's distance from the thread pointer. Its
 # second word is the argument. Every other register stays as it is, but for the flags, which the caller's own
@@ -186,8 +163,3 @@ midflight_begin midflight_thread_pointer
     mov %fs:0, %rax
     ret
 midflight_end midflight_thread_pointer
-
-    .purgem midflight_begin
-    .purgem midflight_end
-    .purgem midflight_push
-    .purgem midflight_pop

@@ -6,7 +6,8 @@
 //! again takes one entry for each place in memory that it has had.
 
 use std::ffi::OsStr;
-use std::fmt;
+use std::fmt::{self, Write as _};
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -67,11 +68,21 @@ impl Past {
         size_of::<Self>() + 2 * COUNTS + parts
     }
 
-    fn pages(&self) -> std::ops::Range<usize> {
-        let (first, last) = (self.regions.first(), self.regions.last());
-        let start = first.map_or(0, |region| region.offset as usize);
-        let end = last.map_or(0, |region| (region.offset + region.len) as usize);
-        self.base + start..self.base + end
+    /// Where it was, from low to high. What is between two of them it never had.
+    fn pages(&self) -> impl Iterator<Item = Range<usize>> {
+        self.regions.iter().map(|region| {
+            let start = self.base + region.offset as usize;
+            start..start + region.len as usize
+        })
+    }
+
+    fn had_all_pages_of(&self, other: &Self) -> bool {
+        other.pages().all(|pages| {
+            let reached = self
+                .pages()
+                .fold(pages.start, |reached, own| if own.contains(&reached) { own.end } else { reached });
+            reached >= pages.end
+        })
     }
 
     fn protection(&self, address: usize) -> Option<Protection> {
@@ -93,11 +104,7 @@ pub(crate) fn note(past: Past) {
 }
 
 fn add(all: &mut Vec<Arc<Past>>, past: Arc<Past>) {
-    let pages = past.pages();
-    all.retain(|other| {
-        let others = other.pages();
-        !(pages.start <= others.start && others.end <= pages.end)
-    });
+    all.retain(|other| !past.had_all_pages_of(other));
     all.push(past);
     let mut bytes: usize = all.iter().map(|past| past.bytes()).sum();
     while all.len() > COUNT || bytes > BYTES {
@@ -169,9 +176,13 @@ impl fmt::Display for At<'_> {
     }
 }
 
+/// As `Path::display` does, which does not promise that it allocates nothing.
 fn write_path(path: &std::path::Path, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let path: &OsStr = path.as_os_str();
-    path.as_bytes().utf8_chunks().try_for_each(|chunk| f.write_str(chunk.valid()))
+    path.as_bytes().utf8_chunks().try_for_each(|chunk| {
+        f.write_str(chunk.valid())?;
+        if chunk.invalid().is_empty() { Ok(()) } else { f.write_char(char::REPLACEMENT_CHARACTER) }
+    })
 }
 
 /// A time in seconds, to a millisecond.
@@ -199,6 +210,11 @@ mod tests {
     }
 
     fn past(base: usize, len: u64, bytes: usize) -> Arc<Past> {
+        with_regions(base, &[(0, len)], bytes)
+    }
+
+    fn with_regions(base: usize, regions: &[(u64, u64)], bytes: usize) -> Arc<Past> {
+        let region = |&(offset, len): &_| Region { offset, len, protection: Protection::Read };
         Arc::new(Past {
             module: "module".into(),
             number: 1,
@@ -206,7 +222,7 @@ mod tests {
             end: None,
             base,
             bias: base as u64,
-            regions: [Region { offset: 0, len, protection: Protection::Read }].into(),
+            regions: regions.iter().map(region).collect(),
             names: Some(Box::new(Named(bytes))),
             reservation: Reservation::of_nobody(),
             freed: Instant::now(),
@@ -238,5 +254,17 @@ mod tests {
         assert_eq!(bases(&all), [0x10000, 0x20000, 0x11000]);
         add(&mut all, past(0x10000, 0x12000, 8));
         assert_eq!(bases(&all), [0x10000]);
+    }
+
+    #[test]
+    fn who_had_the_pages_between_those_of_a_later_one_is_known() {
+        let mut all = Vec::new();
+        add(&mut all, with_regions(0x20000, &[(0, 0x1000), (0x8000, 0x1000)], 8));
+        // Its second page is where this one has none.
+        add(&mut all, with_regions(0x20000, &[(0, 0x2000), (0x10000, 0x1000)], 8));
+        assert_eq!(bases(&all), [0x20000, 0x20000]);
+        // Several regions that meet, and one that begins before: all pages of both.
+        add(&mut all, with_regions(0x1f000, &[(0, 0x8000), (0x8000, 0x4000), (0xc000, 0x10000)], 8));
+        assert_eq!(bases(&all), [0x1f000]);
     }
 }

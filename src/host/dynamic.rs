@@ -162,8 +162,8 @@ pub(crate) unsafe extern "C-unwind" fn dlopen(
 
 /// The path of a library in a version's search path, if it is to be looked for there.
 fn place(scope: &Arc<Scope>, name: &CStr) -> Option<CString> {
-    let name = name.to_str().ok()?;
-    if name.contains('/') {
+    let name = name.to_bytes();
+    if name.contains(&b'/') {
         let expanded = scope.search.expand(name);
         return (expanded != name).then(|| CString::new(expanded).ok()).flatten();
     }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::blocks::Template;
 use super::fork_handlers;
-use super::keys::Key;
+use super::keys::Keys;
 #[cfg(target_os = "linux")]
 use super::notifications::Notification;
 use super::places::Id;
@@ -27,8 +27,7 @@ pub(super) struct Ledger {
     pub(super) threads: BTreeMap<ThreadId, Thread>,
     /// How many threads there were.
     count: u64,
-    /// The keys that modules have made.
-    pub(super) keys: BTreeMap<libc::pthread_key_t, Key>,
+    pub(super) keys: Keys,
     pub(super) quick_exits: Vec<QuickExit>,
     /// Their handlers of fork.
     pub(super) fork_handlers: fork_handlers::List,
@@ -81,7 +80,7 @@ static LEDGER: Mutex<Ledger> = Mutex::new(Ledger {
     free: BTreeSet::new(),
     threads: BTreeMap::new(),
     count: 0,
-    keys: BTreeMap::new(),
+    keys: Keys::NONE,
     quick_exits: Vec::new(),
     fork_handlers: fork_handlers::NONE,
     #[cfg(target_os = "linux")]

@@ -114,12 +114,11 @@ impl Tenant {
             return true;
         }
         let Ledger { threads, keys, .. } = &mut *ledger;
-        let of_version = |key: &pthread_key_t| keys.get(key).is_some_and(|key| key.version == self.id);
         let mut all = Vec::new();
         let mut take = |thread: &mut Thread| {
             let exits: Vec<_> = thread.exits.extract_if(.., |exit| exit.version == self.id).collect();
             let values = std::mem::take(&mut thread.values);
-            let (values, others) = values.into_iter().partition(|(key, _)| of_version(key));
+            let (values, others) = values.into_iter().partition(|(key, _)| keys.was_of(*key, self.id));
             thread.values = others;
             let evicted = Evicted { exits, values, block: thread.blocks.take(self.id) };
             if evicted.block.is_some() || !evicted.exits.is_empty() || !evicted.values.is_empty() {
@@ -221,11 +220,9 @@ impl Tenant {
                 let mut ledger = ledger();
                 let Ledger { threads, keys, .. } = &mut *ledger;
                 let Some(thread) = threads.get_mut(&thread) else { return };
-                let destructor = |key: &pthread_key_t| {
-                    keys.get(key).filter(|key| key.version == self.id).and_then(|key| key.destructor)
-                };
                 let call = |(key, argument): (&pthread_key_t, &Opaque)| {
-                    Some((*key, Call { function: destructor(key)?, argument: *argument }))
+                    let function = keys.destructor(*key, self.id)?;
+                    Some((*key, Call { function, argument: *argument }))
                 };
                 let calls: Vec<_> = thread.values.iter().filter_map(call).collect();
                 calls.iter().for_each(|(key, _)| _ = thread.values.remove(key));
@@ -253,20 +250,18 @@ impl Drop for Tenant {
         let Ledger { threads, keys, quick_exits, .. } = &mut *ledger;
         let blocks: Vec<Block> =
             threads.values_mut().filter_map(|thread| thread.blocks.take(self.id)).collect();
-        let deleted: Vec<pthread_key_t> =
-            keys.iter().filter(|(_, key)| key.version == self.id).map(|(key, _)| *key).collect();
-        deleted.iter().for_each(|key| _ = keys.remove(key));
         for thread in threads.values_mut() {
             thread.exits.retain(|exit| exit.version != self.id);
-            thread.values.retain(|key, _| !deleted.contains(key));
+            thread.values.retain(|key, _| !keys.was_of(*key, self.id));
         }
+        let left = keys.remove_all_of(self.id);
         quick_exits.retain(|exit| exit.version != self.id);
         places::clear(self.id);
         ledger.dismiss(self.id);
         drop(ledger);
         drop(blocks);
-        for key in deleted {
-            // SAFETY: made by the version, and not deleted before.
+        for key in left {
+            // SAFETY: made by the version. Nobody has deleted it before, as far as that is known.
             unsafe { libc::pthread_key_delete(key) };
         }
     }

@@ -134,10 +134,10 @@ pub(super) fn opened<'i>(
 
 /// Where ld.so looks for what the module needs.
 pub(super) fn search_of(module: &Path, image: &Image<'_>) -> Search {
-    let origin = std::path::absolute(module).ok();
-    let origin = origin.as_deref().and_then(Path::parent).and_then(Path::to_str).unwrap_or(".");
-    let mut search = Search { origin: origin.into(), path: None, inherited: image.is_runpath_inherited() };
-    search.path = image.runpath().filter(|path| !path.is_empty()).map(|path| search.expand(path));
+    let module = std::path::absolute(module).ok();
+    let origin = module.as_deref().and_then(Path::parent).unwrap_or(Path::new(".")).into();
+    let mut search = Search { origin, path: None, inherited: image.is_runpath_inherited() };
+    search.path = image.runpath().filter(|path| !path.is_empty()).map(|path| search.expand(path.as_bytes()));
     search
 }
 

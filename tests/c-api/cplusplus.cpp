@@ -45,7 +45,23 @@ int main(int argc, char** argv) {
         CHECK(!version);
         CHECK(code_of([&] { return version.bind("graphics_module", "graphics_module_version"); }) == RUNTIME_ERROR_NOT_LOADED);
 
+        midflight::record record;
+        CHECK(code_of([&] { return record.read(); }) == RUNTIME_ERROR_INVALID_ARGUMENT && !record);
+        DO(midflight::keep_records());
         DO(midflight::reload_all({graphics.c_str(), physics.c_str()}));
+        DO(record.read(1));
+        CHECK(record && record->outcome == HOT_RELOAD_OUTCOME_PUBLISHED && record->module_count == 2);
+        CHECK(record->module == std::string("physics_engine") && record->version == 1 && record->path == physics);
+        CHECK(record->state == HOT_RELOAD_VARIABLES_NEW && &record.get() == record.operator->());
+        CHECK(code_of([] { return midflight::reload("/nowhere/at_all.so"); }) == RUNTIME_ERROR_IO);
+#ifdef __cpp_exceptions
+        record = midflight::record(0);
+#else
+        DO(record.read());
+#endif
+        CHECK(record->outcome == HOT_RELOAD_OUTCOME_REFUSED && record->error_code == RUNTIME_ERROR_IO && record->generation == 0);
+        CHECK(code_of([&] { return record.read(1); }) == RUNTIME_ERROR_INVALID_ARGUMENT && !record && record->error_code == 0);
+        DO(midflight::keep_records(false));
         DO(version.bind("graphics_module", "graphics_module_version"));
         CHECK(code_of([&] { return midflight::callback<int()>().bind("graphics_module", "none"); }) == RUNTIME_ERROR_NO_SUCH_SYMBOL);
         {

@@ -16,7 +16,8 @@ pub(crate) fn is_archive(bytes: &[u8]) -> bool {
 
 /// A file in an archive.
 pub(crate) struct Member<'data> {
-    pub(crate) name: &'data str,
+    /// Any bytes.
+    pub(crate) name: &'data [u8],
     pub(crate) bytes: &'data [u8],
 }
 
@@ -39,9 +40,7 @@ pub(crate) fn members(bytes: &[u8]) -> Result<Vec<Member<'_>>, Error> {
         if names > bytes.len() {
             return Err(malformed("its names are made of one another", index));
         }
-        let name =
-            core::str::from_utf8(member.name()).map_err(|_| malformed("a name is not UTF-8", index))?;
-        members.push(Member { name, bytes: contents });
+        members.push(Member { name: member.name(), bytes: contents });
     }
     Ok(members)
 }

@@ -7,7 +7,7 @@ use crate::debug::{DebugInfo, SymbolContents, SymbolFile, Symbols};
 use crate::elf::shared::ExportTables;
 use crate::error::label;
 use crate::parts::content;
-use crate::source::{Format, Source};
+use crate::source::{Format, Site, Source};
 use crate::{
     Binding, Error, Export, Host, Import, ImportKind, Indirect, Machine, Region, ThreadLocals, Unwind,
     Verbatim, Window,
@@ -125,19 +125,19 @@ impl<'data> Image<'data> {
     /// Offset 0 is the page of the lowest segment, or the multiple of [`align`](Self::align) below
     /// it where a segment is aligned to more than a page.
     pub fn span(&self) -> u64 {
-        self.source.span()
+        self.source.memory().span
     }
 
     /// What the image's address must be a multiple of: a power of two, at least the page size.
     pub fn align(&self) -> u64 {
-        self.source.align()
+        self.source.memory().align
     }
 
     /// The finished image's protections, in order and not overlapping. What is in none of them
     /// stays inaccessible. Data that is read-only after relocation counts as
     /// [`Protection::Read`](crate::Protection::Read).
     pub fn regions(&self) -> &[Region] {
-        self.source.regions()
+        &self.source.memory().regions
     }
 
     /// The long parts that linking leaves as they are in the file, in order: for
@@ -285,7 +285,7 @@ impl<'data> Image<'data> {
             return Err(Error::WrongThreadModule { given: host.tls_module });
         }
         self.check_bindings(bindings)?;
-        self.source.link(base, memory, host, bindings)
+        self.source.link(memory, Site { base, host, bindings })
     }
 
     /// What the linked image has from an offset on: of a verbatim part what the file has, and

@@ -44,6 +44,7 @@ mod linking;
 mod machine;
 mod macho;
 mod open;
+mod pages;
 mod parts;
 mod shared_definitions;
 mod source;

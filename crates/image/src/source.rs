@@ -5,7 +5,18 @@ use alloc::vec::Vec;
 use crate::debug::{DebugInfo, Symbols};
 use crate::elf::note::{Declared, Properties};
 use crate::elf::shared::ExportTables;
-use crate::{Binding, Error, Export, Host, Import, Indirect, Region, ThreadLocals, Unwind, Verbatim, Window};
+use crate::pages::Memory;
+use crate::{Binding, Error, Export, Host, Import, Indirect, ThreadLocals, Unwind, Verbatim, Window};
+
+/// Where an image is linked to.
+#[derive(Clone, Copy)]
+pub(crate) struct Site<'a> {
+    /// The image's address.
+    pub(crate) base: u64,
+    pub(crate) host: &'a Host,
+    /// What the imports stand for, in their order; only weak ones are missing.
+    pub(crate) bindings: &'a [Option<Binding>],
+}
 
 /// A kind of file that an image is made from. The methods are those of [`Image`](crate::Image),
 /// which checks what they are given.
@@ -30,9 +41,7 @@ pub(crate) trait Source<'data> {
     fn properties(&self) -> Properties {
         Properties::default()
     }
-    fn span(&self) -> u64;
-    fn align(&self) -> u64;
-    fn regions(&self) -> &[Region];
+    fn memory(&self) -> &Memory;
     fn verbatim(&self) -> &[Verbatim<'data>] {
         &[]
     }
@@ -72,15 +81,8 @@ pub(crate) trait Source<'data> {
     fn window(&self, _bindings: &[Option<Binding>]) -> Result<Window, Error> {
         Ok(Window::ANYWHERE)
     }
-    /// All but the verbatim parts. `bindings` are those of the imports, in their order; only weak
-    /// ones are missing.
-    fn link(
-        &self,
-        base: u64,
-        memory: &mut [u8],
-        host: &Host,
-        bindings: &[Option<Binding>],
-    ) -> Result<(), Error>;
+    /// All but the verbatim parts.
+    fn link(&self, memory: &mut [u8], site: Site<'_>) -> Result<(), Error>;
     fn init(&self, base: u64, memory: &[u8]) -> Result<Vec<u64>, Error>;
     fn fini(&self, base: u64, memory: &[u8]) -> Result<Vec<u64>, Error>;
 }

@@ -200,14 +200,15 @@ impl fmt::Display for Aspect {
     }
 }
 
+/// The names of differences, which are those in C too (`compatibility_difference_t`).
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
-            Kind::Machine => "another instruction set",
+            Kind::Machine => "machine changed",
             Kind::ExportRemoved => "export removed",
             Kind::ExportAdded => "export added",
-            Kind::ExportKind => "export of another kind",
-            Kind::ExportSize => "export of another size",
+            Kind::ExportKind => "export is something else",
+            Kind::ExportSize => "size changed",
             Kind::ImportUnresolved => "import unresolved",
             Kind::Signature => "signature changed",
             Kind::Layout => "layout changed",

@@ -41,16 +41,15 @@ links: export added: comes: `a function` (compatible)",
         "int a = 5; int b(void) { return 3; } __thread int c = 4; __thread long d[2] = {1}; __thread int e = 1; int f[5] = {1};",
         "
 links incompatible, calls compatible, state incompatible
-links: export of another kind: a: `a function` is now `a variable of 4 bytes`
-links: export of another kind: b: `a variable of 4 bytes` is now `a function`
-links: export of another kind: c: `a variable of 4 bytes` is now `a thread-local variable of 4 bytes`
-links: export of another size: d: `a thread-local variable of 8 bytes` is now `a thread-local variable of 16 bytes`
-links: export of another size: f: `a variable of 16 bytes` is now `a variable of 20 bytes`
+links: export is something else: a: `a function` is now `a variable of 4 bytes`
+links: export is something else: b: `a variable of 4 bytes` is now `a function`
+links: export is something else: c: `a variable of 4 bytes` is now `a thread-local variable of 4 bytes`
+links: size changed: d: `a thread-local variable of 8 bytes` is now `a thread-local variable of 16 bytes`
+links: size changed: f: `a variable of 16 bytes` is now `a variable of 20 bytes`
 state: variable changed: d: `long` is now `long[2]`
 state: variable changed: f: `int[4]` is now `int[5]`
 state: variable added: a: `int` (compatible)
-state: variable removed: b: was `int` (compatible)"
-            ,
+state: variable removed: b: was `int` (compatible)",
     );
 }
 

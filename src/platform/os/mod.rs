@@ -11,7 +11,7 @@ pub(crate) use posix::{fork, held, library};
 mod linux;
 #[cfg(target_os = "linux")]
 pub(crate) use linux::{
-    arguments, barrier, changes, exit, fault, imports, lease, memory, scope, stop, symbol, thread,
+    arguments, barrier, changes, exit, fault, imports, key, lease, memory, scope, stop, symbol, thread,
     thread_local, timer, unwind, usage, walk, witness,
 };
 
@@ -19,7 +19,7 @@ pub(crate) use linux::{
 mod macos;
 #[cfg(target_os = "macos")]
 pub(crate) use macos::{
-    arguments, barrier, changes, exit, fault, imports, lease, memory, scope, stop, symbol, thread,
+    arguments, barrier, changes, exit, fault, imports, key, lease, memory, scope, stop, symbol, thread,
     thread_local, unwind, usage, witness,
 };
 

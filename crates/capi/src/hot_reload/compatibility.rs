@@ -114,28 +114,9 @@ fn of(difference: &Difference) -> CompatibilityDifference {
     CompatibilityDifference {
         aspect,
         breaks: (!difference.compatible).into(),
-        kind: fill(name(difference.kind)),
+        kind: fill(&difference.kind.to_string()),
         symbol: fill(&difference.subject),
         old_value: fill(&difference.old),
         new_value: fill(&difference.new),
-    }
-}
-
-fn name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Machine => "machine changed",
-        Kind::ExportRemoved => "export removed",
-        Kind::ExportAdded => "export added",
-        Kind::ExportKind => "export is something else",
-        Kind::ExportSize => "size changed",
-        Kind::ImportUnresolved => "import unresolved",
-        Kind::Signature => "signature changed",
-        Kind::Layout => "layout changed",
-        Kind::Enumeration => "enumeration changed",
-        Kind::Type => "type changed",
-        Kind::Variable => "variable changed",
-        Kind::VariableAdded => "variable added",
-        Kind::VariableRemoved => "variable removed",
-        _ => "changed",
     }
 }

@@ -37,7 +37,18 @@ pub struct Symbol {
     pub size: u64,
 }
 
-impl Symbols<'_> {
+impl<'data> Symbols<'data> {
+    /// Puts more names behind those that there are. Returns where they begin; nothing if they are
+    /// too many to count.
+    pub(crate) fn add_names(&mut self, names: &'data [u8]) -> Option<u32> {
+        let first = u32::try_from(self.names.len()).ok()?;
+        match &mut self.names {
+            Cow::Borrowed([]) => self.names = Cow::Borrowed(names),
+            some => some.to_mut().extend(names),
+        }
+        Some(first)
+    }
+
     /// The functions, by address, each under one of its names. One that does not say where it ends
     /// goes on to the next.
     pub fn functions(&self) -> Vec<Symbol> {

@@ -66,6 +66,11 @@ pub enum From {
 }
 
 impl Howto {
+    /// Whether the value can be written.
+    pub fn fits(self, value: i64) -> bool {
+        self.encoding.range().is_none_or(|(low, high)| (low..=high).contains(&value))
+    }
+
     /// The value, given what `what` is, the addend, and the addresses of the place and of the
     /// global offset table. Sums are modulo 2^64.
     #[inline]

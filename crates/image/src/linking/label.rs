@@ -10,9 +10,14 @@ use alloc::string::String;
 pub(crate) struct Label<'data> {
     pub(crate) file: &'data str,
     /// Of an archive.
-    pub(crate) member: Option<&'data str>,
+    pub(crate) member: Option<&'data [u8]>,
     /// There is another.
     pub(crate) needed: bool,
+}
+
+/// The error for a name that two files define.
+pub(crate) fn duplicate(name: &[u8], first: Label<'_>, second: Label<'_>) -> Error {
+    Error::DuplicateSymbol { symbol: crate::error::label(name), first: first.text(), second: second.text() }
 }
 
 impl Label<'_> {

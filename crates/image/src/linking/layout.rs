@@ -2,6 +2,7 @@
 //! alignments allow.
 
 use super::section::{Part, Section};
+use crate::pages::Memory;
 use crate::{Error, Protection, Region, ThreadLocals, Unwind};
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -16,9 +17,7 @@ pub(crate) const LARGEST_BLOCK: u64 = 64 << 20;
 /// The memory of the image.
 #[derive(Debug)]
 pub(crate) struct Layout {
-    pub(crate) span: u64,
-    pub(crate) align: u64,
-    pub(crate) regions: Vec<Region>,
+    pub(crate) memory: Memory,
     /// Which of it is code.
     pub(crate) code: Range<u64>,
     pub(crate) thread_locals: Option<ThreadLocals>,
@@ -59,14 +58,8 @@ impl Layout {
         if page_size < 4096 || !page_size.is_power_of_two() {
             return Err(Error::BadPageSize { page_size });
         }
-        let mut layout = Layout {
-            span: 0,
-            align: page_size,
-            regions: Vec::new(),
-            code: 0..0,
-            thread_locals: None,
-            unwind: None,
-        };
+        let memory = Memory::new(page_size);
+        let mut layout = Layout { memory, code: 0..0, thread_locals: None, unwind: None };
         // So that no sum of two offsets overflows.
         let max_span = max_span.min(i64::MAX as u64);
         let mut cursor = Cursor { at: 0, limit: max_span };
@@ -86,17 +79,17 @@ impl Layout {
             }
             if cursor.at > start {
                 cursor.align(page_size)?;
-                layout.regions.push(Region { offset: start, len: cursor.at - start, protection });
+                layout.memory.regions.push(Region { offset: start, len: cursor.at - start, protection });
                 if protection == Protection::ReadExecute {
                     layout.code = start..cursor.at;
                 }
             }
         }
-        layout.span = cursor.at;
+        layout.memory.span = cursor.at;
         let largest = sections.iter().filter(|section| section.part().is_some() && section.size > 0);
-        layout.align = largest.map(|section| section.align).fold(page_size, u64::max);
-        if layout.align > max_span {
-            return Err(Error::TooLarge { needed: layout.align, limit: max_span });
+        layout.memory.align = largest.map(|section| section.align).fold(page_size, u64::max);
+        if layout.memory.align > max_span {
+            return Err(Error::TooLarge { needed: layout.memory.align, limit: max_span });
         }
         Ok(layout)
     }

@@ -1,10 +1,30 @@
 //! Which files are part of a link: the object files, and of the members of archives what is needed.
 
-use crate::Error;
+use super::label::Label;
+use crate::{Error, Input, archive};
 use alloc::vec::Vec;
 
 /// The number of no member.
 pub(crate) const NONE: u32 = u32::MAX;
+
+/// The object files, and the members of all archives.
+pub(crate) fn read<'data, File>(
+    inputs: &[Input<'data>],
+    parse: impl Fn(Label<'data>, &'data [u8]) -> Result<File, Error>,
+) -> Result<(Vec<File>, Vec<File>), Error> {
+    let (mut objects, mut members) = (Vec::new(), Vec::new());
+    for input in inputs {
+        let label = Label { file: input.name, member: None, needed: inputs.len() > 1 };
+        if !archive::is_archive(input.bytes) {
+            objects.push(parse(label, input.bytes)?);
+            continue;
+        }
+        for member in archive::members(input.bytes).map_err(|error| label.blame(error))? {
+            members.push(parse(Label { member: Some(member.name), needed: true, ..label }, member.bytes)?);
+        }
+    }
+    Ok((objects, members))
+}
 
 /// What a format's files define, and what they need.
 pub(crate) trait Resolve {

@@ -252,7 +252,8 @@ impl<'a, 'data> Builder<'a, 'data> {
         let Definition::Here(address) = self.exports.definition(name)? else { return None };
         let plain = c_name(name)?;
         let offset = self.layout.offset(address)?;
-        let region = self.layout.regions.iter().find(|r| (r.offset..r.offset + r.len).contains(&offset))?;
+        let region =
+            self.layout.memory.regions.iter().find(|r| (r.offset..r.offset + r.len).contains(&offset))?;
         let is_shared = match region.protection {
             Protection::ReadWrite => !is_of_class(plain.as_bytes()),
             Protection::ReadExecute => ALLOCATORS.contains(&plain),

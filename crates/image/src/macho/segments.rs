@@ -7,7 +7,8 @@
 use super::commands::Commands;
 use super::sections::Sections;
 use crate::macho::format::{LE, malformed};
-use crate::{Error, Protection, Region, Verbatim};
+use crate::pages::{Memory, Pages};
+use crate::{Error, Protection, Verbatim};
 use alloc::vec::Vec;
 use object::macho;
 
@@ -51,9 +52,7 @@ pub(super) struct Layout<'data> {
     low: u64,
     /// The address of the file's header, from which exports and chained fix-ups are counted.
     pub(super) header: u64,
-    span: u64,
-    align: u64,
-    pub(super) regions: Vec<Region>,
+    pub(super) memory: Memory,
     pub(super) verbatim: Vec<Verbatim<'data>>,
     pub(super) sections: Sections,
 }
@@ -73,9 +72,7 @@ impl<'data> Layout<'data> {
             ordered: Vec::new(),
             low: 0,
             header: 0,
-            span: 0,
-            align: page_size,
-            regions: Vec::new(),
+            memory: Memory::new(page_size),
             verbatim: Vec::new(),
             sections: Sections::default(),
         };
@@ -91,7 +88,7 @@ impl<'data> Layout<'data> {
             layout.segments.push(segment);
         }
         layout.sections.finish()?;
-        layout.align = layout.align.max(layout.sections.align);
+        layout.memory.align = layout.memory.align.max(layout.sections.align);
         let mut ordered: Vec<_> =
             layout.segments.iter().copied().filter(|segment| segment.loaded && segment.size != 0).collect();
         ordered.sort_unstable_by_key(|segment| segment.address);
@@ -106,44 +103,24 @@ impl<'data> Layout<'data> {
         let header =
             header.ok_or(malformed(TABLE, "the first one has not the file's header", first.address))?;
         layout.header = header.address;
-        layout.low = first.address & !(layout.align - 1);
-        layout.span = last.end().next_multiple_of(page_size) - layout.low;
+        layout.low = first.address & !(layout.memory.align - 1);
+        layout.memory.span = last.end().next_multiple_of(page_size) - layout.low;
         // Places in the image are counted in 32 bits.
         let limit = max_span.min(u32::MAX.into());
-        if layout.span > limit {
-            return Err(Error::TooLarge { needed: layout.span, limit });
+        if layout.memory.span > limit {
+            return Err(Error::TooLarge { needed: layout.memory.span, limit });
         }
-        layout.regions = regions(&ordered, layout.low, page_size)?;
+        let mut pages = Pages::new(page_size, layout.low);
+        for segment in &ordered {
+            let of = pages.of_segment(segment.address, segment.end(), segment.protection)?;
+            pages.add(of, segment.protection);
+        }
+        layout.memory.regions = pages.into_regions();
         let part =
             |segment: &Segment<'data>| Verbatim { offset: segment.address - layout.low, bytes: segment.file };
         layout.verbatim = ordered.iter().filter(|segment| is_verbatim(segment)).map(part).collect();
         layout.ordered = ordered;
         Ok(layout)
-    }
-
-    pub(super) fn span(&self) -> u64 {
-        self.span
-    }
-
-    pub(super) fn align(&self) -> u64 {
-        self.align
-    }
-
-    /// Puts pages of the image's own behind everything else.
-    pub(super) fn append(
-        &mut self,
-        size: u64,
-        protection: Protection,
-        page_size: u64,
-        max_span: u64,
-    ) -> Result<(), Error> {
-        let len = size.next_multiple_of(page_size);
-        self.regions.push(Region { offset: self.span, len, protection });
-        self.span += len;
-        if self.span > max_span {
-            return Err(Error::TooLarge { needed: self.span, limit: max_span });
-        }
-        Ok(())
     }
 
     /// What must be added to an address of the file when the image is at `base`.
@@ -154,7 +131,7 @@ impl<'data> Layout<'data> {
     /// The offset in the image of an address of the file; also of the address just behind the
     /// image.
     pub(super) fn offset(&self, address: u64) -> Option<u64> {
-        address.checked_sub(self.low).filter(|offset| *offset <= self.span)
+        address.checked_sub(self.low).filter(|offset| *offset <= self.memory.span)
     }
 
     /// Where the section of instructions ends that an offset in the image is in; the offset itself
@@ -251,32 +228,4 @@ fn segment<'data>(
     };
     let loaded = !command.segname.starts_with(b"__LINKEDIT\0");
     Ok(Segment { address, size, file, protection, fixable: writable && loaded, loaded })
-}
-
-/// The pages of the segments, equal neighbours merged.
-fn regions(ordered: &[Segment<'_>], low: u64, page_size: u64) -> Result<Vec<Region>, Error> {
-    let mut regions: Vec<Region> = Vec::new();
-    let mut previous: Option<(u64, Option<Protection>)> = None;
-    for segment in ordered {
-        let mut start = segment.address & !(page_size - 1);
-        let end = segment.end().next_multiple_of(page_size);
-        if let Some((previous_end, protection)) = previous
-            && previous_end > start
-        {
-            if protection != segment.protection {
-                return Err(Error::SharedPage { address: segment.address, page_size });
-            }
-            start = previous_end.min(end);
-        }
-        previous = Some((end, segment.protection));
-        let Some(protection) = segment.protection.filter(|_| start < end) else { continue };
-        let offset = start - low;
-        match regions.last_mut() {
-            Some(last) if last.protection == protection && last.offset + last.len == offset => {
-                last.len += end - start;
-            }
-            _ => regions.push(Region { offset, len: end - start, protection }),
-        }
-    }
-    Ok(regions)
 }

@@ -11,9 +11,10 @@ use super::{chained, exports, opcodes, unwind};
 use crate::debug::{DebugInfo, Symbols};
 use crate::elf::note::Declared;
 use crate::macho::format::{DEBUG_OMITTED, Half, Header, LE, Word, malformed, table_of};
+use crate::pages::Memory;
 use crate::parts;
-use crate::source::Source;
-use crate::{Binding, Error, Export, Host, Import, Protection, Region, ThreadLocals, Unwind, Verbatim};
+use crate::source::{Site, Source};
+use crate::{Error, Export, Import, ThreadLocals, Unwind, Verbatim};
 use alloc::vec::Vec;
 use object::macho;
 
@@ -180,13 +181,13 @@ fn frames(layout: &mut Layout<'_>, page_size: u64, max_span: u64) -> Result<Fram
         }
         None => Vec::new(),
     };
-    let place = layout.span();
+    let place = layout.memory.span;
     let own = own.map(|(section, offset)| unwind::Own { offset, section });
     let bytes = unwind::eh_frame(&entries, own, place, place)?;
     if bytes.len() <= TERMINATOR {
         return Ok(Frames::default());
     }
-    layout.append(bytes.len() as u64, Protection::Read, page_size, max_span)?;
+    layout.memory.append(bytes.len() as u64, page_size, max_span)?;
     Ok(Frames { place, bytes })
 }
 
@@ -211,16 +212,8 @@ impl<'data> Source<'data> for Shared<'data> {
         &self.declared
     }
 
-    fn span(&self) -> u64 {
-        self.layout.span()
-    }
-
-    fn align(&self) -> u64 {
-        self.layout.align()
-    }
-
-    fn regions(&self) -> &[Region] {
-        &self.layout.regions
+    fn memory(&self) -> &Memory {
+        &self.layout.memory
     }
 
     fn verbatim(&self) -> &[Verbatim<'data>] {
@@ -262,13 +255,7 @@ impl<'data> Source<'data> for Shared<'data> {
         DebugInfo { sections: Vec::new(), omitted: has.then_some(DEBUG_OMITTED) }
     }
 
-    fn link(
-        &self,
-        base: u64,
-        memory: &mut [u8],
-        host: &Host,
-        bindings: &[Option<Binding>],
-    ) -> Result<(), Error> {
+    fn link(&self, memory: &mut [u8], Site { base, host, bindings }: Site<'_>) -> Result<(), Error> {
         self.layout.fill(memory);
         self.fixups.apply(&self.layout, base, memory, bindings)?;
         for (descriptor, words) in self.variables.words(host) {

@@ -3,20 +3,27 @@
 use crate::common::BOTH;
 use crate::{BASE, HOST, object};
 use midflight_image::{Error, Image, Input, Machine};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// An archive of these files, made by GNU ar.
 fn archive(members: &[(&str, Vec<u8>)], flags: &str) -> Vec<u8> {
+    let members: Vec<_> = members.iter().map(|(name, bytes)| (name.as_bytes(), bytes.clone())).collect();
+    archive_of(&members, flags)
+}
+
+fn archive_of(members: &[(&[u8], Vec<u8>)], flags: &str) -> Vec<u8> {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let unique = format!("{}-{}-archive", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(unique);
     std::fs::create_dir(&folder).unwrap();
     for (name, bytes) in members {
-        std::fs::write(folder.join(name), bytes).unwrap();
+        std::fs::write(folder.join(OsStr::from_bytes(name)), bytes).unwrap();
     }
-    let names = members.iter().map(|(name, _)| name);
+    let names = members.iter().map(|(name, _)| OsStr::from_bytes(name));
     let done = Command::new("ar").current_dir(&folder).args([flags, "lib.a"]).args(names).status();
     assert!(done.expect("ar is needed for these tests").success());
     let bytes = std::fs::read(folder.join("lib.a")).unwrap();
@@ -140,6 +147,26 @@ fn messages_name_the_member() {
         let library = archive(&[("c.o", damaged)], "rcS");
         let text = parse(machine, &[("main.o", &main), ("lib.a", &library)]).unwrap_err().to_string();
         assert!(text.starts_with("lib.a(c.o): "), "{text}");
+    }
+}
+
+#[test]
+fn members_may_have_names_of_any_bytes() {
+    // One that stands in the header, and one in the table of long names.
+    const NAMES: [(&[u8], &str); 2] =
+        [(b"\xff.o", "\\xff.o"), (b"a_name_of_\xc2q_and_more_bytes.o", "a_name_of_\\xc2q_and_more_bytes.o")];
+    for machine in BOTH {
+        let main = object(machine, MAIN);
+        let [b, c] = ["int c(int); int b(int x) { return c(x); }", "int c(int x) { return x; }"]
+            .map(|of| object(machine, of));
+        let library = archive_of(&[(NAMES[0].0, b), (NAMES[1].0, c)], "rcs");
+        let image = parse(machine, &[("main.o", &main), ("lib.a", &library)]).unwrap();
+        assert_eq!(exports(&image), ["a", "b", "c"], "{machine}");
+        for (name, said) in NAMES {
+            let library = archive_of(&[(name, b"no object file".to_vec())], "rcS");
+            let text = parse(machine, &[("main.o", &main), ("lib.a", &library)]).unwrap_err().to_string();
+            assert!(text.starts_with(&format!("lib.a({said}): ")), "{text}");
+        }
     }
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod exit;
 pub(crate) mod fault;
 mod gaps;
 pub(crate) mod imports;
+pub(crate) mod key;
 pub(crate) mod lease;
 pub(crate) mod memory;
 pub(crate) mod scope;

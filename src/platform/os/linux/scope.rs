@@ -32,7 +32,7 @@ pub(crate) unsafe fn open(libraries: &[&str], search: &Search) -> Result<Vec<Lib
     // A process may have no such files (RLIMIT_FSIZE, RLIMIT_NOFILE) or paths.
     match path.filter(|path| Path::new(path).exists()) {
         // SAFETY: the caller accepts the libraries' constructors; the object itself has no code.
-        Some(path) => unsafe { Library::open(&path) }.map(|opened| vec![opened]),
+        Some(path) => unsafe { Library::open(path) }.map(|opened| vec![opened]),
         // SAFETY: the caller accepts the libraries' constructors.
         None => unsafe { search.open_each(libraries) },
     }
@@ -62,14 +62,14 @@ fn object(libraries: &[&str], search: &Search) -> Vec<u8> {
     let half = |value: u32| object::U32::new(LE, value);
 
     let mut strings = vec![0];
-    let mut name = |text: &str| {
+    let mut name = |text: &[u8]| {
         let at = strings.len() as u64;
-        strings.extend_from_slice(text.as_bytes());
+        strings.extend_from_slice(text);
         strings.push(0);
         at
     };
     let mut dynamic: Vec<(u32, u64)> =
-        libraries.iter().map(|library| (elf::DT_NEEDED, name(library))).collect();
+        libraries.iter().map(|library| (elf::DT_NEEDED, name(library.as_bytes()))).collect();
     let tag = if search.inherited { elf::DT_RPATH } else { elf::DT_RUNPATH };
     dynamic.extend(search.path.iter().map(|path| (tag, name(path))));
 

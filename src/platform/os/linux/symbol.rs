@@ -49,7 +49,7 @@ pub(crate) fn size(address: u64, name: &str) -> Option<u64> {
     (known.to_bytes() == name.as_bytes()).then_some(size).filter(|size| *size != 0)
 }
 
-/// The paths of the objects that the process has loaded.
+/// The paths of the objects that the process has loaded, for messages and to compare names of files.
 pub(crate) fn each_object(mut see: impl FnMut(&str)) {
     unsafe extern "C" fn visit<S: FnMut(&str)>(
         info: *mut libc::dl_phdr_info,
@@ -59,9 +59,7 @@ pub(crate) fn each_object(mut see: impl FnMut(&str)) {
         // SAFETY: dl_iterate_phdr passes its own record, with a C string, and what `see` below gave
         // it.
         let (name, see) = unsafe { (CStr::from_ptr((*info).dlpi_name), &mut *see.cast::<S>()) };
-        if let Ok(name) = name.to_str() {
-            see(name);
-        }
+        see(&name.to_string_lossy());
         0
     }
     fn visitor<S: FnMut(&str)>(

@@ -7,6 +7,7 @@ pub(crate) mod changes;
 pub(crate) mod exit;
 pub(crate) mod fault;
 pub(crate) mod imports;
+pub(crate) mod key;
 pub(crate) mod lease;
 pub(crate) mod memory;
 mod regions;

@@ -17,7 +17,7 @@ pub(crate) fn size(_address: u64, _name: &str) -> Option<u64> {
     None
 }
 
-/// The paths of the images that the process has loaded.
+/// The paths of the images that the process has loaded, for messages and to compare names of files.
 pub(crate) fn each_object(mut see: impl FnMut(&str)) {
     // SAFETY: dyld's list may be read at any time; an image that goes meanwhile has no name any
     // more.
@@ -25,10 +25,8 @@ pub(crate) fn each_object(mut see: impl FnMut(&str)) {
         // SAFETY: as above.
         let name = unsafe { _dyld_get_image_name(index) };
         // SAFETY: dyld keeps the names of images that are there.
-        if let Some(name) = (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) })
-            && let Ok(name) = name.to_str()
-        {
-            see(name);
+        if let Some(name) = (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }) {
+            see(&name.to_string_lossy());
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The process's own symbols and the system's libraries, by dlopen(3) and dlsym(3).
 
-use std::ffi::{CStr, CString};
-use std::path::Path;
+use std::ffi::{CStr, CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 
 use libc::{c_char, c_void};
@@ -33,7 +34,7 @@ impl Library {
     /// # Safety
     ///
     /// The library's constructors run.
-    pub(crate) unsafe fn open(name: &str) -> Result<Self, String> {
+    pub(crate) unsafe fn open(name: impl Into<Vec<u8>>) -> Result<Self, String> {
         let name = CString::new(name).map_err(|_| "the name contains a NUL".to_owned())?;
         // SAFETY: the caller accepts the constructors; the name is a C string.
         let handle =
@@ -43,16 +44,16 @@ impl Library {
 
     /// The library, if the process has it already. That keeps it no longer than this value is
     /// there.
-    pub(crate) fn loaded(name: &str) -> Option<Self> {
+    pub(crate) fn loaded(name: impl Into<Vec<u8>>) -> Option<Self> {
         Self::there(name, 0)
     }
 
     /// As [`Self::loaded`], for a module: from now on it stays.
-    pub(crate) fn kept(name: &str) -> Option<Self> {
+    pub(crate) fn kept(name: impl Into<Vec<u8>>) -> Option<Self> {
         Self::there(name, libc::RTLD_NODELETE)
     }
 
-    fn there(name: &str, flags: libc::c_int) -> Option<Self> {
+    fn there(name: impl Into<Vec<u8>>, flags: libc::c_int) -> Option<Self> {
         let name = CString::new(name).ok()?;
         let flags = flags | libc::RTLD_NOLOAD | libc::RTLD_NOW | libc::RTLD_LOCAL;
         // SAFETY: RTLD_NOLOAD runs no code; the name is a C string.
@@ -87,9 +88,9 @@ impl Drop for Library {
 /// Where a module's libraries are looked for.
 pub(crate) struct Search {
     /// The module's own folder.
-    pub(crate) origin: String,
+    pub(crate) origin: PathBuf,
     /// Folders, separated by colons.
-    pub(crate) path: Option<String>,
+    pub(crate) path: Option<Vec<u8>>,
     /// What the libraries need is looked for there as well (DT_RPATH).
     #[cfg_attr(target_os = "macos", allow(dead_code, reason = "dyld's libraries say it themselves"))]
     pub(crate) inherited: bool,
@@ -97,15 +98,22 @@ pub(crate) struct Search {
 
 impl Search {
     /// A path with the module's folder in it, where it says so.
-    pub(crate) fn expand(&self, path: &str) -> String {
-        path.replace("${ORIGIN}", &self.origin).replace("$ORIGIN", &self.origin)
+    pub(crate) fn expand(&self, path: &[u8]) -> Vec<u8> {
+        let (mut expanded, mut rest) = (Vec::with_capacity(path.len()), path);
+        while let [first, behind @ ..] = rest {
+            let origin = [&b"$ORIGIN"[..], b"${ORIGIN}"].iter().find_map(|name| rest.strip_prefix(*name));
+            expanded.extend_from_slice(origin.map_or(&[*first], |_| self.origin.as_os_str().as_bytes()));
+            rest = origin.unwrap_or(behind);
+        }
+        expanded
     }
 
     /// The path of a library, if it is in one of the folders.
-    pub(crate) fn find(&self, library: &str) -> Option<String> {
-        let folders = self.path.iter().flat_map(|path| path.split(':')).filter(|folder| !folder.is_empty());
-        let mut paths = folders.map(|folder| format!("{folder}/{library}"));
-        paths.find(|path| !library.contains('/') && Path::new(path).exists())
+    pub(crate) fn find(&self, library: &[u8]) -> Option<Vec<u8>> {
+        let folders = self.path.iter().flat_map(|path| path.split(|byte| *byte == b':'));
+        let mut paths =
+            folders.filter(|folder| !folder.is_empty()).map(|folder| [folder, b"/", library].concat());
+        paths.find(|path| !library.contains(&b'/') && Path::new(OsStr::from_bytes(path)).exists())
     }
 
     /// Opens libraries one after the other: what the process has already, then what is in the
@@ -115,10 +123,12 @@ impl Search {
     ///
     /// The libraries' constructors run.
     pub(crate) unsafe fn open_each(&self, libraries: &[&str]) -> Result<Vec<Library>, String> {
-        let open = |library: &&str| match Library::kept(library) {
+        let open = |library: &&str| match Library::kept(*library) {
             Some(kept) => Ok(kept),
             // SAFETY: the caller accepts the libraries' constructors.
-            None => unsafe { Library::open(self.find(library).as_deref().unwrap_or(library)) },
+            None => unsafe {
+                Library::open(self.find(library.as_bytes()).unwrap_or_else(|| (*library).into()))
+            },
         };
         libraries.iter().map(open).collect()
     }

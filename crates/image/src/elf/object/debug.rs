@@ -2,6 +2,7 @@
 //! made true for one address. Nothing of it is needed to run the module, so what is damaged here is
 //! left out, and harms nothing else.
 
+use crate::linking::definition::Definition;
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
 
@@ -12,7 +13,7 @@ use object::read::elf::{Rela as _, SectionHeader as _, Sym};
 use super::Objects;
 use super::file::{Home, Rela};
 use super::resolve::Linked;
-use super::symbols::{Definition, own};
+use super::symbols::own;
 use crate::debug::{DebugInfo, SECTIONS, Symbol, Symbols};
 use crate::fixup::What;
 use crate::linking::section::State;
@@ -34,14 +35,10 @@ struct Piece {
 impl<'data> Objects<'data> {
     /// The functions and variables of all files, exported or not.
     pub(super) fn names_of_all(&self) -> Symbols<'data> {
-        let mut all = Symbols { names: Cow::Borrowed(&[]), symbols: Vec::new() };
+        let mut all = Symbols::default();
         for linked in &self.files {
             let names = linked.file.names_bytes;
-            let Ok(first) = u32::try_from(all.names.len()) else { break };
-            match &mut all.names {
-                Cow::Borrowed([]) => all.names = Cow::Borrowed(names),
-                some => some.to_mut().extend(names),
-            }
+            let Some(first) = all.add_names(names) else { break };
             for (index, entry) in (0..).zip(linked.file.symbols) {
                 let function = match entry.st_type() {
                     elf::STT_FUNC | elf::STT_GNU_IFUNC => true,
@@ -133,12 +130,12 @@ impl<'data> Objects<'data> {
             _ => 0,
         };
         let what = match self.symbols.own(symbol) {
-            Definition::Section { section, value } => {
+            Definition::Section(spot) => {
                 let start = match howto.what {
                     What::BlockOffset => self.sections[own::TEMPLATE as usize].offset,
                     _ => base.wrapping_neg(),
                 };
-                self.sections[section as usize].offset.wrapping_add(value).wrapping_sub(start)
+                spot.offset(&self.sections).wrapping_sub(start)
             }
             Definition::Absolute(value) => value,
             // Offsets in other sections of debug information, from the start of what they have been

@@ -1,10 +1,11 @@
 //! In which order sections go, and what linkers define of it.
 
 use super::resolve::Linked;
-use super::symbols::{Definition, own};
+use super::symbols::own;
 use crate::Error;
 use crate::error::label;
 use crate::linking::calls::{Array, Calls};
+use crate::linking::definition::{Definition, Spot};
 use crate::linking::layout::Parts;
 use crate::linking::section::{Part, Role, Section, State};
 use alloc::collections::BTreeMap;
@@ -101,14 +102,14 @@ impl<'data> Order<'data> {
             _ if !name.starts_with("__st") => return None,
             _ => {
                 if let Some(set) = name.strip_prefix("__start_").and_then(|name| self.sets.get(name)) {
-                    return Some(Definition::Section { section: *set.first()?, value: 0 });
+                    return Some(Definition::Section(Spot { section: *set.first()?, value: 0 }));
                 }
                 let set = name.strip_prefix("__stop_").and_then(|name| self.sets.get(name))?;
                 let section = *set.last()?;
-                return Some(Definition::Section { section, value: sections[section as usize].size });
+                return Some(Definition::Section(Spot { section, value: sections[section as usize].size }));
             }
         };
-        Some(Definition::Section { section, value: 0 })
+        Some(Definition::Section(Spot { section, value: 0 }))
     }
 }
 
@@ -119,13 +120,13 @@ pub(super) fn is_table_of_linkers(name: &[u8]) -> bool {
 
 /// Where a list of arrays begins; one that is empty is at the start of the image.
 fn first(list: &[Array]) -> Definition {
-    Definition::Section { section: list.first().map_or(own::IMAGE, |array| array.section), value: 0 }
+    Definition::Section(Spot { section: list.first().map_or(own::IMAGE, |array| array.section), value: 0 })
 }
 
 /// Where it ends.
 fn last(list: &[Array], sections: &[Section<'_>]) -> Definition {
     let section = list.last().map_or(own::IMAGE, |array| array.section);
-    Definition::Section { section, value: sections[section as usize].size }
+    Definition::Section(Spot { section, value: sections[section as usize].size })
 }
 
 /// What a set is part of: code if any of it is, else variables if any of it is.

@@ -34,18 +34,17 @@ mod table;
 mod window;
 
 use super::note::{self, Declared, Properties};
-use crate::elf::format::{Word, malformed, table_of};
 use crate::error::label;
 use crate::linking::calls::Array;
-use crate::linking::label::Label;
+use crate::linking::definition::{Definition, Spot};
 use crate::linking::layout::Layout;
+use crate::linking::members;
+use crate::linking::memory::{listed, stub_size};
 use crate::linking::names::Names;
 use crate::linking::section::{Part, Section};
-use crate::source::{Input, Source};
-use crate::{
-    Binding, Error, Export, ExportKind, Host, Import, Indirect, Machine, Region, ThreadLocals, Unwind,
-    Window, archive,
-};
+use crate::pages::Memory;
+use crate::source::{Input, Site, Source};
+use crate::{Binding, Error, Export, ExportKind, Import, Indirect, Machine, ThreadLocals, Unwind, Window};
 use ::object::LittleEndian as LE;
 use ::object::elf;
 use ::object::read::elf::{SectionHeader as _, Sym};
@@ -58,8 +57,8 @@ use layout::Order;
 use relocate::Linking;
 use resolve::{Common, Global, Linked, Rank, Resolver};
 use scan::{Direct, Scan};
-use symbols::{Definition, Symbol, Symbols, own};
-use table::{Table, stub_size};
+use symbols::{Symbol, Symbols, own};
+use table::Table;
 
 /// One or several object files, and the members of archives that they need, laid out as one image.
 pub(crate) struct Objects<'data> {
@@ -93,7 +92,7 @@ impl<'data> Objects<'data> {
         page_size: u64,
         max_span: u64,
     ) -> Result<Self, Error> {
-        let (objects, members) = read(inputs, machine)?;
+        let (objects, members) = members::read(inputs, |label, bytes| File::parse(label, bytes, machine))?;
         let mut resolver = Resolver::new(machine, own::SECTIONS.into());
         resolver.resolve(objects, members)?;
         let Resolver { names, globals, commons, files, mut sections, .. } = resolver;
@@ -140,8 +139,8 @@ impl<'data> Objects<'data> {
             sections[own::VENEERS as usize].append(erratum::VENEER * errata.len() as u64, 4);
             layout = Layout::new(&order.parts, &mut sections, page_size, max_span)?;
         }
-        sections[own::END as usize].offset = layout.span;
-        if layout.span == 0 {
+        sections[own::END as usize].offset = layout.memory.span;
+        if layout.memory.span == 0 {
             return Err(Error::UnsupportedFile {
                 found: "neither code nor data",
                 advice: "give the object file that has the functions",
@@ -180,7 +179,7 @@ impl<'data> Objects<'data> {
             let Symbol { definition, indirect: true, .. } = self.symbols.all[stub.symbol as usize] else {
                 continue;
             };
-            let Definition::Section { section, value } = definition else { continue };
+            let Definition::Section(Spot { section, value }) = definition else { continue };
             let section = &self.sections[section as usize];
             if section.part() != Some(Part::Code) || value >= section.size {
                 let problem = "is an indirect function outside the code";
@@ -206,7 +205,7 @@ impl<'data> Objects<'data> {
     fn visible(&self, number: u32) -> Option<(ExportKind, &Section<'data>, u64)> {
         let global = &self.globals[number as usize];
         let linked = self.files.get(global.file as usize).filter(|_| !global.hidden())?;
-        let Definition::Section { section, value } = self.symbols.own(number) else {
+        let Definition::Section(Spot { section, value }) = self.symbols.own(number) else {
             return None;
         };
         if linked.file.versioned && resolve::unversioned(self.names.get(number)).1.is_some() {
@@ -277,7 +276,6 @@ impl<'data> Objects<'data> {
         self.table.stub(symbol).is_some() && scan::is_whole(self.machine, direct.howto, direct.addend)
     }
 
-    /// The addresses in the arrays of functions, as linked.
     fn calls(
         &self,
         base: u64,
@@ -285,57 +283,14 @@ impl<'data> Objects<'data> {
         arrays: &[Array],
         list: &'static str,
     ) -> Result<Vec<u64>, Error> {
-        let mut calls = Vec::new();
-        for array in arrays {
-            let section = &self.sections[array.section as usize];
-            let bytes = usize::try_from(section.offset).ok();
-            let bytes = bytes.and_then(|start| memory.get(start..)?.get(..section.bytes.len()));
-            let bytes =
-                bytes.ok_or_else(|| malformed("section header table", "an array is outside the image", 0))?;
-            let words: &[Word] = table_of(bytes, bytes.len() / 8);
-            let from = calls.len();
-            for address in words.iter().map(|word| word.get(LE)) {
-                // Start files bracket the older kind of array with these.
-                if array.backwards && matches!(address, 0 | u64::MAX) {
-                    continue;
-                }
-                if !self.is_code(address.wrapping_sub(base))
-                    || !address.is_multiple_of(self.machine.code_align())
-                {
-                    return Err(Error::EntryOutsideCode { list, address });
-                }
-                calls.push(address);
-            }
-            if array.backwards {
-                calls[from..].reverse();
-            }
-        }
-        Ok(calls)
+        listed(arrays, &self.sections, memory, list, |address| {
+            self.is_code(address.wrapping_sub(base)) && address.is_multiple_of(self.machine.code_align())
+        })
     }
 
     fn is_code(&self, offset: u64) -> bool {
         self.layout.code.contains(&offset)
     }
-}
-
-/// The object files, and the members of all archives.
-fn read<'data>(
-    inputs: &[Input<'data>],
-    machine: Machine,
-) -> Result<(Vec<File<'data>>, Vec<File<'data>>), Error> {
-    let (mut objects, mut members) = (Vec::new(), Vec::new());
-    for input in inputs {
-        let label = Label { file: input.name, member: None, needed: inputs.len() > 1 };
-        if !archive::is_archive(input.bytes) {
-            objects.push(File::parse(label, input.bytes, machine)?);
-            continue;
-        }
-        for member in archive::members(input.bytes).map_err(|error| label.blame(error))? {
-            let label = Label { member: Some(member.name), needed: true, ..label };
-            members.push(File::parse(label, member.bytes, machine)?);
-        }
-    }
-    Ok((objects, members))
 }
 
 /// What the notes of the files that the module is made of say. Sections of one file do not overlap:
@@ -394,16 +349,8 @@ impl<'data> Source<'data> for Objects<'data> {
         &self.declared
     }
 
-    fn span(&self) -> u64 {
-        self.layout.span
-    }
-
-    fn align(&self) -> u64 {
-        self.layout.align
-    }
-
-    fn regions(&self) -> &[Region] {
-        &self.layout.regions
+    fn memory(&self) -> &Memory {
+        &self.layout.memory
     }
 
     fn imports(&self) -> &[Import<'data>] {
@@ -450,14 +397,8 @@ impl<'data> Source<'data> for Objects<'data> {
         self.reach(bindings)
     }
 
-    fn link(
-        &self,
-        base: u64,
-        memory: &mut [u8],
-        host: &Host,
-        bindings: &[Option<Binding>],
-    ) -> Result<(), Error> {
-        Linking::new(self, base, host, bindings).write(memory)
+    fn link(&self, memory: &mut [u8], site: Site<'_>) -> Result<(), Error> {
+        Linking::new(self, site).write(memory)
     }
 
     fn init(&self, base: u64, memory: &[u8]) -> Result<Vec<u64>, Error> {

@@ -7,13 +7,16 @@ use super::erratum::{self, Mended};
 use super::file::Rela;
 use super::resolve::Linked;
 use super::scan::{self, Direct};
-use super::symbols::{Definition, NONE, Symbol, own};
-use super::table::{Entry, stub_size};
+use super::symbols::{NONE, Symbol, own};
+use super::table::Entry;
 use crate::elf::format::malformed;
-use crate::fixup::aarch64::{self, Field};
-use crate::fixup::{Encoding, From, Howto, Slot, What, x86_64};
+use crate::fixup::aarch64::Field;
+use crate::fixup::{Encoding, From, Howto, Slot, What};
+use crate::linking::definition::Definition;
+use crate::linking::memory::{at, stub_size, write_stubs};
 use crate::machine::{Static, ThreadKind};
-use crate::{Binding, Error, Host, Machine, ThreadLocal};
+use crate::source::Site;
+use crate::{Binding, Error, Host, ThreadLocal};
 use alloc::vec::Vec;
 use object::LittleEndian as LE;
 use object::read::elf::{Rela as _, Sym};
@@ -46,12 +49,7 @@ const POINTER: Howto = Howto { what: What::Address, from: From::Zero, encoding: 
 const DISTANCE: Howto = Howto { what: What::Address, from: From::Place, encoding: Encoding::Signed(4) };
 
 impl<'a, 'data> Linking<'a, 'data> {
-    pub(super) fn new(
-        objects: &'a Objects<'data>,
-        base: u64,
-        host: &'a Host,
-        bindings: &'a [Option<Binding>],
-    ) -> Self {
+    pub(super) fn new(objects: &'a Objects<'data>, Site { base, host, bindings }: Site<'a>) -> Self {
         let table = base.wrapping_add(objects.sections[own::TABLE as usize].offset);
         let by_stub = alloc::vec![false; objects.imports.len()];
         let mut linking = Linking { objects, base, table, host, bindings, by_stub };
@@ -71,7 +69,7 @@ impl<'a, 'data> Linking<'a, 'data> {
     fn reaches(&self, direct: &Direct) -> bool {
         let place = self.base.wrapping_add(self.objects.place(direct));
         let value = direct.howto.value(self.target(direct.symbol), direct.addend, place, self.table);
-        fits(direct.howto, value)
+        direct.howto.fits(value)
     }
 
     pub(super) fn write(&self, memory: &mut [u8]) -> Result<(), Error> {
@@ -102,7 +100,7 @@ impl<'a, 'data> Linking<'a, 'data> {
             let (adrp, access) = read(sequence.adrp).zip(read(sequence.access)).ok_or_else(outside)?;
             let mended = erratum::mend(adrp, access, *sequence, veneer);
             let limit = 1 << 27;
-            let mended = mended.ok_or(Error::TooLarge { needed: self.objects.layout.span, limit })?;
+            let mended = mended.ok_or(Error::TooLarge { needed: self.objects.layout.memory.span, limit })?;
             let mut write = |offset, word: u32| {
                 at(memory, offset, 4).map(|place| place.copy_from_slice(&word.to_le_bytes()))
             };
@@ -223,7 +221,7 @@ impl<'a, 'data> Linking<'a, 'data> {
                     // the Arm 64-bit Architecture, section "Call and Jump relocations".
                     if target == 0 && howto.encoding == Encoding::Field(Field::Branch) {
                         4
-                    } else if !fits(howto, near)
+                    } else if !howto.fits(near)
                         && scan::may_take_stub(machine, section, offset, howto, addend)
                     {
                         value(self.stub(symbol))
@@ -283,9 +281,8 @@ impl<'a, 'data> Linking<'a, 'data> {
 
     #[inline]
     fn in_section(&self, definition: Definition) -> Option<u64> {
-        let Definition::Section { section, value } = definition else { return None };
-        let section = &self.objects.sections[section as usize];
-        Some(self.base.wrapping_add(section.offset).wrapping_add(value))
+        let Definition::Section(spot) = definition else { return None };
+        Some(self.base.wrapping_add(spot.offset(&self.objects.sections)))
     }
 
     /// What code of the module takes for the symbol's address.
@@ -295,7 +292,7 @@ impl<'a, 'data> Linking<'a, 'data> {
             return address;
         }
         match symbol.definition {
-            Definition::Section { .. } => self.stub(symbol),
+            Definition::Section(_) => self.stub(symbol),
             Definition::Import(import) if self.by_stub[import as usize] => self.stub(symbol),
             Definition::Import(import) => self.bound(number, import),
             Definition::Absolute(value) => value,
@@ -317,9 +314,7 @@ impl<'a, 'data> Linking<'a, 'data> {
     fn block_offset(&self, symbol: &Symbol) -> u64 {
         let start = self.objects.sections[own::TEMPLATE as usize].offset;
         match symbol.definition {
-            Definition::Section { section, value } => {
-                self.objects.sections[section as usize].offset.wrapping_sub(start).wrapping_add(value)
-            }
+            Definition::Section(spot) => spot.offset(&self.objects.sections).wrapping_sub(start),
             _ => 0,
         }
     }
@@ -373,30 +368,9 @@ impl<'a, 'data> Linking<'a, 'data> {
     }
 
     fn stubs(&self, memory: &mut [u8]) -> Result<(), Error> {
-        let size = stub_size(self.objects.machine);
-        let mut offset = self.objects.sections[own::STUBS as usize].offset;
-        for stub in &self.objects.table.stubs {
-            let address = self.base.wrapping_add(offset);
-            let entry = self.table.wrapping_add(8 * u64::from(stub.word));
-            let code = at(memory, offset, size)?;
-            let too_large = |_| Error::TooLarge { needed: self.objects.layout.span, limit: i32::MAX as u64 };
-            match self.objects.machine {
-                Machine::X86_64 => code.copy_from_slice(&x86_64::stub(address, entry).map_err(too_large)?),
-                Machine::Aarch64 => code.copy_from_slice(&aarch64::stub(address, entry).map_err(too_large)?),
-            }
-            offset += size as u64;
-        }
-        Ok(())
+        let offset = self.objects.sections[own::STUBS as usize].offset;
+        let stubs = self.objects.table.stubs.iter();
+        let entries = stubs.map(|stub| self.table.wrapping_add(8 * u64::from(stub.word)));
+        write_stubs(memory, self.objects.machine, self.base, offset, entries)
     }
-}
-
-/// Whether the value can be written.
-fn fits(howto: Howto, value: i64) -> bool {
-    howto.encoding.range().is_none_or(|(low, high)| (low..=high).contains(&value))
-}
-
-fn at(memory: &mut [u8], offset: u64, size: usize) -> Result<&mut [u8], Error> {
-    let start = usize::try_from(offset).ok();
-    let place = start.and_then(|start| memory.get_mut(start..)?.get_mut(..size));
-    place.ok_or_else(|| malformed("section header table", "a section is outside the image", offset))
 }

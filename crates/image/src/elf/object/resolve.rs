@@ -9,7 +9,7 @@ use super::file::{File, Group, Home};
 use super::section;
 use crate::elf::format::malformed;
 use crate::error::label;
-use crate::linking::label::Label;
+use crate::linking::label::{Label, duplicate};
 use crate::linking::members::{self, NONE, Resolve};
 use crate::linking::names::Names;
 use crate::linking::section::{Part, Section, State};
@@ -380,11 +380,7 @@ impl<'data> Resolver<'data> {
                 return Ok(());
             }
             let first = self.files.get(global.file as usize).unwrap_or(linked);
-            return Err(Error::DuplicateSymbol {
-                symbol: label(self.names.get(name)),
-                first: first.label().text(),
-                second: linked.label().text(),
-            });
+            return Err(duplicate(self.names.get(name), first.label(), linked.label()));
         }
         if rank > global.rank {
             (global.rank, global.file, global.symbol) = (rank, file, index);

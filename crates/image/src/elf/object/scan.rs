@@ -4,12 +4,13 @@
 use super::file::Rela;
 use super::layout::is_table_of_linkers;
 use super::resolve::{Global, Linked, unversioned};
-use super::symbols::{Definition, Symbols, Used};
+use super::symbols::Symbols;
 use super::table::Table;
 use crate::elf::format::malformed;
 use crate::error::{NOT_TEXT, Refusal, label};
 use crate::fixup::x86_64::{self, Load};
 use crate::fixup::{Encoding, From, Howto, Slot, What};
+use crate::linking::definition::{Definition, Used};
 use crate::linking::section::{Part, Section};
 use crate::machine::Static;
 use crate::{Error, Import, ImportKind, Lookup, Machine};
@@ -131,7 +132,7 @@ impl<'data> Scan<'_, 'data> {
                 } else {
                     symbol.addressed = true;
                 }
-                let fixed = !matches!(symbol.definition, Definition::Section { .. });
+                let fixed = !matches!(symbol.definition, Definition::Section(_));
                 if symbol.indirect || (fixed && branch && limited) {
                     self.table.need_stub(number, symbol);
                 }
@@ -230,7 +231,7 @@ pub(super) fn relaxed(
     definition: Definition,
 ) -> Option<Load> {
     let may = matches!(r_type, elf::R_X86_64_GOTPCRELX | elf::R_X86_64_REX_GOTPCRELX);
-    let here = matches!(definition, Definition::Section { .. });
+    let here = matches!(definition, Definition::Section(_));
     if may && here && addend == -4 && section.part() == Some(Part::Code) {
         Load::at(section.bytes, place as usize)
     } else {
@@ -291,7 +292,7 @@ fn is_plain(howto: Howto) -> bool {
 /// Whether the value depends on where the image is, or on what an import stands for.
 fn limits(from: From, definition: Definition) -> bool {
     match definition {
-        Definition::Section { .. } => from == From::Zero,
+        Definition::Section(_) => from == From::Zero,
         Definition::Absolute(_) => from != From::Zero,
         Definition::Elsewhere | Definition::Import(_) | Definition::Gone { .. } => true,
     }

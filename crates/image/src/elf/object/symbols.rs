@@ -4,6 +4,7 @@
 use super::file::Home;
 use super::resolve::{Common, Global, Linked, Rank};
 use crate::Error;
+use crate::linking::definition::{Definition, Spot, Used};
 use crate::linking::names::Names;
 use crate::linking::section::{Part, Section, State};
 use crate::shared_definitions::{ALLOCATORS, is_of_class, is_repeatable};
@@ -12,21 +13,6 @@ use alloc::vec::Vec;
 use object::LittleEndian as LE;
 use object::elf;
 use object::read::elf::Sym;
-
-/// What a symbol stands for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Definition {
-    /// A place in a section of the link that is kept.
-    Section { section: u32, value: u64 },
-    /// A number that no image's address is added to.
-    Absolute(u64),
-    /// Nothing in this link; it is imported if it is used.
-    Elsewhere,
-    /// This import.
-    Import(u32),
-    /// A place in a section that is not kept.
-    Gone { discarded: bool },
-}
 
 /// No slots.
 pub(super) const NONE: u32 = u32::MAX;
@@ -46,20 +32,11 @@ pub(super) struct Symbol {
     pub(super) slots: u32,
 }
 
-/// How an import is used; the later says more.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) enum Used {
-    No,
-    Somehow,
-    AsFunction,
-    AsThreadLocal,
-}
-
 impl Symbol {
     /// A place in the image, and nothing else about it.
     #[inline]
     pub(super) fn is_plain(&self) -> bool {
-        matches!(self.definition, Definition::Section { .. }) && !self.indirect && !self.thread_local
+        matches!(self.definition, Definition::Section(_)) && !self.indirect && !self.thread_local
     }
 
     fn new(definition: Definition, indirect: bool) -> Self {
@@ -143,7 +120,7 @@ impl Symbols {
                     let Common { size, align, thread_local } = commons[&number];
                     let section = if thread_local { own::THREAD_COMMON } else { own::COMMON };
                     let value = sections[section as usize].append(size, align);
-                    let definition = Definition::Section { section, value };
+                    let definition = Definition::Section(Spot { section, value });
                     Symbol { thread_local, ..Symbol::new(definition, false) }
                 }
                 _ => symbol(linked, global.symbol, sections).map_err(|error| linked.label().blame(error))?,
@@ -170,7 +147,7 @@ impl Symbols {
         let entry =
             |global: &Global| Some(&files.get(global.file as usize)?.file.symbols[global.symbol as usize]);
         let part = |symbol: &Symbol| match symbol.definition {
-            Definition::Section { section, .. } => sections[section as usize].part(),
+            Definition::Section(Spot { section, .. }) => sections[section as usize].part(),
             _ => None,
         };
         let mut shared = Vec::new();
@@ -241,7 +218,7 @@ fn symbol(linked: &Linked<'_>, index: u32, sections: &[Section<'_>]) -> Result<S
             match sections[section as usize].state {
                 State::Kept(part) => {
                     thread_local = part.thread_local();
-                    Definition::Section { section, value }
+                    Definition::Section(Spot { section, value })
                 }
                 State::Discarded => Definition::Gone { discarded: true },
                 State::NotLoaded => Definition::Gone { discarded: false },

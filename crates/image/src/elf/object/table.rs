@@ -1,8 +1,7 @@
 //! The global offset table, and the stubs that jump through it.
 
 use super::symbols::{NONE, Symbol};
-use crate::Machine;
-use crate::fixup::{Slot, aarch64, x86_64};
+use crate::fixup::Slot;
 use alloc::vec::Vec;
 
 /// What an entry of the table gets, for the symbol with the number given.
@@ -139,13 +138,5 @@ impl Table {
     /// The number of a symbol's stub, if it has one.
     pub(super) fn stub(&self, symbol: &Symbol) -> Option<u32> {
         self.slots.get(symbol.slots as usize).map(|slots| slots.stub).filter(|stub| *stub != NONE)
-    }
-}
-
-/// Bytes of a stub.
-pub(super) fn stub_size(machine: Machine) -> usize {
-    match machine {
-        Machine::X86_64 => x86_64::STUB,
-        Machine::Aarch64 => aarch64::STUB,
     }
 }

@@ -2,9 +2,10 @@
 
 use super::Objects;
 use super::scan::Direct;
-use super::symbols::{Definition, own};
-use super::table::stub_size;
+use super::symbols::own;
 use crate::fixup::From;
+use crate::linking::definition::{Definition, Spot};
+use crate::linking::memory::stub_size;
 use crate::{Binding, Error, Window};
 
 /// What a relocation names. Sums of addresses are exact here, in more bits than an address has.
@@ -43,7 +44,7 @@ impl Objects<'_> {
             Named::Here(i128::from(stubs) + i128::from(number) * stub_size(self.machine) as i128)
         };
         match symbol.definition {
-            Definition::Section { section, value } => match self.table.stub(symbol) {
+            Definition::Section(Spot { section, value }) => match self.table.stub(symbol) {
                 Some(number) if symbol.indirect => stub(number),
                 _ => Named::Here(i128::from(self.sections[section as usize].offset) + i128::from(value)),
             },
@@ -59,7 +60,7 @@ impl Objects<'_> {
                     }
                 }
                 _ => match self.symbols.own(direct.symbol) {
-                    Definition::Section { section, value } => {
+                    Definition::Section(Spot { section, value }) => {
                         Named::Here(i128::from(self.sections[section as usize].offset) + i128::from(value))
                     }
                     _ => Named::There(0),

@@ -57,7 +57,7 @@ impl<'data> Sections<'data> {
     pub(super) fn debug(&self, layout: &Layout<'data>, base: u64) -> DebugInfo<'data> {
         let mut found = DebugInfo::default();
         let low = layout.bias(0).wrapping_neg();
-        let image = low..low + layout.span();
+        let image = low..low + layout.memory.span;
         let read = self.debug_sections(&mut found);
         match read.and_then(|()| debug::relocate(&mut found, &image, layout.bias(base))) {
             Ok(()) => found,

@@ -46,7 +46,7 @@ impl ExportTables {
             // Many linkers for AArch64 put code and tables into one segment.
             r.protection != Protection::ReadWrite && (r.offset..r.offset + r.len).contains(&hash)
         };
-        let region = layout.regions().iter().find(holds)?;
+        let region = layout.memory.regions.iter().find(holds)?;
         let region =
             usize::try_from(region.offset).ok()?..usize::try_from(region.offset + region.len).ok()?;
         // From the region's start, which is all that `find` is given.

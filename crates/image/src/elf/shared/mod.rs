@@ -17,12 +17,10 @@ mod versions;
 use super::note::{Declared, Properties};
 use crate::debug::{DebugInfo, Symbols as Names};
 use crate::elf::format::{Header, Word, malformed, table_of};
+use crate::pages::Memory;
 use crate::parts;
-use crate::source::Source;
-use crate::{
-    Binding, Error, Export, Host, Import, Indirect, Machine, Protection, Region, ThreadLocals, Unwind,
-    Verbatim,
-};
+use crate::source::{Site, Source};
+use crate::{Error, Export, Import, Indirect, Machine, Protection, ThreadLocals, Unwind, Verbatim};
 use alloc::vec::Vec;
 use debug::Sections;
 use dynamic::{Calls, Dynamic};
@@ -183,16 +181,8 @@ impl<'data> Source<'data> for Shared<'data> {
         self.sections.as_ref().map(|sections| sections.debug(&self.tables.layout, base)).unwrap_or_default()
     }
 
-    fn span(&self) -> u64 {
-        self.tables.layout.span()
-    }
-
-    fn align(&self) -> u64 {
-        self.tables.layout.align()
-    }
-
-    fn regions(&self) -> &[Region] {
-        self.tables.layout.regions()
+    fn memory(&self) -> &Memory {
+        &self.tables.layout.memory
     }
 
     fn verbatim(&self) -> &[Verbatim<'data>] {
@@ -239,13 +229,7 @@ impl<'data> Source<'data> for Shared<'data> {
         self.exports_indirect || !self.uses.indirect.is_empty()
     }
 
-    fn link(
-        &self,
-        base: u64,
-        memory: &mut [u8],
-        host: &Host,
-        bindings: &[Option<Binding>],
-    ) -> Result<(), Error> {
+    fn link(&self, memory: &mut [u8], Site { base, host, bindings }: Site<'_>) -> Result<(), Error> {
         self.tables.layout.fill(memory);
         let bias = self.tables.layout.bias(base);
         Linking { tables: &self.tables, uses: &self.uses, bias, host, bindings }.apply(memory)

@@ -6,6 +6,7 @@
 //! would drag in the rest of its first and last page).
 
 use crate::elf::format::{Header, malformed};
+use crate::pages::{Memory, Pages};
 use crate::{Error, Protection, Region, Verbatim};
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -44,11 +45,9 @@ impl Segment<'_> {
 pub(super) struct Layout<'data> {
     /// The address that offset 0 of the image has in the file's numbering.
     low: u64,
-    span: u64,
-    align: u64,
+    pub(super) memory: Memory,
     /// Ascending, not overlapping, none empty.
     segments: Vec<Segment<'data>>,
-    regions: Vec<Region>,
     verbatim: Vec<Verbatim<'data>>,
     page_size: u64,
     pub(super) headers: &'data [elf::ProgramHeader64<LE>],
@@ -131,10 +130,8 @@ impl<'data> Layout<'data> {
         let verbatim = segments.iter().filter(fixed).map(part).collect();
         Ok(Layout {
             low,
-            span,
-            align,
+            memory: Memory { span, align, regions },
             segments,
-            regions,
             verbatim,
             page_size,
             headers,
@@ -145,21 +142,9 @@ impl<'data> Layout<'data> {
         })
     }
 
-    pub(super) fn span(&self) -> u64 {
-        self.span
-    }
-
     /// The address that offset 0 of the image has in the file's numbering.
     pub(super) fn low(&self) -> u64 {
         self.low
-    }
-
-    pub(super) fn align(&self) -> u64 {
-        self.align
-    }
-
-    pub(super) fn regions(&self) -> &[Region] {
-        &self.regions
     }
 
     pub(super) fn verbatim(&self) -> &[Verbatim<'data>] {
@@ -169,7 +154,7 @@ impl<'data> Layout<'data> {
     /// The offset in the image of an address of the file; also of the address just behind the
     /// image, which is where linkers put `_end`.
     pub(super) fn offset(&self, address: u64) -> Option<u64> {
-        address.checked_sub(self.low).filter(|offset| *offset <= self.span)
+        address.checked_sub(self.low).filter(|offset| *offset <= self.memory.span)
     }
 
     /// What must be added to an address of the file when the image is at `base`.
@@ -369,41 +354,20 @@ fn regions(
         relro_end = (end & !(page_size - 1)).min(round_up(holder.end(), page_size)).max(relro_start);
     }
 
-    let mut regions: Vec<Region> = Vec::new();
-    let mut push = |start: u64, end: u64, protection: Option<Protection>| {
-        let Some(protection) = protection.filter(|_| start < end) else { return };
-        let offset = start - low;
-        match regions.last_mut() {
-            Some(last) if last.protection == protection && last.offset + last.len == offset => {
-                last.len += end - start;
-            }
-            _ => regions.push(Region { offset, len: end - start, protection }),
-        }
-    };
-    let mut previous: Option<(u64, Option<Protection>)> = None;
+    let mut pages = Pages::new(page_size, low);
     for segment in segments {
-        let mut start = segment.address & !(page_size - 1);
-        let end = round_up(segment.end(), page_size);
-        if let Some((previous_end, protection)) = previous
-            && previous_end > start
-        {
-            if protection != segment.protection {
-                return Err(Error::SharedPage { address: segment.address, page_size });
-            }
-            start = previous_end.min(end);
-        }
-        previous = Some((end, segment.protection));
-        if segment.protection == Some(Protection::ReadWrite) {
-            let cut_start = relro_start.clamp(start, end);
-            let cut_end = relro_end.clamp(start, end);
-            push(start, cut_start, segment.protection);
-            push(cut_start, cut_end, Some(Protection::Read));
-            push(cut_end, end, segment.protection);
+        let protection = segment.protection;
+        let Range { start, end } = pages.of_segment(segment.address, segment.end(), protection)?;
+        if protection == Some(Protection::ReadWrite) {
+            let [cut_start, cut_end] = [relro_start, relro_end].map(|cut| cut.clamp(start, end));
+            pages.add(start..cut_start, protection);
+            pages.add(cut_start..cut_end, Some(Protection::Read));
+            pages.add(cut_end..end, protection);
         } else {
-            push(start, end, segment.protection);
+            pages.add(start..end, protection);
         }
     }
-    Ok(regions)
+    Ok(pages.into_regions())
 }
 
 #[cfg(test)]
@@ -453,16 +417,16 @@ mod tests {
     fn parse(entries: &[Entry], page_size: u64) -> Result<Vec<(u64, u64, Protection)>, Error> {
         let bytes = file(entries, 16);
         let layout = Layout::parse(&bytes, &table_of::<Header>(&bytes, 1)[0], page_size, 1 << 30)?;
-        assert!(layout.align().is_power_of_two() && layout.align() >= page_size);
-        assert_eq!(layout.span() % page_size, 0);
+        assert!(layout.memory.align.is_power_of_two() && layout.memory.align >= page_size);
+        assert_eq!(layout.memory.span % page_size, 0);
         let mut end = 0;
-        for region in layout.regions() {
+        for region in &layout.memory.regions {
             assert!(region.offset >= end && region.len > 0);
             assert!(region.offset % page_size == 0 && region.len % page_size == 0);
             end = region.offset + region.len;
-            assert!(end <= layout.span());
+            assert!(end <= layout.memory.span);
         }
-        Ok(layout.regions().iter().map(|r| (r.offset / KIB, r.len / KIB, r.protection)).collect())
+        Ok(layout.memory.regions.iter().map(|r| (r.offset / KIB, r.len / KIB, r.protection)).collect())
     }
 
     fn pages(entries: &[Entry], page_size: u64) -> Vec<(u64, u64, Protection)> {
@@ -572,8 +536,8 @@ mod tests {
     fn addresses_keep_their_place_in_a_large_alignment() {
         let bytes = file(&[load(RW, 0x1_2340, 0x100, 0x1_0000), load(RW, 0x3_0000, 0x10, 0x1000)], 16);
         let layout = Layout::parse(&bytes, &table_of::<Header>(&bytes, 1)[0], 4096, 1 << 20).unwrap();
-        assert_eq!((layout.align(), layout.offset(0x1_2340)), (0x1_0000, Some(0x2340)));
-        assert_eq!(layout.span(), 0x2_1000);
+        assert_eq!((layout.memory.align, layout.offset(0x1_2340)), (0x1_0000, Some(0x2340)));
+        assert_eq!(layout.memory.span, 0x2_1000);
         assert_eq!((layout.offset(0xFFFF), layout.offset(0x3_1000)), (None, Some(0x2_1000)));
         assert_eq!(layout.offset(0x3_1001), None);
     }

@@ -225,7 +225,7 @@ impl<'data> Tables<'data> {
         };
         let (offset, end) = match self.definition(symbol)? {
             Definition::Here(address) | Definition::Indirect(address) => {
-                (self.layout.offset(address), self.layout.span())
+                (self.layout.offset(address), self.layout.memory.span)
             }
             Definition::ThreadLocal(offset) => {
                 (Some(offset), self.thread_locals.map_or(0, |block| block.size))

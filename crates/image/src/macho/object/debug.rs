@@ -6,21 +6,16 @@ use super::file::Home;
 use crate::debug::{DebugInfo, Symbol, Symbols};
 use crate::linking::section::Part;
 use crate::macho::format::{DEBUG_OMITTED, LE};
-use alloc::borrow::Cow;
 use alloc::vec::Vec;
 use object::macho;
 
 impl<'data> Objects<'data> {
     /// The functions and variables of all files, exported or not.
     pub(super) fn names_of_all(&self) -> Symbols<'data> {
-        let mut all = Symbols { names: Cow::Borrowed(&[]), symbols: Vec::new() };
+        let mut all = Symbols::default();
         for linked in &self.files {
             let names = linked.file.names_bytes;
-            let Ok(first) = u32::try_from(all.names.len()) else { break };
-            match &mut all.names {
-                Cow::Borrowed([]) => all.names = Cow::Borrowed(names),
-                some => some.to_mut().extend(names),
-            }
+            let Some(first) = all.add_names(names) else { break };
             for (index, entry) in (0..).zip(linked.file.symbols) {
                 if entry.n_type & macho::N_STAB != 0 {
                     continue;

@@ -7,9 +7,9 @@
 
 use super::fixups::Fixup;
 use super::scan::{Of, Scan, place};
-use super::symbols::{Definition, Spot};
 use crate::Error;
 use crate::fixup::{Encoding, What};
+use crate::linking::definition::{Definition, Spot};
 use crate::linking::section::Part;
 use crate::macho::format::malformed;
 

@@ -37,15 +37,15 @@ use super::bytes::c_name;
 use crate::elf::note::Declared;
 use crate::fixup::aarch64;
 use crate::linking::calls::Array;
-use crate::linking::label::Label;
+use crate::linking::definition::{Definition, Spot};
 use crate::linking::layout::Layout;
+use crate::linking::members;
+use crate::linking::memory::listed;
 use crate::linking::names::Names;
 use crate::linking::section::{Part, Section};
-use crate::macho::format::malformed;
-use crate::source::{Input, Source};
-use crate::{
-    Binding, Error, Export, ExportKind, Host, Import, Region, ThreadLocals, Unwind, Window, archive,
-};
+use crate::pages::Memory;
+use crate::source::{Input, Site, Source};
+use crate::{Binding, Error, Export, ExportKind, Import, ThreadLocals, Unwind, Window};
 use alloc::vec::Vec;
 use descriptors::Descriptor;
 use file::File;
@@ -54,7 +54,7 @@ use relocate::Linking;
 use resolve::{Global, Linked, Resolver};
 use scan::{Direct, Scan};
 use section::Kind;
-use symbols::{Definition, Spot, Symbols, kind_of, own};
+use symbols::{Symbols, kind_of, own};
 use table::Table;
 
 /// One or several object files, and the members of archives that they need, laid out as one image.
@@ -83,7 +83,7 @@ impl<'data> Objects<'data> {
     /// Reads, resolves and lays out. Whatever is not supported is refused here, before anything is
     /// mapped.
     pub(crate) fn parse(inputs: &[Input<'data>], page_size: u64, max_span: u64) -> Result<Self, Error> {
-        let (objects, members) = read(inputs)?;
+        let (objects, members) = members::read(inputs, File::parse)?;
         let mut resolver = Resolver::default();
         resolver.sections.extend(own::SECTIONS);
         resolver.resolve(objects, members)?;
@@ -158,7 +158,7 @@ impl<'data> Objects<'data> {
         }
         let Definition::Section(spot) = self.symbols.named(number).definition else { return None };
         let section = &self.sections[spot.section as usize];
-        let offset = section.offset + spot.value;
+        let offset = spot.offset(&self.sections);
         let (offset, kind) = match section.part()? {
             // A function that compilers found to be unreachable has no code, and may stand where
             // the code ends.
@@ -182,7 +182,6 @@ impl<'data> Objects<'data> {
         self.layout.code.contains(&offset)
     }
 
-    /// The addresses in the arrays of functions, as linked.
     fn calls(
         &self,
         base: u64,
@@ -190,40 +189,10 @@ impl<'data> Objects<'data> {
         arrays: &[Array],
         list: &'static str,
     ) -> Result<Vec<u64>, Error> {
-        let mut calls = Vec::new();
-        for array in arrays {
-            let section = &self.sections[array.section as usize];
-            let bytes = usize::try_from(section.offset).ok();
-            let bytes = bytes.and_then(|start| memory.get(start..)?.get(..section.bytes.len()));
-            let bytes =
-                bytes.ok_or_else(|| malformed("table of sections", "an array is outside the image", 0))?;
-            for word in bytes.as_chunks::<8>().0 {
-                let address = u64::from_le_bytes(*word);
-                if !self.is_code(address.wrapping_sub(base)) || !address.is_multiple_of(4) {
-                    return Err(Error::EntryOutsideCode { list, address });
-                }
-                calls.push(address);
-            }
-        }
-        Ok(calls)
+        listed(arrays, &self.sections, memory, list, |address| {
+            self.is_code(address.wrapping_sub(base)) && address.is_multiple_of(4)
+        })
     }
-}
-
-/// The object files, and the members of all archives.
-fn read<'data>(inputs: &[Input<'data>]) -> Result<(Vec<File<'data>>, Vec<File<'data>>), Error> {
-    let (mut objects, mut members) = (Vec::new(), Vec::new());
-    for input in inputs {
-        let label = Label { file: input.name, member: None, needed: inputs.len() > 1 };
-        if !archive::is_archive(input.bytes) {
-            objects.push(File::parse(label, input.bytes)?);
-            continue;
-        }
-        for member in archive::members(input.bytes).map_err(|error| label.blame(error))? {
-            let label = Label { member: Some(member.name), needed: true, ..label };
-            members.push(File::parse(label, member.bytes)?);
-        }
-    }
-    Ok((objects, members))
 }
 
 /// What the notes of the files that the module is made of say.
@@ -245,16 +214,8 @@ impl<'data> Source<'data> for Objects<'data> {
         &self.declared
     }
 
-    fn span(&self) -> u64 {
-        self.layout.span
-    }
-
-    fn align(&self) -> u64 {
-        self.layout.align
-    }
-
-    fn regions(&self) -> &[Region] {
-        &self.layout.regions
+    fn memory(&self) -> &Memory {
+        &self.layout.memory
     }
 
     fn imports(&self) -> &[Import<'data>] {
@@ -289,14 +250,8 @@ impl<'data> Source<'data> for Objects<'data> {
         relocate::window(self, bindings)
     }
 
-    fn link(
-        &self,
-        base: u64,
-        memory: &mut [u8],
-        host: &Host,
-        bindings: &[Option<Binding>],
-    ) -> Result<(), Error> {
-        Linking::new(self, base, host, bindings).write(memory)
+    fn link(&self, memory: &mut [u8], site: Site<'_>) -> Result<(), Error> {
+        Linking::new(self, site).write(memory)
     }
 
     fn init(&self, base: u64, memory: &[u8]) -> Result<Vec<u64>, Error> {

@@ -2,10 +2,11 @@
 
 use super::file::Header;
 use super::resolve::Linked;
-use super::symbols::{Definition, Spot, own};
+use super::symbols::own;
 use crate::Error;
 use crate::error::label;
 use crate::linking::calls::{Array, Calls};
+use crate::linking::definition::{Definition, Spot};
 use crate::linking::layout::Parts;
 use crate::linking::section::{Part, Role, Section};
 use alloc::collections::BTreeMap;

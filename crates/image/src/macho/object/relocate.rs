@@ -6,30 +6,26 @@ use super::fixups::Target;
 use super::resolve::Linked;
 use super::scan::{Direct, Of, place};
 use super::section::Kind;
-use super::symbols::{Definition, NONE, Spot, in_file, own};
+use super::symbols::{NONE, in_file, own};
 use super::table::Entry;
 use crate::error::label;
-use crate::fixup::{Howto, What, aarch64};
+use crate::fixup::{What, aarch64};
+use crate::linking::definition::{Definition, Spot};
+use crate::linking::memory::{at, write_stubs};
 use crate::linking::section::Part;
 use crate::macho::format::malformed;
+use crate::source::Site;
 use crate::{Binding, Error, Host, Machine, Window};
 
 /// What linking for one address works on.
 pub(super) struct Linking<'a, 'data> {
     objects: &'a Objects<'data>,
-    base: u64,
-    host: &'a Host,
-    bindings: &'a [Option<Binding>],
+    site: Site<'a>,
 }
 
 impl<'a, 'data> Linking<'a, 'data> {
-    pub(super) fn new(
-        objects: &'a Objects<'data>,
-        base: u64,
-        host: &'a Host,
-        bindings: &'a [Option<Binding>],
-    ) -> Self {
-        Linking { objects, base, host, bindings }
+    pub(super) fn new(objects: &'a Objects<'data>, site: Site<'a>) -> Self {
+        Linking { objects, site }
     }
 
     pub(super) fn write(&self, memory: &mut [u8]) -> Result<(), Error> {
@@ -72,7 +68,7 @@ impl<'a, 'data> Linking<'a, 'data> {
         let Of { number, linked, index } = of;
         let objects = self.objects;
         let offset = objects.sections[(linked.first_section + index) as usize].offset;
-        let base = self.base.wrapping_add(offset);
+        let base = self.site.base.wrapping_add(offset);
         let own = of.for_own();
         for fixup in place(linked, &objects.sections, index).fixups()? {
             let fixup = fixup?;
@@ -87,7 +83,7 @@ impl<'a, 'data> Linking<'a, 'data> {
                 What::Branch => {
                     let near = fixup.value(self.address(definition), address, 0);
                     match self.stub(number, fixup.target) {
-                        Some(stub) if fixup.addend == 0 && !fits(fixup.howto, near) => {
+                        Some(stub) if fixup.addend == 0 && !fixup.howto.fits(near) => {
                             fixup.value(stub, address, 0)
                         }
                         _ => near,
@@ -125,21 +121,20 @@ impl<'a, 'data> Linking<'a, 'data> {
     }
 
     fn spot(&self, spot: Spot) -> u64 {
-        let section = &self.objects.sections[spot.section as usize];
-        self.base.wrapping_add(section.offset).wrapping_add(spot.value)
+        self.site.base.wrapping_add(spot.offset(&self.objects.sections))
     }
 
     fn address(&self, definition: Definition) -> u64 {
         match definition {
             Definition::Section(spot) => self.spot(spot),
             Definition::Absolute(value) => value,
-            Definition::Import(import) => match self.bindings.get(import as usize) {
+            Definition::Import(import) => match self.site.bindings.get(import as usize) {
                 Some(Some(Binding::Address(address))) => *address,
                 // `Image::link` lets no thread-local variable through to where an address is
                 // wanted.
                 _ => 0,
             },
-            Definition::Elsewhere | Definition::NotLoaded => 0,
+            Definition::Elsewhere | Definition::Gone { .. } => 0,
         }
     }
 
@@ -152,7 +147,7 @@ impl<'a, 'data> Linking<'a, 'data> {
             return Err(changed());
         }
         let table = self.objects.sections[own::TABLE as usize].offset;
-        Ok(self.base.wrapping_add(table).wrapping_add(8 * u64::from(entry)))
+        Ok(self.site.base.wrapping_add(table).wrapping_add(8 * u64::from(entry)))
     }
 
     /// The address of a target's stub, if it has one.
@@ -161,19 +156,14 @@ impl<'a, 'data> Linking<'a, 'data> {
         let stub = self.objects.symbols.all[self.objects.symbols.number(file, index)? as usize].stub;
         let stubs = self.objects.sections[own::STUBS as usize].offset;
         (stub != NONE)
-            .then(|| self.base.wrapping_add(stubs).wrapping_add(u64::from(stub) * aarch64::STUB as u64))
+            .then(|| self.site.base.wrapping_add(stubs).wrapping_add(u64::from(stub) * aarch64::STUB as u64))
     }
 
     fn stubs(&self, memory: &mut [u8]) -> Result<(), Error> {
         let [stubs, table] = [own::STUBS, own::TABLE].map(|own| self.objects.sections[own as usize].offset);
-        for (number, entry) in (0..).zip(&self.objects.table.stubs) {
-            let offset = stubs + number * aarch64::STUB as u64;
-            let entry = self.base.wrapping_add(table).wrapping_add(8 * u64::from(*entry));
-            let code = aarch64::stub(self.base.wrapping_add(offset), entry)
-                .map_err(|_| Error::TooLarge { needed: self.objects.layout.span, limit: i32::MAX as u64 })?;
-            at(memory, offset, aarch64::STUB)?.copy_from_slice(&code);
-        }
-        Ok(())
+        let table = self.site.base.wrapping_add(table);
+        let entries = self.objects.table.stubs.iter().map(|entry| table.wrapping_add(8 * u64::from(*entry)));
+        write_stubs(memory, Machine::Aarch64, self.site.base, stubs, entries)
     }
 
     fn descriptors(&self, memory: &mut [u8]) -> Result<(), Error> {
@@ -182,9 +172,9 @@ impl<'a, 'data> Linking<'a, 'data> {
             if offset > u32::MAX.into() {
                 return Err(Error::TooLarge { needed: offset, limit: u32::MAX.into() });
             }
-            let place = self.objects.sections[descriptor.place.section as usize].offset;
-            let words = [self.host.tlv_thunk, self.host.tls_module << 32 | offset, 0];
-            let memory = at(memory, place + descriptor.place.value, super::descriptors::SIZE)?;
+            let place = descriptor.place.offset(&self.objects.sections);
+            let words = [self.site.host.tlv_thunk, self.site.host.tls_module << 32 | offset, 0];
+            let memory = at(memory, place, super::descriptors::SIZE)?;
             for (place, word) in memory.chunks_exact_mut(8).zip(words) {
                 place.copy_from_slice(&word.to_le_bytes());
             }
@@ -199,7 +189,7 @@ pub(super) fn window(objects: &Objects<'_>, bindings: &[Option<Binding>]) -> Res
     // Sums of addresses are exact here, in more bits than an address has.
     let (mut low, mut high) = (0, i128::from(u64::MAX));
     // As if the image were at 0.
-    let linking = Linking::new(objects, 0, &host, bindings);
+    let linking = Linking::new(objects, Site { base: 0, host: &host, bindings });
     for Direct { file, fixup } in &objects.direct {
         let linked = &objects.files[*file as usize];
         let definition = linking.definition(*file, linked, fixup.target, false)?;
@@ -224,23 +214,11 @@ impl Objects<'_> {
     /// Where a thread-local variable is in the image's block.
     pub(super) fn in_block(&self, variable: Spot) -> u64 {
         let start = self.layout.thread_locals.map_or(0, |block| block.offset);
-        let section = &self.sections[variable.section as usize];
-        debug_assert!(section.part().is_some_and(Part::thread_local));
-        section.offset.wrapping_sub(start).wrapping_add(variable.value)
+        debug_assert!(self.sections[variable.section as usize].part().is_some_and(Part::thread_local));
+        variable.offset(&self.sections).wrapping_sub(start)
     }
-}
-
-fn fits(howto: Howto, value: i64) -> bool {
-    howto.encoding.range().is_none_or(|(low, high)| (low..=high).contains(&value))
 }
 
 fn changed() -> Error {
     malformed("relocation table", "it has changed", 0)
-}
-
-/// So many bytes of the memory, from an offset on.
-fn at(memory: &mut [u8], offset: u64, size: usize) -> Result<&mut [u8], Error> {
-    let rest = usize::try_from(offset).ok().and_then(|offset| memory.get_mut(offset..));
-    rest.and_then(|rest| rest.get_mut(..size))
-        .ok_or_else(|| malformed("table of sections", "a section is outside the image", offset))
 }

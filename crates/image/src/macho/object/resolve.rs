@@ -8,7 +8,7 @@ use super::file::{self, File, Home, Nlist};
 use super::section::{self, Kind};
 use crate::Error;
 use crate::error::label;
-use crate::linking::label::Label;
+use crate::linking::label::{Label, duplicate};
 use crate::linking::members::{self, NONE, Resolve};
 use crate::linking::names::Names;
 use crate::linking::section::{Section, State};
@@ -232,11 +232,7 @@ impl<'data> Resolver<'data> {
         let global = &mut self.globals[number as usize];
         if rank == Rank::Strong && global.rank == Rank::Strong {
             let first = self.files.get(global.file as usize).unwrap_or(linked);
-            return Err(Error::DuplicateSymbol {
-                symbol: label(self.names.get(number)),
-                first: first.label().text(),
-                second: linked.label().text(),
-            });
+            return Err(duplicate(self.names.get(number), first.label(), linked.label()));
         }
         if rank > global.rank {
             (global.rank, global.file, global.symbol) = (rank, self.files.len() as u32, index);

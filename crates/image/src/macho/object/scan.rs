@@ -6,10 +6,11 @@ use super::descriptors::Descriptor;
 use super::fixups::{Fixup, Relocated, Target};
 use super::resolve::{Global, Linked};
 use super::section::Kind;
-use super::symbols::{Definition, Spot, Symbols, Used, in_file, kind_of};
+use super::symbols::{Symbols, in_file, kind_of};
 use super::table::Table;
 use crate::error::{NOT_TEXT, label};
 use crate::fixup::{Encoding, What};
+use crate::linking::definition::{Definition, Spot, Used};
 use crate::linking::names::Names;
 use crate::linking::section::{Part, Section};
 use crate::{Error, Import, ImportKind, Lookup};
@@ -95,7 +96,10 @@ impl<'data> Scan<'_, 'data> {
                 let section = linked.first_section + section;
                 let spot = Spot { section, value: 0 };
                 let loaded = self.sections[section as usize].part().is_some();
-                Ok((if loaded { Definition::Section(spot) } else { Definition::NotLoaded }, None))
+                Ok((
+                    if loaded { Definition::Section(spot) } else { Definition::Gone { discarded: false } },
+                    None,
+                ))
             }
             Target::Symbol(index) => {
                 let number = self.symbols.number(of.number, index);
@@ -161,7 +165,7 @@ impl<'data> Scan<'_, 'data> {
     fn check(&self, of: Of<'_, 'data>, fixup: &Fixup, definition: Definition) -> Result<(), Error> {
         let spot = match definition {
             Definition::Section(spot) => spot,
-            Definition::NotLoaded => return Err(of.bad(fixup, "is in a section that is not loaded")),
+            Definition::Gone { .. } => return Err(of.bad(fixup, "is in a section that is not loaded")),
             Definition::Elsewhere if fixup.for_thread_local() => return Err(of.bad(fixup, NOT_HERE)),
             _ if fixup.for_thread_local() => return Err(of.bad(fixup, NOT_THREAD_LOCAL)),
             _ => return Ok(()),

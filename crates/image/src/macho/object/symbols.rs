@@ -6,6 +6,7 @@ use super::resolve::{Common, Global, Linked, Rank, bad, is_own, nowhere};
 use super::section::Kind;
 use crate::Error;
 use crate::error::label;
+use crate::linking::definition::{Definition, Spot, Used};
 use crate::linking::names::Names;
 use crate::linking::section::{Section, State};
 use crate::macho::format::LE;
@@ -13,36 +14,6 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 pub(super) const NONE: u32 = u32::MAX;
-
-/// What a symbol stands for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Definition {
-    /// A place in a section of the link that is kept.
-    Section(Spot),
-    /// A number that no image's address is added to.
-    Absolute(u64),
-    /// Nothing in this link; it is imported if it is used.
-    Elsewhere,
-    /// This import.
-    Import(u32),
-    /// A place in a section that is not loaded.
-    NotLoaded,
-}
-
-/// A place in a section of the link.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) struct Spot {
-    pub(super) section: u32,
-    pub(super) value: u64,
-}
-
-/// How the link uses a symbol.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) enum Used {
-    No,
-    Somehow,
-    AsFunction,
-}
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Symbol {
@@ -199,7 +170,7 @@ fn definition(
         Home::Section(section) => {
             let number = linked.first_section + section;
             if matches!(sections[number as usize].state, State::NotLoaded | State::Discarded) {
-                return Ok(Some(Definition::NotLoaded));
+                return Ok(Some(Definition::Gone { discarded: false }));
             }
             let value = linked.file.within(symbol, section);
             let value = value.ok_or_else(|| bad(linked, symbol, "is outside its section"))?;

@@ -1,7 +1,8 @@
 //! The global offset table, and the stubs that jump through it. A stub reads the same entry that
 //! code reads.
 
-use super::symbols::{NONE, Spot, Symbol};
+use super::symbols::{NONE, Symbol};
+use crate::linking::definition::Spot;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 

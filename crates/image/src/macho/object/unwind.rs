@@ -5,12 +5,14 @@ use super::super::unwind::{Own, compact_unwind, eh_frame};
 use super::fixups::{Fixup, Target};
 use super::scan::{Of, place};
 use super::section::Kind;
-use super::symbols::{Spot, in_file, own};
+use super::symbols::{in_file, own};
 use super::{Objects, relocate};
 use crate::fixup::{Encoding, From, What};
+use crate::linking::definition::Spot;
 use crate::linking::section::Part;
 use crate::macho::format::malformed;
-use crate::{Error, Host, Protection, Region, Unwind};
+use crate::source::Site;
+use crate::{Error, Host, Unwind};
 use alloc::vec::Vec;
 
 /// Bytes of a record, and where its fields are: `compact_unwind_entry` of ld64 and lld. The start
@@ -36,7 +38,7 @@ impl<'data> Objects<'data> {
     /// Makes the section, and a region for it behind all others, because how long it is depends on
     /// where everything is. The layout is complete but for it.
     pub(super) fn add_frames(&mut self, page_size: u64, max_span: u64) -> Result<(), Error> {
-        let span = self.layout.span;
+        let span = self.layout.memory.span;
         let mut records = Vec::new();
         for (number, linked) in (0..).zip(&self.files) {
             for (index, kind) in (0..).zip(&linked.kinds) {
@@ -64,13 +66,8 @@ impl<'data> Objects<'data> {
             return Ok(());
         }
         let size = section.len() as u64;
-        let len = size.next_multiple_of(page_size);
-        self.layout.span = span.saturating_add(len);
-        if self.layout.span > max_span {
-            return Err(Error::TooLarge { needed: self.layout.span, limit: max_span });
-        }
+        self.layout.memory.append(size, page_size, max_span)?;
         self.sections[own::UNWIND as usize].offset = span;
-        self.layout.regions.push(Region { offset: span, len, protection: Protection::Read });
         self.layout.unwind = Some(Unwind { offset: span, size, terminated: true });
         self.frames = section;
         Ok(())
@@ -145,8 +142,8 @@ impl<'data> Objects<'data> {
         if all.len() as u64 != end - start {
             return Err(malformed("call frame table (__eh_frame)", "it has changed", end));
         }
-        let (host, bindings) = (Host::default(), []);
-        let linking = relocate::Linking::new(self, 0, &host, &bindings);
+        let site = Site { base: 0, host: &Host::default(), bindings: &[] };
+        let linking = relocate::Linking::new(self, site);
         for (number, linked) in (0..).zip(&self.files) {
             let sections = (0..).zip(&linked.kinds).filter(|(_, kind)| **kind == Kind::Frames);
             for (index, _) in sections {
