@@ -8,6 +8,7 @@ mod loading;
 pub(crate) mod process;
 pub(crate) mod statistics;
 pub(crate) mod watch;
+mod wanted;
 mod watching;
 
 use std::cell::Cell;
@@ -37,6 +38,7 @@ use crate::{
 };
 use hooks::Hooks;
 use watching::Watches;
+pub(crate) use wanted::{Files, Tried, Wanted};
 pub use watching::print_outcome;
 
 /// The process's runtime. Slots, trampolines and the threads' table words are the process's, so
@@ -453,7 +455,7 @@ impl Runtime {
         unloaded
     }
 
-    fn lock(&self) -> Result<Guard, Error> {
+    pub(crate) fn lock(&self) -> Result<Guard, Error> {
         let busy = Busy::enter()?;
         Ok(Guard { runtime: *self, held: Some((self.shared.state.lock(), busy)) })
     }
@@ -472,7 +474,7 @@ fn unloading((generation, modules): &(u64, Vec<ModuleVersion>)) -> Option<Event<
 
 /// The state, and the mark on this thread that it has it. Who lets go of it tells what has happened
 /// meanwhile.
-struct Guard {
+pub(crate) struct Guard {
     runtime: Runtime,
     /// None once it was let go of. The state goes first.
     held: Option<(MutexGuard<'static, State>, Busy)>,
