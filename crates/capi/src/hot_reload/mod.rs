@@ -14,13 +14,14 @@ use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
-use midflight::{Error, LoadOptions, Runtime, Source};
+use midflight::{Error, LoadOptions, OperationOptions, Runtime, Source};
 
 use crate::errors::{Failure, Outcome, guarded};
 use crate::gate::{self, Call, Reload};
 use crate::pointers::{self, Output, Plain, c_string};
 use crate::runtime_core::{MOST_THREADS, timeout, warn_of};
 use crate::runtime_types::Bool;
+use crate::transaction_manager;
 
 pub use addresses::*;
 pub use compatibility::{CompatibilityDifference, ModuleCompatibility};
@@ -87,7 +88,6 @@ impl HotReloadConfig {
             )));
         }
         warn_of(&[
-            ("use_transactions", config.use_transactions.get(), "transaction_manager.h"),
             ("auto_resolve_conflicts", config.auto_resolve_conflicts.get(), "conflict_resolution.h"),
         ]);
         Ok(config)
@@ -172,6 +172,9 @@ fn reload(runtime: &Runtime, modules: &[Given], config: &HotReloadConfig, begun:
     let sources = modules.iter().map(|given| given.source.clone());
     let done = match config.dry_run.get() {
         true => runtime.dry_run(sources, &options),
+        false if config.use_transactions.get() || transaction_manager::all_reloads() => {
+            reload_in_transaction(runtime, sources, &options)
+        }
         // SAFETY: the host vouches for what it loads (hot_reload.h: "load what you trust").
         false => unsafe { runtime.load_with(sources, &options) }.map(drop),
     };
@@ -187,6 +190,23 @@ fn reload(runtime: &Runtime, modules: &[Given], config: &HotReloadConfig, begun:
         config.tell_complete(given.string, success, begun.elapsed());
     }
     done
+}
+
+/// A reload that does not replace what another has published meanwhile.
+fn reload_in_transaction(
+    runtime: &Runtime,
+    sources: impl Iterator<Item = Source>,
+    options: &LoadOptions<'_>,
+) -> Result<(), Error> {
+    let timeout = options.timeout.unwrap_or_else(timeout);
+    let mut transaction = runtime.transaction(&transaction_manager::options_of_reload(timeout))?;
+    for source in sources {
+        // Read as far as the options need it.
+        let how = OperationOptions::new().validate(options.validate);
+        // SAFETY: the host vouches for what it loads (hot_reload.h: "load what you trust").
+        unsafe { transaction.load_with(source, &how) }?;
+    }
+    transaction.commit_with(options).map(drop)
 }
 
 /// The module that an error names, else the first.
