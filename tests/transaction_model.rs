@@ -41,25 +41,42 @@ enum Step {
     Outside { name: usize, variant: u32, keep: bool },
 }
 
+impl Step {
+    /// Which of the transactions it is about.
+    fn at(&self) -> Option<usize> {
+        match *self {
+            Self::Read(at, _)
+            | Self::List(at)
+            | Self::Load { at, .. }
+            | Self::Unload(at, _)
+            | Self::RollBack(at, _)
+            | Self::Savepoint(at)
+            | Self::GoBack(at, _)
+            | Self::Commit(at) => Some(at),
+            Self::Begin(..) | Self::Abandon(_) | Self::Outside { .. } => None,
+        }
+    }
+}
+
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let (at, name) = (|| 0..OPEN, || 0..NAMES.len());
     let level = prop::sample::select(Isolation::ALL.to_vec());
     let step = prop_oneof![
-        3 => (at(), level).prop_map(|(at, level)| Step::Begin(at, level)),
+        1 => (at(), level).prop_map(|(at, level)| Step::Begin(at, level)),
         4 => (at(), name()).prop_map(|(at, name)| Step::Read(at, name)),
         2 => at().prop_map(Step::List),
-        6 => (at(), name(), 0..VARIANTS, any::<bool>())
+        5 => (at(), name(), 0..VARIANTS, any::<bool>())
             .prop_map(|(at, name, variant, keep)| Step::Load { at, name, variant, keep }),
         3 => (at(), name()).prop_map(|(at, name)| Step::Unload(at, name)),
         2 => (at(), name()).prop_map(|(at, name)| Step::RollBack(at, name)),
         1 => at().prop_map(Step::Savepoint),
         1 => (at(), 0..4_usize).prop_map(|(at, which)| Step::GoBack(at, which)),
-        6 => at().prop_map(Step::Commit),
+        4 => at().prop_map(Step::Commit),
         1 => at().prop_map(Step::Abandon),
         1 => (name(), 0..VARIANTS, any::<bool>())
             .prop_map(|(name, variant, keep)| Step::Outside { name, variant, keep }),
     ];
-    prop::collection::vec(step, 1..60)
+    prop::collection::vec(step, 1..80)
 }
 
 /// A version: its number, and which variant it is.
@@ -210,12 +227,18 @@ struct Both<'f> {
     files: &'f Files,
     world: World,
     open: [Option<(Transaction, Model)>; OPEN],
+    levels: [Isolation; OPEN],
 }
 
 impl Both<'_> {
     fn step(&mut self, step: &Step) {
+        // What is to be open is begun, at the level that it had before.
+        if let Some(at) = step.at().filter(|at| self.open[*at].is_none()) {
+            self.step(&Step::Begin(at, self.levels[at]));
+        }
         match *step {
             Step::Begin(at, level) => {
+                self.levels[at] = level;
                 let options = TransactionOptions::new().isolation(level);
                 let snapshot = (level >= Isolation::RepeatableRead).then(|| self.world.numbers());
                 let model = Model {
@@ -384,10 +407,12 @@ fn world_of_now(rt: Runtime, files: &Files) -> World {
 fn transactions_do_what_the_model_does() {
     let (rt, shop, _turn) = start("transaction-model");
     let files = Files::new(&shop);
-    let cases = if support::is_emulated() { 24 } else { 128 };
+    let cases = if support::is_emulated() { 24 } else { 256 };
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(cases));
     let run = |steps: Vec<Step>| {
-        let mut both = Both { rt, files: &files, world: world_of_now(rt, &files), open: [const { None }; OPEN] };
+        let world = world_of_now(rt, &files);
+        let levels = [Isolation::Serializable, Isolation::RepeatableRead, Isolation::ReadUncommitted];
+        let mut both = Both { rt, files: &files, world, open: [const { None }; OPEN], levels };
         for step in &steps {
             both.step(step);
             both.look();
