@@ -95,9 +95,8 @@ fn lost_update(scene: &Scene<'_>) -> bool {
 
 fn write_skew(scene: &Scene<'_>) -> bool {
     let [mut one, mut two] = [scene.begin(), scene.begin()];
-    let both_are_there = |tx: &mut Transaction| {
-        ["first", "second"].iter().all(|name| tx.version(name).unwrap().is_some())
-    };
+    let both_are_there =
+        |tx: &mut Transaction| ["first", "second"].iter().all(|name| tx.version(name).unwrap().is_some());
     // "Unload one of the two if both are there."
     assert!(both_are_there(&mut one) && both_are_there(&mut two));
     one.unload("first").unwrap();
@@ -238,7 +237,11 @@ fn another_version_that_gives_the_same_answer_is_no_conflict() {
 
         let mut tx = scene.begin();
         assert!(!ask(&mut tx, "another"));
-        let more = scene.shop.module("first", 2, "int first_number(void) { return 2; } int another(void) { return 3; }");
+        let more = scene.shop.module(
+            "first",
+            2,
+            "int first_number(void) { return 2; } int another(void) { return 3; }",
+        );
         // SAFETY: the tests' modules are sound.
         unsafe { scene.rt.load(more) }.unwrap();
         scene.load(&mut tx, "second");
@@ -266,6 +269,20 @@ fn what_came_back_in_between_is_as_it_was() {
         scene.rt.rollback_module("first").unwrap();
         scene.load(&mut tx, "first");
         assert!(!conflicts(tx));
+    });
+}
+
+#[test]
+fn what_was_taken_back_is_seen_by_nobody() {
+    at_each_level("isolation-taken-back", |scene| {
+        let [mut one, mut two] = [scene.begin(), scene.begin()];
+        let before = two.version("first").unwrap();
+        let savepoint = one.savepoint();
+        scene.load(&mut one, "first");
+        let is_seen = two.version("first").unwrap() != before;
+        assert_eq!(is_seen, scene.level == Isolation::ReadUncommitted);
+        one.rollback_to(savepoint).unwrap();
+        assert_eq!((one.version("first").unwrap(), two.version("first").unwrap()), (before, before));
     });
 }
 

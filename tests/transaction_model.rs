@@ -30,7 +30,12 @@ enum Step {
     Begin(usize, Isolation),
     Read(usize, usize),
     List(usize),
-    Load { at: usize, name: usize, variant: u32, keep: bool },
+    Load {
+        at: usize,
+        name: usize,
+        variant: u32,
+        keep: bool,
+    },
     Unload(usize, usize),
     RollBack(usize, usize),
     Savepoint(usize),
@@ -38,7 +43,11 @@ enum Step {
     Commit(usize),
     Abandon(usize),
     /// Not in a transaction.
-    Outside { name: usize, variant: u32, keep: bool },
+    Outside {
+        name: usize,
+        variant: u32,
+        keep: bool,
+    },
 }
 
 impl Step {
@@ -69,8 +78,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(at, name, variant, keep)| Step::Load { at, name, variant, keep }),
         3 => (at(), name()).prop_map(|(at, name)| Step::Unload(at, name)),
         2 => (at(), name()).prop_map(|(at, name)| Step::RollBack(at, name)),
-        1 => at().prop_map(Step::Savepoint),
-        1 => (at(), 0..4_usize).prop_map(|(at, which)| Step::GoBack(at, which)),
+        2 => at().prop_map(Step::Savepoint),
+        2 => (at(), 0..3_usize).prop_map(|(at, which)| Step::GoBack(at, which)),
         4 => at().prop_map(Step::Commit),
         1 => at().prop_map(Step::Abandon),
         1 => (name(), 0..VARIANTS, any::<bool>())
@@ -283,8 +292,10 @@ impl Both<'_> {
                     _ => overlaid(below, model.operations.iter()),
                 };
                 let listed = tx.modules().unwrap();
-                let listed: Vec<(&str, u64)> = listed.iter().map(|(name, number)| (&**name, *number)).collect();
-                let expected: Vec<_> = expected.iter().map(|(name, number)| (NAMES[*name], *number)).collect();
+                let listed: Vec<(&str, u64)> =
+                    listed.iter().map(|(name, number)| (&**name, *number)).collect();
+                let expected: Vec<_> =
+                    expected.iter().map(|(name, number)| (NAMES[*name], *number)).collect();
                 assert_eq!(listed, expected);
             }
             Step::Load { at, name, variant, keep } => self.add(at, name, What::Load { variant, keep }),

@@ -14,7 +14,9 @@ use crate::interface::{Interface, Verdict};
 use crate::module::{Clock, Extent, ModuleFile, Origin, Phases};
 use crate::publish::load::Load;
 use crate::publish::quiescence::{self, Caller};
-use crate::publish::{Besides, Candidate, Candidates, Checked, Damage, Departure, Done, Missing, State, compare};
+use crate::publish::{
+    Besides, Candidate, Candidates, Checked, Damage, Departure, Done, Missing, State, compare,
+};
 use crate::{
     Attempt, Compatibility, Error, Event, HooksId, LoadOptions, Publication, ReloadHooks, Source, Upcoming,
 };
@@ -165,6 +167,8 @@ impl Runtime {
             let load = load.with_hooks(hooked.are_there()).until(wanted.deadline);
             let _turn = loader.gate.enter(&load.deadline)?;
             load.note_figures(|| Ok(self.state_until(&load)?.figures()))?;
+            let then = options.refuse_conflicts.then(|| Ok::<_, Error>(self.state_until(&load)?.numbers()));
+            let then = then.transpose()?;
             let (mut clock, mut phases) = (Clock::start(), Phases::default());
             let Wanted { files, besides, validates, agreed, .. } = wanted;
             let mut files = files.read(&load)?;
@@ -207,6 +211,11 @@ impl Runtime {
                 };
                 ended.note_loaded(&state);
                 agreed(&state)?;
+                if let Some(then) = then {
+                    let then = |name: &str| then.get(name).copied();
+                    let mut names = candidates.iter().map(|candidate| &*candidate.name);
+                    names.try_for_each(|name| state.check_unchanged(name, then(name)))?;
+                }
                 // SAFETY: the caller vouches for the code of each module.
                 let done = unsafe { publish(&mut state, &candidates, &besides, &load, caller, phases) };
                 (done, state)

@@ -7,8 +7,8 @@ pub(crate) mod hooks;
 mod loading;
 pub(crate) mod process;
 pub(crate) mod statistics;
-pub(crate) mod watch;
 mod wanted;
+pub(crate) mod watch;
 mod watching;
 
 use std::cell::Cell;
@@ -37,8 +37,8 @@ use crate::{
     StaleCalls, Statistics, Subscription, fault,
 };
 use hooks::Hooks;
-use watching::Watches;
 pub(crate) use wanted::{Files, Tried, Wanted};
+use watching::Watches;
 pub use watching::print_outcome;
 
 /// The process's runtime. Slots, trampolines and the threads' table words are the process's, so

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Busy, Guard, Runtime};
 use super::loading::Ended;
+use super::{Busy, Guard, Runtime};
+use crate::interface::Verdict;
 use crate::module::{ModuleFile, Source};
 use crate::publish::load::{Deadline, Load};
 use crate::publish::{Besides, Candidate, Candidates, Checked, State};
-use crate::interface::Verdict;
 use crate::{Error, ErrorKind, LoadOptions};
 
 /// What is to be published together.

@@ -209,7 +209,8 @@ mod tests {
         };
         let (stage, publish, phases) = (Duration::ZERO, Duration::ZERO, Phases::default());
         let (modules, gone) = (vec![module], Vec::new());
-        let publication = Publication { generation: 3, stage, publish, phases, modules, gone };
+        let back = Vec::new();
+        let publication = Publication { generation: 3, stage, publish, phases, modules, back, gone };
         line(Path::new("libmovement.so"), &Ok(publication))
     }
 

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::reads::Modules;
+use crate::platform::os::fork;
 
 /// What open transactions would make of modules, by the transactions' numbers. Nothing else is
 /// locked or called while this is.
@@ -69,6 +70,9 @@ impl Intentions {
 
 impl Drop for Intentions {
     fn drop(&mut self) {
-        OPEN.lock().remove(&self.id);
+        // Of a forked child nobody asks, and another thread may have had the lock at the fork.
+        if !fork::is_child() {
+            OPEN.lock().remove(&self.id);
+        }
     }
 }

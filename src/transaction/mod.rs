@@ -22,13 +22,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::module::ModuleFile;
+use crate::platform::os::fork;
 use crate::publish::load::Deadline;
 use crate::publish::{Besides, State};
 use crate::runtime::{Files, Guard, Tried, Wanted};
 use crate::{Error, LoadOptions, Publication, Runtime, Source};
 use intentions::Intentions;
 pub use options::{Isolation, OperationOptions, TransactionOptions};
-use reads::{Reads, unchanged};
+use reads::Reads;
 
 /// Operations on modules that are [committed](Self::commit) together, in one publication, or not at
 /// all. Dropped, it is rolled back.
@@ -58,7 +59,7 @@ struct Operation {
 }
 
 enum What {
-    Load(ModuleFile, OperationOptions),
+    Load(Box<ModuleFile>, OperationOptions),
     Unload,
     RollBack,
 }
@@ -88,6 +89,9 @@ impl Runtime {
     /// [`Error::Timeout`] if that takes too long. If called from a module's constructor or
     /// destructor, or in a forked child.
     pub fn transaction(&self, options: &TransactionOptions) -> Result<Transaction, Error> {
+        if fork::is_child() {
+            return Err(Error::Forked);
+        }
         let mut transaction = Transaction {
             runtime: *self,
             options: *options,
@@ -248,7 +252,7 @@ impl Transaction {
         let how = LoadOptions::new().validate(options.validate).verify(options.verify);
         let tried = self.runtime.try_out(source.into(), &how, self.deadline, self.options.rehearse)?;
         let Tried { file, name, current, next } = tried;
-        self.add(name, What::Load(file, *options), current, Some(next))
+        self.add(name, What::Load(file.into(), *options), current, Some(next))
     }
 
     /// Adds the unloading of a module. That no other calls it is looked at when it is committed.
@@ -363,9 +367,8 @@ impl Transaction {
     /// As for [`commit`](Self::commit), and those of the options.
     pub fn commit_with(self, options: &LoadOptions<'_>) -> Result<Option<Publication>, Error> {
         let Self { runtime, options: own, deadline, operations, reads, intentions, .. } = self;
-        deadline.check()?;
         if operations.is_empty() {
-            return Ok(None);
+            return deadline.check().map(|()| None);
         }
         let written: Vec<(Arc<str>, Option<u64>)> =
             operations.iter().map(|operation| (operation.module.clone(), operation.then)).collect();
@@ -378,7 +381,7 @@ impl Transaction {
                 What::Unload => _ = besides.gone.insert(module),
                 What::RollBack => _ = besides.back.insert(module),
                 What::Load(file, how) => {
-                    files.push(file);
+                    files.push(*file);
                     options = options.verify(options.verify || how.verify);
                     besides.keeps.extend(how.keep_previous.then(|| module.clone()));
                     validates.extend(how.validate.then_some(module));
@@ -412,9 +415,9 @@ fn agree(
         reads.check(state)?;
     }
     written.iter().try_for_each(|(module, then)| match (&reads.snapshot, isolation) {
-        (Some(snapshot), _) => unchanged(module, snapshot.get(module).copied(), state),
+        (Some(snapshot), _) => state.check_unchanged(module, snapshot.get(module).copied()),
         (None, Isolation::ReadUncommitted) => Ok(()),
-        (None, _) => unchanged(module, *then, state),
+        (None, _) => state.check_unchanged(module, *then),
     })
 }
 

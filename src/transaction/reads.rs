@@ -44,18 +44,13 @@ impl Reads {
     ///
     /// If the version that was there at the beginning is not current any more: nobody knows what it
     /// had.
-    pub(super) fn has_function(
-        &mut self,
-        module: &str,
-        symbol: &str,
-        state: &State,
-    ) -> Result<bool, Error> {
+    pub(super) fn has_function(&mut self, module: &str, symbol: &str, state: &State) -> Result<bool, Error> {
         let Some(snapshot) = &self.snapshot else { return Ok(state.has_function(module, symbol)) };
         let asked = (module.into(), symbol.into());
         if let Some(answer) = self.functions.get(&asked) {
             return Ok(*answer);
         }
-        unchanged(module, snapshot.get(module).copied(), state)?;
+        state.check_unchanged(module, snapshot.get(module).copied())?;
         let answer = state.has_function(module, symbol);
         self.functions.insert(asked, answer);
         Ok(answer)
@@ -65,26 +60,18 @@ impl Reads {
     pub(super) fn check(&self, state: &State) -> Result<(), Error> {
         let Some(snapshot) = &self.snapshot else { return Ok(()) };
         let then = |module: &str| snapshot.get(module).copied();
-        self.modules.iter().try_for_each(|module| unchanged(module, then(module), state))?;
+        self.modules.iter().try_for_each(|module| state.check_unchanged(module, then(module)))?;
         for ((module, symbol), answer) in &self.functions {
             // Of another version the answer may be the same.
             if state.has_function(module, symbol) != *answer {
-                unchanged(module, then(module), state)?;
+                state.check_unchanged(module, then(module))?;
             }
         }
         if self.list {
             let now = state.numbers();
             let mut all = snapshot.keys().chain(now.keys());
-            all.try_for_each(|module| unchanged(module, then(module), state))?;
+            all.try_for_each(|module| state.check_unchanged(module, then(module)))?;
         }
         Ok(())
-    }
-}
-
-/// That a module is as it was.
-pub(super) fn unchanged(module: &str, then: Option<u64>, state: &State) -> Result<(), Error> {
-    match state.version(module) {
-        now if now == then => Ok(()),
-        now => Err(Error::Conflict { module: module.into(), then, now }),
     }
 }

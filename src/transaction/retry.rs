@@ -63,7 +63,7 @@ impl Runtime {
 fn wait(retry: u32, first: Duration, longest: Duration, random: u64) -> Duration {
     let whole = first.saturating_mul(1_u32.checked_shl(retry).unwrap_or(u32::MAX)).min(longest);
     let half = whole / 2;
-    let part = u128::from(random) * (whole - half).as_nanos() >> 64;
+    let part = (u128::from(random) * (whole - half).as_nanos()) >> 64;
     // Of what is less than u64::MAX nanoseconds; what is more is no time to wait exactly.
     half + Duration::from_nanos(u64::try_from(part).unwrap_or(u64::MAX))
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use midflight::{Isolation, OperationOptions, Transaction};
+use midflight::{Error, Isolation, LoadOptions, OperationOptions, Transaction};
 
 use crate::errors::{Failure, Outcome, guarded};
 use crate::gate::{Call, Reload};
@@ -61,11 +61,6 @@ pub(crate) fn configure(config: &RuntimeConfig) {
     MAX_OPERATIONS.store(config.max_transaction_size, Ordering::Relaxed);
 }
 
-/// Whether reloads are transactions, whatever they say themselves.
-pub(crate) fn all_reloads() -> bool {
-    ALL_RELOADS.load(Ordering::Relaxed)
-}
-
 /// The time-out that `runtime_init` set.
 fn configured_timeout() -> Option<Duration> {
     let milliseconds = TIMEOUT.load(Ordering::Relaxed);
@@ -80,11 +75,27 @@ fn options(isolation: Isolation) -> midflight::TransactionOptions {
         .max_operations((most != 0).then_some(most as usize))
 }
 
-/// What a reload with `use_transactions` is: it begins and ends in one call, and everything is
-/// checked at its end. Its own time-out counts, unless transactions have one.
-pub(crate) fn options_of_reload(timeout: Duration) -> midflight::TransactionOptions {
-    let timeout = configured_timeout().map_or(timeout, |configured| configured.min(timeout));
-    options(Isolation::RepeatableRead).timeout(timeout).rehearse(false)
+/// The options of a reload of so many modules, if it is a transaction: by itself, or because all
+/// are. It begins and ends in one call, so there is nothing but its modules that it could be in
+/// conflict about.
+///
+/// # Errors
+///
+/// If it has more modules than a transaction may have.
+pub(crate) fn of_reload<'p>(
+    is_one: Bool,
+    modules: usize,
+    options: LoadOptions<'p>,
+) -> Result<LoadOptions<'p>, Error> {
+    if !is_one.get() && !ALL_RELOADS.load(Ordering::Relaxed) {
+        return Ok(options);
+    }
+    let limit = MAX_OPERATIONS.load(Ordering::Relaxed) as usize;
+    if limit != 0 && modules > limit {
+        return Err(Error::TransactionFull { limit });
+    }
+    let timeout = options.timeout.into_iter().chain(configured_timeout()).min();
+    Ok(options.timeout(timeout).refuse_conflicts(true))
 }
 
 /// A transaction; None once it is ended.
@@ -115,7 +126,7 @@ fn take(id: u64) -> Outcome<Transaction> {
 }
 
 /// With a transaction, which stays open.
-fn with<T>(id: u64, work: impl FnOnce(&mut Transaction) -> Result<T, midflight::Error>) -> Outcome<T> {
+fn with<T>(id: u64, work: impl FnOnce(&mut Transaction) -> Result<T, Error>) -> Outcome<T> {
     let handle = find(id)?;
     let mut transaction = handle.lock().unwrap_or_else(PoisonError::into_inner);
     // It may have been ended while this waited.
@@ -129,7 +140,10 @@ pub(crate) fn end_all() {
     drop(all);
 }
 
-fn begin(transaction_id: *mut u64, options: impl FnOnce() -> Outcome<midflight::TransactionOptions>) -> c_int {
+fn begin(
+    transaction_id: *mut u64,
+    options: impl FnOnce() -> Outcome<midflight::TransactionOptions>,
+) -> c_int {
     guarded(|| {
         let output = Output::new(transaction_id, "transaction_id")?;
         let call = Call::begin()?;
@@ -288,7 +302,7 @@ pub extern "C" fn transaction_rollback_to(transaction_id: u64, savepoint: u64) -
         let _call = Call::begin()?;
         with(transaction_id, |transaction| match transaction.find_savepoint(savepoint) {
             Some(savepoint) => transaction.rollback_to(savepoint),
-            None => Err(midflight::Error::NoSavepoint),
+            None => Err(Error::NoSavepoint),
         })
     })
 }

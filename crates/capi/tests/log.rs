@@ -148,10 +148,7 @@ fn every_field_that_comes_later_is_named() {
         ..logging(&file)
     };
     ok(init(&config));
-    let reload = HotReloadConfig {
-        auto_resolve_conflicts: true.into(),
-        ..HotReloadConfig::default()
-    };
+    let reload = HotReloadConfig { auto_resolve_conflicts: true.into(), ..HotReloadConfig::default() };
     reload_with("/nowhere", &reload);
     let text = read(&path);
     let fields = [

@@ -159,7 +159,11 @@ fn a_handle_that_is_not_open_is_refused() {
         fails(transaction_add_unload_operation(open, ptr::null()), InvalidArgument, "module");
         fails(transaction_add_reload_operation(open, 4 as _, ptr::null()), InvalidArgument, "module_path");
         let path = c(module(&session, "core", 2));
-        fails(transaction_add_reload_operation(open, path.as_ptr(), 1 as _), InvalidArgument, "operation_config");
+        fails(
+            transaction_add_reload_operation(open, path.as_ptr(), 1 as _),
+            InvalidArgument,
+            "operation_config",
+        );
     }
     // The end of the runtime is theirs too.
     ok(runtime_shutdown());
@@ -226,7 +230,8 @@ fn its_own_options_come_before_the_runtimes() {
     assert_eq!(read_version(id, c"core"), (0, number_of(c"core")));
     ok(transaction_commit(id));
 
-    let (code, id) = begin_with(&TransactionOptions { timeout_ms: 1, isolation: READ_COMMITTED, ..options() });
+    let (code, id) =
+        begin_with(&TransactionOptions { timeout_ms: 1, isolation: READ_COMMITTED, ..options() });
     ok(code);
     // Not over before its time, and over after it.
     let begun = std::time::Instant::now();

@@ -135,8 +135,8 @@ mod tests {
 
     #[test]
     fn of_two_deadlines_the_sooner_counts() {
-        let [never, soon, later] = [None, Some(1), Some(1_000_000)]
-            .map(|ms| Deadline::after(ms.map(Duration::from_millis)));
+        let [never, soon, later] =
+            [None, Some(1), Some(1_000_000)].map(|ms| Deadline::after(ms.map(Duration::from_millis)));
         for (one, other, expected) in
             [(soon, later, soon), (later, soon, soon), (never, later, later), (later, never, later)]
         {

@@ -267,6 +267,18 @@ impl State {
         self.current().map(|version| (version.name().clone(), version.number())).collect()
     }
 
+    /// That a module is as it was then; None: not loaded.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Conflict`].
+    pub(crate) fn check_unchanged(&self, module: &str, then: Option<u64>) -> Result<(), Error> {
+        match self.version(module) {
+            now if now == then => Ok(()),
+            now => Err(Error::Conflict { module: module.into(), then, now }),
+        }
+    }
+
     /// Whether the module is loaded and exports such a function.
     pub(crate) fn has_function(&self, module: &str, symbol: &str) -> bool {
         self.loaded(module).is_ok_and(|version| version.function(symbol).is_some())

@@ -71,8 +71,7 @@ impl<'s, 'c, 'f> Checked<'s, 'c, 'f> {
         let mut placed = Vec::with_capacity(candidates.len());
         let new = NewExporters::of(candidates);
         for Candidate { file, image, name } in candidates.iter() {
-            let mut neighbours =
-                Neighbourhood::new(&new, &besides, &mut *state, Trampolines::Found);
+            let mut neighbours = Neighbourhood::new(&new, &besides, &mut *state, Trampolines::Found);
             // SAFETY: no library is loaded.
             let bound = unsafe { bind(file, image, name, Libraries::Loaded, &mut neighbours) }?;
             bound.check(file, image, name, &neighbours)?;
@@ -117,8 +116,7 @@ impl<'s, 'c, 'f> Checked<'s, 'c, 'f> {
         let mut placed = Vec::with_capacity(candidates.len());
         let new = NewExporters::of(candidates);
         for Candidate { file, image, name } in candidates.iter() {
-            let mut neighbours =
-                Neighbourhood::new(&new, &besides, &mut *state, Trampolines::Made);
+            let mut neighbours = Neighbourhood::new(&new, &besides, &mut *state, Trampolines::Made);
             // SAFETY: the caller accepts the constructors of needed libraries.
             let mut bound = unsafe { bind(file, image, name, Libraries::Load, &mut neighbours) }?;
             bound.check(file, image, name, &neighbours)?;

@@ -75,8 +75,7 @@ impl Drop for Next<'_> {
 fn settle(state: &State, staged: &Versions, others: &Others) {
     let names: HashMap<&str, &Version> =
         staged.iter().map(|version| (&**version.name(), &**version)).collect();
-    let find =
-        |name: &str| names.get(name).copied().or_else(|| Some(&**state.then(others, name).ok()?));
+    let find = |name: &str| names.get(name).copied().or_else(|| Some(&**state.then(others, name).ok()?));
     let homes = state.homes_of(staged.iter().map(|version| &**version), find);
     staged.iter().zip(homes).for_each(|(version, home)| version.set_home(Some(home)));
 }

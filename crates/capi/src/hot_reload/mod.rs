@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
-use midflight::{Error, LoadOptions, OperationOptions, Runtime, Source};
+use midflight::{Error, LoadOptions, Runtime, Source};
 
 use crate::errors::{Failure, Outcome, guarded};
 use crate::gate::{self, Call, Reload};
@@ -87,9 +87,7 @@ impl HotReloadConfig {
                 "conflict_mode is {mode}, which is none of conflict_resolution_mode_t"
             )));
         }
-        warn_of(&[
-            ("auto_resolve_conflicts", config.auto_resolve_conflicts.get(), "conflict_resolution.h"),
-        ]);
+        warn_of(&[("auto_resolve_conflicts", config.auto_resolve_conflicts.get(), "conflict_resolution.h")]);
         Ok(config)
     }
 
@@ -168,16 +166,14 @@ fn reload(runtime: &Runtime, modules: &[Given], config: &HotReloadConfig, begun:
     };
     let progress = config.progress_callback.map(|_| &tell as Progress<'_>);
     let options = config.options(progress);
+    let options = transaction_manager::of_reload(config.use_transactions, modules.len(), options);
     let under_way = Reload::new();
     let sources = modules.iter().map(|given| given.source.clone());
-    let done = match config.dry_run.get() {
+    let done = options.and_then(|options| match config.dry_run.get() {
         true => runtime.dry_run(sources, &options),
-        false if config.use_transactions.get() || transaction_manager::all_reloads() => {
-            reload_in_transaction(runtime, sources, &options)
-        }
         // SAFETY: the host vouches for what it loads (hot_reload.h: "load what you trust").
         false => unsafe { runtime.load_with(sources, &options) }.map(drop),
-    };
+    });
     drop(under_way);
     let success = done.is_ok();
     let done = done.map_err(|error| {
@@ -190,23 +186,6 @@ fn reload(runtime: &Runtime, modules: &[Given], config: &HotReloadConfig, begun:
         config.tell_complete(given.string, success, begun.elapsed());
     }
     done
-}
-
-/// A reload that does not replace what another has published meanwhile.
-fn reload_in_transaction(
-    runtime: &Runtime,
-    sources: impl Iterator<Item = Source>,
-    options: &LoadOptions<'_>,
-) -> Result<(), Error> {
-    let timeout = options.timeout.unwrap_or_else(timeout);
-    let mut transaction = runtime.transaction(&transaction_manager::options_of_reload(timeout))?;
-    for source in sources {
-        // Read as far as the options need it.
-        let how = OperationOptions::new().validate(options.validate);
-        // SAFETY: the host vouches for what it loads (hot_reload.h: "load what you trust").
-        unsafe { transaction.load_with(source, &how) }?;
-    }
-    transaction.commit_with(options).map(drop)
 }
 
 /// The module that an error names, else the first.
