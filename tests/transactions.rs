@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use midflight::{
-    Error, ErrorKind, Isolation, LoadOptions, OperationOptions, ReloadHooks, Runtime, TransactionOptions,
+    Error, ErrorKind, Isolation, LoadOptions, ModuleState, OperationOptions, Outcome, ReloadHooks, Runtime,
+    TransactionOptions,
 };
+use support::heard::Heard;
 use support::{Workshop, start};
 
 midflight::module! {
@@ -389,6 +391,54 @@ fn after_a_conflict_it_is_begun_again() {
         tx.unload("nobody")
     });
     assert_eq!((done.unwrap_err().kind(), attempts), (ErrorKind::NotLoaded, 1));
+    unload_all(rt);
+}
+
+#[test]
+fn a_commit_is_one_event() {
+    let (rt, shop, _turn) = start("transaction-events");
+    load_twice(rt, &shop);
+    let [one, two, three] = NAMES.map(|name| version(rt, name));
+    let before = rt.statistics().unwrap();
+    let (heard, _subscription) = Heard::new(rt);
+    let mixed = || {
+        let mut tx = begin(rt);
+        // SAFETY: the tests' modules have the functions as declared above.
+        unsafe { tx.load(module(&shop, "first", 3)) }.unwrap();
+        tx.rollback_module("second").unwrap();
+        tx.unload("third").unwrap();
+        tx
+    };
+    // What is not committed is told to nobody.
+    mixed().rollback();
+    assert_eq!(heard.told(), [""; 0]);
+
+    let tx = mixed();
+    // SAFETY: as above.
+    unsafe { rt.load(module(&shop, "first", 4)) }.unwrap();
+    heard.record();
+    assert_eq!(tx.commit().unwrap_err().kind(), ErrorKind::Conflict);
+    let record = heard.record();
+    let kind = record.error.as_ref().map(|(kind, _)| *kind);
+    assert_eq!((record.outcome, kind), (Outcome::Refused, Some(ErrorKind::Conflict)));
+
+    mixed().commit().unwrap();
+    let record = heard.record();
+    assert_eq!(record.outcome, Outcome::Published);
+    let told = |of: &midflight::ModuleRecord| {
+        (of.module.clone().unwrap(), of.version, of.before.as_ref().map(|before| before.version), of.state)
+    };
+    assert_eq!(
+        record.modules.iter().map(told).collect::<Vec<_>>(),
+        [
+            ("first".into(), Some(one + 2), Some(one + 1), ModuleState::Lost),
+            ("second".into(), Some(two - 1), Some(two), ModuleState::AsLeft),
+            ("third".into(), None, Some(three), ModuleState::Gone),
+        ]
+    );
+    // Loads are counted, and what comes back or goes is none.
+    let after = rt.statistics().unwrap();
+    assert_eq!((after.loaded, after.failed), (before.loaded + 2, before.failed + 1));
     unload_all(rt);
 }
 
