@@ -44,7 +44,9 @@ typedef struct {
     bool validate_before_reload;
     /* Keep the version that is replaced, code and variables as they are, for hot_reload_rollback(): one for each module. */
     bool backup_current_state;
-    /* Transactions come with transaction_manager.h: reported in the log at WARN. A reload is all or nothing in any case. */
+    /* Do not replace what another thread has published since this call began: RUNTIME_ERROR_CONFLICT, and nothing has moved. (A reload is
+     * all or nothing in any case.) transaction_timeout_ms and max_transaction_size of runtime_init() hold for it. A watch is not concerned:
+     * it publishes what was written last. */
     bool use_transactions;
 
     /* Stage the modules of an atomic reload on the runtime's threads, rather than one after the other on this one. */

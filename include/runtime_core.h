@@ -22,12 +22,15 @@ typedef struct {
     /* The time-out of reloads that have none of their own, in nanoseconds. Default: 10 s. */
     uint64_t reload_timeout_ns;
 
-    /* Transactions come with transaction_manager.h. Until then these are accepted, and what is not 0 is reported in the log at WARN. */
+    /* Transactions (transaction_manager.h), which are there in any case. Set: each reload is one, as if it said use_transactions. */
     bool enable_transactions;
+    /* From the beginning of a transaction to its publication, in milliseconds, if it has no time-out of its own. Default: 10 s. A reload
+     * that is a transaction has its own time-out, and this one if it is set and shorter. */
     uint32_t transaction_timeout_ms;
+    /* The most operations of a transaction, and the most modules of a reload that is one. Default: no limit. */
     uint32_t max_transaction_size;
 
-    /* Security comes with runtime_security.h. As above. */
+    /* Security comes with runtime_security.h. Until then these are accepted, and what is not 0 is reported in the log at WARN. */
     bool enable_security_monitoring;
     bool enable_compliance_validation;
     security_level_t security_level;
@@ -42,7 +45,7 @@ typedef struct {
     /* Look for old versions that nobody is inside any more after each reload, as runtime_gc_collect() does: some 0.2 ms each. */
     bool enable_memory_optimization;
 
-    /* Recovery comes with error_recovery.h. As for transactions. */
+    /* Recovery comes with error_recovery.h. As for security. */
     bool enable_auto_recovery;
     uint32_t recovery_timeout_ms;
 

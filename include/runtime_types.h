@@ -98,7 +98,10 @@ enum {
     /* A defect of midflight. Please report it with the message. */
     RUNTIME_ERROR_INTERNAL = -23,
     /* A hook before the reload refused (hot_reload_add_hooks()). The message names it. */
-    RUNTIME_ERROR_VETOED = -24
+    RUNTIME_ERROR_VETOED = -24,
+    /* "Transaction conflict detected, rolling back": what a transaction rests on has changed since it began, and nothing was published.
+     * Begin it again. The message names the module. */
+    RUNTIME_ERROR_CONFLICT = -25
 };
 
 /* How grave a line of the log must be to be written: the level and those above it. */

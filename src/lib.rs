@@ -32,6 +32,7 @@ mod module;
 mod platform;
 mod publish;
 mod runtime;
+mod transaction;
 
 pub use call::checks::Checks;
 pub use call::frame::{Frame, SharedFrame};
@@ -58,6 +59,7 @@ pub use runtime::hooks::{HooksId, ReloadHooks, Upcoming};
 pub use runtime::process::ProcessUsage;
 pub use runtime::statistics::{Statistics, Times};
 pub use runtime::{Runtime, print_outcome};
+pub use transaction::{Isolation, OperationOptions, Savepoint, Transaction, TransactionOptions};
 
 /// What the [`module!`] macro expands to uses, and the C API. Not for direct use.
 #[doc(hidden)]

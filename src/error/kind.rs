@@ -58,11 +58,13 @@ pub enum ErrorKind {
     Internal = -23,
     /// A hook refused the load.
     Vetoed = -24,
+    /// Something has changed since a transaction began. Begin it again.
+    Conflict = -25,
 }
 
 impl ErrorKind {
     /// All of them, by their numbers.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::InvalidArgument,
         Self::NotInitialized,
         Self::Unsupported,
@@ -87,6 +89,7 @@ impl ErrorKind {
         Self::System,
         Self::Internal,
         Self::Vetoed,
+        Self::Conflict,
     ];
 }
 
@@ -105,9 +108,13 @@ impl Error {
             | Self::MissingModule { .. }
             | Self::Ambiguous { .. } => ErrorKind::Unresolved,
             Self::Image { .. } | Self::NoName { .. } => ErrorKind::InvalidModule,
-            Self::DuplicateModule { .. } | Self::NoFiles | Self::SeveralFunctions { .. } => {
-                ErrorKind::InvalidArgument
-            }
+            Self::DuplicateModule { .. }
+            | Self::NoFiles
+            | Self::SeveralFunctions { .. }
+            | Self::ReadOnly
+            | Self::TransactionFull { .. }
+            | Self::AlreadyInTransaction { .. }
+            | Self::NoSavepoint => ErrorKind::InvalidArgument,
             Self::MissingFunctions { .. } | Self::Incompatible { .. } | Self::AnotherSize { .. } => {
                 ErrorKind::Incompatible
             }
@@ -124,6 +131,7 @@ impl Error {
             Self::Integrity { .. } => ErrorKind::Integrity,
             Self::Refused { .. } => ErrorKind::Refused,
             Self::Vetoed { .. } => ErrorKind::Vetoed,
+            Self::Conflict { .. } => ErrorKind::Conflict,
             Self::NotWatched { .. } => ErrorKind::NotWatched,
             Self::Forked => ErrorKind::Forked,
         }

@@ -293,6 +293,29 @@ pub enum Error {
     Forked,
     /// There was nothing to load.
     NoFiles,
+    /// What a transaction rests on has changed: another one came before. It is rolled back.
+    Conflict {
+        /// The module that has changed.
+        module: String,
+        /// The version that the transaction has seen; None: not loaded.
+        then: Option<u64>,
+        /// The version that is current.
+        now: Option<u64>,
+    },
+    /// An operation was added to a transaction that is read-only.
+    ReadOnly,
+    /// A transaction has as many operations as it may have.
+    TransactionFull {
+        /// So many.
+        limit: usize,
+    },
+    /// A transaction has an operation of this module already.
+    AlreadyInTransaction {
+        /// The module.
+        module: String,
+    },
+    /// A savepoint is another transaction's, or was before one that was gone back to.
+    NoSavepoint,
 }
 
 impl Error {
@@ -499,6 +522,29 @@ impl fmt::Display for Error {
                  start the runtime after the fork, or exec",
             ),
             Self::NoFiles => f.write_str("no files were given to load"),
+            Self::Conflict { module, then, now } => {
+                write!(f, "Transaction conflict detected, rolling back: module `{module}` was ")?;
+                standing(f, *then)?;
+                f.write_str(" when this transaction looked, and now is ")?;
+                standing(f, *now)?;
+                f.write_str(". Begin it again (Runtime::transact does so by itself)")
+            }
+            Self::ReadOnly => f.write_str(
+                "this transaction is read-only, and takes no operations: begin another one for them",
+            ),
+            Self::TransactionFull { limit } => write!(
+                f,
+                "this transaction has {limit} operations, and takes no more: divide it, or raise max_transaction_size \
+                 (TransactionOptions::max_operations)"
+            ),
+            Self::AlreadyInTransaction { module } => write!(
+                f,
+                "this transaction has an operation of module `{module}` already, and takes one of each: go back to a savepoint \
+                 before it, or begin another one"
+            ),
+            Self::NoSavepoint => f.write_str(
+                "this transaction has no such savepoint: it is another one's, or from after one that was gone back to",
+            ),
             Self::Reentered => f.write_str(
                 "the runtime was called from a module's constructor or destructor, or from the progress callback of a load: it is busy \
                  with that module; call it later",
@@ -532,6 +578,14 @@ impl fmt::Display for MissingSymbol {
             true => Ok(()),
             false => write!(f, ", but {}", self.alike.join(", ")),
         }
+    }
+}
+
+/// What a module is: "version 3", "not loaded".
+fn standing(f: &mut fmt::Formatter<'_>, version: Option<u64>) -> fmt::Result {
+    match version {
+        Some(version) => write!(f, "version {version}"),
+        None => f.write_str("not loaded"),
     }
 }
 

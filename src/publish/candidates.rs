@@ -24,7 +24,8 @@ impl<'f> Candidate<'f> {
         Ok(Self { file, image, name })
     }
 
-    pub(super) fn function(&self, symbol: &str) -> bool {
+    /// Whether it exports such a function.
+    pub(crate) fn function(&self, symbol: &str) -> bool {
         self.image.export(symbol).is_some_and(|export| is_function(export.kind))
     }
 

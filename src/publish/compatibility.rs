@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use midflight_interface::{Interface, Report, Verdict};
 
+use super::besides::Besides;
 use super::candidates::{Candidate, Candidates, NewExporters};
 use super::state::State;
 use super::steps::{Neighbourhood, Trampolines};
@@ -42,11 +43,16 @@ pub(crate) struct Missing {
 
 impl State {
     /// Of each of the candidates, its imports that nobody defines.
-    pub(crate) fn missing(&mut self, candidates: &Candidates<'_>) -> Result<Vec<Missing>, Error> {
+    pub(crate) fn missing(
+        &mut self,
+        candidates: &Candidates<'_>,
+        besides: &Besides,
+    ) -> Result<Vec<Missing>, Error> {
+        let others = besides.find(self)?;
         let new = NewExporters::of(candidates);
         let missing = |candidate: &Candidate<'_>| {
             let Candidate { file, image, name } = candidate;
-            let mut neighbours = Neighbourhood { new: &new, state: self, trampolines: Trampolines::Found };
+            let mut neighbours = Neighbourhood::new(&new, &others, self, Trampolines::Found);
             // SAFETY: no library is loaded.
             let bound = unsafe { bind(file, image, name, Libraries::Loaded, &mut neighbours) }?;
             let symbols = bound.missing(image).map(|import| import.name.to_owned()).collect();

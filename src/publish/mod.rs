@@ -3,6 +3,7 @@
 //! | | |
 //! |---|---|
 //! | `candidates` | the files of a load |
+//! | `besides` | what a publication does besides loading them |
 //! | `compatibility` | whether they fit what is loaded |
 //! | `steps` | what a load makes of them, one after the other |
 //! | `state` | what is loaded, and how that changes |
@@ -12,6 +13,7 @@
 //! | `history` | how an earlier one is had back |
 //! | `retirement` | the end of what was replaced |
 
+mod besides;
 mod candidates;
 mod compatibility;
 mod exporters;
@@ -28,6 +30,7 @@ mod state;
 mod steps;
 mod tables;
 
+pub(crate) use besides::Besides;
 pub(crate) use candidates::{Candidate, Candidates};
 pub use compatibility::Compatibility;
 pub(crate) use compatibility::{Missing, compare};

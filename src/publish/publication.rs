@@ -26,8 +26,11 @@ pub struct Publication {
     pub phases: Phases,
     /// What was published, in the order of the paths.
     pub modules: Vec<ModuleVersion>,
-    /// What was there before and is not any more: a rollback to a generation without these modules
-    /// takes them out.
+    /// Versions that were current once and are again, by a [transaction](crate::Transaction) that
+    /// does more than that; a rollback by itself has them in `modules`.
+    pub back: Vec<ModuleVersion>,
+    /// What was there before and is not any more: a transaction has unloaded these modules, or they
+    /// were not there in the generation that was rolled back to.
     pub gone: Vec<ModuleVersion>,
 }
 

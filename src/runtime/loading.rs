@@ -9,12 +9,14 @@ use std::time::Instant;
 use parking_lot::MutexGuard;
 
 use super::hooks::Hooked;
-use super::{Busy, Runtime, unloading};
+use super::{Busy, Runtime, Wanted, unloading};
 use crate::interface::{Interface, Verdict};
 use crate::module::{Clock, Extent, ModuleFile, Origin, Phases};
 use crate::publish::load::Load;
 use crate::publish::quiescence::{self, Caller};
-use crate::publish::{Candidate, Candidates, Checked, Damage, Departure, Done, Missing, State, compare};
+use crate::publish::{
+    Besides, Candidate, Candidates, Checked, Damage, Departure, Done, Missing, State, compare,
+};
 use crate::{
     Attempt, Compatibility, Error, Event, HooksId, LoadOptions, Publication, ReloadHooks, Source, Upcoming,
 };
@@ -83,32 +85,32 @@ impl Runtime {
         sources: impl IntoIterator<Item = impl Into<Source>>,
         options: &LoadOptions<'_>,
     ) -> Result<Publication, Error> {
-        let sources = sources.into_iter().map(Into::into).collect();
+        let wanted = Wanted::load(sources.into_iter().map(Into::into).collect());
         // SAFETY: the caller vouches for the code of each module.
-        unsafe { self.load_and_tell(sources, options, false) }
+        unsafe { self.load_and_tell(wanted, options) }
     }
 
-    /// As [`load_with`](Self::load_with). `watched`: for a watch, not for who called.
+    /// As [`load_with`](Self::load_with), of all that is wanted.
     ///
     /// # Safety
     ///
     /// As for [`load`](Self::load), of each.
-    pub(super) unsafe fn load_and_tell(
+    pub(crate) unsafe fn load_and_tell(
         &self,
-        sources: Vec<Source>,
+        wanted: Wanted<'_>,
         options: &LoadOptions<'_>,
-        watched: bool,
     ) -> Result<Publication, Error> {
         let begin = Instant::now();
+        let watched = wanted.watched;
         let mut ended = Ended {
-            files: sources.iter().map(|source| Attempt::new(source.path())).collect(),
+            files: wanted.files.paths().into_iter().map(Attempt::new).collect(),
             // A watch has hashed the file, and its user is told what has changed.
             recorded: watched || self.shared.events.are_recorded(),
             ..Ended::default()
         };
         let mut hooked = self.shared.hooks.begin();
         // SAFETY: the caller vouches for the code of each module.
-        let result = unsafe { self.load_sources(sources, options, &mut ended, &mut hooked) };
+        let result = unsafe { self.load_wanted(wanted, options, &mut ended, &mut hooked) };
         self.forget_stack();
         let took = begin.elapsed();
         let Ended { files, before, departures, panic, .. } = ended;
@@ -151,9 +153,9 @@ impl Runtime {
     ///
     /// As for [`load`](Self::load), of each.
     #[inline(never)]
-    unsafe fn load_sources(
+    unsafe fn load_wanted(
         &self,
-        sources: Vec<Source>,
+        wanted: Wanted<'_>,
         options: &LoadOptions<'_>,
         ended: &mut Ended,
         hooked: &mut Hooked<'_>,
@@ -161,11 +163,15 @@ impl Runtime {
         Box::new(quiescence::outside(|caller| {
             let _busy = Busy::enter()?;
             let loader = &self.shared.loader;
-            let load = Load::new(loader, options, &sources, ended.recorded).with_hooks(hooked.are_there());
+            let load = Load::new(loader, options, &wanted.files.paths(), ended.recorded);
+            let load = load.with_hooks(hooked.are_there()).until(wanted.deadline);
             let _turn = loader.gate.enter(&load.deadline)?;
             load.note_figures(|| Ok(self.state_until(&load)?.figures()))?;
+            let then = options.refuse_conflicts.then(|| Ok::<_, Error>(self.state_until(&load)?.numbers()));
+            let then = then.transpose()?;
             let (mut clock, mut phases) = (Clock::start(), Phases::default());
-            let mut files = load.read(sources)?;
+            let Wanted { files, besides, validates, agreed, .. } = wanted;
+            let mut files = files.read(&load)?;
             clock.lap(&mut phases.read);
             if load.recorded {
                 load.each(&files, |file| {
@@ -184,13 +190,15 @@ impl Runtime {
                 clock.lap(&mut phases.parse);
                 let mut asked = false;
                 let mut state = loop {
-                    let fits = if options.validate {
-                        self.validate(&candidates, &load, ended)?
-                    } else {
-                        Fits::default()
+                    let fits = match options.validate || !validates.is_empty() {
+                        true => {
+                            let is_asked = |name: &str| options.validate || validates.contains(name);
+                            self.validate(&candidates, &besides, is_asked, &load, ended)?
+                        }
+                        false => Fits::default(),
                     };
                     load.reached(40)?;
-                    if !asked && hooked.are_there() {
+                    if !asked && hooked.are_there() && !candidates.is_empty() {
                         asked = true;
                         let upcoming = self.upcoming(&candidates, &load)?;
                         load.telling(|| hooked.before(upcoming))?;
@@ -202,8 +210,14 @@ impl Runtime {
                     }
                 };
                 ended.note_loaded(&state);
+                agreed(&state)?;
+                if let Some(then) = then {
+                    let then = |name: &str| then.get(name).copied();
+                    let mut names = candidates.iter().map(|candidate| &*candidate.name);
+                    names.try_for_each(|name| state.check_unchanged(name, then(name)))?;
+                }
                 // SAFETY: the caller vouches for the code of each module.
-                let done = unsafe { publish(&mut state, &candidates, &load, caller, phases) };
+                let done = unsafe { publish(&mut state, &candidates, &besides, &load, caller, phases) };
                 (done, state)
             };
             ended.before = state.retirement.departed();
@@ -250,24 +264,25 @@ impl Runtime {
     ) -> Result<(), Error> {
         let sources: Vec<Source> = sources.into_iter().map(Into::into).collect();
         let _busy = Busy::enter()?;
-        let load = Load::new(&self.shared.loader, options, &sources, false);
+        let paths: Vec<_> = sources.iter().map(Source::path).collect();
+        let load = Load::new(&self.shared.loader, options, &paths, false);
         let _turn = load.loader.gate.enter(&load.deadline)?;
         load.note_figures(|| Ok(self.state_until(&load)?.figures()))?;
         let files = load.read(sources)?;
         load.reached(20)?;
         let candidates = load.each(&files, |file| Candidate::new(file, self.shared.page_size))?;
-        let candidates = Candidates::new(candidates)?;
+        let (candidates, none) = (Candidates::new(candidates)?, Besides::default());
         if options.validate {
-            self.validate(&candidates, &load, &mut Ended::default())?;
+            self.validate(&candidates, &none, |_| true, &load, &mut Ended::default())?;
         }
         load.reached(40)?;
-        Checked::new(&mut *self.state_until(&load)?, &candidates, &load)?.rehearse()?;
+        Checked::new(&mut *self.state_until(&load)?, &candidates, &none, &load)?.rehearse()?;
         load.tell(100);
         Ok(())
     }
 
     /// The state, unless it takes too long. The thread is [`Busy`] already.
-    fn state_until(&self, load: &Load<'_>) -> Result<MutexGuard<'static, State>, Error> {
+    pub(super) fn state_until(&self, load: &Load<'_>) -> Result<MutexGuard<'static, State>, Error> {
         let state = &self.shared.state;
         match load.deadline.at() {
             None => Ok(state.lock()),
@@ -282,10 +297,13 @@ impl Runtime {
         Ok(candidates.iter().map(upcoming).collect())
     }
 
-    /// That what is known to be incompatible is not loaded. Returns what it was compared with.
-    fn validate(
+    /// That what is known to be incompatible is not loaded, of the modules of which that is asked.
+    /// Returns what each was compared with.
+    pub(super) fn validate(
         &self,
         candidates: &Candidates<'_>,
+        besides: &Besides,
+        is_asked: impl Fn(&str) -> bool,
         load: &Load<'_>,
         ended: &mut Ended,
     ) -> Result<Fits, Error> {
@@ -293,9 +311,10 @@ impl Runtime {
         let known = {
             let mut state = self.state_until(load)?;
             ended.note_loaded(&state);
-            Known::of(&mut state, candidates)?
+            Known::of(&mut state, candidates, besides)?
         };
-        let all: Vec<_> = candidates.iter().zip(&known).collect();
+        let all = candidates.iter().zip(&known).filter(|(candidate, _)| is_asked(&candidate.name));
+        let all: Vec<_> = all.collect();
         load.each(&all, |&(candidate, known)| {
             let Compatibility { module, loaded, report } = self.compare(candidate, known, true)?;
             let verdicts = [report.links, report.calls, report.state];
@@ -319,11 +338,11 @@ impl Runtime {
     pub fn compatibility(&self, source: impl Into<Source>) -> Result<Compatibility, Error> {
         let _busy = Busy::enter()?;
         let (sources, options) = (vec![source.into()], LoadOptions::default());
-        let load = Load::new(&self.shared.loader, &options, &sources, false);
+        let load = Load::new(&self.shared.loader, &options, &[], false);
         let files = sources.into_iter().map(|source| ModuleFile::read(source, Extent::Whole));
         let files = files.collect::<Result<Vec<_>, _>>()?;
         let candidates = Candidates::new(vec![Candidate::new(&files[0], self.shared.page_size)?])?;
-        let known = Known::of(&mut *self.state_until(&load)?, &candidates)?;
+        let known = Known::of(&mut *self.state_until(&load)?, &candidates, &Besides::default())?;
         self.compare(&candidates[0], &known[0], false)
     }
 
@@ -436,7 +455,7 @@ impl Runtime {
 
 /// What is to be told of a load when it has ended.
 #[derive(Default)]
-struct Ended {
+pub(super) struct Ended {
     /// What is known of its files, should it be refused.
     files: Vec<Attempt>,
     /// More is to be known.
@@ -465,12 +484,13 @@ impl Ended {
 unsafe fn publish(
     state: &mut State,
     candidates: &Candidates<'_>,
+    besides: &Besides,
     load: &Load<'_>,
     caller: &Caller<'_>,
     mut phases: Phases,
 ) -> Result<Done, Error> {
     let mut clock = Clock::start();
-    let checked = Checked::new(state, candidates, load)?;
+    let checked = Checked::new(state, candidates, besides, load)?;
     // SAFETY: the caller vouches for the files: constructors of needed libraries may run, and the
     // code is sound.
     let staged = unsafe { checked.stage(caller, &mut clock, &mut phases) }?;
@@ -488,8 +508,8 @@ struct Known {
 
 impl Known {
     /// Of each of them.
-    fn of(state: &mut State, candidates: &Candidates<'_>) -> Result<Vec<Self>, Error> {
-        let missing = state.missing(candidates)?;
+    fn of(state: &mut State, candidates: &Candidates<'_>, besides: &Besides) -> Result<Vec<Self>, Error> {
+        let missing = state.missing(candidates, besides)?;
         let known = |(candidate, missing): (&Candidate<'_>, Missing)| Self {
             loaded: state.origin(&candidate.name),
             missing,
@@ -499,4 +519,4 @@ impl Known {
 }
 
 /// Modules, and the numbers of the versions that files were compared with; None: not loaded.
-type Fits = Vec<(Arc<str>, Option<u64>)>;
+pub(super) type Fits = Vec<(Arc<str>, Option<u64>)>;

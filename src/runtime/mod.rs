@@ -7,6 +7,7 @@ pub(crate) mod hooks;
 mod loading;
 pub(crate) mod process;
 pub(crate) mod statistics;
+mod wanted;
 pub(crate) mod watch;
 mod watching;
 
@@ -36,6 +37,7 @@ use crate::{
     StaleCalls, Statistics, Subscription, fault,
 };
 use hooks::Hooks;
+pub(crate) use wanted::{Files, Tried, Wanted};
 use watching::Watches;
 pub use watching::print_outcome;
 
@@ -453,7 +455,7 @@ impl Runtime {
         unloaded
     }
 
-    fn lock(&self) -> Result<Guard, Error> {
+    pub(crate) fn lock(&self) -> Result<Guard, Error> {
         let busy = Busy::enter()?;
         Ok(Guard { runtime: *self, held: Some((self.shared.state.lock(), busy)) })
     }
@@ -472,7 +474,7 @@ fn unloading((generation, modules): &(u64, Vec<ModuleVersion>)) -> Option<Event<
 
 /// The state, and the mark on this thread that it has it. Who lets go of it tells what has happened
 /// meanwhile.
-struct Guard {
+pub(crate) struct Guard {
     runtime: Runtime,
     /// None once it was let go of. The state goes first.
     held: Option<(MutexGuard<'static, State>, Busy)>,

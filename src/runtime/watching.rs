@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use parking_lot::Mutex;
 
 use super::Runtime;
+use super::Wanted;
 use crate::module::Source;
 use crate::platform::files::{self, ContentHash, Identity};
 use crate::runtime::watch::{Contents, Outcome, Settle, WatchId, Watcher};
@@ -135,9 +136,10 @@ impl Runtime {
             let source = match found {
                 Outcome::Version(Contents { bytes, identity, digest }) => {
                     let sources = vec![Source::read(&name, bytes, identity, digest)];
+                    let wanted = Wanted { watched: true, ..Wanted::load(sources) };
                     // SAFETY: the caller vouches for every version that the file will have, as for
                     // `load`.
-                    return outcome(&name, unsafe { runtime.load_and_tell(sources, &options, true) });
+                    return outcome(&name, unsafe { runtime.load_and_tell(wanted, &options) });
                 }
                 Outcome::Failed(source) => source,
                 Outcome::Panicked(message) => std::io::Error::other(message),
@@ -207,7 +209,8 @@ mod tests {
         };
         let (stage, publish, phases) = (Duration::ZERO, Duration::ZERO, Phases::default());
         let (modules, gone) = (vec![module], Vec::new());
-        let publication = Publication { generation: 3, stage, publish, phases, modules, gone };
+        let back = Vec::new();
+        let publication = Publication { generation: 3, stage, publish, phases, modules, back, gone };
         line(Path::new("libmovement.so"), &Ok(publication))
     }
 

@@ -177,6 +177,21 @@ static int compatibility(const char* path) {
     return code;
 }
 
+// A handle that is 0 after a failure.
+static int begin_at(transaction_id_t* id, int level) {
+    *id = 7;
+    int code = transaction_begin(id, (isolation_level_t)level);
+    CHECK((code == 0) == (*id != 0));
+    return code;
+}
+
+static int begin_with(transaction_id_t* id, const transaction_options_t* options) {
+    *id = 7;
+    int code = transaction_begin_with(id, options);
+    CHECK((code == 0) == (*id != 0));
+    return code;
+}
+
 // --- Configurations -----------------------------------------------------------------------------------------------------------------------------
 
 static const runtime_config_t no_config;
@@ -442,9 +457,9 @@ static void everything(void) {
     runtime_frame_t frame = {{0}};
 
     ROW_ANY(get_timestamp_ns, "any state", OK, get_timestamp_ns() == 0);
-    static const int codes[] = {1, 2, 23, 4711, -25, -1000, INT32_MAX, INT32_MIN};
+    static const int codes[] = {1, 2, 23, 4711, -26, -1000, INT32_MAX, INT32_MIN};
     for (unsigned i = 0; i < COUNT(codes); i++) ROW_ANY(runtime_strerror, "garbage", OK, *runtime_strerror(codes[i]) == 0);
-    for (int code = 0; code > -25; code--) {
+    for (int code = 0; code > -26; code--) {
         ROW_ANY(runtime_strerror, "each", OK, strncmp(runtime_strerror(code), "RUNTIME_", 8));
     }
     ROW_ANY(runtime_last_error, "any state", OK, runtime_last_error() == NULL);
@@ -464,6 +479,13 @@ static void everything(void) {
     ROW_ANY(runtime_check_frames, "off", OK, (runtime_check_frames(false), 0));
     ROW_AS(runtime_report_stale_calls, "on", OK, runtime_report_stale_calls(true));
 
+    transaction_id_t tx = 0, other = 0;
+    transaction_options_t options = RUNTIME_SIZED(transaction_options_t);
+    uint64_t number;
+    bool is_there;
+    ROW_AS(transaction_begin, "good", OK, transaction_begin(&tx, ISOLATION_SERIALIZABLE));
+    CHECK(runs == (tx != 0));
+
     // Paths and names.
     for (unsigned i = 0; i < BAD_STRINGS; i++) {
         const char* path = bad_string(i, false);
@@ -481,6 +503,12 @@ static void everything(void) {
         ROW(hot_reload_retain, "bad module", hot_reload_retain(name));
         ROW(hot_reload_unload, "bad module", hot_reload_unload(name));
         ROW(hot_reload_rollback, "bad module", hot_reload_rollback(name));
+        ROW(transaction_add_reload_operation, "bad path", transaction_add_reload_operation(tx, path, NULL));
+        ROW(transaction_add_unload_operation, "bad module", transaction_add_unload_operation(tx, name));
+        ROW(transaction_add_rollback_operation, "bad module", transaction_add_rollback_operation(tx, name));
+        ROW(transaction_read_version, "bad module", transaction_read_version(tx, name, &number));
+        ROW(transaction_read_symbol, "bad module", transaction_read_symbol(tx, name, "abuse_version", &is_there));
+        ROW(transaction_read_symbol, "bad symbol", transaction_read_symbol(tx, "abuse", name, &is_there));
         if (path != NULL) ROW_ANY(runtime_init, "bad log_file_path", INVALID, init_logging_to(path));
     }
 
@@ -504,6 +532,11 @@ static void everything(void) {
         ROW(hot_reload_modules_atomic, "bad config", hot_reload_modules_atomic(one, 1, at));
         ROW(hot_reload_modules_atomic, "bad array", hot_reload_modules_atomic(at, 3, NULL));
         ROW(hot_reload_watch, "bad config", hot_reload_watch(good, at));
+        ROW(transaction_begin_with, "bad options", begin_with(&other, at));
+        // A configuration of two bytes has room where others have not.
+        if (i != 1 && i != 2 && at != at_the_edge) {
+            ROW(transaction_add_reload_operation, "bad config", transaction_add_reload_operation(tx, good, at));
+        }
     }
     for (unsigned i = 0; i < BAD_OUTPUTS; i++) {
         void* at = bad_struct(i);
@@ -519,6 +552,12 @@ static void everything(void) {
         ROW_ANY(hot_reload_last_record, "bad output", INVALID, hot_reload_last_record(0, at));
         // An address has room where a structure has not.
         if (at == at_the_edge) continue;
+        ROW(transaction_begin, "bad output", transaction_begin(at, ISOLATION_READ_COMMITTED));
+        ROW(transaction_begin_with, "bad output", transaction_begin_with(at, &options));
+        ROW(transaction_savepoint, "bad output", transaction_savepoint(tx, at));
+        ROW(transaction_read_version, "bad output", transaction_read_version(tx, "abuse", at));
+        // A bool is anywhere.
+        if (i != 1 && i != 2) ROW(transaction_read_symbol, "bad output", transaction_read_symbol(tx, "abuse", "abuse_version", at));
         ROW(hot_reload_symbol, "bad output", hot_reload_symbol("abuse", "abuse_version", at));
         ROW(hot_reload_frame_symbol, "bad output", hot_reload_frame_symbol("abuse", "abuse_version", at));
     }
@@ -546,6 +585,7 @@ static void everything(void) {
         ROW_ANY(runtime_init, "log_level", INVALID, INIT_WITH(log_level, levels[i]));
         ROW_ANY(runtime_init, "security_level", INVALID, INIT_WITH(security_level, levels[i]));
         ROW_ANY(runtime_set_log_callback, "level", INVALID, runtime_set_log_callback(NULL, (log_level_t)levels[i], NULL));
+        ROW(transaction_begin, "level", begin_at(&other, levels[i]));
         ROW(hot_reload_module, "conflict_mode", RELOAD_WITH(good, conflict_mode, levels[i]));
         ROW(hot_reload_watch, "conflict_mode", WATCH_WITH(good, conflict_mode, levels[i]));
     }
@@ -615,6 +655,40 @@ static void everything(void) {
     ROW_AS(hot_reload_unload, "in use", CODE(RUNTIME_ERROR_IN_USE), hot_reload_unload("abuse"));
     ROW_AS(hot_reload_unload, "its caller", OK, hot_reload_unload("caller"));
     ROW_AS(hot_reload_unload, "twice", CODE(RUNTIME_ERROR_NOT_LOADED), hot_reload_unload("caller"));
+
+    // Transactions.
+    const transaction_id_t ended[] = {0, UINT64_MAX, tx};
+    ROW_AS(transaction_rollback, "good", OK, transaction_rollback(tx));
+    for (unsigned i = 0; i < COUNT(ended); i++) {
+        ROW(transaction_commit, "not open", transaction_commit(ended[i]));
+        ROW(transaction_rollback, "not open", transaction_rollback(ended[i]));
+        ROW(transaction_rollback_to, "not open", transaction_rollback_to(ended[i], 1));
+        ROW(transaction_savepoint, "not open", transaction_savepoint(ended[i], &number));
+        ROW(transaction_add_reload_operation, "not open", transaction_add_reload_operation(ended[i], good, NULL));
+        ROW(transaction_add_unload_operation, "not open", transaction_add_unload_operation(ended[i], "abuse"));
+        ROW(transaction_add_rollback_operation, "not open", transaction_add_rollback_operation(ended[i], "abuse"));
+        ROW(transaction_read_version, "not open", transaction_read_version(ended[i], "abuse", &number));
+        ROW(transaction_read_symbol, "not open", transaction_read_symbol(ended[i], "abuse", "abuse_version", &is_there));
+    }
+    ROW_AS(transaction_begin_with, "good", OK, begin_with(&tx, &options));
+    ROW_AS(transaction_savepoint, "good", OK, transaction_savepoint(tx, &number));
+    ROW_AS(transaction_add_reload_operation, "no file", CODE(RUNTIME_ERROR_IO), transaction_add_reload_operation(tx, missing, NULL));
+    ROW_AS(transaction_add_unload_operation, "no module", CODE(RUNTIME_ERROR_NOT_LOADED), transaction_add_unload_operation(tx, "absent"));
+    ROW_AS(transaction_add_rollback_operation, "no module", CODE(RUNTIME_ERROR_NOT_LOADED),
+           transaction_add_rollback_operation(tx, "absent"));
+    ROW_AS(transaction_add_rollback_operation, "good", OK, transaction_add_rollback_operation(tx, "abuse"));
+    ROW(transaction_add_unload_operation, "twice", transaction_add_unload_operation(tx, "abuse"));
+    ROW(transaction_rollback_to, "never set", transaction_rollback_to(tx, 4711));
+    ROW_AS(transaction_rollback_to, "good", OK, transaction_rollback_to(tx, runs ? number : 1));
+    ROW_AS(transaction_add_reload_operation, "good", OK, transaction_add_reload_operation(tx, in_folder("caller.so"), NULL));
+    ROW_AS(transaction_read_version, "good", OK, transaction_read_version(tx, "caller", &number));
+    ROW_AS(transaction_read_symbol, "good", OK, transaction_read_symbol(tx, "abuse", "abuse_version", &is_there));
+    ROW_AS(transaction_commit, "good", OK, transaction_commit(tx));
+    ROW(transaction_commit, "twice", transaction_commit(tx));
+    ROW_AS(hot_reload_unload, "what it has loaded", OK, hot_reload_unload("caller"));
+    // Left open: its end is the runtime's.
+    ROW_AS(transaction_begin, "left open", OK, begin_at(&tx, ISOLATION_SERIALIZABLE));
+    ROW_AS(transaction_add_unload_operation, "left open", OK, transaction_add_unload_operation(tx, "abuse"));
 
     // Watches.
     ROW_AS(hot_reload_watch, "good", OK, hot_reload_watch(good, NULL));
@@ -711,6 +785,9 @@ static void in_a_child(void) {
         ROW_ANY(hot_reload_unwatch, "child", forked, hot_reload_unwatch(good));
         ROW_ANY(hot_reload_unload, "child", forked, hot_reload_unload("abuse"));
         ROW_ANY(hot_reload_rollback, "child", forked, hot_reload_rollback("abuse"));
+        transaction_id_t tx;
+        ROW_ANY(transaction_begin, "child", forked, begin_at(&tx, ISOLATION_READ_COMMITTED));
+        ROW_ANY(transaction_commit, "child", forked, transaction_commit(1));
         ROW_ANY(runtime_gc_collect, "child", forked, runtime_gc_collect());
         ROW_ANY(runtime_stack_add, "child", forked, runtime_stack_add(&child, sizeof child, NULL));
         ROW_ANY(runtime_stack_remove, "child", forked, runtime_stack_remove(&child));

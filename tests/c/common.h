@@ -31,15 +31,15 @@
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
-// Codes as bits of a set: 0, and -1 to -24.
+// Codes as bits of a set: 0, and -1 to -25.
 #define CODE(code) (UINT32_C(1) << -(code))
 #define OK CODE(0)
 #define INVALID CODE(RUNTIME_ERROR_INVALID_ARGUMENT)
 #define STOPPED CODE(RUNTIME_ERROR_NOT_INITIALIZED)
 #define BUSY CODE(RUNTIME_ERROR_BUSY)
-#define DOCUMENTED ((UINT32_C(1) << 24) - 1)
+#define DOCUMENTED ((UINT32_C(1) << 26) - 1)
 
-static inline bool is_in(int code, uint32_t set) { return code <= 0 && code > -25 && (CODE(code) & set) != 0; }
+static inline bool is_in(int code, uint32_t set) { return code <= 0 && code > -26 && (CODE(code) & set) != 0; }
 
 static inline void pause_ms(unsigned ms) {
     struct timespec left = {ms / 1000, ms % 1000 * 1000000L};

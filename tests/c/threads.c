@@ -7,12 +7,12 @@
 // were opened between a look-up and the next unloading; within a frame its modules stay, whatever is unloaded or shut down meanwhile.
 #include "common.h"
 
-enum { THREADS = 8, KINDS = 24 };
+enum { THREADS = 8, KINDS = 25 };
 
 static const char* folder;
 static char good[4096], caller[4096], watched[4096], absent[4096], log_file[4096];
 static double until;
-static atomic_ulong calls[KINDS], failures[KINDS], answers, gathered[24];
+static atomic_ulong calls[KINDS], failures[KINDS], answers, gathered[26];
 static atomic_uint wrong;
 // Held to take away what others may be about to call.
 static pthread_rwlock_t unloading = PTHREAD_RWLOCK_INITIALIZER;
@@ -22,7 +22,8 @@ static pthread_mutex_t writing = PTHREAD_MUTEX_INITIALIZER;
 static const char* const names[KINDS] = {
     "init",   "init otherwise", "shutdown", "module", "module, options", "atomic", "rollback", "unload",
     "watch",  "unwatch",        "rewrite",  "frame",  "frame, address",  "address", "join",    "collect",
-    "status", "statistics",     "compare",  "log",    "bad arguments",   "look up", "errors",  "nested",
+    "status", "statistics",     "compare",  "log",    "bad arguments",   "look up", "transaction", "errors",
+    "nested",
 };
 
 static void on_progress(const char* path, uint32_t percent) {
@@ -104,6 +105,26 @@ static void write_watched(uint64_t dice) {
     pthread_mutex_unlock(&writing);
 }
 
+// Two modules of a transaction, which others come before now and then. Nothing of it is unloaded outside of `away`.
+static int in_a_transaction(uint64_t dice) {
+    transaction_id_t id;
+    uint64_t version, savepoint;
+    bool is_there;
+    int code = transaction_begin(&id, (isolation_level_t)(dice & 3));
+    if (code != 0) return code;
+    reload_operation_config_t config = {dice >> 2 & 1, dice >> 3 & 1};
+    code = transaction_read_version(id, "abuse", &version);
+    if (code == 0 && (dice >> 4 & 1)) code = transaction_read_symbol(id, "caller", "caller_calls", &is_there);
+    if (code == 0) code = transaction_add_reload_operation(id, good, &config);
+    if (code == 0) code = transaction_savepoint(id, &savepoint);
+    if (code == 0) code = dice >> 5 & 1 ? transaction_add_reload_operation(id, caller, &config) : transaction_add_rollback_operation(id, "caller");
+    if (code == 0 && (dice >> 6 & 3) == 0) code = transaction_rollback_to(id, savepoint);
+    if (code == 0 && (dice >> 8 & 7) != 0) return transaction_commit(id);
+    // The runtime may have been stopped meanwhile.
+    int ended = transaction_rollback(id);
+    return code != 0 ? code : ended;
+}
+
 static int bad_arguments(uint64_t dice) {
     runtime_frame_t garbage = {{dice, dice >> 8, dice >> 16, dice >> 24}};
     hot_reload_config_t config = {.max_reload_threads = 1000};
@@ -129,6 +150,7 @@ static int act(int kind, uint64_t dice) {
     hot_reload_config_t config = {
         .validate_before_reload = dice >> 10 & 1,
         .backup_current_state = dice >> 11 & 1,
+        .use_transactions = (dice >> 45 & 3) == 0,
         .parallel_loading = dice >> 12 & 1,
         .dry_run = (dice >> 13 & 7) == 0,
         .rollback_on_failure = dice >> 16 & 1,
@@ -192,7 +214,8 @@ static int act(int kind, uint64_t dice) {
         void* address;
         return hot_reload_symbol("threads-watched", "watched_version", &address);
     }
-    case 22: CHECK(*runtime_strerror((int)dice) != 0 && runtime_last_error() != NULL && get_timestamp_ns() != 0); return 0;
+    case 22: return in_a_transaction(dice >> 10);
+    case 23: CHECK(*runtime_strerror((int)dice) != 0 && runtime_last_error() != NULL && get_timestamp_ns() != 0); return 0;
     default: {
         // A reload within a frame, whose generation stays.
         if ((code = runtime_frame_begin(&frame)) != 0) return code;
@@ -257,7 +280,7 @@ int main(int argc, char** argv) {
     }
     printf("%lu calls of %d kinds by %d threads, %lu with another code than 0; %lu answers of modules; %u wrong; codes:", all, KINDS, THREADS, failed,
            atomic_load(&answers), atomic_load(&wrong));
-    for (int i = 0; i < 24; i++) {
+    for (int i = 0; i < 26; i++) {
         if (atomic_load(&gathered[i]) != 0) printf(" %d: %lu", -i, atomic_load(&gathered[i]));
     }
     printf("\n");

@@ -8,6 +8,9 @@ use std::os::fd::AsRawFd;
 /// need be.
 pub(crate) const PAGE: usize = 4096;
 
+/// Of the mask that the kernel reads or writes there.
+const MASK_SIZE: usize = 8;
+
 /// What the memory is wanted for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Access {
@@ -16,13 +19,18 @@ pub(crate) enum Access {
     Write,
 }
 
-/// Whether `size` bytes at an address can be accessed. For `Write` they are at least 8, and the
-/// caller's to overwrite.
+/// Whether `size` bytes at an address can be accessed. For `Write` they are the caller's to
+/// overwrite.
 pub(crate) fn is_accessible(address: usize, size: usize, access: Access) -> bool {
     let Some(end) = address.checked_add(size) else { return false };
     let mut at = address;
     while at < end {
-        if !ask(at, end, access) {
+        let accessible = match access {
+            // A mask has no room in them.
+            Access::Write if size < MASK_SIZE => by_pipe(at, access).unwrap_or(true),
+            _ => ask(at, end, access),
+        };
+        if !accessible {
             return false;
         }
         at = (at & !(PAGE - 1)) + PAGE;
@@ -36,7 +44,7 @@ fn ask(at: usize, end: usize, access: Access) -> bool {
     // mask". Writing, the word is all in the caller's memory.
     let word = match access {
         Access::Read => (at & !7).max(8),
-        Access::Write => at.min(end - 8),
+        Access::Write => at.min(end - MASK_SIZE),
     };
     by_mask(word, access).or_else(|| by_pipe(at, access)).unwrap_or(true)
 }
@@ -45,7 +53,6 @@ fn ask(at: usize, end: usize, access: Access) -> bool {
 /// do with it (EINVAL); or copies the thread's mask to memory. None if it says something else.
 #[cfg(target_os = "linux")]
 fn by_mask(word: usize, access: Access) -> Option<bool> {
-    const MASK_SIZE: usize = 8;
     const NO_SUCH_WAY: i32 = -1;
     let (new, old) = match access {
         Access::Read => (word, 0),
@@ -125,6 +132,10 @@ mod tests {
             (both, 1, Access::Read, false),
             (both - 3000, 3000, Access::Write, true),
             (both - 3000, 3004, Access::Write, false),
+            (both - 1, 1, Access::Write, true),
+            (both - 1, 2, Access::Write, false),
+            (both, 1, Access::Write, false),
+            (constant - 1, 1, Access::Write, false),
             (constant - 16, 16, Access::Read, true),
             (constant - 16, 16, Access::Write, false),
             (1, 1, Access::Read, false),
@@ -137,6 +148,16 @@ mod tests {
         ] {
             let message = format!("{at:#x} {size} {access:?} (edges {both:#x}, {constant:#x})");
             assert_eq!(is_accessible(at, size, access), expected, "{message}");
+        }
+    }
+
+    #[test]
+    fn what_is_beside_the_memory_stays() {
+        for size in 1..=20 {
+            let mut memory = [0xaa_u8; 40];
+            let at = memory.as_mut_ptr().wrapping_add(10).expose_provenance();
+            assert!(is_accessible(at, size, Access::Write));
+            assert!(memory[..10].iter().chain(&memory[10 + size..]).all(|byte| *byte == 0xaa), "{size}");
         }
     }
 

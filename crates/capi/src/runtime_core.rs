@@ -14,6 +14,7 @@ use crate::gate::{self, Call, Inside};
 use crate::log::{self, Destination};
 use crate::pointers::{self, Output, Plain, Text};
 use crate::runtime_types::Bool;
+use crate::transaction_manager;
 
 /// The most threads that may be asked for.
 pub(crate) const MOST_THREADS: u32 = 256;
@@ -154,6 +155,7 @@ fn init(config: *const RuntimeConfig) -> Outcome {
         if config.reload_timeout_ns == 0 { DEFAULT_TIMEOUT } else { config.reload_timeout_ns },
         Ordering::Relaxed,
     );
+    transaction_manager::configure(&config);
     log::set_destination(destination);
     config.warn();
     runtime.set_checks(checked::wanted());
@@ -194,9 +196,6 @@ impl RuntimeConfig {
     /// Says what is asked for and not there yet.
     fn warn(&self) {
         let later = [
-            ("enable_transactions", self.enable_transactions.get(), "transaction_manager.h"),
-            ("transaction_timeout_ms", self.transaction_timeout_ms != 0, "transaction_manager.h"),
-            ("max_transaction_size", self.max_transaction_size != 0, "transaction_manager.h"),
             ("enable_security_monitoring", self.enable_security_monitoring.get(), "runtime_security.h"),
             ("enable_compliance_validation", self.enable_compliance_validation.get(), "runtime_security.h"),
             ("security_level", self.security_level != 0, "runtime_security.h"),
@@ -234,6 +233,7 @@ pub extern "C" fn runtime_shutdown() -> c_int {
         let _life = LIFE.lock().unwrap_or_else(PoisonError::into_inner);
         let runtime = gate::runtime()?;
         gate::close()?;
+        transaction_manager::end_all();
         // Destructors and module_shutdown() run in here, which may not call back.
         let inside = Inside::new();
         let stopped = runtime.shutdown();

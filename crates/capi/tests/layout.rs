@@ -11,6 +11,7 @@ use midflight_c::hot_reload::*;
 use midflight_c::options::*;
 use midflight_c::runtime_core::*;
 use midflight_c::runtime_types::*;
+use midflight_c::transaction_manager::*;
 use support::{MACHINES, Workshop, earlier_headers, host_compiler, include};
 
 macro_rules! checks {
@@ -79,8 +80,15 @@ fn growing() -> Vec<(String, i64)> {
     growing!(checks, "hot_reload_change_t", HotReloadChange: struct_size, module_count, modules, paths, replaces, message, code,
         reserved, generation);
     growing!(checks, "hot_reload_hooks_t", HotReloadHooks: struct_size, change_size, name, before, after, user);
+    growing!(checks, "transaction_options_t", TransactionOptions: struct_size, isolation, timeout_ms, max_operations, read_only,
+        reserved);
+    checks!(checks, "reload_operation_config_t", ReloadOperationConfig: validate_integrity, backup_state);
     growing!(checks, "runtime_options_t", RuntimeOptions: struct_size, gdb, perf_map, reserved, jitdump_folder);
     for (name, value) in [
+        ("ISOLATION_READ_UNCOMMITTED", 0),
+        ("ISOLATION_SERIALIZABLE", 3),
+        ("sizeof(transaction_id_t)", 8),
+        ("sizeof(isolation_level_t)", 4),
         ("HOT_RELOAD_STANDING_COMING", 1),
         ("HOT_RELOAD_STANDING_OLD", 3),
         ("HOT_RELOAD_STANDING_TRAMPOLINE", 5),
@@ -117,7 +125,7 @@ fn codes(count: usize) -> Vec<(String, i64)> {
     checks
 }
 
-const CODES: [&str; 24] = [
+const CODES: [&str; 25] = [
     "INVALID_ARGUMENT",
     "NOT_INITIALIZED",
     "UNSUPPORTED",
@@ -142,6 +150,7 @@ const CODES: [&str; 24] = [
     "SYSTEM",
     "INTERNAL",
     "VETOED",
+    "CONFLICT",
 ];
 
 /// That this is true with these headers, on both machines.
@@ -196,7 +205,7 @@ fn every_code_has_its_name() {
         assert!(text.starts_with(&format!("RUNTIME_ERROR_{name}: ")), "{text}");
     }
     assert!(support::text(runtime_strerror(0)).starts_with("RUNTIME_OK"));
-    for unknown in [1, -25, i32::MIN, i32::MAX] {
+    for unknown in [1, -26, i32::MIN, i32::MAX] {
         assert!(!support::text(runtime_strerror(unknown)).is_empty());
     }
 }

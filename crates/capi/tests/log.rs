@@ -28,7 +28,7 @@ fn read(path: impl AsRef<Path>) -> String {
 
 /// Asks for what is not there yet: a line at WARN for each.
 fn warn() {
-    let config = HotReloadConfig { use_transactions: true.into(), ..HotReloadConfig::default() };
+    let config = HotReloadConfig { auto_resolve_conflicts: true.into(), ..HotReloadConfig::default() };
     reload_with("/nowhere", &config);
 }
 
@@ -138,9 +138,6 @@ fn every_field_that_comes_later_is_named() {
     let path = session.path("later.log");
     let file = c(&path);
     let config = RuntimeConfig {
-        enable_transactions: true.into(),
-        transaction_timeout_ms: 1,
-        max_transaction_size: 1,
         enable_security_monitoring: true.into(),
         enable_compliance_validation: true.into(),
         security_level: 4,
@@ -151,17 +148,10 @@ fn every_field_that_comes_later_is_named() {
         ..logging(&file)
     };
     ok(init(&config));
-    let reload = HotReloadConfig {
-        use_transactions: true.into(),
-        auto_resolve_conflicts: true.into(),
-        ..HotReloadConfig::default()
-    };
+    let reload = HotReloadConfig { auto_resolve_conflicts: true.into(), ..HotReloadConfig::default() };
     reload_with("/nowhere", &reload);
     let text = read(&path);
     let fields = [
-        "enable_transactions",
-        "transaction_timeout_ms",
-        "max_transaction_size",
         "enable_security_monitoring",
         "enable_compliance_validation",
         "security_level",
@@ -169,7 +159,6 @@ fn every_field_that_comes_later_is_named() {
         "metrics_collection_interval_ms",
         "enable_auto_recovery",
         "recovery_timeout_ms",
-        "use_transactions",
         "auto_resolve_conflicts",
     ];
     for field in fields {

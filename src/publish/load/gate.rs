@@ -23,6 +23,15 @@ impl Deadline {
         }
     }
 
+    /// Whichever comes first.
+    pub(crate) fn or_sooner(self, other: Self) -> Self {
+        match (self.at, other.at) {
+            (None, _) => other,
+            (Some(at), Some(other_at)) if other_at < at => other,
+            _ => self,
+        }
+    }
+
     pub(crate) fn at(&self) -> Option<Instant> {
         self.at
     }
@@ -122,6 +131,18 @@ mod tests {
             drop(turn);
             waiter.join().unwrap().unwrap();
         });
+    }
+
+    #[test]
+    fn of_two_deadlines_the_sooner_counts() {
+        let [never, soon, later] =
+            [None, Some(1), Some(1_000_000)].map(|ms| Deadline::after(ms.map(Duration::from_millis)));
+        for (one, other, expected) in
+            [(soon, later, soon), (later, soon, soon), (never, later, later), (later, never, later)]
+        {
+            assert_eq!(one.or_sooner(other).at(), expected.at());
+        }
+        assert!(never.or_sooner(never).at().is_none());
     }
 
     #[test]

@@ -6,7 +6,7 @@ mod gate;
 pub(crate) mod options;
 
 use std::cell::Cell;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -113,11 +113,11 @@ impl<'l> Load<'l> {
     pub(crate) fn new(
         loader: &'l Loader,
         options: &'l LoadOptions<'l>,
-        sources: &[Source],
+        paths: &[Option<&Path>],
         recorded: bool,
     ) -> Self {
         let paths = match options.progress {
-            Some(_) => sources.iter().filter_map(|source| source.path()).map(Into::into).collect(),
+            Some(_) => paths.iter().flatten().copied().map(Into::into).collect(),
             None => Vec::new(),
         };
         Self {
@@ -130,6 +130,12 @@ impl<'l> Load<'l> {
             hooked: false,
             figures: Mutex::default(),
         }
+    }
+
+    /// One that is given up at this time, if its own time-out does not come first.
+    pub(crate) fn until(mut self, deadline: Deadline) -> Self {
+        self.deadline = self.deadline.or_sooner(deadline);
+        self
     }
 
     /// One of which hooks are asked that may ask in turn.

@@ -39,6 +39,10 @@ pub struct LoadOptions<'p> {
     pub verify: bool,
     /// If that finds a difference, publish the replaced versions again.
     pub rollback_on_failure: bool,
+    /// Refuse with [`Error::Conflict`](crate::Error::Conflict) to replace what another thread has
+    /// published since the call began: the first that publishes wins, and not the last. A
+    /// [transaction](crate::Transaction) has more of that.
+    pub refuse_conflicts: bool,
     /// Told how far each file is, in percent: never less than before, and 100 when it is published.
     /// Called on the loading thread; the runtime is busy meanwhile. If it panics, the panic
     /// goes on to whoever loads, and nothing is published and nothing left behind; but by 100
@@ -88,6 +92,12 @@ impl<'p> LoadOptions<'p> {
         Self { rollback_on_failure, ..self }
     }
 
+    /// Sets [`refuse_conflicts`](Self#structfield.refuse_conflicts).
+    #[must_use]
+    pub fn refuse_conflicts(self, refuse_conflicts: bool) -> Self {
+        Self { refuse_conflicts, ..self }
+    }
+
     /// Sets [`progress`](Self#structfield.progress).
     #[must_use]
     pub fn progress(self, progress: Progress<'p>) -> Self {
@@ -104,6 +114,7 @@ impl fmt::Debug for LoadOptions<'_> {
             .field("timeout", &self.timeout)
             .field("verify", &self.verify)
             .field("rollback_on_failure", &self.rollback_on_failure)
+            .field("refuse_conflicts", &self.refuse_conflicts)
             .field("progress", &self.progress.is_some())
             .finish()
     }

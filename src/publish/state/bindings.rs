@@ -49,13 +49,15 @@ impl State {
         self.slots.get(module, symbol).map(|entry| entry.index)
     }
 
-    /// What is behind the slots of a generation in which `staged` replace what they replace: their
-    /// own, and those of the modules they call, some of which may be new.
-    pub(in crate::publish) fn next_bindings(&self, staged: &[Arc<Version>]) -> Vec<Change> {
+    /// What is behind the slots of a generation in which `staged` replace what they replace, and
+    /// others change besides: their own, and those of the modules they call, some of which may be
+    /// new.
+    pub(in crate::publish) fn next_bindings(&self, staged: &[Arc<Version>], others: &Next) -> Vec<Change> {
         let mut changes = Vec::new();
         let called = staged.iter().flat_map(|version| version.calls()).map(|(module, _)| module);
         let mut next: BTreeMap<&str, Option<&Arc<Version>>> =
             called.map(|module| (module, self.loaded(module).ok())).collect();
+        next.extend(others.iter().map(|(name, version)| (&**name, version.as_ref())));
         next.extend(staged.iter().map(|version| (&**version.name(), Some(version))));
         for (module, version) in next {
             self.bind_slots(module, version.map(|version| &**version), &mut changes);

@@ -4,6 +4,7 @@ mod bindings;
 mod collection;
 mod escapes;
 mod promises;
+pub(super) use promises::check_callers;
 mod rollback;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -64,12 +65,6 @@ pub(super) struct Module {
     previous: Option<Arc<Version>>,
 }
 
-impl Module {
-    pub(super) fn versions(&self) -> u64 {
-        self.versions
-    }
-}
-
 /// A version, and the first generation that it was current in.
 struct Current {
     version: Arc<Version>,
@@ -86,7 +81,7 @@ pub(super) struct Published {
 }
 
 /// Modules as a publication makes them; None: not loaded.
-pub(super) type Next = BTreeMap<Arc<str>, Option<Arc<Version>>>;
+pub(in crate::publish) type Next = BTreeMap<Arc<str>, Option<Arc<Version>>>;
 
 /// Modules as they were before a publication that changed them.
 pub(super) type Before = Vec<(Arc<str>, Option<Arc<Version>>)>;
@@ -252,6 +247,43 @@ impl State {
         self.loaded(module).ok().map(|version| version.number())
     }
 
+    /// The number that a module's next version has.
+    pub(crate) fn next_number(&self, module: &str) -> u64 {
+        self.modules.get(module).map_or(0, |module| module.versions) + 1
+    }
+
+    /// The number of the version that a module would be rolled back to.
+    pub(crate) fn previous_number(&self, module: &str) -> Result<u64, Error> {
+        self.previous(module).map(|version| version.number())
+    }
+
+    /// Whether the version that a module would be rolled back to exports such a function.
+    pub(crate) fn previous_has_function(&self, module: &str, symbol: &str) -> Result<bool, Error> {
+        self.previous(module).map(|version| version.function(symbol).is_some())
+    }
+
+    /// The modules that are loaded, and the numbers of their versions.
+    pub(crate) fn numbers(&self) -> BTreeMap<Arc<str>, u64> {
+        self.current().map(|version| (version.name().clone(), version.number())).collect()
+    }
+
+    /// That a module is as it was then; None: not loaded.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Conflict`].
+    pub(crate) fn check_unchanged(&self, module: &str, then: Option<u64>) -> Result<(), Error> {
+        match self.version(module) {
+            now if now == then => Ok(()),
+            now => Err(Error::Conflict { module: module.into(), then, now }),
+        }
+    }
+
+    /// Whether the module is loaded and exports such a function.
+    pub(crate) fn has_function(&self, module: &str, symbol: &str) -> bool {
+        self.loaded(module).is_ok_and(|version| version.function(symbol).is_some())
+    }
+
     /// A module's current version, as what would replace it is told of it. None if it is not
     /// loaded.
     pub(crate) fn loaded_version(&self, module: &str) -> Option<Replaced> {
@@ -287,13 +319,19 @@ impl State {
         let mut changes = Vec::new();
         names.iter().for_each(|name| self.bind_slots(name, None, &mut changes));
         let table = self.tables.with(&changes);
-        for name in &names {
-            self.modules.get_mut(name).expect("it is loaded").previous = None;
-        }
+        names.iter().for_each(|name| self.forget_previous_of(name));
         let next = names.into_iter().map(|name| (name, None)).collect();
         let Published { generation, before, .. } = self.publish(table, &changes, next);
         let gone = before.iter().filter_map(|(_, gone)| gone.as_deref()).map(ModuleVersion::of).collect();
         Ok((generation, gone))
+    }
+
+    /// A module's version in the generation that `next` leads to.
+    pub(super) fn then<'s>(&'s self, next: &'s Next, module: &str) -> Result<&'s Arc<Version>, Error> {
+        match next.get(module) {
+            Some(version) => version.as_ref().ok_or_else(|| Error::NotLoaded { module: module.into() }),
+            None => self.loaded(module),
+        }
     }
 
     pub(super) fn loaded(&self, module: &str) -> Result<&Arc<Version>, Error> {

@@ -44,17 +44,12 @@ impl State {
     }
 
     /// That what the version calls and needs is there in the generation that `next` leads to.
-    pub(super) fn check_calls(&self, version: &Version, next: &Next) -> Result<(), Error> {
-        let find = |module: &str| match next.get(module) {
-            Some(found) => found.as_ref(),
-            None => self.loaded(module).ok(),
-        };
-        if let Some(missing) = version.needs().find(|module| find(module).is_none()) {
+    pub(in crate::publish) fn check_calls(&self, version: &Version, next: &Next) -> Result<(), Error> {
+        if let Some(missing) = version.needs().find(|module| self.then(next, module).is_err()) {
             return Err(Error::MissingModule { path: version.path().into(), needs: missing.into() });
         }
         for (module, symbol) in version.calls() {
-            let called = find(module).ok_or_else(|| Error::NotLoaded { module: module.into() })?;
-            if called.function(symbol).is_none() {
+            if self.then(next, module)?.function(symbol).is_none() {
                 let (module, symbol) = (module.into(), symbol.into());
                 return Err(Error::NoSuchFunction { module, symbol, alike: Vec::new() });
             }
@@ -65,7 +60,7 @@ impl State {
 
 /// That none of these versions depends on a module that is to go, but its own. Looks at each
 /// version once, however many go.
-pub(super) fn check_callers<'v>(
+pub(in crate::publish) fn check_callers<'v>(
     going: &BTreeSet<Arc<str>>,
     versions: impl Iterator<Item = &'v Version>,
 ) -> Result<(), Error> {

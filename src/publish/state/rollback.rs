@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::{Before, Next, Published, State};
 use crate::Error;
-use crate::module::Phases;
+use crate::module::{Phases, Version};
 use crate::publish::publication::{ModuleVersion, Publication, described};
 
 impl State {
@@ -22,15 +22,20 @@ impl State {
     /// See [`crate::Runtime::rollback_module`].
     pub(crate) fn rollback_module(&mut self, module: &str, recorded: bool) -> Result<Publication, Error> {
         let begin = Instant::now();
+        let previous = self.previous(module)?;
+        let next = Next::from([(previous.name().clone(), Some(previous))]);
+        let (publication, before) = self.republish(next, begin, recorded)?;
+        self.keep_previous(before);
+        Ok(publication)
+    }
+
+    /// The version that was kept of a module that is loaded.
+    pub(in crate::publish) fn previous(&self, module: &str) -> Result<Arc<Version>, Error> {
         let current = self.loaded(module)?;
-        let name = current.name().clone();
         let previous = self.modules.get(module).and_then(|module| module.previous.clone());
         // It may have come back already, by a rollback of all.
         let previous = previous.filter(|previous| !Arc::ptr_eq(previous, current));
-        let previous = previous.ok_or_else(|| Error::NoPreviousVersion { module: module.into() })?;
-        let (publication, before) = self.republish(Next::from([(name, Some(previous))]), begin, recorded)?;
-        self.keep_previous(before);
-        Ok(publication)
+        previous.ok_or_else(|| Error::NoPreviousVersion { module: module.into() })
     }
 
     /// Publishes versions again that were current once. Returns what they replaced, too.
@@ -62,8 +67,14 @@ impl State {
         let gone = gone.map(ModuleVersion::of).collect();
         self.follow_escapes(&names);
         let (stage, phases) = (at - begin, Phases::default());
-        let publication = Publication { generation, stage, publish, phases, modules, gone };
+        let back = Vec::new();
+        let publication = Publication { generation, stage, publish, phases, modules, back, gone };
         Ok((publication, before))
+    }
+
+    /// Forgets what was kept of a module that is or was loaded.
+    pub(in crate::publish) fn forget_previous_of(&mut self, module: &str) {
+        self.modules.get_mut(module).expect("it was loaded").previous = None;
     }
 
     /// Keeps what was replaced for [`rollback_module`](Self::rollback_module).

@@ -1,6 +1,6 @@
 //! The first step: files that may be loaded, as far as they themselves and what is loaded tell.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -10,28 +10,42 @@ use super::next::{Next, Staged};
 use crate::Error;
 use crate::call::home::with_table;
 use crate::module::{Clock, Code, Libraries, Linked, Phases, Placed, Unseen, Version, bind, in_order, place};
+use crate::publish::besides::{Besides, Others, coming};
 use crate::publish::candidates::{Candidate, Candidates, NewExporters};
 use crate::publish::load::Load;
 use crate::publish::quiescence::Caller;
-use crate::publish::state::{Module, State};
+use crate::publish::state::{State, check_callers};
 
-/// Files whose modules' needs are met. Dropped, it leaves nothing.
+/// Files whose modules' needs are met, and what else changes with them, which nobody needs who
+/// stays. Dropped, it leaves nothing.
 pub(crate) struct Checked<'s, 'c, 'f> {
     state: &'s mut State,
     candidates: &'c Candidates<'f>,
+    /// What changes besides them.
+    besides: Others,
+    keeps: BTreeSet<Arc<str>>,
     load: &'c Load<'c>,
 }
 
 impl<'s, 'c, 'f> Checked<'s, 'c, 'f> {
     /// # Errors
     ///
-    /// If a module that one of them says it needs is neither loaded nor among them.
+    /// If a module that one of them says it needs is neither loaded nor among them; if what is to
+    /// change besides is not there, or is called by what stays.
     pub(crate) fn new(
         state: &'s mut State,
         candidates: &'c Candidates<'f>,
+        besides: &Besides,
         load: &'c Load<'c>,
     ) -> Result<Self, Error> {
-        let is_there = |name: &str| candidates.has(name) || state.loaded(name).is_ok();
+        let others = besides.find(state)?;
+        if !besides.gone.is_empty() {
+            let current = state.current();
+            let stays = |name: &str| !candidates.has(name) && !others.contains_key(name);
+            let staying = current.filter(|version| stays(version.name())).chain(coming(&others));
+            check_callers(&besides.gone, staying.map(|version| &**version))?;
+        }
+        let is_there = |name: &str| candidates.has(name) || state.then(&others, name).is_ok();
         for candidate in candidates.iter() {
             if let Some(missing) = candidate.image.needs().find(|name| !is_there(name)) {
                 return Err(Error::MissingModule {
@@ -40,7 +54,7 @@ impl<'s, 'c, 'f> Checked<'s, 'c, 'f> {
                 });
             }
         }
-        Ok(Self { state, candidates, load })
+        Ok(Self { state, candidates, besides: others, keeps: besides.keeps.clone(), load })
     }
 
     /// What they take of code memory, but for what is around the images.
@@ -52,13 +66,12 @@ impl<'s, 'c, 'f> Checked<'s, 'c, 'f> {
     /// changed: no slot is made, and no library is loaded.
     pub(crate) fn rehearse(self) -> Result<(), Error> {
         let bytes = self.bytes();
-        let Self { state, candidates, load } = self;
+        let Self { state, candidates, besides, load, .. } = self;
         state.check_room(bytes)?;
         let mut placed = Vec::with_capacity(candidates.len());
         let new = NewExporters::of(candidates);
         for Candidate { file, image, name } in candidates.iter() {
-            let mut neighbours =
-                Neighbourhood { new: &new, state: &mut *state, trampolines: Trampolines::Found };
+            let mut neighbours = Neighbourhood::new(&new, &besides, &mut *state, Trampolines::Found);
             // SAFETY: no library is loaded.
             let bound = unsafe { bind(file, image, name, Libraries::Loaded, &mut neighbours) }?;
             bound.check(file, image, name, &neighbours)?;
@@ -69,7 +82,9 @@ impl<'s, 'c, 'f> Checked<'s, 'c, 'f> {
             placed.extend(draft.map(|draft| (name.clone(), 0, Mutex::new(Some(draft)))));
         }
         // What candidates call of each other is there: they were bound to it.
-        let staying: Vec<_> = state.current().filter(|version| !candidates.has(version.name())).collect();
+        let stays = |name: &str| !candidates.has(name) && !besides.contains_key(name);
+        let current = state.current().filter(|version| stays(version.name()));
+        let staying: Vec<_> = current.chain(coming(&besides)).collect();
         for candidate in candidates.iter() {
             let is_called = |symbol: &str| {
                 staying.iter().flat_map(|v| v.calls()).any(|call| call == (&*candidate.name, symbol))
@@ -95,19 +110,18 @@ impl<'s, 'c, 'f> Checked<'s, 'c, 'f> {
         phases: &mut Phases,
     ) -> Result<Staged<'s>, Error> {
         let bytes = self.bytes();
-        let Self { state, candidates, load } = self;
+        let Self { state, candidates, besides, keeps, load } = self;
         state.make_room(bytes, caller)?;
         let compare = load.options.verify;
         let mut placed = Vec::with_capacity(candidates.len());
         let new = NewExporters::of(candidates);
         for Candidate { file, image, name } in candidates.iter() {
-            let mut neighbours =
-                Neighbourhood { new: &new, state: &mut *state, trampolines: Trampolines::Made };
+            let mut neighbours = Neighbourhood::new(&new, &besides, &mut *state, Trampolines::Made);
             // SAFETY: the caller accepts the constructors of needed libraries.
             let mut bound = unsafe { bind(file, image, name, Libraries::Load, &mut neighbours) }?;
             bound.check(file, image, name, &neighbours)?;
             clock.lap(&mut phases.bind);
-            let number = state.modules.get(name).map_or(0, Module::versions) + 1;
+            let number = state.next_number(name);
             bound.say(file, image, name, number > 1);
             let draft = place(file, image, bound, &mut state.memory, compare)?;
             clock.lap(&mut phases.link);
@@ -122,16 +136,18 @@ impl<'s, 'c, 'f> Checked<'s, 'c, 'f> {
         }
         let codes: Vec<Code> = linked.iter_mut().map(|linked| std::mem::take(&mut linked.code)).collect();
         // SAFETY: the caller vouches for the code.
-        let versions = unsafe { finish(state, linked) }?;
+        let versions = unsafe { finish(state, &besides, linked) }?;
         clock.lap(&mut phases.register);
         {
             let versions = &versions.0;
-            let next =
-                versions.iter().map(|version| (version.name().clone(), Some(version.clone()))).collect();
-            versions.iter().try_for_each(|version| state.check_version(version, &next))?;
+            let new = versions.iter().map(|version| (version.name().clone(), Some(version.clone())));
+            let next = besides.clone().into_iter().chain(new).collect();
+            let mut all = versions.iter().chain(coming(&besides));
+            all.try_for_each(|version| state.check_version(version, &next))?;
+            coming(&besides).try_for_each(|version| state.check_calls(version, &next))?;
         }
         load.reached(70)?;
-        Next::new(state, versions).map(|next| Staged::new(next, codes))
+        Next::new(state, versions, besides, keeps).map(|next| Staged::new(next, codes))
     }
 }
 
@@ -151,7 +167,7 @@ fn link<'i, 'f>(placed: &Drafts<'i, 'f>, load: &Load<'_>) -> Result<Vec<Linked<'
 /// # Safety
 ///
 /// The code is sound.
-unsafe fn finish(state: &State, linked: Vec<Linked<'_, '_>>) -> Result<Unseen, Error> {
+unsafe fn finish(state: &State, besides: &Others, linked: Vec<Linked<'_, '_>>) -> Result<Unseen, Error> {
     let mut order: Vec<usize> = (0..linked.len()).collect();
     if linked.iter().any(Linked::calls_to_choose) {
         let places: HashMap<&str, usize> =
@@ -163,7 +179,7 @@ unsafe fn finish(state: &State, linked: Vec<Linked<'_, '_>>) -> Result<Unseen, E
     let mut finished = Unseen::default();
     for &at in &order {
         let linked = linked[at].take().expect("each is finished once");
-        let table = table_of_chooser(state, &linked, &finished.0);
+        let table = table_of_chooser(state, besides, &linked, &finished.0);
         let mut version = None;
         // SAFETY: the caller vouches for the code.
         let finish = || version = Some(unsafe { linked.finish() });
@@ -182,16 +198,21 @@ unsafe fn finish(state: &State, linked: Vec<Linked<'_, '_>>) -> Result<Unseen, E
 
 /// What code calls that chooses functions of a module: what is current, but for what is new. None:
 /// it calls nothing.
-fn table_of_chooser(state: &State, linked: &Linked<'_, '_>, finished: &[Arc<Version>]) -> Option<Vec<usize>> {
+fn table_of_chooser(
+    state: &State,
+    besides: &Others,
+    linked: &Linked<'_, '_>,
+    finished: &[Arc<Version>],
+) -> Option<Vec<usize>> {
     if !linked.calls_to_choose() {
         return None;
     }
     let mut table = state.tables.current().to_vec();
     // What it is the first to call has a slot that is bound nowhere yet.
     let called = linked.calls().filter_map(|(module, symbol)| {
-        Some((state.slot_of(module, symbol)?, state.loaded(module).ok()?.function(symbol)?))
+        Some((state.slot_of(module, symbol)?, state.then(besides, module).ok()?.function(symbol)?))
     });
-    for (slot, target) in called.chain(state.next_bindings(finished)) {
+    for (slot, target) in called.chain(state.next_bindings(finished, besides)) {
         table[slot as usize] = target;
     }
     Some(table)

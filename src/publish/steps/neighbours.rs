@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::Error;
 use crate::module::{Found, Meant, Neighbours, file_name, stem};
+use crate::publish::besides::{Others, coming};
 use crate::publish::candidates::{Candidate, NewExporters};
 use crate::publish::state::{State, current};
 
@@ -18,11 +19,28 @@ pub(in crate::publish) enum Trampolines {
 }
 
 /// The next generation as a module that is being linked into it sees it: the new files first, else
-/// what stays.
+/// what comes back and what stays.
 pub(in crate::publish) struct Neighbourhood<'s, 'n, 'f> {
-    pub(in crate::publish) new: &'s NewExporters<'n, 'f>,
-    pub(in crate::publish) state: &'s mut State,
-    pub(in crate::publish) trampolines: Trampolines,
+    new: &'s NewExporters<'n, 'f>,
+    others: &'s Others,
+    state: &'s mut State,
+    trampolines: Trampolines,
+}
+
+impl<'s, 'n, 'f> Neighbourhood<'s, 'n, 'f> {
+    pub(in crate::publish) fn new(
+        new: &'s NewExporters<'n, 'f>,
+        others: &'s Others,
+        state: &'s mut State,
+        trampolines: Trampolines,
+    ) -> Self {
+        Self { new, others, state, trampolines }
+    }
+
+    /// Whether a module that is loaded stays as it is.
+    fn stays(&self, module: &str) -> bool {
+        !self.new.candidates().has(module) && !self.others.contains_key(module)
+    }
 }
 
 impl Neighbours for Neighbourhood<'_, '_, '_> {
@@ -34,14 +52,15 @@ impl Neighbours for Neighbourhood<'_, '_, '_> {
         if let Some(Candidate { name, .. }) = candidates.of_library(file) {
             return meant(name, Some(file), true);
         }
-        let staying = self.state.libraries.module(file).filter(|module| !candidates.has(module));
-        if let Some(module) = staying {
+        let coming = coming(self.others).find(|version| version.library() == Some(file));
+        let staying = || self.state.libraries.module(file).filter(|module| self.stays(module));
+        if let Some(module) = coming.map(|version| version.name()).or_else(staying) {
             return meant(module, Some(file), true);
         }
         match candidates.get(stem(library)) {
             Some(Candidate { file, image, name }) => meant(name, file.library(image), false),
             None => {
-                let version = self.state.loaded(stem(library)).ok()?;
+                let version = self.state.then(self.others, stem(library)).ok()?;
                 meant(version.name(), version.library(), false)
             }
         }
@@ -49,11 +68,14 @@ impl Neighbours for Neighbourhood<'_, '_, '_> {
 
     fn exporters(&mut self, symbol: &str, from: &str) -> Vec<Found> {
         let candidates = self.new.candidates();
+        let others = self.others;
         let State { exporters, modules, .. } = &mut *self.state;
         let ask = || current(modules).filter_map(|version| Found::of(version, symbol)).collect();
-        let staying = exporters.of(symbol, ask).iter().filter(|found| !candidates.has(&found.module));
+        let stays = |found: &&Found| !candidates.has(&found.module) && !others.contains_key(&found.module);
+        let staying = exporters.of(symbol, ask).iter().filter(stays);
+        let coming = coming(others).filter_map(|version| Found::of(version, symbol));
         let new = self.new.find(symbol).into_iter();
-        new.chain(staying.cloned()).filter(|found| &*found.module != from).collect()
+        new.chain(coming).chain(staying.cloned()).filter(|found| &*found.module != from).collect()
     }
 
     fn functions_with(&self, word: &str, from: &str) -> Vec<(Arc<str>, String)> {
@@ -65,8 +87,8 @@ impl Neighbours for Neighbourhood<'_, '_, '_> {
             functions.map(|symbol| (candidate.name.clone(), symbol)).collect::<Vec<_>>()
         });
         let new = new.filter(|(_, symbol)| symbol.contains(word));
-        let staying = self.state.current().filter(|version| !candidates.has(version.name()));
-        let staying = staying.flat_map(|version| {
+        let staying = self.state.current().filter(|version| self.stays(version.name()));
+        let staying = staying.chain(coming(self.others)).flat_map(|version| {
             let functions = version.functions_with(word).into_iter();
             functions.map(|symbol| (version.name().clone(), symbol.to_owned())).collect::<Vec<_>>()
         });

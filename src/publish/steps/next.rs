@@ -1,14 +1,15 @@
 //! The steps that own versions: their constructors run, then they are published, or all is taken
 //! back.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::Error;
 use crate::call::home::with_table;
 use crate::module::{Code, Phases, Unseen, Version, Versions, dependencies_first};
+use crate::publish::besides::{Others, coming};
 use crate::publish::load::Load;
-use crate::publish::publication::{Publication, described};
+use crate::publish::publication::{ModuleVersion, Publication, described};
 use crate::publish::state::{Before, Published, State, synchronise_cores};
 use crate::publish::tables::{Change, Table};
 
@@ -18,20 +19,32 @@ pub(super) struct Next<'s> {
     state: &'s mut State,
     /// None: it was published.
     made: Option<(Versions, Table)>,
+    /// What changes besides. These versions were current once, and are not abandoned with it.
+    others: Others,
+    /// Modules of which what they replace is kept.
+    keeps: BTreeSet<Arc<str>>,
     changes: Vec<Change>,
 }
 
 impl<'s> Next<'s> {
-    /// That in which these replace what they replace.
-    pub(super) fn new(state: &'s mut State, versions: Unseen) -> Result<Self, Error> {
+    /// That in which these replace what they replace, and others change besides.
+    pub(super) fn new(
+        state: &'s mut State,
+        versions: Unseen,
+        others: Others,
+        keeps: BTreeSet<Arc<str>>,
+    ) -> Result<Self, Error> {
         let versions = versions.into_versions();
-        let changes = state.next_bindings(&versions);
+        let changes = state.next_bindings(&versions, &others);
         let table = state.tables.with(&changes);
-        settle(state, &versions);
-        let next = Self { state, made: Some((versions, table)), changes };
+        settle(state, &versions, &others);
+        let has_new_code = !versions.is_empty();
+        let next = Self { state, made: Some((versions, table)), others, keeps, changes };
         // Before any constructor runs or starts a thread: an address dependency orders data, not
         // instruction fetch.
-        synchronise_cores()?;
+        if has_new_code {
+            synchronise_cores()?;
+        }
         Ok(next)
     }
 
@@ -42,7 +55,8 @@ impl<'s> Next<'s> {
     /// Makes it the current one.
     fn publish(&mut self) -> Published {
         let (versions, table) = self.made.take().expect("it is there until it is published or dropped");
-        let next = versions.into_iter().map(|version| (version.name().clone(), Some(version))).collect();
+        let new = versions.into_iter().map(|version| (version.name().clone(), Some(version)));
+        let next = std::mem::take(&mut self.others).into_iter().chain(new).collect();
         self.state.publish(table, &self.changes, next)
     }
 }
@@ -57,12 +71,11 @@ impl Drop for Next<'_> {
     }
 }
 
-/// Until they are published, they belong with each other and with what stays.
-fn settle(state: &State, staged: &Versions) {
+/// Until they are published, they belong with each other, with what comes back and with what stays.
+fn settle(state: &State, staged: &Versions, others: &Others) {
     let names: HashMap<&str, &Version> =
         staged.iter().map(|version| (&**version.name(), &**version)).collect();
-    let find =
-        |name: &str| names.get(name).copied().or_else(|| state.loaded(name).ok().map(|version| &**version));
+    let find = |name: &str| names.get(name).copied().or_else(|| Some(&**state.then(others, name).ok()?));
     let homes = state.homes_of(staged.iter().map(|version| &**version), find);
     staged.iter().zip(homes).for_each(|(version, home)| version.set_home(Some(home)));
 }
@@ -136,16 +149,29 @@ impl Initialised<'_> {
         let (versions, _) = next.made();
         let versions: Versions = versions.clone();
         let names: Vec<_> = versions.iter().map(|version| version.name().clone()).collect();
-        let Published { generation, at, publish, before } = next.publish();
-        let modules = versions.iter().map(|version| described(version, &before, load.recorded)).collect();
-        // They are counted by who has them.
-        drop(versions);
-        let state = &mut *next.state;
+        let coming: Versions = coming(&next.others).cloned().collect();
+        let returned: Vec<_> = coming.iter().map(|version| version.name().clone()).collect();
+        let Published { generation, at, publish, mut before } = next.publish();
+        let describe = |versions: Versions| -> Vec<_> {
+            versions.iter().map(|version| described(version, &before, load.recorded)).collect()
+        };
+        // They are counted by who has them: nobody keeps them here.
+        let (modules, back) = (describe(versions), describe(coming));
+        let Next { state, keeps, .. } = &mut next;
+        let gone = before.iter().filter(|(name, _)| state.loaded(name).is_err());
+        let gone = gone.filter_map(|(_, gone)| gone.as_deref()).map(ModuleVersion::of).collect();
         state.follow_escapes(&names);
+        state.follow_escapes(&returned);
         let stage = at - load.begin;
-        let publication = Publication { generation, stage, publish, phases, modules, gone: Vec::new() };
+        let publication = Publication { generation, stage, publish, phases, modules, back, gone };
         let damage = verify(state, &names, &codes, load, &before);
-        if damage.is_none() && load.options.keep_previous {
+        if damage.is_none() {
+            publication.gone.iter().for_each(|gone| state.forget_previous_of(&gone.name));
+            // What has come back takes the place of what it was kept for.
+            before.retain(|(name, _)| {
+                let is_new = names.contains(name);
+                returned.contains(name) || is_new && (load.options.keep_previous || keeps.contains(name))
+            });
             state.keep_previous(before);
         }
         Done { publication, damage }

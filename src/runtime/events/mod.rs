@@ -28,7 +28,10 @@ pub use record::{ModuleRecord, ModuleState, Outcome, Record};
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Event<'e> {
-    /// A load was published: all its modules are in frames that are opened from now on.
+    /// A load or a [transaction](crate::Transaction) was published: all its modules are in frames
+    /// that are opened from now on. A transaction may also have brought versions
+    /// [back](Publication::back) and taken modules [out](Publication::gone); of that there is no
+    /// other event.
     Published {
         /// What was published.
         publication: &'e Publication,
@@ -37,7 +40,7 @@ pub enum Event<'e> {
         /// It was the load of a [watched](crate::Runtime::watch) file that was written again.
         watched: bool,
     },
-    /// A load was refused: nothing was published, and what is loaded goes on.
+    /// A load or a transaction was refused: nothing was published, and what is loaded goes on.
     Refused {
         /// The files, in the order of the call; none if it named none.
         files: &'e [Attempt],
@@ -225,13 +228,8 @@ fn log(event: &Event<'_>) {
             if let Some((_, error)) = damaged {
                 tracing::error!(%error, "rolled back");
             }
-            let Publication { generation, publish, modules, gone, .. } = publication;
-            for module in modules {
-                let (publish_ns, took_us) = (publish.as_nanos() as u64, took.as_micros() as u64);
-                let replaces = module.replaced.as_ref().map(|replaced| replaced.version);
-                let (module, version) = (&*module.name, module.version);
-                tracing::info!(module, version, replaces, generation, took_us, publish_ns, "is back");
-            }
+            let Publication { modules, gone, .. } = publication;
+            modules.iter().for_each(|module| is_back(module, publication, *took));
             gone.iter().for_each(|module| tracing::info!(module = &*module.name, "unloaded by a rollback"));
         }
         Event::Refused { error, .. } => tracing::error!(%error, "not published"),
@@ -258,8 +256,17 @@ fn log(event: &Event<'_>) {
     }
 }
 
+fn is_back(module: &ModuleVersion, by: &Publication, took: Duration) {
+    let (publish_ns, took_us) = (by.publish.as_nanos() as u64, took.as_micros() as u64);
+    let replaces = module.replaced.as_ref().map(|replaced| replaced.version);
+    let (module, version, generation) = (&*module.name, module.version, by.generation);
+    tracing::info!(module, version, replaces, generation, took_us, publish_ns, "is back");
+}
+
 fn published(publication: &Publication, took: Duration) {
-    let Publication { generation, publish, modules, .. } = publication;
+    let Publication { generation, publish, modules, back, gone, .. } = publication;
+    back.iter().for_each(|module| is_back(module, publication, took));
+    gone.iter().for_each(|module| tracing::info!(module = &*module.name, "unloaded"));
     for of in modules {
         let (declared, publish_ns) = (of.declared.as_deref(), publish.as_nanos() as u64);
         let (module, version, took_us) = (&*of.name, of.version, took.as_micros() as u64);

@@ -26,7 +26,8 @@ pub struct Record {
     pub took: Duration,
     /// It was the load of a watched file that was written again.
     pub watched: bool,
-    /// The modules, in the order of the call.
+    /// The modules, in the order of the call; of a transaction those first that were loaded, then
+    /// those that are back, then those that are gone.
     pub modules: Vec<ModuleRecord>,
 }
 
@@ -110,9 +111,10 @@ impl Record {
             | Event::WatchFailed { .. }
             | Event::Stopped { .. } => return None,
         };
-        let Publication { generation, modules, gone, .. } = publication;
+        let Publication { generation, modules, back, gone, .. } = publication;
         let modules = modules.iter().map(|module| ModuleRecord::published(module, outcome));
-        let modules = modules.chain(gone.iter().map(ModuleRecord::gone)).collect();
+        let back = back.iter().map(|module| ModuleRecord::published(module, Outcome::RolledBack));
+        let modules = modules.chain(back).chain(gone.iter().map(ModuleRecord::gone)).collect();
         Some(Self { outcome, generation: Some(*generation), error, took, watched, modules })
     }
 

@@ -9,17 +9,7 @@ use crate::documents::{Block, blocks};
 use crate::structs::{comparison, has_struct, headers};
 
 /// Names that only one header declares, by how they begin.
-const ONLY_IN: [(&str, &[&str]); 6] = [
-    (
-        "transaction_manager.h",
-        &[
-            "transaction_begin",
-            "transaction_commit",
-            "transaction_rollback",
-            "transaction_add_",
-            "transaction_id_t",
-        ],
-    ),
+const ONLY_IN: [(&str, &[&str]); 5] = [
     (
         "conflict_resolution.h",
         &["resolve_module_conflicts", "detect_potential_conflicts", "register_conflict_resolver"],
@@ -44,7 +34,7 @@ const ONLY_IN: [(&str, &[&str]); 6] = [
 
 pub(crate) fn check(bench: &Bench, checks: &mut Checks) -> Result<(), String> {
     println!(
-        "== docs/runtime-api.md (\"/path/to/\" in it is replaced by a temporary folder; nothing else is touched)"
+        "== docs/runtime-api.md (\"/path/to/\" and \"/system/\" in it are replaced by a temporary folder; nothing else is touched)"
     );
     let modules = Modules::build(bench)?;
     let include = bench.prefix.join("include/midflight");
@@ -146,10 +136,14 @@ fn check_block(
     Ok(())
 }
 
-/// The first "/path/to/" of each line is this folder.
+/// The first "/path/to/" or "/system/" of each line is this folder.
 fn with_folder(text: &str, folder: &Path) -> String {
     let folder = format!("{}/", folder.display());
-    text.lines().map(|line| line.replacen("/path/to/", &folder, 1) + "\n").collect()
+    let replaced = |line: &str| match line.contains("/path/to/") {
+        true => line.replacen("/path/to/", &folder, 1),
+        false => line.replacen("\"/system/", &format!("\"{folder}"), 1),
+    };
+    text.lines().map(|line| replaced(line) + "\n").collect()
 }
 
 /// What the document's own text makes compilers say is switched off by name:
@@ -177,7 +171,7 @@ fn quiet(compiler: &Compiler, is_cpp: bool) -> &'static [&'static str] {
 pub(crate) struct Modules<'b> {
     bench: &'b Bench,
     built: PathBuf,
-    /// What the document calls /path/to.
+    /// What the document calls /path/to and /system.
     run: PathBuf,
 }
 
@@ -185,7 +179,8 @@ impl<'b> Modules<'b> {
     fn build(bench: &'b Bench) -> Result<Self, String> {
         let modules = Self::of(bench);
         for version in ["1", "2"] {
-            for name in ["graphics_module", "physics_engine", "ai_behavior", "monitored_module"] {
+            let names = ["graphics_module", "physics_engine", "ai_behavior", "monitored_module"];
+            for name in names.into_iter().chain(["core", "graphics", "audio"]) {
                 modules.one(version, name, version, &[])?;
             }
             modules.one(version, "simulation_core", version, &["-DCALLS=physics_engine"])?;
@@ -249,5 +244,6 @@ mod tests {
     #[test]
     fn one_folder_a_line() {
         assert_eq!(with_folder("a /path/to/b /path/to/c\n", Path::new("/x")), "a /x/b /path/to/c\n");
+        assert_eq!(with_folder("f(\"/system/b\") /system/c\n", Path::new("/x")), "f(\"/x/b\") /system/c\n");
     }
 }

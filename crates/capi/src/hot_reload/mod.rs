@@ -21,6 +21,7 @@ use crate::gate::{self, Call, Reload};
 use crate::pointers::{self, Output, Plain, c_string};
 use crate::runtime_core::{MOST_THREADS, timeout, warn_of};
 use crate::runtime_types::Bool;
+use crate::transaction_manager;
 
 pub use addresses::*;
 pub use compatibility::{CompatibilityDifference, ModuleCompatibility};
@@ -86,10 +87,7 @@ impl HotReloadConfig {
                 "conflict_mode is {mode}, which is none of conflict_resolution_mode_t"
             )));
         }
-        warn_of(&[
-            ("use_transactions", config.use_transactions.get(), "transaction_manager.h"),
-            ("auto_resolve_conflicts", config.auto_resolve_conflicts.get(), "conflict_resolution.h"),
-        ]);
+        warn_of(&[("auto_resolve_conflicts", config.auto_resolve_conflicts.get(), "conflict_resolution.h")]);
         Ok(config)
     }
 
@@ -168,13 +166,14 @@ fn reload(runtime: &Runtime, modules: &[Given], config: &HotReloadConfig, begun:
     };
     let progress = config.progress_callback.map(|_| &tell as Progress<'_>);
     let options = config.options(progress);
+    let options = transaction_manager::of_reload(config.use_transactions, modules.len(), options);
     let under_way = Reload::new();
     let sources = modules.iter().map(|given| given.source.clone());
-    let done = match config.dry_run.get() {
+    let done = options.and_then(|options| match config.dry_run.get() {
         true => runtime.dry_run(sources, &options),
         // SAFETY: the host vouches for what it loads (hot_reload.h: "load what you trust").
         false => unsafe { runtime.load_with(sources, &options) }.map(drop),
-    };
+    });
     drop(under_way);
     let success = done.is_ok();
     let done = done.map_err(|error| {
