@@ -279,6 +279,14 @@ impl Interface {
         names + imports + known + size_of_val(&*self.exports) + size_of_val(&*self.imports)
     }
 
+    /// How the structures, unions and enumerations of this name are laid out, one level deep: the
+    /// same text for the same layout, whichever module it is of. The name is as a
+    /// [`Difference::subject`] has it. None if there is none, or if debug information does not
+    /// say.
+    pub fn layout(&self, name: &str) -> Option<String> {
+        self.known.as_ref().ok()?.types.layout(name)
+    }
+
     /// How a newer version differs from this one. Of the differences so many are listed.
     pub fn compare(&self, newer: &Interface, limit: usize) -> Report {
         compare::compare(self, newer, limit)

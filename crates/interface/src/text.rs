@@ -63,6 +63,25 @@ impl Types {
         }
     }
 
+    /// All definitions of a name, each with its size and parts.
+    pub(crate) fn layout(&self, name: &str) -> Option<String> {
+        let ids = 0..self.types.len() as Id;
+        let called = |id: &Id| {
+            let of = self.get(*id);
+            of.kind.is_aggregate() && of.kind != Kind::Declared && !self.name(of.name).is_empty()
+        };
+        let named = ids.filter(called).filter(|id| shorten(self.named(*id)) == name);
+        let mut layouts: Vec<String> = named
+            .map(|id| {
+                let of = self.get(id);
+                let parts = self.parts(of).iter().map(|part| format!("\n{}", self.part_text(part)));
+                format!("{} bytes:{}", of.size, parts.collect::<String>())
+            })
+            .collect();
+        layouts.sort_unstable();
+        (!layouts.is_empty()).then(|| layouts.join("\n"))
+    }
+
     fn dimensions(&self, of: &Type) -> String {
         let dimension = |part: &Part| match part.value {
             0 => "[]".to_string(),
