@@ -8,5 +8,6 @@
 #include "runtime_types.h"
 #include "runtime_core.h"
 #include "hot_reload.h"
+#include "conflict_resolution.h"
 
 #endif

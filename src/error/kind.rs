@@ -58,11 +58,13 @@ pub enum ErrorKind {
     Internal = -23,
     /// A hook refused the load.
     Vetoed = -24,
+    /// It conflicts with what is loaded, or with what others change.
+    Conflict = -25,
 }
 
 impl ErrorKind {
     /// All of them, by their numbers.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::InvalidArgument,
         Self::NotInitialized,
         Self::Unsupported,
@@ -87,6 +89,7 @@ impl ErrorKind {
         Self::System,
         Self::Internal,
         Self::Vetoed,
+        Self::Conflict,
     ];
 }
 
@@ -111,6 +114,7 @@ impl Error {
             Self::MissingFunctions { .. } | Self::Incompatible { .. } | Self::AnotherSize { .. } => {
                 ErrorKind::Incompatible
             }
+            Self::VersionNotMet { .. } | Self::Conflicting { .. } => ErrorKind::Conflict,
             Self::NoSuchFunction { .. } => ErrorKind::NoSuchSymbol,
             Self::NewerThanFrame { .. } => ErrorKind::WrongFrame,
             Self::NotLoaded { .. } => ErrorKind::NotLoaded,

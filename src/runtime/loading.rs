@@ -14,7 +14,7 @@ use crate::interface::{Interface, Verdict};
 use crate::module::{Clock, Extent, ModuleFile, Origin, Phases};
 use crate::publish::load::Load;
 use crate::publish::quiescence::{self, Caller};
-use crate::publish::{Candidate, Candidates, Checked, Damage, Departure, Done, Missing, State, compare};
+use crate::publish::{Candidate, Candidates, Checked, Damage, Departure, Done, LISTED, Missing, State, compare};
 use crate::{
     Attempt, Compatibility, Error, Event, HooksId, LoadOptions, Publication, ReloadHooks, Source, Upcoming,
 };
@@ -189,6 +189,10 @@ impl Runtime {
                     } else {
                         Fits::default()
                     };
+                    let fits = match load.looks_for_conflicts() {
+                        true => self.resolve_all(&candidates, &load)?,
+                        false => fits,
+                    };
                     load.reached(40)?;
                     if !asked && hooked.are_there() {
                         asked = true;
@@ -260,6 +264,9 @@ impl Runtime {
         if options.validate {
             self.validate(&candidates, &load, &mut Ended::default())?;
         }
+        if load.looks_for_conflicts() {
+            self.rehearse_conflicts(&candidates, &load)?;
+        }
         load.reached(40)?;
         Checked::new(&mut *self.state_until(&load)?, &candidates, &load)?.rehearse()?;
         load.tell(100);
@@ -267,7 +274,7 @@ impl Runtime {
     }
 
     /// The state, unless it takes too long. The thread is [`Busy`] already.
-    fn state_until(&self, load: &Load<'_>) -> Result<MutexGuard<'static, State>, Error> {
+    pub(super) fn state_until(&self, load: &Load<'_>) -> Result<MutexGuard<'static, State>, Error> {
         let state = &self.shared.state;
         match load.deadline.at() {
             None => Ok(state.lock()),
@@ -297,7 +304,7 @@ impl Runtime {
         };
         let all: Vec<_> = candidates.iter().zip(&known).collect();
         load.each(&all, |&(candidate, known)| {
-            let Compatibility { module, loaded, report } = self.compare(candidate, known, true)?;
+            let Compatibility { module, loaded, report } = self.compare(candidate, known, true, LISTED)?;
             let verdicts = [report.links, report.calls, report.state];
             if verdicts.contains(&Verdict::Incompatible) {
                 let path = candidate.file.path().into();
@@ -324,21 +331,22 @@ impl Runtime {
         let files = files.collect::<Result<Vec<_>, _>>()?;
         let candidates = Candidates::new(vec![Candidate::new(&files[0], self.shared.page_size)?])?;
         let known = Known::of(&mut *self.state_until(&load)?, &candidates)?;
-        self.compare(&candidates[0], &known[0], false)
+        self.compare(&candidates[0], &known[0], false, LISTED)
     }
 
-    /// `counts`: in the statistics.
-    fn compare(
+    /// `counts`: in the statistics. `limit`: how many differences are listed.
+    pub(super) fn compare(
         &self,
         candidate: &Candidate<'_>,
         known: &Known,
         counts: bool,
+        limit: usize,
     ) -> Result<Compatibility, Error> {
         let Candidate { file, image, name } = candidate;
         let interfaces = &self.shared.loader.interfaces;
         let new = interfaces.of(&file.inputs(), counts, || Ok::<_, Error>(Interface::of(image)))?;
         let number = known.loaded.as_ref().map(|(number, _)| *number);
-        let report = compare(known.loaded.clone(), &new, &known.missing, interfaces);
+        let report = compare(known.loaded.clone(), &new, &known.missing, interfaces, limit);
         let report = report.map_err(|source| file.wrong(source))?;
         file.set_interface(new);
         Ok(Compatibility { module: name.to_string(), loaded: number, report })
@@ -481,14 +489,14 @@ unsafe fn publish(
 }
 
 /// What the state knows of a candidate that is to be compared.
-struct Known {
-    loaded: Option<(u64, Option<Arc<Origin>>)>,
+pub(super) struct Known {
+    pub(super) loaded: Option<(u64, Option<Arc<Origin>>)>,
     missing: Missing,
 }
 
 impl Known {
     /// Of each of them.
-    fn of(state: &mut State, candidates: &Candidates<'_>) -> Result<Vec<Self>, Error> {
+    pub(super) fn of(state: &mut State, candidates: &Candidates<'_>) -> Result<Vec<Self>, Error> {
         let missing = state.missing(candidates)?;
         let known = |(candidate, missing): (&Candidate<'_>, Missing)| Self {
             loaded: state.origin(&candidate.name),
@@ -499,4 +507,4 @@ impl Known {
 }
 
 /// Modules, and the numbers of the versions that files were compared with; None: not loaded.
-type Fits = Vec<(Arc<str>, Option<u64>)>;
+pub(super) type Fits = Vec<(Arc<str>, Option<u64>)>;

@@ -1,8 +1,8 @@
 //! The C API of midflight: the functions that `include/` declares, over the crate `midflight`. It
 //! holds no logic of its own.
 //!
-//! One file for each header: [`runtime_types`], [`runtime_core`], [`hot_reload`]; [`options`],
-//! [`stacks`] and [`jumps`] are parts of the second. They share `pointers` (what callers give us is
+//! One file for each header: [`runtime_types`], [`runtime_core`], [`hot_reload`],
+//! [`conflict_resolution`]; [`options`], [`stacks`] and [`jumps`] are parts of the second. They share `pointers` (what callers give us is
 //! checked and copied; `sized` has those structures that grow; `probe` asks the kernel), `errors`
 //! (codes, the thread's last message, panics), `gate` (whether the runtime is running, and who is
 //! in a call) and `log` (where the events of the runtime go).
@@ -25,6 +25,7 @@
 //! besides.
 
 mod checked;
+pub mod conflict_resolution;
 mod errors;
 mod frames;
 mod gate;

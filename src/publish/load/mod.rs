@@ -51,7 +51,7 @@ impl Loader {
 
     /// How much is read of the files of a load.
     pub(crate) fn extent(&self, options: &LoadOptions<'_>, recorded: bool) -> Extent {
-        match self.keep_files.load(Ordering::Relaxed) || options.validate || recorded {
+        match self.keep_files.load(Ordering::Relaxed) || options.validate || options.looks_for_conflicts() || recorded {
             _ if self.observers.lock().are_there() => Extent::Observed,
             true => Extent::Whole,
             false => Extent::Loaded,
@@ -130,6 +130,11 @@ impl<'l> Load<'l> {
             hooked: false,
             figures: Mutex::default(),
         }
+    }
+
+    /// Whether conflicts are looked for.
+    pub(crate) fn looks_for_conflicts(&self) -> bool {
+        self.options.looks_for_conflicts()
     }
 
     /// One of which hooks are asked that may ask in turn.

@@ -25,7 +25,8 @@ pub(crate) struct Checked<'s, 'c, 'f> {
 impl<'s, 'c, 'f> Checked<'s, 'c, 'f> {
     /// # Errors
     ///
-    /// If a module that one of them says it needs is neither loaded nor among them.
+    /// If a module that one of them says it needs is neither loaded nor among them, or is not in a
+    /// version that will do; or if one of them will not do for a module that stays.
     pub(crate) fn new(
         state: &'s mut State,
         candidates: &'c Candidates<'f>,
@@ -40,6 +41,7 @@ impl<'s, 'c, 'f> Checked<'s, 'c, 'f> {
                 });
             }
         }
+        state.check_ranges(candidates)?;
         Ok(Self { state, candidates, load })
     }
 

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
-use midflight::{Error, LoadOptions, Runtime, Source};
+use midflight::{ConflictMode, Error, LoadOptions, Runtime, Source};
 
 use crate::errors::{Failure, Outcome, guarded};
 use crate::gate::{self, Call, Reload};
@@ -65,6 +65,18 @@ pub struct HotReloadConfig {
 // SAFETY: numbers, bytes and addresses of functions, of which 0 is none.
 unsafe impl Plain for HotReloadConfig {}
 
+/// `conflict_resolution_mode_t`.
+fn conflict_mode(mode: i32) -> Outcome<ConflictMode> {
+    match mode {
+        0 => Ok(ConflictMode::Unasked),
+        1 => Ok(ConflictMode::Refuse),
+        2 => Ok(ConflictMode::PreferLatest),
+        _ => Err(Failure::argument(format!(
+            "conflict_mode is {mode}, which is none of conflict_resolution_mode_t"
+        ))),
+    }
+}
+
 type Progress<'p> = &'p (dyn Fn(&Path, u32) + Sync);
 
 impl HotReloadConfig {
@@ -80,16 +92,8 @@ impl HotReloadConfig {
                 "max_reload_threads is {threads}: at most {MOST_THREADS}"
             )));
         }
-        if config.conflict_mode != 0 {
-            let mode = config.conflict_mode;
-            return Err(Failure::argument(format!(
-                "conflict_mode is {mode}, which is none of conflict_resolution_mode_t"
-            )));
-        }
-        warn_of(&[
-            ("use_transactions", config.use_transactions.get(), "transaction_manager.h"),
-            ("auto_resolve_conflicts", config.auto_resolve_conflicts.get(), "conflict_resolution.h"),
-        ]);
+        conflict_mode(config.conflict_mode)?;
+        warn_of(&[("use_transactions", config.use_transactions.get(), "transaction_manager.h")]);
         Ok(config)
     }
 
@@ -110,6 +114,8 @@ impl HotReloadConfig {
             .threads(threads as usize)
             .timeout(timeout)
             .verify(self.verify_integrity.get())
+            .conflicts(conflict_mode(self.conflict_mode).unwrap_or_default())
+            .resolve_conflicts(self.auto_resolve_conflicts.get())
             .rollback_on_failure(self.rollback_on_failure.get());
         match progress {
             Some(progress) => options.progress(progress),
