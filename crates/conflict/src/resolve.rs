@@ -116,7 +116,7 @@ pub fn decide(conflict: &Conflict, request: &Request, resolvers: &[Resolver<'_>]
             let claims = answer.confidence;
             Decision {
                 action: answer.action,
-                success: answer.success,
+                success: answer.success && !matches!(answer.action, Action::None | Action::Manual),
                 by: Decider::Resolver(name.to_owned()),
                 measured: Rate::default(),
                 claimed: if claims.is_finite() { claims.clamp(0.0, 1.0) } else { 0.0 },
