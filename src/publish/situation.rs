@@ -63,7 +63,14 @@ impl State {
                 Met::Unknown(why) => why,
             };
             let (path, module) = (path.into(), module.to_owned());
-            Err(Error::VersionNotMet { path, module, needs: needs.into(), range: range.into(), declared, why })
+            Err(Error::VersionNotMet {
+                path,
+                module,
+                needs: needs.into(),
+                range: range.into(),
+                declared,
+                why,
+            })
         };
         for candidate in candidates.iter() {
             for (needs, range) in candidate.image.ranges() {
@@ -104,13 +111,21 @@ impl Facts {
         let structures = |interface: &Interface| -> BTreeMap<String, String> {
             changed.iter().filter_map(|name| Some((name.clone(), interface.layout(name)?))).collect()
         };
+        let mut replaced: BTreeMap<String, Arc<Interface>> = BTreeMap::new();
         for (mut module, origin) in self.loaded {
             if !changed.is_empty() {
                 match origin.map(|origin| origin.interface(interfaces)) {
-                    Some(Ok(interface)) => module.structures = structures(&interface),
+                    Some(Ok(interface)) => {
+                        module.structures = structures(&interface);
+                        if candidates.has(&module.name) {
+                            replaced.insert(module.name.clone(), interface);
+                        }
+                    }
                     // What its own report says already need not be said again.
                     _ if candidates.has(&module.name) => {}
-                    _ => unknown.push(format!("{} was not kept, so its structures are not known", module.name)),
+                    _ => {
+                        unknown.push(format!("{} was not kept, so its structures are not known", module.name))
+                    }
                 }
             }
             situation.loaded.push(module);
@@ -120,7 +135,15 @@ impl Facts {
         {
             unknown.extend(report.reason.iter().map(|reason| format!("{}: {reason}", candidate.name)));
             let also = others.iter().filter(|(module, _)| **module == *candidate.name);
-            let places = BTreeMap::new();
+            let subjects = report.differences.iter().map(|difference| &difference.subject);
+            let place = |subject: &String| {
+                // What is gone, where it was.
+                let before = replaced.get(&*candidate.name);
+                let before = || before.and_then(|before| before.place(subject));
+                let (file, line) = interface.place(subject).or_else(before)?;
+                Some((subject.clone(), (file.to_owned(), line)))
+            };
+            let places = subjects.filter_map(place).collect();
             situation.candidates.push(Coming {
                 module: of_candidate(candidate, structures(&interface)),
                 file: candidate.file.path().display().to_string(),
@@ -141,7 +164,8 @@ fn needs<'n>(
 ) -> Vec<Need> {
     let ranges: Vec<_> = ranges.collect();
     let ranged = |module: &str| ranges.iter().any(|(of, _)| *of == module);
-    let any = needs.filter(|module| !ranged(module)).map(|module| Need { module: module.into(), range: None });
+    let any =
+        needs.filter(|module| !ranged(module)).map(|module| Need { module: module.into(), range: None });
     let within =
         ranges.iter().map(|(module, range)| Need { module: (*module).into(), range: Some((*range).into()) });
     any.chain(within).collect()

@@ -124,7 +124,9 @@ impl Resolutions {
     fn decide(&self, conflict: &Conflict, request: &Request, asks: bool) -> Decision {
         // Asked without a lock: they may register others.
         let resolvers: Vec<(String, Arc<Resolve>)> = match asks {
-            true => self.resolvers.lock().all.iter().map(|(_, name, ask)| (name.clone(), ask.clone())).collect(),
+            true => {
+                self.resolvers.lock().all.iter().map(|(_, name, ask)| (name.clone(), ask.clone())).collect()
+            }
             false => Vec::new(),
         };
         type Ask<'a> = Box<dyn Fn(&Conflict) -> Option<Answer> + 'a>;

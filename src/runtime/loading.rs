@@ -14,7 +14,9 @@ use crate::interface::{Interface, Verdict};
 use crate::module::{Clock, Extent, ModuleFile, Origin, Phases};
 use crate::publish::load::Load;
 use crate::publish::quiescence::{self, Caller};
-use crate::publish::{Candidate, Candidates, Checked, Damage, Departure, Done, LISTED, Missing, State, compare};
+use crate::publish::{
+    Candidate, Candidates, Checked, Damage, Departure, Done, LISTED, Missing, State, compare,
+};
 use crate::{
     Attempt, Compatibility, Error, Event, HooksId, LoadOptions, Publication, ReloadHooks, Source, Upcoming,
 };

@@ -368,7 +368,11 @@ pub unsafe extern "C" fn register_conflict_resolver(
                 resolvers.insert(name, id);
             }
             None if was_there => {}
-            None => return Err(Failure::argument(format!("resolver_func is NULL, and there is no resolver {name}"))),
+            None => {
+                return Err(Failure::argument(format!(
+                    "resolver_func is NULL, and there is no resolver {name}"
+                )));
+            }
         }
         Ok(())
     })

@@ -181,7 +181,9 @@ pub(crate) fn text(code: c_int) -> &'static CStr {
         ErrorKind::System => c"RUNTIME_ERROR_SYSTEM: the kernel refused what it should not",
         ErrorKind::Internal => c"RUNTIME_ERROR_INTERNAL: a defect of midflight",
         ErrorKind::Vetoed => c"RUNTIME_ERROR_VETOED: a hook does not let it be loaded now",
-        ErrorKind::Conflict => c"RUNTIME_ERROR_CONFLICT: it conflicts with what is loaded, or with another change",
+        ErrorKind::Conflict => {
+            c"RUNTIME_ERROR_CONFLICT: it conflicts with what is loaded, or with another change"
+        }
         // The tests look that each has one.
         _ => c"no code of midflight",
     }

@@ -209,7 +209,11 @@ fn holds_with(include: &Path, name: &str, checks: impl IntoIterator<Item = (Stri
 
 #[test]
 fn structures_and_codes_are_those_of_the_headers() {
-    holds_with(&include(), "capi-layout", [documented(), conflicts(), growing(), codes(CODES.len())].concat());
+    holds_with(
+        &include(),
+        "capi-layout",
+        [documented(), conflicts(), growing(), codes(CODES.len())].concat(),
+    );
 }
 
 /// The documented structures keep exactly their fields: a host of then and the library of now

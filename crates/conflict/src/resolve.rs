@@ -109,7 +109,12 @@ impl Decision {
 }
 
 /// Decides about a conflict: the resolvers are asked in their order, and then the strategy.
-pub fn decide(conflict: &Conflict, request: &Request, resolvers: &[Resolver<'_>], known: &Outcomes) -> Decision {
+pub fn decide(
+    conflict: &Conflict,
+    request: &Request,
+    resolvers: &[Resolver<'_>],
+    known: &Outcomes,
+) -> Decision {
     let answered = resolvers.iter().find_map(|(name, ask)| Some((*name, ask(conflict)?)));
     let mut decision = match answered {
         Some((name, answer)) => {

@@ -1,8 +1,8 @@
 //! What is decided: resolvers first, then the strategy, and what a confidence is.
 
 use midflight_conflict::{
-    Action, Answer, Conflict, Decider, Decision, Kind, Outcomes, Place, Request, Resolver, Severity, Strategy,
-    decide,
+    Action, Answer, Conflict, Decider, Decision, Kind, Outcomes, Place, Request, Resolver, Severity,
+    Strategy, decide,
 };
 use proptest::prelude::*;
 

@@ -75,12 +75,27 @@ fn a_function_that_is_gone_concerns_whoever_calls_it() {
     let all = found(&loaded, std::slice::from_ref(&new));
     assert_eq!(all.len(), 2, "{all:#?}");
     let callers = [Conflict::PROGRAM, "game", "sound"];
-    is(&all[0], Kind::ApiChange, Severity::Critical, &callers, "`step` is gone, and (the program), game and sound call it");
-    assert_eq!((&*all[0].module, &*all[0].place.symbol, &*all[0].place.file), ("physics", "step", "libphysics.so"));
+    is(
+        &all[0],
+        Kind::ApiChange,
+        Severity::Critical,
+        &callers,
+        "`step` is gone, and (the program), game and sound call it",
+    );
+    assert_eq!(
+        (&*all[0].module, &*all[0].place.symbol, &*all[0].place.file),
+        ("physics", "step", "libphysics.so")
+    );
     is(&all[1], Kind::ApiChange, Severity::Low, &[], "`spin` is gone, which nobody calls");
     // Whoever is replaced with it is not bound yet, and so is not concerned.
     let with_callers = [new, candidate(module("game")), candidate(module("sound"))];
-    is(&found(&loaded, &with_callers)[0], Kind::ApiChange, Severity::Critical, &[Conflict::PROGRAM], "calls it");
+    is(
+        &found(&loaded, &with_callers)[0],
+        Kind::ApiChange,
+        Severity::Critical,
+        &[Conflict::PROGRAM],
+        "calls it",
+    );
 }
 
 #[test]
@@ -101,7 +116,13 @@ fn dependencies_that_are_missing_or_of_another_version() {
 
     let loaded = [sky.clone(), terrain("3.0.1")];
     let wrong = one(&loaded, &[candidate(user.clone())]);
-    is(&wrong, Kind::DependencyChain, Severity::Critical, &["terrain"], "game needs terrain in a version of `>=2.1, <3`, and it is version 3.0.1");
+    is(
+        &wrong,
+        Kind::DependencyChain,
+        Severity::Critical,
+        &["terrain"],
+        "game needs terrain in a version of `>=2.1, <3`, and it is version 3.0.1",
+    );
     // The other way round, and both at once.
     let loaded = [sky, terrain("2.4"), user.clone()];
     let wrong = one(&loaded, &[candidate(terrain("3.0"))]);
@@ -156,10 +177,22 @@ fn changes_of_somebody_else() {
     let mut new = candidate(module("physics"));
     new.also_changed_by = vec!["transaction 7".into()];
     let other = one(&[], &[new.clone()]);
-    is(&other, Kind::ConcurrentModification, Severity::High, &["transaction 7"], "also being changed by transaction 7");
+    is(
+        &other,
+        Kind::ConcurrentModification,
+        Severity::High,
+        &["transaction 7"],
+        "also being changed by transaction 7",
+    );
     new.also_changed_by.clear();
     new.changed_since = Some("it is version 4 now".into());
-    is(&one(&[], &[new]), Kind::ConcurrentModification, Severity::High, &[], "changed after you looked: it is version 4 now");
+    is(
+        &one(&[], &[new]),
+        Kind::ConcurrentModification,
+        Severity::High,
+        &[],
+        "changed after you looked: it is version 4 now",
+    );
 }
 
 #[test]
@@ -168,7 +201,8 @@ fn versions_that_do_not_say_what_has_changed() {
     let told = |was: &str, is: &str, breaks: bool| {
         let mut new = candidate(physics(is));
         if breaks {
-            new.report = Report::bare([Verdict::Compatible, Verdict::Incompatible, Verdict::Compatible], None);
+            new.report =
+                Report::bare([Verdict::Compatible, Verdict::Incompatible, Verdict::Compatible], None);
         }
         found(&[physics(was)], &[new]).into_iter().map(|conflict| conflict.message).collect::<Vec<_>>()
     };

@@ -63,15 +63,21 @@ impl Types {
         }
     }
 
+    /// The definitions of a name.
+    pub(crate) fn called(&self, name: &str) -> impl Iterator<Item = Id> {
+        let is_called = move |id: &Id| {
+            let of = self.get(*id);
+            let own = self.name(of.name);
+            let same = own == name || own.len() > LONGEST && shorten(own.into()) == name;
+            same && !own.is_empty() && of.kind.is_aggregate() && of.kind != Kind::Declared
+        };
+        (0..self.types.len() as Id).filter(is_called)
+    }
+
     /// All definitions of a name, each with its size and parts.
     pub(crate) fn layout(&self, name: &str) -> Option<String> {
-        let ids = 0..self.types.len() as Id;
-        let called = |id: &Id| {
-            let of = self.get(*id);
-            of.kind.is_aggregate() && of.kind != Kind::Declared && !self.name(of.name).is_empty()
-        };
-        let named = ids.filter(called).filter(|id| shorten(self.named(*id)) == name);
-        let mut layouts: Vec<String> = named
+        let mut layouts: Vec<String> = self
+            .called(name)
             .map(|id| {
                 let of = self.get(id);
                 let parts = self.parts(of).iter().map(|part| format!("\n{}", self.part_text(part)));

@@ -22,7 +22,12 @@ const ONLY_IN: [(&str, &[&str]); 6] = [
     ),
     (
         "conflict_resolution.h",
-        &["resolve_module_conflicts", "detect_potential_conflicts", "register_conflict_resolver", "conflict_info_t"],
+        &[
+            "resolve_module_conflicts",
+            "detect_potential_conflicts",
+            "register_conflict_resolver",
+            "conflict_info_t",
+        ],
     ),
     ("error_recovery.h", &["error_recovery_", "recovery_config_t", "recovery_stats_t"]),
     ("runtime_security.h", &["runtime_security_", "security_config_t", "validation_config_t"]),

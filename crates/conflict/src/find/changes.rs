@@ -95,7 +95,10 @@ fn signature(look: &mut Look<'_>, difference: &Difference) {
         }
     };
     let message = format!("`{symbol}` was `{old}` and is `{new}`{who}");
-    look.add((symbol, ""), Said { kind: Kind::FunctionSignature, severity, concerned: callers, message, proposal });
+    look.add(
+        (symbol, ""),
+        Said { kind: Kind::FunctionSignature, severity, concerned: callers, message, proposal },
+    );
 }
 
 /// What callers can see into, or is of another size for who was linked with it.
@@ -162,7 +165,9 @@ fn values(look: &mut Look<'_>, difference: &Difference) {
         kind: Kind::StateMachine,
         severity: Severity::High,
         concerned: sharers(look, subject),
-        message: format!("values that state holds have another meaning: `{subject}` was `{old}` and is `{new}`"),
+        message: format!(
+            "values that state holds have another meaning: `{subject}` was `{old}` and is `{new}`"
+        ),
         proposal: "Give new names the numbers behind the last, and keep those of names that are gone".into(),
     };
     look.add((subject, member), said);
@@ -186,7 +191,9 @@ fn says(look: &mut Look<'_>) {
             format!("it says that it is version {is}, which is older than {was}, which is loaded")
         }
         (Some(before), Some(now)) if breaks && before.major == now.major && now.major > 0 => {
-            format!("it says that it is version {is}, which fits whoever uses {was}, and its interface does not")
+            format!(
+                "it says that it is version {is}, which fits whoever uses {was}, and its interface does not"
+            )
         }
         _ => return,
     };
@@ -195,8 +202,9 @@ fn says(look: &mut Look<'_>) {
         severity: Severity::Low,
         concerned: BTreeSet::new(),
         message,
-        proposal: "Look whether it is the file that you mean; if so, give it a version that says what has changed"
-            .into(),
+        proposal:
+            "Look whether it is the file that you mean; if so, give it a version that says what has changed"
+                .into(),
     };
     look.add((is, ""), said);
 }

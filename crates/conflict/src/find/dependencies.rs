@@ -26,7 +26,9 @@ pub(super) fn find(mut look: Look<'_>) -> Look<'_> {
     let others = situation.staying().flat_map(|module| module.needs.iter().map(move |need| (module, need)));
     let others = others.filter(|(_, need)| need.module == candidate.name);
     for (who, need) in own.chain(others) {
-        let Some((needed, range)) = all.get(&*need.module).copied().zip(need.range.as_deref()) else { continue };
+        let Some((needed, range)) = all.get(&*need.module).copied().zip(need.range.as_deref()) else {
+            continue;
+        };
         versions(&mut look, who, needed, range);
     }
     cycle(&mut look, &all);
@@ -45,9 +47,13 @@ fn versions(look: &mut Look<'_>, who: &Module, needed: &Module, range: &str) {
         "{} needs {} in a version of `{range}`, and it is version {declared}{why}",
         who.name, needed.name
     );
-    let proposal = format!("Load a version of {} or of {} that fits, in one publication", needed.name, who.name);
+    let proposal =
+        format!("Load a version of {} or of {} that fits, in one publication", needed.name, who.name);
     let concerned = BTreeSet::from([other.name.clone()]);
-    look.add((&needed.name, ""), Said { kind: Kind::DependencyChain, severity, concerned, message, proposal });
+    look.add(
+        (&needed.name, ""),
+        Said { kind: Kind::DependencyChain, severity, concerned, message, proposal },
+    );
 }
 
 /// Whether the candidate needs itself by way of others, and did not before.
@@ -64,8 +70,9 @@ fn cycle(look: &mut Look<'_>, all: &BTreeMap<&str, &Module>) {
         kind: Kind::DependencyChain,
         severity: Severity::Low,
         message: format!("{} need each other", list(&now)),
-        proposal: "Load it if none of them uses another in its constructors: which of them is first is not said"
-            .into(),
+        proposal:
+            "Load it if none of them uses another in its constructors: which of them is first is not said"
+                .into(),
         concerned: others,
     };
     look.add((&name, ""), said);

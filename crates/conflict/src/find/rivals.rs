@@ -29,8 +29,7 @@ fn exports(look: &mut Look<'_>) {
         }
         let is_call = |(module, called): &(String, String)| called == symbol && exporters.contains(module);
         let calls = |module: &&Module| module.calls.iter().any(is_call);
-        let users: BTreeSet<String> =
-            others().filter(calls).map(|other| other.name.clone()).collect();
+        let users: BTreeSet<String> = others().filter(calls).map(|other| other.name.clone()).collect();
         // Inline functions and templates of C++, and what Rust makes of generics, are in all that
         // use them.
         if users.is_empty() && (symbol.starts_with("_Z") || symbol.starts_with("_R")) {
@@ -39,7 +38,9 @@ fn exports(look: &mut Look<'_>) {
         let severity = if users.is_empty() { Severity::Low } else { Severity::High };
         let who = match users.is_empty() {
             true => "a module that calls it will be refused, because it could mean either".to_owned(),
-            false => format!("the next version of {} will be refused, because it could mean either", list(&users)),
+            false => {
+                format!("the next version of {} will be refused, because it could mean either", list(&users))
+            }
         };
         let said = Said {
             kind: Kind::ApiChange,
@@ -60,8 +61,14 @@ fn resources(look: &mut Look<'_>) {
                 kind: Kind::ResourceAccess,
                 severity: Severity::High,
                 concerned: BTreeSet::from([other.name.clone()]),
-                message: format!("`{resource}` is {}'s alone, as that says, and it says the same", other.name),
-                proposal: format!("Unload {} first, or have one of them use it by way of the other", other.name),
+                message: format!(
+                    "`{resource}` is {}'s alone, as that says, and it says the same",
+                    other.name
+                ),
+                proposal: format!(
+                    "Unload {} first, or have one of them use it by way of the other",
+                    other.name
+                ),
             };
             look.add((resource, ""), said);
         }
@@ -77,7 +84,9 @@ fn changes(look: &mut Look<'_>) {
             severity: Severity::High,
             concerned: BTreeSet::from([other.clone()]),
             message: format!("{name} is also being changed by {other}"),
-            proposal: format!("Wait until {other} has ended, look at what it has made of {name}, and try again"),
+            proposal: format!(
+                "Wait until {other} has ended, look at what it has made of {name}, and try again"
+            ),
         };
         look.add((&name, ""), said);
     }
@@ -87,7 +96,8 @@ fn changes(look: &mut Look<'_>) {
             severity: Severity::High,
             concerned: BTreeSet::new(),
             message: format!("{name} was changed after you looked: {change}"),
-            proposal: "Ask for the state again, and look whether the new version is still what you mean".into(),
+            proposal: "Ask for the state again, and look whether the new version is still what you mean"
+                .into(),
         };
         look.add((&name, ""), said);
     }
