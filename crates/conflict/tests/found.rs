@@ -80,7 +80,7 @@ fn a_function_that_is_gone_concerns_whoever_calls_it() {
         Kind::ApiChange,
         Severity::Critical,
         &callers,
-        "`step` is gone, and (the program), game and sound call it",
+        "`step` is gone, and the program, game and sound call it",
     );
     assert_eq!(
         (&*all[0].module, &*all[0].place.symbol, &*all[0].place.file),

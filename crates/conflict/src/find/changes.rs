@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use midflight_interface::{Aspect, Difference, Kind as Changed, Verdict};
 
-use super::{Look, Said, list, verb};
+use super::{Look, Said, has_program, list, verb};
 use crate::range::version;
 use crate::{Kind, Severity};
 
@@ -52,10 +52,16 @@ fn functions(look: &mut Look<'_>) {
                     list(&callers),
                     verb(&callers, "calls", "call")
                 ),
-                proposal: format!(
-                    "Keep a function of that name that calls what has taken its place, or load new versions of {} with it",
-                    list(&callers)
-                ),
+                proposal: match has_program(&callers) {
+                    true => {
+                        "Keep a function of that name that calls what has taken its place: the program calls it as long as it runs"
+                            .into()
+                    }
+                    false => format!(
+                        "Keep a function of that name that calls what has taken its place, or load new versions of {} with it",
+                        list(&callers)
+                    ),
+                },
                 concerned: callers,
             },
         };
@@ -78,9 +84,14 @@ fn unresolved(look: &mut Look<'_>, difference: &Difference) {
 fn signature(look: &mut Look<'_>, difference: &Difference) {
     let Difference { subject: symbol, old, new, .. } = difference;
     let callers = look.callers(symbol);
-    let (severity, proposal) = match callers.is_empty() {
-        true => (Severity::Low, "Load it: nobody calls the function that is loaded".into()),
-        false => (
+    let (severity, proposal) = match (callers.is_empty(), has_program(&callers)) {
+        (true, _) => (Severity::Low, "Load it: nobody calls the function that is loaded".into()),
+        (_, true) => (
+            Severity::High,
+            "Give the new function another name and keep this one, or start the program anew, built against it"
+                .into(),
+        ),
+        (_, false) => (
             Severity::High,
             format!(
                 "Rebuild {} against it and load all in one publication, or give the new function another name and keep this one",
@@ -106,13 +117,18 @@ fn structure(look: &mut Look<'_>, difference: &Difference) {
     let Difference { subject, old, new, through, member, .. } = difference;
     let mut concerned = look.callers(through);
     concerned.append(&mut sharers(look, subject));
-    let (severity, proposal) = match concerned.is_empty() {
-        true => (
+    let (severity, proposal) = match (concerned.is_empty(), has_program(&concerned)) {
+        (true, _) => (
             Severity::Medium,
             "Load it if nobody keeps one that the loaded version has made, or reads one by its old layout"
                 .into(),
         ),
-        false => (
+        (_, true) => (
+            Severity::High,
+            "Keep the layout that the program was built with, or start the program anew, built with the new one"
+                .into(),
+        ),
+        (_, false) => (
             Severity::High,
             format!("Rebuild {} with the new layout and load all in one publication", list(&concerned)),
         ),

@@ -75,8 +75,15 @@ impl Look<'_> {
     }
 }
 
+/// Whether the program itself is among them, which cannot be replaced while it runs.
+fn has_program(concerned: &BTreeSet<String>) -> bool {
+    concerned.contains(Conflict::PROGRAM)
+}
+
 /// `a, b and c`.
 fn list(names: &BTreeSet<String>) -> String {
+    let word = |name: &'_ String| if name == Conflict::PROGRAM { "the program".into() } else { name.clone() };
+    let names: Vec<String> = names.iter().map(word).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     match &names[..] {
         [] => String::new(),
