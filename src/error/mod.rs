@@ -232,10 +232,8 @@ pub enum Error {
         needs: String,
         /// Which versions will do.
         range: String,
-        /// The version that the other says it is.
-        declared: Option<String>,
-        /// Why it cannot be told whether that will do; empty if it will not.
-        why: String,
+        /// What the other says it is, such as `version 3.0`, and why that cannot be judged if so.
+        found: String,
     },
     /// The version conflicts with what is loaded
     /// ([`LoadOptions::conflicts`](crate::LoadOptions::conflicts)).
@@ -490,17 +488,12 @@ impl fmt::Display for Error {
                 "{}: needs the module `{needs}`, which is not loaded: load it before, or with this one",
                 path.display()
             ),
-            Self::VersionNotMet { path, module, needs, range, declared, why } => {
-                write!(f, "{}: `{module}` needs `{needs}` in a version of `{range}`, and it is ", path.display())?;
-                match declared {
-                    Some(declared) => write!(f, "version {declared}")?,
-                    None => f.write_str("of no version")?,
-                }
-                if !why.is_empty() {
-                    write!(f, " ({why})")?;
-                }
-                write!(f, ": load a version of `{needs}` that will do, or of `{module}`, before or with it")
-            }
+            Self::VersionNotMet { path, module, needs, range, found } => write!(
+                f,
+                "{}: `{module}` needs `{needs}` in a version of `{range}`, and it is {found}: load a version of `{needs}` that will do, \
+                 or of `{module}`, before or with it",
+                path.display()
+            ),
             Self::Conflicting { path, conflicts, because } => {
                 write!(f, "{}: conflicts with what is loaded, and was not resolved ({because}):", path.display())?;
                 conflicts.iter().try_for_each(|conflict| write!(f, "\n  {conflict}"))

@@ -57,20 +57,17 @@ impl State {
         };
         let check = |path: &std::path::Path, module: &str, needs: &str, range: &str| {
             let declared = declared(needs);
-            let why = match met(declared.as_deref(), range) {
+            let version = match &declared {
+                Some(declared) => format!("version {declared}"),
+                None => "of no version".into(),
+            };
+            let found = match met(declared.as_deref(), range) {
                 Met::Yes => return Ok(()),
-                Met::No => String::new(),
-                Met::Unknown(why) => why,
+                Met::No => version,
+                Met::Unknown(why) => format!("{version} ({why})"),
             };
             let (path, module) = (path.into(), module.to_owned());
-            Err(Error::VersionNotMet {
-                path,
-                module,
-                needs: needs.into(),
-                range: range.into(),
-                declared,
-                why,
-            })
+            Err(Error::VersionNotMet { path, module, needs: needs.into(), range: range.into(), found })
         };
         for candidate in candidates.iter() {
             for (needs, range) in candidate.image.ranges() {

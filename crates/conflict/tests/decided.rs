@@ -129,7 +129,7 @@ proptest! {
         let resolvers: [Resolver<'_>; 1] = [("claims", &claim)];
         let decision = decide(&conflict(severity), &request, &resolvers, &outcomes);
         prop_assert!((0.0..=1.0).contains(&decision.claimed) && (0.0..=1.0).contains(&decision.confidence()));
-        prop_assert!(!(decision.success && !auto_resolve));
+        prop_assert!(!decision.success || auto_resolve);
         prop_assert!(!(decision.success && matches!(decision.action, Action::None | Action::Manual)));
         // By strategy, what cannot be loaded is not to be loaded.
         if claims.is_none() {
