@@ -177,9 +177,15 @@ fn versions_within_a_range_are_loaded_and_others_refused() {
     // Nor may what is needed leave the range.
     refused(&terrain(2, "3.0"), "`user` needs `terrain` in a version of `>=2.1, <3`, and it is version 3.0");
     refused(&terrain(3, "latest"), "(its version `latest` is not of the form 1.2.3)");
+    let both = LoadOptions::new().keep_previous(true);
     // SAFETY: the tests' modules are sound.
-    unsafe { rt.load_all([terrain(4, "3.0"), user(5, "3")]) }.unwrap();
+    unsafe { rt.load_with([terrain(4, "3.0"), user(5, "3")], &both) }.unwrap();
     assert_eq!(rt.modules().unwrap().len(), 2);
+    // Nor by a rollback, of the one as of the other.
+    for module in ["terrain", "user"] {
+        let refused = rt.rollback_module(module).unwrap_err();
+        assert!(matches!(refused, Error::VersionNotMet { .. }), "{refused}");
+    }
 }
 
 #[test]

@@ -1,13 +1,14 @@
 //! What is loaded and what is about to be, as conflicts are looked for in it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use midflight_conflict::{Candidate as Coming, Met, Module, Need, Situation, met};
 use midflight_interface::{Interface, Report};
 
 use super::candidates::{Candidate, Candidates};
-use super::state::State;
+use super::state::{Next, State};
 use crate::Error;
 use crate::module::{Interfaces, Origin, Version};
 
@@ -52,37 +53,64 @@ impl State {
     /// and what stays of those that they replace.
     pub(super) fn check_ranges(&self, candidates: &Candidates<'_>) -> Result<(), Error> {
         let declared = |module: &str| match candidates.get(module) {
-            Some(candidate) => candidate.image.declared_version().map(str::to_owned),
-            None => self.loaded(module).ok().and_then(|version| version.declared().map(str::to_owned)),
-        };
-        let check = |path: &std::path::Path, module: &str, needs: &str, range: &str| {
-            let declared = declared(needs);
-            let version = match &declared {
-                Some(declared) => format!("version {declared}"),
-                None => "of no version".into(),
-            };
-            let found = match met(declared.as_deref(), range) {
-                Met::Yes => return Ok(()),
-                Met::No => version,
-                Met::Unknown(why) => format!("{version} ({why})"),
-            };
-            let (path, module) = (path.into(), module.to_owned());
-            Err(Error::VersionNotMet { path, module, needs: needs.into(), range: range.into(), found })
+            Some(candidate) => candidate.image.declared_version(),
+            None => self.loaded(module).ok().and_then(|version| version.declared()),
         };
         for candidate in candidates.iter() {
-            for (needs, range) in candidate.image.ranges() {
-                check(candidate.file.path(), &candidate.name, needs, range)?;
-            }
+            let check = |(needs, range)| {
+                check_range(candidate.file.path(), (&candidate.name, needs, range), declared(needs))
+            };
+            candidate.image.ranges().try_for_each(check)?;
         }
-        for version in self.current().filter(|version| !candidates.has(version.name())) {
-            for (needs, range) in version.ranges() {
-                if let Some(candidate) = candidates.get(needs) {
-                    check(candidate.file.path(), version.name(), needs, range)?;
+        self.check_users(|module| candidates.get(module).map(|candidate| candidate.file.path()), declared)
+    }
+
+    /// The same of versions that are current again in the generation that `next` leads to.
+    pub(super) fn check_ranges_again(&self, next: &Next) -> Result<(), Error> {
+        let coming = |module: &str| next.get(module).and_then(Option::as_ref);
+        let declared = |module: &str| match next.get(module) {
+            Some(version) => version.as_ref().and_then(|version| version.declared()),
+            None => self.loaded(module).ok().and_then(|version| version.declared()),
+        };
+        for version in next.values().flatten() {
+            let check =
+                |(needs, range)| check_range(version.path(), (version.name(), needs, range), declared(needs));
+            version.ranges().try_for_each(check)?;
+        }
+        self.check_users(|module| coming(module).map(|version| version.path()), declared)
+    }
+
+    /// That what comes will do for those that stay and need it. `path`: of what comes, by module.
+    fn check_users<'p, 'd>(
+        &self,
+        path: impl Fn(&str) -> Option<&'p Path>,
+        declared: impl Fn(&str) -> Option<&'d str>,
+    ) -> Result<(), Error> {
+        for user in self.current().filter(|version| path(version.name()).is_none()) {
+            for (needs, range) in user.ranges() {
+                if let Some(path) = path(needs) {
+                    check_range(path, (user.name(), needs, range), declared(needs))?;
                 }
             }
         }
         Ok(())
     }
+}
+
+/// `path`: the file that is refused if the version that the needed module says it is will not do.
+fn check_range(
+    path: &Path,
+    (module, needs, range): (&str, &str, &str),
+    declared: Option<&str>,
+) -> Result<(), Error> {
+    let version = declared.map_or_else(|| "of no version".into(), |declared| format!("version {declared}"));
+    let found = match met(declared, range) {
+        Met::Yes => return Ok(()),
+        Met::No => version,
+        Met::Unknown(why) => format!("{version} ({why})"),
+    };
+    let (path, module) = (path.into(), module.to_owned());
+    Err(Error::VersionNotMet { path, module, needs: needs.into(), range: range.into(), found })
 }
 
 impl Facts {
