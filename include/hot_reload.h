@@ -65,9 +65,10 @@ typedef struct {
     /* Compare the code in memory with what was linked, once it is published; RUNTIME_ERROR_INTEGRITY if it differs. */
     bool verify_integrity;
 
-    /* Conflict resolution comes with conflict_resolution.h. Until then conflict_mode must be 0 (else: RUNTIME_ERROR_INVALID_ARGUMENT), and
-     * auto_resolve_conflicts does nothing, which the log says at WARN. */
+    /* What is done about what detect_potential_conflicts() would find, in all modules of the call together. */
     conflict_resolution_mode_t conflict_mode;
+    /* Those that were registered with register_conflict_resolver() are asked about each conflict before conflict_mode decides; with the
+     * default, what none of them resolves refuses the reload as with CONFLICT_RESOLUTION_REFUSE. */
     bool auto_resolve_conflicts;
 
     /* Of a watch: what no callback is told is written to stderr: that a reload failed, and why, if there is no error callback; that there
@@ -81,7 +82,7 @@ typedef struct {
  *
  * The module's code runs in this process, its constructors in this call: load what you trust.
  *
- * RUNTIME_ERROR_IO, INVALID_MODULE, UNRESOLVED, INCOMPATIBLE, REFUSED, TIMEOUT, MEMORY_LIMIT, OUT_OF_MEMORY, INTEGRITY, BUSY. */
+ * RUNTIME_ERROR_IO, INVALID_MODULE, UNRESOLVED, INCOMPATIBLE, REFUSED, TIMEOUT, MEMORY_LIMIT, OUT_OF_MEMORY, INTEGRITY, BUSY, CONFLICT. */
 int hot_reload_module(const char* module_path, const hot_reload_config_t* reload_config);
 
 /* Loads or replaces several modules in one publication: every frame sees all of them new, or none. They may call each other. If

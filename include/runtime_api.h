@@ -9,5 +9,6 @@
 #include "runtime_core.h"
 #include "hot_reload.h"
 #include "transaction_manager.h"
+#include "conflict_resolution.h"
 
 #endif

@@ -7,6 +7,7 @@
  *
  *     RUNTIME_MODULE("physics", "2.1.0")
  *     RUNTIME_MODULE_NEEDS("terrain")
+ *     RUNTIME_MODULE_NEEDS_VERSION("sound", ">=1.4, <3")
  *
  *     int module_init(void) { return open_tables() ? 0 : -1; }
  *     void module_shutdown(void) { close_tables(); }
@@ -26,9 +27,10 @@
 
 /* What these macros write: an ELF note (System V gABI, "Note Section") of the owner "midflight",
  * whose descriptor is a string that ends with a zero; in Mach-O files the same in a section of its
- * own. Types: 1 the module's name, 2 its version, 3 the name of a module that it needs. They are at
- * file scope, once or never in a module, also if it is made of several files, and without a
- * semicolon behind; RUNTIME_MODULE_NEEDS as often as need be. The strings are literals in UTF-8, of
+ * own. Types: 1 the module's name, 2 its version, 3 the name of a module that it needs, 16 such a
+ * name and a range of versions, 17 a resource. They are at file scope, once or never in a module,
+ * also if it is made of several files, and without a semicolon behind; those of what it needs and
+ * of resources as often as need be. The strings are literals in UTF-8, of
  * printable characters without quotes and backslashes. A note that is damaged, or of a type that
  * this midflight does not know, is refused with RUNTIME_ERROR_INVALID_MODULE. */
 #define RUNTIME_MODULE_NOTE_(type, text)                                                                                       \
@@ -50,6 +52,17 @@
  * unloaded before it (RUNTIME_ERROR_IN_USE). Modules may need each other; then either may be
  * first. */
 #define RUNTIME_MODULE_NEEDS(module) RUNTIME_MODULE_NOTE_("3", module)
+
+/* The same, and which versions of it will do, as Cargo writes that: "1.4" is at least 1.4.0 and
+ * below 2, "~1.4" below 1.5, ">=1.4, <3" as it says, "*" any. The other module says its version with
+ * RUNTIME_MODULE, as 1.2.3 or shorter. Neither of the two can be loaded, as long as the version does
+ * not do or cannot be told: RUNTIME_ERROR_CONFLICT. */
+#define RUNTIME_MODULE_NEEDS_VERSION(module, range) RUNTIME_MODULE_NOTE_("16", module "\\000" range)
+
+/* A resource that is this module's alone, under a name that its users agree upon ("audio device",
+ * "port 4000"). Two modules that say so of one are a conflict: see conflict_resolution.h. Nothing
+ * else is done with it. */
+#define RUNTIME_MODULE_EXCLUSIVE(resource) RUNTIME_MODULE_NOTE_("17", resource)
 
 #ifdef __cplusplus
 extern "C" {

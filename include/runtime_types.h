@@ -99,8 +99,8 @@ enum {
     RUNTIME_ERROR_INTERNAL = -23,
     /* A hook before the reload refused (hot_reload_add_hooks()). The message names it. */
     RUNTIME_ERROR_VETOED = -24,
-    /* "Transaction conflict detected, rolling back": what a transaction rests on has changed since it began, and nothing was published.
-     * Begin it again. The message names the module. */
+    /* It conflicts with what is loaded, or another change came before. Nothing was published. The message says what to do: of a
+     * transaction, "Transaction conflict detected, rolling back" and the module; begin it again. */
     RUNTIME_ERROR_CONFLICT = -25
 };
 
@@ -134,10 +134,16 @@ typedef enum {
     SECURITY_STATUS_UNKNOWN = 0 /* nothing has been scanned: security comes with runtime_security.h */
 } security_status_t;
 
-/* How conflicts between versions are resolved. Comes with conflict_resolution.h: until then the
- * default is all there is. */
+/* What a reload does about conflicts (conflict_resolution.h). */
 typedef enum {
-    CONFLICT_RESOLUTION_DEFAULT = 0 /* a version that conflicts is refused */
+    /* None are looked for, beyond what every reload checks: that everything links, and that no
+     * function is gone which is called. */
+    CONFLICT_RESOLUTION_DEFAULT = 0,
+    /* One that is of medium severity or graver refuses the reload: RUNTIME_ERROR_CONFLICT. */
+    CONFLICT_RESOLUTION_REFUSE = 1,
+    /* What can be loaded is, and the log has each conflict at WARN. What cannot is refused with
+     * RUNTIME_ERROR_CONFLICT, and the message says what to do about each. */
+    CONFLICT_RESOLUTION_PREFER_LATEST = 2
 } conflict_resolution_mode_t;
 
 /* A thread inside one generation: see runtime_frame_begin(). Its fields are the runtime's own. It

@@ -40,6 +40,7 @@ pub use call::slots::Slot;
 pub use code::Backing;
 pub use error::{Error, ErrorKind, MissingSymbol};
 pub use fault::{AddressDescription, StaleCalls, Standing, describe_address, explain_address};
+pub use midflight_conflict as conflict;
 pub use midflight_dispatch::PinnedElsewhere;
 pub use midflight_image::{Error as ImageError, NoteProblem, Refusal};
 pub use midflight_interface as interface;
@@ -47,13 +48,14 @@ pub use module::Source;
 pub use module::debug::Gdb;
 pub use platform::files::ContentHash;
 pub use platform::threads::Holder;
-pub use publish::load::options::{LoadOptions, Progress};
+pub use publish::load::options::{ConflictMode, LoadOptions, Progress};
 pub use publish::quiescence::FiberStack;
 pub use publish::{
     Collected, Compatibility, Kept, LoadedVersion, ModuleVersion, Phases, Publication, Quiescence, Replaced,
     Retained, Retired, Until, VersionState,
 };
 pub use runtime::config::Config;
+pub use runtime::conflicts::{Conflicts, ResolverId, SystemState, View};
 pub use runtime::events::{Attempt, Event, ModuleRecord, ModuleState, Outcome, Record, Subscription};
 pub use runtime::hooks::{HooksId, ReloadHooks, Upcoming};
 pub use runtime::process::ProcessUsage;

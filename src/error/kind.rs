@@ -58,7 +58,8 @@ pub enum ErrorKind {
     Internal = -23,
     /// A hook refused the load.
     Vetoed = -24,
-    /// Something has changed since a transaction began. Begin it again.
+    /// It conflicts with what is loaded, or another change came before: a transaction is to be begun
+    /// again.
     Conflict = -25,
 }
 
@@ -118,6 +119,7 @@ impl Error {
             Self::MissingFunctions { .. } | Self::Incompatible { .. } | Self::AnotherSize { .. } => {
                 ErrorKind::Incompatible
             }
+            Self::VersionNotMet { .. } | Self::Conflicting { .. } => ErrorKind::Conflict,
             Self::NoSuchFunction { .. } => ErrorKind::NoSuchSymbol,
             Self::NewerThanFrame { .. } => ErrorKind::WrongFrame,
             Self::NotLoaded { .. } => ErrorKind::NotLoaded,

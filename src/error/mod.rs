@@ -221,6 +221,30 @@ pub enum Error {
         /// The module that it needs.
         needs: String,
     },
+    /// A module says which versions of another it needs, and the one that is loaded, or about to be,
+    /// is none of them.
+    VersionNotMet {
+        /// The file.
+        path: PathBuf,
+        /// The module that needs the other.
+        module: String,
+        /// The other.
+        needs: String,
+        /// Which versions will do.
+        range: String,
+        /// What the other says it is, such as `version 3.0`, and why that cannot be judged if so.
+        found: String,
+    },
+    /// The version conflicts with what is loaded
+    /// ([`LoadOptions::conflicts`](crate::LoadOptions::conflicts)).
+    Conflicting {
+        /// The file.
+        path: PathBuf,
+        /// What conflicts, the gravest first: all that was not resolved.
+        conflicts: Vec<midflight_conflict::Conflict>,
+        /// Of the first of them, what was decided, and why.
+        because: String,
+    },
     /// The version does not fit the one that is loaded
     /// ([`LoadOptions::validate`](crate::LoadOptions::validate)).
     Incompatible {
@@ -333,6 +357,8 @@ impl Error {
             | Self::Ambiguous { path, .. }
             | Self::MissingFunctions { path, .. }
             | Self::MissingModule { path, .. }
+            | Self::VersionNotMet { path, .. }
+            | Self::Conflicting { path, .. }
             | Self::Incompatible { path, .. }
             | Self::Refused { path, .. }
             | Self::Vetoed { path, .. }
@@ -485,6 +511,16 @@ impl fmt::Display for Error {
                 "{}: needs the module `{needs}`, which is not loaded: load it before, or with this one",
                 path.display()
             ),
+            Self::VersionNotMet { path, module, needs, range, found } => write!(
+                f,
+                "{}: `{module}` needs `{needs}` in a version of `{range}`, and it is {found}: load a version of `{needs}` that will do, \
+                 or of `{module}`, before or with it",
+                path.display()
+            ),
+            Self::Conflicting { path, conflicts, because } => {
+                write!(f, "{}: conflicts with what is loaded, and was not resolved ({because}):", path.display())?;
+                conflicts.iter().try_for_each(|conflict| write!(f, "\n  {conflict}"))
+            }
             Self::Incompatible { path, report } => write!(
                 f,
                 "{}: does not fit the version that is loaded: {report}. Restore what changed, or load it without validation if \

@@ -535,6 +535,8 @@ impl Linked<'_, '_> {
             hooks: Hooks::of(&exports, &block),
             declared: image.declared_version().map(Into::into),
             needs: image.needs().map(Into::into).collect(),
+            ranges: image.ranges().map(|(module, range)| (module.into(), range.into())).collect(),
+            exclusive: image.exclusive().map(Into::into).collect(),
             exports,
             name: self.name,
             number: self.number,

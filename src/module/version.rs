@@ -65,6 +65,10 @@ pub(crate) struct Version {
     pub(super) declared: Option<Box<str>>,
     /// The modules that it says it needs.
     pub(super) needs: Box<[Box<str>]>,
+    /// Of those, which versions will do: (module, range).
+    pub(super) ranges: Box<[(Box<str>, Box<str>)]>,
+    /// Resources that it says are its alone.
+    pub(super) exclusive: Box<[Box<str>]>,
     /// What later versions are compared with, if that was kept.
     pub(super) origin: OnceLock<Arc<Origin>>,
     /// How it ended to be current.
@@ -153,6 +157,16 @@ impl Version {
     /// The modules that it says it needs.
     pub(crate) fn needs(&self) -> impl Iterator<Item = &str> {
         self.needs.iter().map(|module| &**module)
+    }
+
+    /// Of the modules that it needs, which versions will do: (module, range).
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.ranges.iter().map(|(module, range)| (&**module, &**range))
+    }
+
+    /// Resources that it says are its alone.
+    pub(crate) fn exclusive(&self) -> impl Iterator<Item = &str> {
+        self.exclusive.iter().map(|resource| &**resource)
     }
 
     /// The modules that it calls and those that it says it needs; some more than once.

@@ -62,8 +62,8 @@ impl State {
     }
 }
 
-/// How many differences are listed.
-const LISTED: usize = 64;
+/// How many differences are listed for who reads them.
+pub(crate) const LISTED: usize = 64;
 
 /// Compares with what is loaded: its number, and what it was made of if that was kept.
 pub(crate) fn compare(
@@ -71,16 +71,17 @@ pub(crate) fn compare(
     new: &Interface,
     missing: &Missing,
     interfaces: &Interfaces,
+    limit: usize,
 ) -> Result<Report, midflight_image::Error> {
     let mut report = match &loaded {
         // Nothing can break.
         None => {
-            let mut report = new.compare(new, LISTED);
+            let mut report = new.compare(new, limit);
             (report.calls, report.state, report.reason) = (Verdict::Compatible, Verdict::Compatible, None);
             report
         }
         Some((_, Some(origin))) => match origin.interface(interfaces) {
-            Ok(interface) => interface.compare(new, LISTED),
+            Ok(interface) => interface.compare(new, limit),
             Err(Unread::Gone(reason)) => unknown(reason),
             Err(Unread::Image(error)) => return Err(error),
         },

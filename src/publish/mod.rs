@@ -5,6 +5,7 @@
 //! | `candidates` | the files of a load |
 //! | `besides` | what a publication does besides loading them |
 //! | `compatibility` | whether they fit what is loaded |
+//! | `situation` | what is loaded and about to be, as conflicts are looked for in it |
 //! | `steps` | what a load makes of them, one after the other |
 //! | `state` | what is loaded, and how that changes |
 //! | `tables` | what a generation is made in |
@@ -26,6 +27,7 @@ mod publication;
 pub(crate) mod quiescence;
 mod quiescent;
 mod retirement;
+mod situation;
 mod state;
 mod steps;
 mod tables;
@@ -33,7 +35,7 @@ mod tables;
 pub(crate) use besides::Besides;
 pub(crate) use candidates::{Candidate, Candidates};
 pub use compatibility::Compatibility;
-pub(crate) use compatibility::{Missing, compare};
+pub(crate) use compatibility::{LISTED, Missing, compare};
 pub use inventory::{LoadedVersion, VersionState};
 pub use publication::{ModuleVersion, Phases, Publication, Replaced};
 pub use quiescent::{Kept, Quiescence};

@@ -15,7 +15,7 @@ use crate::module::{Clock, Extent, ModuleFile, Origin, Phases};
 use crate::publish::load::Load;
 use crate::publish::quiescence::{self, Caller};
 use crate::publish::{
-    Besides, Candidate, Candidates, Checked, Damage, Departure, Done, Missing, State, compare,
+    Besides, Candidate, Candidates, Checked, Damage, Departure, Done, LISTED, Missing, State, compare,
 };
 use crate::{
     Attempt, Compatibility, Error, Event, HooksId, LoadOptions, Publication, ReloadHooks, Source, Upcoming,
@@ -190,13 +190,16 @@ impl Runtime {
                 clock.lap(&mut phases.parse);
                 let mut asked = false;
                 let mut state = loop {
-                    let fits = match options.validate || !validates.is_empty() {
+                    let mut fits = match options.validate || !validates.is_empty() {
                         true => {
                             let is_asked = |name: &str| options.validate || validates.contains(name);
                             self.validate(&candidates, &besides, is_asked, &load, ended)?
                         }
                         false => Fits::default(),
                     };
+                    if load.looks_for_conflicts() {
+                        fits.extend(self.resolve_all(&candidates, &besides, &load)?);
+                    }
                     load.reached(40)?;
                     if !asked && hooked.are_there() && !candidates.is_empty() {
                         asked = true;
@@ -275,6 +278,9 @@ impl Runtime {
         if options.validate {
             self.validate(&candidates, &none, |_| true, &load, &mut Ended::default())?;
         }
+        if load.looks_for_conflicts() {
+            self.rehearse_conflicts(&candidates, &load)?;
+        }
         load.reached(40)?;
         Checked::new(&mut *self.state_until(&load)?, &candidates, &none, &load)?.rehearse()?;
         load.tell(100);
@@ -316,7 +322,7 @@ impl Runtime {
         let all = candidates.iter().zip(&known).filter(|(candidate, _)| is_asked(&candidate.name));
         let all: Vec<_> = all.collect();
         load.each(&all, |&(candidate, known)| {
-            let Compatibility { module, loaded, report } = self.compare(candidate, known, true)?;
+            let Compatibility { module, loaded, report } = self.compare(candidate, known, true, LISTED)?;
             let verdicts = [report.links, report.calls, report.state];
             if verdicts.contains(&Verdict::Incompatible) {
                 let path = candidate.file.path().into();
@@ -343,21 +349,22 @@ impl Runtime {
         let files = files.collect::<Result<Vec<_>, _>>()?;
         let candidates = Candidates::new(vec![Candidate::new(&files[0], self.shared.page_size)?])?;
         let known = Known::of(&mut *self.state_until(&load)?, &candidates, &Besides::default())?;
-        self.compare(&candidates[0], &known[0], false)
+        self.compare(&candidates[0], &known[0], false, LISTED)
     }
 
-    /// `counts`: in the statistics.
-    fn compare(
+    /// `counts`: in the statistics. `limit`: how many differences are listed.
+    pub(super) fn compare(
         &self,
         candidate: &Candidate<'_>,
         known: &Known,
         counts: bool,
+        limit: usize,
     ) -> Result<Compatibility, Error> {
         let Candidate { file, image, name } = candidate;
         let interfaces = &self.shared.loader.interfaces;
         let new = interfaces.of(&file.inputs(), counts, || Ok::<_, Error>(Interface::of(image)))?;
         let number = known.loaded.as_ref().map(|(number, _)| *number);
-        let report = compare(known.loaded.clone(), &new, &known.missing, interfaces);
+        let report = compare(known.loaded.clone(), &new, &known.missing, interfaces, limit);
         let report = report.map_err(|source| file.wrong(source))?;
         file.set_interface(new);
         Ok(Compatibility { module: name.to_string(), loaded: number, report })
@@ -501,14 +508,14 @@ unsafe fn publish(
 }
 
 /// What the state knows of a candidate that is to be compared.
-struct Known {
-    loaded: Option<(u64, Option<Arc<Origin>>)>,
+pub(super) struct Known {
+    pub(super) loaded: Option<(u64, Option<Arc<Origin>>)>,
     missing: Missing,
 }
 
 impl Known {
     /// Of each of them.
-    fn of(state: &mut State, candidates: &Candidates<'_>, besides: &Besides) -> Result<Vec<Self>, Error> {
+    pub(super) fn of(state: &mut State, candidates: &Candidates<'_>, besides: &Besides) -> Result<Vec<Self>, Error> {
         let missing = state.missing(candidates, besides)?;
         let known = |(candidate, missing): (&Candidate<'_>, Missing)| Self {
             loaded: state.origin(&candidate.name),

@@ -2,6 +2,7 @@
 //! who is asked and told of it, `watching` what does so by itself.
 
 pub(crate) mod config;
+pub(crate) mod conflicts;
 pub(crate) mod events;
 pub(crate) mod hooks;
 mod loading;
@@ -36,6 +37,7 @@ use crate::{
     Checks, Collected, Config, Error, Event, FiberStack, Holder, LoadedVersion, ModuleVersion, Quiescence,
     StaleCalls, Statistics, Subscription, fault,
 };
+use conflicts::Resolutions;
 use hooks::Hooks;
 pub(crate) use wanted::{Files, Tried, Wanted};
 use watching::Watches;
@@ -61,6 +63,7 @@ pub(crate) struct Shared {
     events: Events,
     pub(crate) watches: Watches,
     hooks: Hooks,
+    pub(crate) resolutions: Resolutions,
     page_size: usize,
     /// A module can be called outside frames, so its old versions are looked for. Relaxed: each
     /// thread's stack is its own matter.
@@ -110,6 +113,7 @@ impl Runtime {
             events: Events::default(),
             watches: Watches::new(),
             hooks: Hooks::default(),
+            resolutions: Resolutions::default(),
             page_size,
             escaped: AtomicBool::new(false),
         };
@@ -374,6 +378,7 @@ impl Runtime {
     /// Tells of something that has happened. With no lock.
     fn tell(&self, event: &Event<'_>) {
         self.shared.recorder.lock().note(event);
+        self.shared.resolutions.note(event);
         self.shared.events.tell(event);
     }
 
@@ -437,6 +442,7 @@ impl Runtime {
         watched.iter().for_each(|path| self.tell(&Event::Unwatched { path }));
         self.shared.loader.crew.stop();
         self.shared.hooks.clear();
+        self.shared.resolutions.clear();
         let unloaded = quiescence::outside(|caller| {
             let mut state = self.lock()?;
             // Old versions that are retained may call modules that are to go.

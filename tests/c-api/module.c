@@ -10,6 +10,11 @@ int JOIN(CALLS, _version)(void);
 int JOIN(NAME, _sees)(void) { return JOIN(CALLS, _version)(); }
 #endif
 
+#ifdef TAKES
+// It takes another type in another version.
+int JOIN(NAME, _scaled)(TAKES x) { return (int)(x * 2); }
+#endif
+
 #ifdef SLOW
 #include <time.h>
 __attribute__((constructor)) static void dawdle(void) {

@@ -182,7 +182,7 @@ pub(crate) fn text(code: c_int) -> &'static CStr {
         ErrorKind::Internal => c"RUNTIME_ERROR_INTERNAL: a defect of midflight",
         ErrorKind::Vetoed => c"RUNTIME_ERROR_VETOED: a hook does not let it be loaded now",
         ErrorKind::Conflict => {
-            c"RUNTIME_ERROR_CONFLICT: another transaction came before: nothing was published, begin again"
+            c"RUNTIME_ERROR_CONFLICT: it conflicts with what is loaded, or another change came before"
         }
         // The tests look that each has one.
         _ => c"no code of midflight",

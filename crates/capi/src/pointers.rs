@@ -181,6 +181,12 @@ pub(crate) fn fill_bytes<const N: usize>(text: &[u8]) -> [c_char; N] {
     field
 }
 
+/// The text of a field that the host may have changed: up to its zero, or its end.
+pub(crate) fn text(field: &[c_char]) -> String {
+    let bytes: Vec<u8> = field.iter().map(|byte| *byte as u8).take_while(|byte| *byte != 0).collect();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use std::ptr;

@@ -7,6 +7,8 @@ use std::mem::offset_of;
 use std::path::Path;
 
 use midflight::ErrorKind;
+use midflight::conflict::{Action, Kind, Severity, Strategy};
+use midflight_c::conflict_resolution::*;
 use midflight_c::hot_reload::*;
 use midflight_c::options::*;
 use midflight_c::runtime_core::*;
@@ -65,6 +67,36 @@ fn documented() -> Vec<(String, i64)> {
         max_reload_time_ms, avg_stage_time_ms, p99_stage_time_ms, avg_publish_time_ms, p99_publish_time_ms, cache_hit_rate,
         cache_hits, cache_misses, generation, loaded_modules, watched_files, memory_usage_mb, retired_bytes,
         retained_bytes);
+    checks
+}
+
+/// Those that have come since 0.1.0.
+fn conflicts() -> Vec<(String, i64)> {
+    let mut checks = Vec::new();
+    checks!(checks, "conflict_info_t", ConflictInfo: severity, module, symbol, member, file, line, concerned_count, concerned,
+        message, proposal);
+    checks!(checks, "conflict_analysis_t", ConflictAnalysis: conflict_info, count, listed_count, conflicts, generation,
+        is_complete, unknown_because);
+    checks!(checks, "system_state_t", CurrentState: generation, timestamp_ns, module_count, reserved);
+    checks!(checks, "resolution_config_t", ResolutionConfig: strategy, auto_resolve, confidence_threshold, prefer_latest);
+    checks!(checks, "resolution_result_t", ResolutionResult: success, action, confidence, outcome_count, claimed_confidence,
+        resolver, model_used, explanation);
+    for (name, value) in [
+        ("offsetof(conflict_info_t, type)", offset_of!(ConflictInfo, kind) as i64),
+        ("CONFLICT_MAX_CONCERNED", MAX_CONCERNED as i64),
+        ("CONFLICT_MAX_LISTED", MAX_LISTED as i64),
+        ("CONFLICT_TYPE_SEMANTIC_MISMATCH", Kind::SemanticMismatch as i64),
+        ("CONFLICT_TYPE_STATE_MACHINE", Kind::StateMachine as i64),
+        ("CONFLICT_SEVERITY_CRITICAL", Severity::Critical as i64),
+        ("RESOLUTION_STRATEGY_ML_GUIDED", Strategy::MlGuided as i64),
+        ("RESOLUTION_STRATEGY_THREE_WAY_MERGE", Strategy::ThreeWayMerge as i64),
+        ("RESOLUTION_ACTION_USE_COMPATIBILITY_LAYER", Action::UseCompatibilityLayer as i64),
+        ("RESOLUTION_ACTION_MANUAL", Action::Manual as i64),
+        ("CONFLICT_RESOLUTION_REFUSE", 1),
+        ("CONFLICT_RESOLUTION_PREFER_LATEST", 2),
+    ] {
+        checks.push((name.into(), value));
+    }
     checks
 }
 
@@ -185,7 +217,11 @@ fn holds_with(include: &Path, name: &str, checks: impl IntoIterator<Item = (Stri
 
 #[test]
 fn structures_and_codes_are_those_of_the_headers() {
-    holds_with(&include(), "capi-layout", [documented(), growing(), codes(CODES.len())].concat());
+    holds_with(
+        &include(),
+        "capi-layout",
+        [documented(), conflicts(), growing(), codes(CODES.len())].concat(),
+    );
 }
 
 /// The documented structures keep exactly their fields: a host of then and the library of now

@@ -101,6 +101,17 @@ impl<'data> Image<'data> {
         self.source.declared().needs.iter().copied()
     }
 
+    /// Which versions will do of modules that it needs, in the same way: (module, range), neither
+    /// empty.
+    pub fn ranges(&self) -> impl Iterator<Item = (&'data str, &'data str)> {
+        self.source.declared().ranges.iter().copied()
+    }
+
+    /// Resources that it says are its alone, in the same way: names, none empty.
+    pub fn exclusive(&self) -> impl Iterator<Item = &'data str> {
+        self.source.declared().exclusive.iter().copied()
+    }
+
     /// Whether a processor can run it, as far as the module says: glibc refuses what asks for more,
     /// too.
     ///

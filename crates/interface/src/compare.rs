@@ -26,6 +26,7 @@ pub(crate) fn compare(old: &Interface, new: &Interface, limit: usize) -> Report 
             old: old.machine.to_string(),
             new: new.machine.to_string(),
             through: String::new(),
+            member: String::new(),
         });
     }
     links(old, new, &mut found);
@@ -91,8 +92,8 @@ fn links(old: &Interface, new: &Interface, found: &mut Differences) {
         ExportKind::ThreadLocal => 2,
     };
     let mut add = |compatible, kind, name: &str, old: String, new: String| {
-        let (subject, through) = (shorten(name.into()), String::new());
-        found.add(Difference { compatible, aspect: Aspect::Links, kind, subject, old, new, through });
+        let (subject, through, member) = (shorten(name.into()), String::new(), String::new());
+        found.add(Difference { compatible, aspect: Aspect::Links, kind, subject, old, new, through, member });
     };
     for was in old.exports() {
         match new.export(&was.name) {
@@ -388,7 +389,8 @@ impl<'a> Walk<'a, '_> {
         // Where it begins to differ says most.
         changed.sort_by_key(|(old, new)| old.or(*new).map_or(0, |part| part.value));
         let texts = self.changed(old, new, &changed, false);
-        self.add(false, What::Layout, &self.old.named(old), texts.0, texts.1);
+        let member = self.first_name(&changed);
+        self.add_of(member, false, What::Layout, &self.old.named(old), texts.0, texts.1);
     }
 
     /// How a structure or an enumeration was and is, as far as it has changed.
@@ -440,7 +442,8 @@ impl<'a> Walk<'a, '_> {
             return;
         }
         let texts = self.changed(old, new, &changed, !numbers);
-        self.add(compatible, What::Enumeration, &self.old.named(old), texts.0, texts.1);
+        let member = self.first_name(&changed);
+        self.add_of(member, compatible, What::Enumeration, &self.old.named(old), texts.0, texts.1);
     }
 
     /// The parts of both, those of one name together: the first with the first, and so on. In the
@@ -470,11 +473,33 @@ impl<'a> Walk<'a, '_> {
         pairs
     }
 
+    /// What the first part is called that has changed.
+    fn first_name(&self, changed: &[Pair<'_>]) -> String {
+        match changed.first() {
+            Some((Some(part), _)) => self.old.part_name(part),
+            Some((None, Some(part))) => self.new.part_name(part),
+            _ => String::new(),
+        }
+    }
+
     fn add(&mut self, compatible: bool, kind: What, subject: &str, old: String, new: String) {
+        self.add_of(String::new(), compatible, kind, subject, old, new);
+    }
+
+    fn add_of(
+        &mut self,
+        member: String,
+        compatible: bool,
+        kind: What,
+        subject: &str,
+        old: String,
+        new: String,
+    ) {
         let subject = shorten(subject.into());
         // A symbol is reached by itself.
         let through = if self.root == subject { String::new() } else { shorten(self.root.into()) };
-        self.found.add(Difference { compatible, aspect: self.aspect, kind, subject, old, new, through });
+        let aspect = self.aspect;
+        self.found.add(Difference { compatible, aspect, kind, subject, old, new, through, member });
     }
 }
 

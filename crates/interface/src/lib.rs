@@ -115,12 +115,14 @@ mod compare;
 mod dwarf;
 mod functions;
 mod own;
+mod places;
 mod report;
 mod text;
 mod types;
 
 use dwarf::{Build, Data, Raw, Wanted};
 use midflight_image::{Image, Input, Protection};
+use places::Places;
 use types::{Id, Types};
 
 pub use functions::{ChangedFunctions, LinkedCode};
@@ -144,6 +146,7 @@ pub struct Interface {
 struct Known {
     types: Types,
     data: Box<[Data]>,
+    places: Places,
     /// The source of a unit that has lines only.
     untyped: Option<Box<str>>,
 }
@@ -274,9 +277,28 @@ impl Interface {
         let imports: usize = self.imports.iter().map(|import| import.name.len()).sum();
         let known = self.known.as_ref().map_or(0, |known| {
             let names: usize = known.data.iter().map(|data| data.name.len()).sum();
-            known.types.memory() + size_of_val(&*known.data) + names
+            known.types.memory() + known.places.memory() + size_of_val(&*known.data) + names
         });
         names + imports + known + size_of_val(&*self.exports) + size_of_val(&*self.imports)
+    }
+
+    /// Where in the source an export or a type of this name is declared: the file, without its
+    /// folder, and the line. The name is as a [`Difference::subject`] has it. None if debug
+    /// information does not say.
+    pub fn place(&self, name: &str) -> Option<(&str, u32)> {
+        let Known { types, places, .. } = self.known.as_ref().ok()?;
+        match self.exports.binary_search_by(|export| (*export.name).cmp(name)) {
+            Ok(at) => places.get(&places.exports, at),
+            Err(_) => types.called(name).find_map(|id| places.get(&places.types, id as usize)),
+        }
+    }
+
+    /// How the structures, unions and enumerations of this name are laid out, one level deep: the
+    /// same text for the same layout, whichever module it is of. The name is as a
+    /// [`Difference::subject`] has it. None if there is none, or if debug information does not
+    /// say.
+    pub fn layout(&self, name: &str) -> Option<String> {
+        self.known.as_ref().ok()?.types.layout(name)
     }
 
     /// How a newer version differs from this one. Of the differences so many are listed.
@@ -315,5 +337,8 @@ fn describe(
     };
     let found =
         Build::new(&Raw::read(&debug)?, size, image.thread_locals().is_some(), &is_read_only).find(wanted)?;
-    Ok((Known { types: found.types, data: found.data.into(), untyped: found.untyped }, found.exports))
+    Ok((
+        Known { types: found.types, data: found.data.into(), places: found.places, untyped: found.untyped },
+        found.exports,
+    ))
 }

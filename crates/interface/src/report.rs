@@ -80,6 +80,8 @@ pub struct Difference {
     pub new: String,
     /// The function or variable of the module that a type was first reached from; empty of symbols.
     pub through: String,
+    /// Of a structure or an enumeration, the first member or name that has changed; else empty.
+    pub member: String,
 }
 
 /// How two versions of a module differ: three verdicts, which say different things and are never
@@ -120,6 +122,7 @@ impl Report {
             old: String::new(),
             new: format!("needs {}{version}{from}, which nobody defines", import.name),
             through: String::new(),
+            member: String::new(),
         };
         if !difference.compatible {
             self.links = Verdict::Incompatible;

@@ -63,6 +63,31 @@ impl Types {
         }
     }
 
+    /// The definitions of a name.
+    pub(crate) fn called(&self, name: &str) -> impl Iterator<Item = Id> {
+        let is_called = move |id: &Id| {
+            let of = self.get(*id);
+            let own = self.name(of.name);
+            let same = own == name || own.len() > LONGEST && shorten(own.into()) == name;
+            same && !own.is_empty() && of.kind.is_aggregate() && of.kind != Kind::Declared
+        };
+        (0..self.types.len() as Id).filter(is_called)
+    }
+
+    /// All definitions of a name, each with its size and parts.
+    pub(crate) fn layout(&self, name: &str) -> Option<String> {
+        let mut layouts: Vec<String> = self
+            .called(name)
+            .map(|id| {
+                let of = self.get(id);
+                let parts = self.parts(of).iter().map(|part| format!("\n{}", self.part_text(part)));
+                format!("{} bytes:{}", of.size, parts.collect::<String>())
+            })
+            .collect();
+        layouts.sort_unstable();
+        (!layouts.is_empty()).then(|| layouts.join("\n"))
+    }
+
     fn dimensions(&self, of: &Type) -> String {
         let dimension = |part: &Part| match part.value {
             0 => "[]".to_string(),

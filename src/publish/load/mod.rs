@@ -51,7 +51,11 @@ impl Loader {
 
     /// How much is read of the files of a load.
     pub(crate) fn extent(&self, options: &LoadOptions<'_>, recorded: bool) -> Extent {
-        match self.keep_files.load(Ordering::Relaxed) || options.validate || recorded {
+        match self.keep_files.load(Ordering::Relaxed)
+            || options.validate
+            || options.looks_for_conflicts()
+            || recorded
+        {
             _ if self.observers.lock().are_there() => Extent::Observed,
             true => Extent::Whole,
             false => Extent::Loaded,
@@ -138,6 +142,11 @@ impl<'l> Load<'l> {
         self
     }
 
+    /// Whether conflicts are looked for.
+    pub(crate) fn looks_for_conflicts(&self) -> bool {
+        self.options.looks_for_conflicts()
+    }
+
     /// One of which hooks are asked that may ask in turn.
     pub(crate) fn with_hooks(mut self, hooked: bool) -> Self {
         self.hooked = hooked;
@@ -152,7 +161,7 @@ impl<'l> Load<'l> {
 
     /// Notes what the state is, if somebody may ask in a progress callback or a hook.
     pub(crate) fn note_figures(&self, figures: impl FnOnce() -> Result<Figures, Error>) -> Result<(), Error> {
-        if self.options.progress.is_some() || self.hooked {
+        if self.options.progress.is_some() || self.hooked || self.options.resolve_conflicts {
             *self.figures.lock() = figures()?;
         }
         Ok(())

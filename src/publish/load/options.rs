@@ -7,6 +7,22 @@ use std::time::Duration;
 /// Told how far a file is, in percent.
 pub type Progress<'p> = &'p (dyn Fn(&Path, u32) + Sync);
 
+/// What a load does about conflicts: what
+/// [`Runtime::conflicts`](crate::Runtime::conflicts) finds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+#[non_exhaustive]
+pub enum ConflictMode {
+    /// None are looked for, beyond what every load checks.
+    #[default]
+    Unasked,
+    /// One that is [medium](crate::conflict::Severity::Medium) or graver refuses the load:
+    /// [`Error::Conflicting`](crate::Error::Conflicting).
+    Refuse,
+    /// What can be loaded is, and the log has each conflict at WARN. What cannot is refused with
+    /// [`Error::Conflicting`](crate::Error::Conflicting), which says what to do.
+    PreferLatest,
+}
+
 /// How a load is done. The default is the fastest: on the calling thread, without a limit, nothing
 /// checked but what must be.
 ///
@@ -43,6 +59,11 @@ pub struct LoadOptions<'p> {
     /// published since the call began: the first that publishes wins, and not the last. A
     /// [transaction](crate::Transaction) has more of that.
     pub refuse_conflicts: bool,
+    /// What is done about conflicts.
+    pub conflicts: ConflictMode,
+    /// Those who have [registered](crate::Runtime::add_resolver) for it are asked about each
+    /// conflict before the mode decides; without a mode, as by [`ConflictMode::Refuse`].
+    pub resolve_conflicts: bool,
     /// Told how far each file is, in percent: never less than before, and 100 when it is published.
     /// Called on the loading thread; the runtime is busy meanwhile. If it panics, the panic
     /// goes on to whoever loads, and nothing is published and nothing left behind; but by 100
@@ -54,6 +75,10 @@ impl<'p> LoadOptions<'p> {
     /// The defaults.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    pub(crate) fn looks_for_conflicts(&self) -> bool {
+        self.conflicts != ConflictMode::Unasked || self.resolve_conflicts
     }
 
     /// Sets [`validate`](Self#structfield.validate).
@@ -98,6 +123,18 @@ impl<'p> LoadOptions<'p> {
         Self { refuse_conflicts, ..self }
     }
 
+    /// Sets [`conflicts`](Self#structfield.conflicts).
+    #[must_use]
+    pub fn conflicts(self, conflicts: ConflictMode) -> Self {
+        Self { conflicts, ..self }
+    }
+
+    /// Sets [`resolve_conflicts`](Self#structfield.resolve_conflicts).
+    #[must_use]
+    pub fn resolve_conflicts(self, resolve_conflicts: bool) -> Self {
+        Self { resolve_conflicts, ..self }
+    }
+
     /// Sets [`progress`](Self#structfield.progress).
     #[must_use]
     pub fn progress(self, progress: Progress<'p>) -> Self {
@@ -115,6 +152,8 @@ impl fmt::Debug for LoadOptions<'_> {
             .field("verify", &self.verify)
             .field("rollback_on_failure", &self.rollback_on_failure)
             .field("refuse_conflicts", &self.refuse_conflicts)
+            .field("conflicts", &self.conflicts)
+            .field("resolve_conflicts", &self.resolve_conflicts)
             .field("progress", &self.progress.is_some())
             .finish()
     }

@@ -61,6 +61,8 @@ pub(super) struct Module {
     current: Option<Current>,
     /// The number of its latest version.
     versions: u64,
+    /// The generation by which it came, was replaced or taken out last.
+    changed: u64,
     /// The version before, if it was asked to be kept.
     previous: Option<Arc<Version>>,
 }
@@ -160,6 +162,7 @@ impl State {
         for (name, version) in next {
             let module = self.modules.entry(name.clone()).or_default();
             let replaced = module.current.take();
+            module.changed = generation;
             if let Some(version) = version {
                 version.set_home(None);
                 version.set_end(None);
@@ -289,6 +292,17 @@ impl State {
     pub(crate) fn loaded_version(&self, module: &str) -> Option<Replaced> {
         let version = self.loaded(module).ok()?;
         Some(Replaced { version: version.number(), content: version.content(), functions: None })
+    }
+
+    /// The generation by which a module came, was replaced or taken out last. None: it was never
+    /// loaded.
+    pub(in crate::publish) fn changed_in(&self, module: &str) -> Option<u64> {
+        self.modules.get(module).map(|module| module.changed)
+    }
+
+    /// Functions of a module that the program declares or has asked for.
+    pub(in crate::publish) fn promised(&self, module: &str) -> impl Iterator<Item = &str> {
+        self.slots.of(module).filter(|(_, slot)| slot.promised).map(|(symbol, _)| symbol)
     }
 
     /// The number of a module's current version, and what it was made of if that was kept. None if

@@ -52,6 +52,7 @@ impl State {
         let versions = || next.values().flatten();
         versions().try_for_each(|version| self.check_version(version, &next))?;
         versions().try_for_each(|version| self.check_calls(version, &next))?;
+        self.check_ranges_again(&next)?;
         // What those call that stay is there: they have not changed since.
         let mut changes = Vec::new();
         for (name, version) in &next {

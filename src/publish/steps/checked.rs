@@ -30,7 +30,8 @@ pub(crate) struct Checked<'s, 'c, 'f> {
 impl<'s, 'c, 'f> Checked<'s, 'c, 'f> {
     /// # Errors
     ///
-    /// If a module that one of them says it needs is neither loaded nor among them; if what is to
+    /// If a module that one of them says it needs is neither loaded nor among them, or is not in a
+    /// version that will do; if one of them will not do for a module that stays; if what is to
     /// change besides is not there, or is called by what stays.
     pub(crate) fn new(
         state: &'s mut State,
@@ -54,6 +55,7 @@ impl<'s, 'c, 'f> Checked<'s, 'c, 'f> {
                 });
             }
         }
+        state.check_ranges(candidates)?;
         Ok(Self { state, candidates, besides: others, keeps: besides.keeps.clone(), load })
     }
 

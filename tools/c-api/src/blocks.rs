@@ -12,7 +12,12 @@ use crate::structs::{comparison, has_struct, headers};
 const ONLY_IN: [(&str, &[&str]); 5] = [
     (
         "conflict_resolution.h",
-        &["resolve_module_conflicts", "detect_potential_conflicts", "register_conflict_resolver"],
+        &[
+            "resolve_module_conflicts",
+            "detect_potential_conflicts",
+            "register_conflict_resolver",
+            "conflict_info_t",
+        ],
     ),
     ("error_recovery.h", &["error_recovery_", "recovery_config_t", "recovery_stats_t"]),
     ("runtime_security.h", &["runtime_security_", "security_config_t", "validation_config_t"]),
@@ -188,6 +193,9 @@ impl<'b> Modules<'b> {
         }
         // Another module in the place of one.
         modules.one("3", "graphics_module", "3", &["-DNAME=other_module"])?;
+        // Two that take different types.
+        modules.one("4", "graphics_module", "4", &["-DTAKES=int"])?;
+        modules.one("5", "graphics_module", "5", &["-DTAKES=double"])?;
         Ok(modules)
     }
 

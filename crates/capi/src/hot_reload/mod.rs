@@ -14,12 +14,12 @@ use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
-use midflight::{Error, LoadOptions, Runtime, Source};
+use midflight::{ConflictMode, Error, LoadOptions, Runtime, Source};
 
 use crate::errors::{Failure, Outcome, guarded};
 use crate::gate::{self, Call, Reload};
 use crate::pointers::{self, Output, Plain, c_string};
-use crate::runtime_core::{MOST_THREADS, timeout, warn_of};
+use crate::runtime_core::{MOST_THREADS, timeout};
 use crate::runtime_types::Bool;
 use crate::transaction_manager;
 
@@ -66,6 +66,18 @@ pub struct HotReloadConfig {
 // SAFETY: numbers, bytes and addresses of functions, of which 0 is none.
 unsafe impl Plain for HotReloadConfig {}
 
+/// `conflict_resolution_mode_t`.
+fn conflict_mode(mode: i32) -> Outcome<ConflictMode> {
+    match mode {
+        0 => Ok(ConflictMode::Unasked),
+        1 => Ok(ConflictMode::Refuse),
+        2 => Ok(ConflictMode::PreferLatest),
+        _ => Err(Failure::argument(format!(
+            "conflict_mode is {mode}, which is none of conflict_resolution_mode_t"
+        ))),
+    }
+}
+
 type Progress<'p> = &'p (dyn Fn(&Path, u32) + Sync);
 
 impl HotReloadConfig {
@@ -81,13 +93,7 @@ impl HotReloadConfig {
                 "max_reload_threads is {threads}: at most {MOST_THREADS}"
             )));
         }
-        if config.conflict_mode != 0 {
-            let mode = config.conflict_mode;
-            return Err(Failure::argument(format!(
-                "conflict_mode is {mode}, which is none of conflict_resolution_mode_t"
-            )));
-        }
-        warn_of(&[("auto_resolve_conflicts", config.auto_resolve_conflicts.get(), "conflict_resolution.h")]);
+        conflict_mode(config.conflict_mode)?;
         Ok(config)
     }
 
@@ -108,6 +114,8 @@ impl HotReloadConfig {
             .threads(threads as usize)
             .timeout(timeout)
             .verify(self.verify_integrity.get())
+            .conflicts(conflict_mode(self.conflict_mode).unwrap_or_default())
+            .resolve_conflicts(self.auto_resolve_conflicts.get())
             .rollback_on_failure(self.rollback_on_failure.get());
         match progress {
             Some(progress) => options.progress(progress),

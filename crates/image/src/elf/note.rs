@@ -27,6 +27,10 @@ pub(crate) struct Declared<'data> {
     pub(crate) name: Option<&'data str>,
     pub(crate) version: Option<&'data str>,
     pub(crate) needs: Vec<&'data str>,
+    /// Of modules that it needs, which versions will do.
+    pub(crate) ranges: Vec<(&'data str, &'data str)>,
+    /// Resources that it says are its alone.
+    pub(crate) exclusive: Vec<&'data str>,
     /// The linker's number for what it wrote: a digest of all of the file.
     pub(crate) build_id: Option<&'data [u8]>,
 }
@@ -131,6 +135,19 @@ impl<'data> Declared<'data> {
                 self.needs.push(not_empty(text(descriptor)?)?);
                 return Ok(());
             }
+            16 => {
+                // Two strings, one behind the other.
+                let end = descriptor.iter().position(|byte| *byte == 0).ok_or(Problem::NoEnd)?;
+                let (module, range) = descriptor.split_at(end + 1);
+                let (module, range) = (not_empty(text(module)?)?, not_empty(text(range)?)?);
+                self.needs.push(module);
+                self.ranges.push((module, range));
+                return Ok(());
+            }
+            17 => {
+                self.exclusive.push(not_empty(text(descriptor)?)?);
+                return Ok(());
+            }
             _ => return Err(Problem::Unknown),
         };
         let text = text(descriptor)?;
@@ -214,6 +231,21 @@ mod tests {
             assert_eq!(said(&ours(1, b"name\0"), align), Ok((Some("name"), None, vec![])));
         }
         assert_eq!(said(&[], 4), Ok((None, None, vec![])));
+    }
+
+    #[test]
+    fn ranges_of_versions_and_resources() {
+        let notes = [ours(16, b"terrain\0>=2.1, <3\0"), ours(17, b"audio\0"), ours(3, b"sky\0")].concat();
+        let mut declared = Declared::default();
+        declared.read(&notes, 4).unwrap();
+        assert_eq!(declared.needs, ["terrain", "sky"]);
+        assert_eq!((declared.ranges, declared.exclusive), (vec![("terrain", ">=2.1, <3")], vec!["audio"]));
+        assert_eq!(refused(&ours(16, b"terrain\0")), (16, Problem::NoEnd));
+        assert_eq!(refused(&ours(16, b"terrain")), (16, Problem::NoEnd));
+        assert_eq!(refused(&ours(16, b"terrain\0\0")), (16, Problem::Empty));
+        assert_eq!(refused(&ours(16, b"\x001\0")), (16, Problem::Empty));
+        assert_eq!(refused(&ours(16, b"terrain\x001\x002\0")), (16, Problem::SeveralEnds));
+        assert_eq!(refused(&ours(17, b"\0")), (17, Problem::Empty));
     }
 
     #[test]

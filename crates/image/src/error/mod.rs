@@ -208,7 +208,8 @@ pub enum Error {
     },
     /// What the module says of itself (`runtime_module.h`) cannot be used.
     BadNote {
-        /// The note's type: 1 the module's name, 2 its version, 3 a module that it needs.
+        /// The note's type: 1 the module's name, 2 its version, 3 a module that it needs, 16 the same
+        /// with a range of versions, 17 a resource that is its alone.
         n_type: u32,
         /// What is wrong with it.
         problem: NoteProblem,

@@ -73,6 +73,7 @@ pub(super) struct Attributes<'d> {
     pub(super) virtual_index: Number,
     pub(super) encoding: u8,
     pub(super) file: File,
+    pub(super) line: u32,
     pub(super) low: Location,
     pub(super) place: Location,
     pub(super) declaration: bool,
@@ -129,6 +130,9 @@ impl<'d> Attributes<'d> {
                 constants::DW_AT_decl_file => {
                     read.declared_somewhere = true;
                     read.file = unsigned(&value).map_or(0, |number| units.file(unit, number));
+                }
+                constants::DW_AT_decl_line => {
+                    read.line = unsigned(&value).map_or(0, |line| u32::try_from(line).unwrap_or(0));
                 }
                 constants::DW_AT_low_pc => read.low = place(units, unit, &value),
                 constants::DW_AT_location => read.place = place(units, unit, &value),

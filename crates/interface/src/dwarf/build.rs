@@ -9,6 +9,7 @@ use super::attributes::{Link, Location};
 use super::entries::{Entry, RawPart, Scope, is_aggregate, is_modifier};
 use super::merge::{Node, merge};
 use super::{NAMES, Raw, Reason};
+use crate::places::{Files, Place, Places};
 use crate::types::{Id, Kind, Name, Part, PartKind, Types, VOID};
 
 /// How many modifiers a type may have, arrays may be of arrays, and entries may complete one
@@ -32,6 +33,7 @@ pub(crate) struct Found {
     pub(crate) exports: Vec<Option<Id>>,
     /// By name.
     pub(crate) data: Vec<Data>,
+    pub(crate) places: Places,
     /// The source of a unit that has lines only.
     pub(crate) untyped: Option<Box<str>>,
 }
@@ -145,7 +147,8 @@ impl<'r, 'd> Build<'r, 'd> {
 
     /// Finds the exports and all variables, and makes their types.
     pub(crate) fn find(mut self, wanted: &[Wanted<'_>]) -> Result<Found, Reason> {
-        let exports = self.exports(wanted);
+        let mut files = Files::new(&self.raw.files);
+        let (exports, export_places) = self.exports(wanted, &mut files);
         let mut data = Vec::new();
         for variable in &self.raw.variables {
             match variable.place {
@@ -176,6 +179,16 @@ impl<'r, 'd> Build<'r, 'd> {
             }
         }
         let (types, numbers) = merge(self.nodes, self.names);
+        let mut type_places = vec![Place::default(); types.types.len()];
+        // The first node is void, and made from nothing.
+        for (source, number) in self.sources.iter().zip(&numbers[1..]) {
+            let Source::Entry(entry) = *source else { continue };
+            let entry = &self.raw.entries[entry as usize];
+            let place = &mut type_places[*number as usize];
+            if types.get(*number).kind.is_aggregate() && *place == Place::default() {
+                *place = files.place(entry.file, entry.line);
+            }
+        }
         for variable in &mut data {
             variable.target = numbers[variable.target as usize];
         }
@@ -187,11 +200,13 @@ impl<'r, 'd> Build<'r, 'd> {
             types,
             exports,
             data,
+            places: Places { exports: export_places.into(), types: type_places.into(), files: files.named() },
             untyped: untyped.map(|unit| String::from_utf8_lossy(unit.name).into()),
         })
     }
 
-    fn exports(&mut self, wanted: &[Wanted<'_>]) -> Vec<Option<Id>> {
+    /// Of each its type, and its place.
+    fn exports(&mut self, wanted: &[Wanted<'_>], files: &mut Files<'_, '_>) -> (Vec<Option<Id>>, Vec<Place>) {
         let (mut places, mut names) = ([HashMap::new(), HashMap::new()], [HashMap::new(), HashMap::new()]);
         for (kind, defined) in [(1, &self.raw.functions), (0, &self.raw.variables)] {
             for defined in defined {
@@ -221,15 +236,18 @@ impl<'r, 'd> Build<'r, 'd> {
                 }
             }
         }
-        let mut found = Vec::with_capacity(wanted.len());
+        let (mut found, mut declared) = (Vec::with_capacity(wanted.len()), Vec::with_capacity(wanted.len()));
         for wanted in wanted {
             let kind = usize::from(wanted.function);
             let by_place = wanted.address.and_then(|address| places[kind].get(&address));
             let entry = by_place.or_else(|| names[kind].get(wanted.name.as_bytes())).copied();
+            let chain = entry.map(|entry| self.chain(entry)).unwrap_or_default();
+            let said = chain.iter().find(|entry| entry.line != 0);
+            declared.push(said.map_or_else(Place::default, |entry| files.place(entry.file, entry.line)));
             let entry = entry.filter(|entry| !wanted.function || !self.is_untyped(*entry));
             found.push(entry.map(|entry| if wanted.function { self.entry_id(entry) } else { VOID }));
         }
-        found
+        (found, declared)
     }
 
     /// Whether a function is described by a unit that has lines only, so that its parameters are

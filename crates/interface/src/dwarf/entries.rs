@@ -28,6 +28,7 @@ pub(super) struct Entry<'d> {
     pub(super) size: Option<u64>,
     pub(super) encoding: u8,
     pub(super) file: File,
+    pub(super) line: u32,
     /// It is in the source that was compiled, and in no header.
     pub(super) in_source: bool,
     pub(super) declaration: bool,
@@ -65,6 +66,8 @@ pub(crate) struct Raw<'d> {
     /// The types that units stand for, by signature.
     pub(super) signatures: HashMap<u64, usize>,
     pub(super) units: Vec<RawUnit<'d>>,
+    /// The names of files, by their numbers.
+    pub(super) files: Vec<&'d [u8]>,
     scope_numbers: HashMap<(Scope, &'d [u8]), Scope>,
 }
 
@@ -158,6 +161,7 @@ impl<'d> Raw<'d> {
                     Producer::Other => false,
                 };
         }
+        raw.files = units.into_file_names();
         Ok(raw)
     }
 
@@ -325,6 +329,7 @@ impl<'d> Raw<'d> {
             size: attributes.size,
             encoding: attributes.encoding,
             file: attributes.file,
+            line: attributes.line,
             in_source: is_aggregate(tag) && unit.has_headers() && units.is_source(unit, attributes.file),
             declaration: attributes.declaration,
             external: attributes.external,

@@ -224,6 +224,11 @@ impl<'d> Units<'d> {
         word_at(self.sections.addresses, unit.address_base, usize::try_from(index).ok()?, 8)
     }
 
+    /// The names of files, by their numbers.
+    pub(super) fn into_file_names(self) -> Vec<&'d [u8]> {
+        self.file_names
+    }
+
     /// The file of a number that entries of the unit have.
     pub(super) fn file(&self, unit: &Unit<'d>, number: u64) -> File {
         let files = unit.lines.and_then(|table| self.lines.get(table));

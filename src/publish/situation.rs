@@ -1,0 +1,223 @@
+//! What is loaded and what is about to be, as conflicts are looked for in it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use midflight_conflict::{Candidate as Coming, Met, Module, Need, Situation, met};
+use midflight_interface::{Interface, Report};
+
+use super::candidates::{Candidate, Candidates};
+use super::state::{Next, State};
+use crate::Error;
+use crate::module::{Interfaces, Origin, Version};
+
+/// What the state knows, and nobody else: taken while it is locked, so that what takes long is done
+/// behind that.
+pub(crate) struct Facts {
+    /// All that is loaded, with what it was made of if that was kept.
+    loaded: Vec<(Module, Option<Arc<Origin>>)>,
+    /// Of each candidate: the functions that the program was promised, and whether its module was
+    /// changed since.
+    candidates: Vec<(BTreeSet<String>, Option<String>)>,
+    /// The generation that this is of.
+    pub(crate) generation: u64,
+}
+
+impl State {
+    /// `since`: the generation that whoever asks has looked at.
+    pub(crate) fn facts(&self, candidates: &Candidates<'_>, since: Option<u64>) -> Facts {
+        let loaded = self.current().map(|version| (of_version(version), version.origin().cloned()));
+        let of_candidate = |candidate: &Candidate<'_>| {
+            let promised = self.promised(&candidate.name).map(str::to_owned).collect();
+            (promised, since.and_then(|since| self.change_after(since, &candidate.name)))
+        };
+        Facts {
+            loaded: loaded.collect(),
+            candidates: candidates.iter().map(of_candidate).collect(),
+            generation: self.figures().generation,
+        }
+    }
+
+    /// What has become of a module after a generation, in words.
+    fn change_after(&self, generation: u64, module: &str) -> Option<String> {
+        let changed = self.changed_in(module).filter(|changed| *changed > generation)?;
+        let now = match self.loaded(module) {
+            Ok(version) => format!("version {} came with generation {changed}", version.number()),
+            Err(_) => format!("it was taken out with generation {changed}"),
+        };
+        Some(format!("{now}, and you looked at generation {generation}"))
+    }
+
+    /// That whoever says which versions of another module it needs, has one of them: the candidates,
+    /// and what stays of those that they replace.
+    pub(super) fn check_ranges(&self, candidates: &Candidates<'_>) -> Result<(), Error> {
+        let declared = |module: &str| match candidates.get(module) {
+            Some(candidate) => candidate.image.declared_version(),
+            None => self.loaded(module).ok().and_then(|version| version.declared()),
+        };
+        for candidate in candidates.iter() {
+            let check = |(needs, range)| {
+                check_range(candidate.file.path(), (&candidate.name, needs, range), declared(needs))
+            };
+            candidate.image.ranges().try_for_each(check)?;
+        }
+        self.check_users(|module| candidates.get(module).map(|candidate| candidate.file.path()), declared)
+    }
+
+    /// The same of versions that are current again in the generation that `next` leads to.
+    pub(super) fn check_ranges_again(&self, next: &Next) -> Result<(), Error> {
+        let coming = |module: &str| next.get(module).and_then(Option::as_ref);
+        let declared = |module: &str| match next.get(module) {
+            Some(version) => version.as_ref().and_then(|version| version.declared()),
+            None => self.loaded(module).ok().and_then(|version| version.declared()),
+        };
+        for version in next.values().flatten() {
+            let check =
+                |(needs, range)| check_range(version.path(), (version.name(), needs, range), declared(needs));
+            version.ranges().try_for_each(check)?;
+        }
+        self.check_users(|module| coming(module).map(|version| version.path()), declared)
+    }
+
+    /// That what comes will do for those that stay and need it. `path`: of what comes, by module.
+    fn check_users<'p, 'd>(
+        &self,
+        path: impl Fn(&str) -> Option<&'p Path>,
+        declared: impl Fn(&str) -> Option<&'d str>,
+    ) -> Result<(), Error> {
+        for user in self.current().filter(|version| path(version.name()).is_none()) {
+            for (needs, range) in user.ranges() {
+                if let Some(path) = path(needs) {
+                    check_range(path, (user.name(), needs, range), declared(needs))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `path`: the file that is refused if the version that the needed module says it is will not do.
+fn check_range(
+    path: &Path,
+    (module, needs, range): (&str, &str, &str),
+    declared: Option<&str>,
+) -> Result<(), Error> {
+    let version = declared.map_or_else(|| "of no version".into(), |declared| format!("version {declared}"));
+    let found = match met(declared, range) {
+        Met::Yes => return Ok(()),
+        Met::No => version,
+        Met::Unknown(why) => format!("{version} ({why})"),
+    };
+    let (path, module) = (path.into(), module.to_owned());
+    Err(Error::VersionNotMet { path, module, needs: needs.into(), range: range.into(), found })
+}
+
+impl Facts {
+    /// With the candidates' reports, and who else is about to change modules: (module, who).
+    ///
+    /// Returns what is not known as well, in words.
+    pub(crate) fn situation(
+        self,
+        candidates: &Candidates<'_>,
+        reports: Vec<(Report, Arc<Interface>)>,
+        others: &[(String, String)],
+        interfaces: &Interfaces,
+    ) -> (Situation, Vec<String>) {
+        let mut unknown = Vec::new();
+        let mut situation = Situation::default();
+        // Layouts are compared of what has changed alone: to read all modules' would take long.
+        let changed: BTreeSet<String> = reports
+            .iter()
+            .flat_map(|(report, _)| &report.differences)
+            .filter(|difference| !difference.compatible)
+            .map(|difference| difference.subject.clone())
+            .collect();
+        let structures = |interface: &Interface| -> BTreeMap<String, String> {
+            changed.iter().filter_map(|name| Some((name.clone(), interface.layout(name)?))).collect()
+        };
+        let mut replaced: BTreeMap<String, Arc<Interface>> = BTreeMap::new();
+        for (mut module, origin) in self.loaded {
+            if !changed.is_empty() {
+                match origin.map(|origin| origin.interface(interfaces)) {
+                    Some(Ok(interface)) => {
+                        module.structures = structures(&interface);
+                        if candidates.has(&module.name) {
+                            replaced.insert(module.name.clone(), interface);
+                        }
+                    }
+                    // What its own report says already need not be said again.
+                    _ if candidates.has(&module.name) => {}
+                    _ => {
+                        unknown.push(format!("{} was not kept, so its structures are not known", module.name))
+                    }
+                }
+            }
+            situation.loaded.push(module);
+        }
+        for ((candidate, (report, interface)), (promised, changed_since)) in
+            candidates.iter().zip(reports).zip(self.candidates)
+        {
+            unknown.extend(report.reason.iter().map(|reason| format!("{}: {reason}", candidate.name)));
+            let also = others.iter().filter(|(module, _)| **module == *candidate.name);
+            let subjects = report.differences.iter().map(|difference| &difference.subject);
+            let place = |subject: &String| {
+                // What is gone, where it was.
+                let before = replaced.get(&*candidate.name);
+                let before = || before.and_then(|before| before.place(subject));
+                let (file, line) = interface.place(subject).or_else(before)?;
+                Some((subject.clone(), (file.to_owned(), line)))
+            };
+            let places = subjects.filter_map(place).collect();
+            situation.candidates.push(Coming {
+                module: of_candidate(candidate, structures(&interface)),
+                file: candidate.file.path().display().to_string(),
+                places,
+                promised,
+                also_changed_by: also.map(|(_, who)| who.clone()).collect(),
+                changed_since,
+                report,
+            });
+        }
+        (situation, unknown)
+    }
+}
+
+fn needs<'n>(
+    needs: impl Iterator<Item = &'n str>,
+    ranges: impl Iterator<Item = (&'n str, &'n str)>,
+) -> Vec<Need> {
+    let ranges: Vec<_> = ranges.collect();
+    let ranged = |module: &str| ranges.iter().any(|(of, _)| *of == module);
+    let any =
+        needs.filter(|module| !ranged(module)).map(|module| Need { module: module.into(), range: None });
+    let within =
+        ranges.iter().map(|(module, range)| Need { module: (*module).into(), range: Some((*range).into()) });
+    any.chain(within).collect()
+}
+
+fn of_version(version: &Arc<Version>) -> Module {
+    Module {
+        name: version.name().to_string(),
+        declared: version.declared().map(str::to_owned),
+        needs: needs(version.needs(), version.ranges()),
+        calls: version.calls().map(|(module, symbol)| (module.to_owned(), symbol.to_owned())).collect(),
+        exports: version.functions_with("").into_iter().map(str::to_owned).collect(),
+        exclusive: version.exclusive().map(str::to_owned).collect(),
+        structures: BTreeMap::new(),
+    }
+}
+
+fn of_candidate(candidate: &Candidate<'_>, structures: BTreeMap<String, String>) -> Module {
+    let image = &candidate.image;
+    let exports = image.exports().into_iter().map(|export| export.name);
+    Module {
+        name: candidate.name.to_string(),
+        declared: image.declared_version().map(str::to_owned),
+        needs: needs(image.needs(), image.ranges()),
+        calls: BTreeSet::new(),
+        exports: exports.filter(|name| candidate.function(name)).map(str::to_owned).collect(),
+        exclusive: image.exclusive().map(str::to_owned).collect(),
+        structures,
+    }
+}

@@ -1,0 +1,380 @@
+//! What conflicts with what is loaded, before anything is published, and what is done about it.
+//! `crates/conflict` has what is looked for and how it is decided.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use midflight_conflict::{
+    Action, Answer, Conflict, Decision, Kind, Outcomes, Request, Severity, Strategy, decide, find,
+};
+use parking_lot::Mutex;
+
+use super::loading::{Fits, Known};
+use super::{Busy, Runtime};
+use crate::interface::Interface;
+use crate::module::{Extent, ModuleFile};
+use crate::publish::load::Load;
+use crate::publish::{Besides, Candidate, Candidates};
+use crate::{ConflictMode, Error, Event, LoadOptions, Source};
+
+/// Differences of a candidate that are looked at: more than any that somebody has made by hand.
+const LOOKED_AT: usize = 4096;
+
+/// Modules of which decisions are remembered until they are loaded.
+const REMEMBERED: usize = 4096;
+
+/// What is loaded, in short: for who looks, thinks, and acts on it later.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct SystemState {
+    /// The current generation.
+    pub generation: u64,
+    /// How many modules it has.
+    pub modules: usize,
+    /// When this was so.
+    pub at: Instant,
+}
+
+/// What whoever asks for conflicts knows, and the runtime does not.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct View {
+    /// The generation that it has looked at ([`Runtime::system_state`]). A module that was changed
+    /// after it is a conflict. None: the current one.
+    pub since: Option<u64>,
+    /// Who else is about to change modules: (module, in what words a user knows who that is).
+    pub others: Vec<(String, String)>,
+}
+
+impl View {
+    /// Of the current generation, and of nobody else.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets [`since`](Self#structfield.since).
+    #[must_use]
+    pub fn since(self, generation: u64) -> Self {
+        Self { since: Some(generation), ..self }
+    }
+
+    /// Adds one to [`others`](Self#structfield.others).
+    #[must_use]
+    pub fn other(mut self, module: impl Into<String>, who: impl Into<String>) -> Self {
+        self.others.push((module.into(), who.into()));
+        self
+    }
+}
+
+/// What was found of candidates.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Conflicts {
+    /// The gravest first.
+    pub found: Vec<Conflict>,
+    /// The generation that the candidates were compared with.
+    pub generation: u64,
+    /// What could not be looked at, and why: more may conflict. Empty: nothing.
+    pub unknown: Vec<String>,
+}
+
+/// A line for each.
+impl fmt::Display for Conflicts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} conflicts with generation {}", self.found.len(), self.generation)?;
+        self.found.iter().try_for_each(|conflict| write!(f, "\n{conflict}"))?;
+        self.unknown.iter().try_for_each(|unknown| write!(f, "\nnot all is known: {unknown}"))
+    }
+}
+
+/// A resolver that was added.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct ResolverId(u64);
+
+type Resolve = dyn Fn(&Conflict) -> Option<Answer> + Send + Sync;
+
+/// Who resolves conflicts, and what has come of it.
+#[derive(Default)]
+pub(crate) struct Resolutions {
+    resolvers: Mutex<Resolvers>,
+    outcomes: Mutex<Record>,
+}
+
+#[derive(Default)]
+struct Resolvers {
+    last: u64,
+    all: Vec<(u64, String, Arc<Resolve>)>,
+}
+
+/// What was decided of one module.
+type Decided = Vec<(Kind, Action)>;
+
+#[derive(Default)]
+struct Record {
+    outcomes: Outcomes,
+    /// By module: what is to be tried with its next load.
+    tried: BTreeMap<String, Decided>,
+    /// By module: what its current version was published with.
+    published: BTreeMap<String, Decided>,
+}
+
+impl Resolutions {
+    fn decide(&self, conflict: &Conflict, request: &Request, asks: bool) -> Decision {
+        // Asked without a lock: they may register others.
+        let resolvers: Vec<(String, Arc<Resolve>)> = match asks {
+            true => {
+                self.resolvers.lock().all.iter().map(|(_, name, ask)| (name.clone(), ask.clone())).collect()
+            }
+            false => Vec::new(),
+        };
+        type Ask<'a> = Box<dyn Fn(&Conflict) -> Option<Answer> + 'a>;
+        let asked: Vec<(&str, Ask<'_>)> = resolvers
+            .iter()
+            .map(|(name, ask)| (&**name, Box::new(|conflict: &Conflict| ask(conflict)) as Ask<'_>))
+            .collect();
+        let asked: Vec<_> = asked.iter().map(|(name, ask)| (*name, &**ask)).collect();
+        let outcomes = self.outcomes.lock().outcomes.clone();
+        decide(conflict, request, &asked, &outcomes)
+    }
+
+    /// Notes what is to be tried with the next load of a module.
+    fn try_with(&self, conflict: &Conflict, action: Action) {
+        let is_loaded = matches!(action, Action::UseLatest | Action::Merge | Action::UseCompatibilityLayer);
+        let mut record = self.outcomes.lock();
+        if record.tried.len() == REMEMBERED && !record.tried.contains_key(&conflict.module) {
+            record.tried.clear();
+        }
+        let tried = record.tried.entry(conflict.module.clone()).or_default();
+        tried.retain(|(kind, _)| *kind != conflict.kind);
+        // Of what is not loaded nothing comes.
+        if is_loaded {
+            tried.push((conflict.kind, action));
+        }
+    }
+
+    /// Records what has come of decisions.
+    pub(super) fn note(&self, event: &Event<'_>) {
+        let mut guard = self.outcomes.lock();
+        let record = &mut *guard;
+        let mut end = |module: &str, well: bool| {
+            let tried = record.tried.remove(module).unwrap_or_default();
+            for (kind, action) in &tried {
+                record.outcomes.record(*kind, *action, well);
+            }
+            tried
+        };
+        match event {
+            Event::Published { publication, .. } | Event::Damaged { publication, .. } => {
+                let well = matches!(event, Event::Published { .. });
+                for module in &publication.modules {
+                    let tried = end(&module.name, well);
+                    record.published.remove(&module.name);
+                    if well && !tried.is_empty() {
+                        record.published.insert(module.name.clone(), tried);
+                    }
+                }
+            }
+            Event::Refused { files, .. } => {
+                for module in files.iter().filter_map(|file| file.module.as_deref()) {
+                    end(module, false);
+                }
+            }
+            Event::RolledBack { publication, damaged, .. } => {
+                let damaged = damaged.iter().flat_map(|(published, _)| &published.modules);
+                damaged.for_each(|module| _ = end(&module.name, false));
+                for module in publication.modules.iter().chain(&publication.gone) {
+                    for (kind, action) in record.published.remove(&module.name).unwrap_or_default() {
+                        record.outcomes.take_back(kind, action);
+                    }
+                }
+            }
+            Event::Unloaded { modules, .. } => {
+                modules.iter().for_each(|module| _ = record.published.remove(&module.name));
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn clear(&self) {
+        self.resolvers.lock().all.clear();
+        *self.outcomes.lock() = Record::default();
+    }
+}
+
+impl Runtime {
+    /// What is loaded now, in short.
+    ///
+    /// # Errors
+    ///
+    /// As for [`modules`](Self::modules).
+    pub fn system_state(&self) -> Result<SystemState, Error> {
+        let figures = self.lock()?.figures();
+        Ok(SystemState { generation: figures.generation, modules: figures.modules, at: Instant::now() })
+    }
+
+    /// What of these files, loaded in one publication, conflicts with what is loaded. Nothing is
+    /// published, run or changed. docs/conflicts.md has what there is.
+    ///
+    /// # Errors
+    ///
+    /// If one cannot be read as a module.
+    pub fn conflicts(
+        &self,
+        sources: impl IntoIterator<Item = impl Into<Source>>,
+        view: &View,
+    ) -> Result<Conflicts, Error> {
+        let sources: Vec<Source> = sources.into_iter().map(Into::into).collect();
+        if sources.is_empty() {
+            return Err(Error::NoFiles);
+        }
+        let _busy = Busy::enter()?;
+        let options = LoadOptions::default();
+        let load = Load::new(&self.shared.loader, &options, &[], false);
+        let files = sources.into_iter().map(|source| ModuleFile::read(source, Extent::Whole));
+        let files = files.collect::<Result<Vec<_>, _>>()?;
+        let candidates = files.iter().map(|file| Candidate::new(file, self.shared.page_size));
+        let candidates = Candidates::new(candidates.collect::<Result<_, _>>()?)?;
+        self.analyse(&candidates, &Besides::default(), &load, view).map(|(conflicts, _)| conflicts)
+    }
+
+    /// Says what is to be done about a conflict: those who have [registered](Self::add_resolver) are
+    /// asked first, then the request's strategy. What is decided to be loaded is remembered, and
+    /// what comes of the module's next load is counted for
+    /// [`Decision::confidence`](crate::conflict::Decision::confidence): it went well if it was
+    /// published and was not rolled back. Of keeping what is loaded nothing comes that could be
+    /// counted.
+    pub fn resolve(&self, conflict: &Conflict, request: &Request) -> Decision {
+        let decision = self.shared.resolutions.decide(conflict, request, true);
+        if decision.success {
+            self.shared.resolutions.try_with(conflict, decision.action);
+        }
+        decision
+    }
+
+    /// Has somebody be asked what to do about each conflict, before the strategy decides: those that
+    /// are added first, first. None: the next is asked. On the thread that asks; of a load, the
+    /// runtime is busy meanwhile, as for [`progress`](LoadOptions::progress). Until it is
+    /// [removed](Self::remove_resolver) or the runtime is [shut down](Self::shutdown).
+    pub fn add_resolver(
+        &self,
+        name: impl Into<String>,
+        resolver: impl Fn(&Conflict) -> Option<Answer> + Send + Sync + 'static,
+    ) -> ResolverId {
+        let mut resolvers = self.shared.resolutions.resolvers.lock();
+        resolvers.last += 1;
+        let id = resolvers.last;
+        resolvers.all.push((id, name.into(), Arc::new(resolver)));
+        ResolverId(id)
+    }
+
+    /// Has nobody be asked any more who was added as that: false if there is nobody. Who is being
+    /// asked by another thread may be so still.
+    pub fn remove_resolver(&self, id: ResolverId) -> bool {
+        let mut resolvers = self.shared.resolutions.resolvers.lock();
+        let count = resolvers.all.len();
+        resolvers.all.retain(|(other, ..)| *other != id.0);
+        resolvers.all.len() < count
+    }
+
+    /// What is found, and what the candidates were compared with.
+    fn analyse(
+        &self,
+        candidates: &Candidates<'_>,
+        besides: &Besides,
+        load: &Load<'_>,
+        view: &View,
+    ) -> Result<(Conflicts, Fits), Error> {
+        let (known, facts) = {
+            let mut state = self.state_until(load)?;
+            (Known::of(&mut state, candidates, besides)?, state.facts(candidates, view.since))
+        };
+        let interfaces = &self.shared.loader.interfaces;
+        let (mut reports, mut fits) = (Vec::new(), Fits::new());
+        for (candidate, known) in candidates.iter().zip(&known) {
+            let compared = self.compare(candidate, known, false, LOOKED_AT)?;
+            fits.push((candidate.name.clone(), compared.loaded));
+            // It is known by now.
+            let interface = interfaces
+                .of(&candidate.file.inputs(), false, || Ok::<_, Error>(Interface::of(&candidate.image)))?;
+            reports.push((compared.report, interface));
+        }
+        let generation = facts.generation;
+        let (situation, unknown) = facts.situation(candidates, reports, &view.others, interfaces);
+        Ok((Conflicts { found: find(&situation), generation, unknown }, fits))
+    }
+
+    /// Resolves the conflicts of a load as its options say. Returns what it was compared with, and
+    /// of each conflict that was resolved what is tried.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Conflicting`], if one is left.
+    fn resolved(
+        &self,
+        candidates: &Candidates<'_>,
+        besides: &Besides,
+        load: &Load<'_>,
+    ) -> Result<(Fits, Vec<(Conflict, Action)>), Error> {
+        let (conflicts, fits) = self.analyse(candidates, besides, load, &View::new())?;
+        let LoadOptions { conflicts: mode, resolve_conflicts: asks, .. } = *load.options;
+        let strategy = match mode {
+            ConflictMode::PreferLatest => Strategy::PreferLatest,
+            ConflictMode::Unasked | ConflictMode::Refuse => Strategy::KeepCurrent,
+        };
+        let request = Request { strategy, auto_resolve: true, ..Request::default() };
+        let (mut tried, mut left, mut because) = (Vec::new(), Vec::new(), None);
+        for conflict in conflicts.found {
+            let decision = load.telling(|| self.shared.resolutions.decide(&conflict, &request, asks));
+            let by_strategy = matches!(decision.by, midflight_conflict::Decider::Strategy(_));
+            let accepted = match decision.action {
+                Action::UseLatest => decision.success,
+                // Nobody comes by it.
+                _ => by_strategy && conflict.severity == Severity::Low,
+            };
+            if accepted {
+                if conflict.severity > Severity::Low {
+                    tracing::warn!(%conflict, because = decision.explanation, "loaded in spite of a conflict");
+                }
+                tried.push((conflict, Action::UseLatest));
+            } else {
+                because.get_or_insert(match decision.action {
+                    Action::UseCompatibilityLayer => format!(
+                        "{}; the runtime has none: link them into the new version",
+                        decision.explanation
+                    ),
+                    _ => decision.explanation,
+                });
+                left.push(conflict);
+            }
+        }
+        let Some(because) = because else { return Ok((fits, tried)) };
+        let module = left.first().map(|conflict| &*conflict.module);
+        let path = candidates.iter().find(|candidate| Some(&*candidate.name) == module);
+        let path = path.map(|candidate| candidate.file.path().into()).unwrap_or_default();
+        Err(Error::Conflicting { path, conflicts: left, because })
+    }
+
+    /// Resolves the conflicts of a load that goes on if none is left: what comes of it is counted.
+    pub(super) fn resolve_all(
+        &self,
+        candidates: &Candidates<'_>,
+        besides: &Besides,
+        load: &Load<'_>,
+    ) -> Result<Fits, Error> {
+        let (fits, tried) = self.resolved(candidates, besides, load)?;
+        let resolutions = &self.shared.resolutions;
+        tried.iter().for_each(|(conflict, action)| resolutions.try_with(conflict, *action));
+        Ok(fits)
+    }
+
+    /// Says what [`resolve_all`](Self::resolve_all) would say.
+    pub(super) fn rehearse_conflicts(
+        &self,
+        candidates: &Candidates<'_>,
+        load: &Load<'_>,
+    ) -> Result<(), Error> {
+        self.resolved(candidates, &Besides::default(), load).map(drop)
+    }
+}
