@@ -4,8 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::digest::Digest;
-use crate::record::{InFlight, Operation, Stage, TransactionId};
-use crate::state::Set;
+use crate::record::{InFlight, Operation, Set, Stage, TransactionId};
 
 /// What can go wrong with a journal. Where nothing else is said, nothing has changed.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -1,26 +1,31 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::digest::Digest;
 use crate::disk::{Lock, Real, Watched};
-use crate::error::{Error, OpenError};
+use crate::error::Error;
 use crate::modules::{self, Modules, Stored};
-use crate::open::{Opened, Options};
-use crate::record::{Change, Event, InFlight, Record, Stage, TransactionId};
-use crate::state::{LONGEST_REASON, Set, State};
+use crate::record::{Change, Event, InFlight, Record, Set, Stage, TransactionId, now};
+use crate::state::{LONGEST_REASON, State};
 use crate::store::{self, Batch, Store};
 use crate::witness::{Files, Witness};
 
 /// How many records may wait for the next commit's sync before they get one of their own.
 const MOST_PENDING: usize = 256;
 
+/// How much is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) records: usize,
+    pub(crate) module_bytes: u64,
+}
+
 /// A journal that is open. All of it may be used from several threads at once.
 #[derive(Debug)]
 pub struct Journal {
     disk: Arc<Watched>,
-    options: Options,
+    bounds: Bounds,
     modules: Arc<Modules>,
     // Who needs both takes the store first. Who leads has given `inner` back by then.
     store: Mutex<Store>,
@@ -73,25 +78,10 @@ pub struct Collected {
     pub records: usize,
 }
 
-/// Milliseconds since 1970. A clock that is before has none.
-pub(crate) fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
 impl Journal {
-    /// Opens the journal of a folder, with [`Options::new`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Options::open`].
-    pub fn open(folder: impl AsRef<Path>) -> Result<Opened, OpenError> {
-        Options::new().open(folder)
-    }
-
     pub(crate) fn new(
         disk: Arc<Watched>,
-        options: Options,
+        bounds: Bounds,
         store: Store,
         modules: Arc<Modules>,
         files: Files,
@@ -115,7 +105,7 @@ impl Journal {
         };
         Self {
             disk,
-            options,
+            bounds,
             modules,
             store: Mutex::new(store),
             inner: Mutex::new(inner),
@@ -268,7 +258,7 @@ impl Journal {
     pub fn put(&self, bytes: &[u8]) -> Result<Stored, Error> {
         self.inner().check(&self.disk)?;
         let stored = self.modules.put(bytes)?;
-        if self.modules.total() > self.options.module_bytes {
+        if self.modules.total() > self.bounds.module_bytes {
             self.collect()?;
         }
         Ok(stored)
@@ -283,7 +273,7 @@ impl Journal {
         modules::read(&self.disk, digest)
     }
 
-    /// The same of a journal that cannot be opened: for what [`OpenError::last_good`] names.
+    /// The same of a journal that cannot be opened: for what [`OpenError::last_good`](crate::OpenError::last_good) names.
     ///
     /// # Errors
     ///
@@ -294,7 +284,7 @@ impl Journal {
     }
 
     /// Frees the bytes that nothing names: not what is committed, what is open, or a record that is
-    /// kept. If the rest is more than [`Options::module_bytes`], the oldest records are forgotten
+    /// kept. If the rest is more than [`Options::module_bytes`](crate::Options::module_bytes), the oldest records are forgotten
     /// until it is not. [`put`](Self::put) does this by itself when there are more bytes than that.
     ///
     /// # Errors
@@ -318,7 +308,7 @@ impl Journal {
             let mut more = store::named(std::slice::from_ref(record));
             more.retain(|digest| !needed.contains(digest));
             total += more.iter().map(|digest| self.modules.bytes_of(*digest)).sum::<u64>();
-            if total > self.options.module_bytes && !more.is_empty() {
+            if total > self.bounds.module_bytes && !more.is_empty() {
                 forgotten = at + 1;
                 break;
             }
@@ -477,7 +467,7 @@ impl Journal {
         drop(inner);
 
         let mut store = self.store();
-        let result = store.write(&Batch { records: &all, state, kept: self.options.kept_records });
+        let result = store.write(&Batch { records: &all, state, kept: self.bounds.records });
         let (generation, length) = (store.generation(), store.length());
         drop(store);
 

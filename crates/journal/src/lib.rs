@@ -39,6 +39,8 @@ mod codec;
 mod digest;
 mod disk;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod journal;
 mod modules;
 mod open;
@@ -55,11 +57,4 @@ pub use error::{Damage, Error, LastGood, OpenError};
 pub use journal::{Collected, Journal};
 pub use modules::Stored;
 pub use open::{Opened, Options};
-pub use record::{Change, Event, InFlight, Operation, Record, Stage, TransactionId};
-pub use state::Set;
-
-/// What is read back from files, for the fuzz target. No part of the interface.
-#[doc(hidden)]
-pub mod fuzzing {
-    pub use crate::codec::{round_trip, seeds};
-}
+pub use record::{Change, Event, InFlight, Operation, Record, Set, Stage, TransactionId};

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use crate::disk::{Disk, Lock, Real, Watched};
 use crate::error::{Damage, Error, LastGood, OpenError};
-use crate::journal::{Journal, now};
+use crate::journal::{Bounds, Journal};
 use crate::modules::Modules;
-use crate::record::{Event, InFlight, Record, Stage};
-use crate::state::{Set, State};
+use crate::record::{Event, InFlight, Record, Set, Stage, now};
+use crate::state::State;
 use crate::store::{self, Batch, Failed, Store};
 use crate::witness::{Files, Witness};
 
@@ -18,8 +18,7 @@ use crate::witness::{Files, Witness};
 pub struct Options {
     two_phase: bool,
     rebuild: bool,
-    pub(crate) kept_records: usize,
-    pub(crate) module_bytes: u64,
+    bounds: Bounds,
 }
 
 /// A journal, and what it says of the time before.
@@ -39,7 +38,7 @@ pub struct Opened {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { two_phase: false, rebuild: false, kept_records: 10_000, module_bytes: 1 << 30 }
+        Self { two_phase: false, rebuild: false, bounds: Bounds { records: 10_000, module_bytes: 1 << 30 } }
     }
 }
 
@@ -65,13 +64,13 @@ impl Options {
 
     /// How many records are kept, the latest. What is committed and what is open is kept always.
     pub fn kept_records(self, kept_records: usize) -> Self {
-        Self { kept_records, ..self }
+        Self { bounds: Bounds { records: kept_records, ..self.bounds }, ..self }
     }
 
     /// How many bytes modules may take before older records are forgotten for them. What is
     /// committed, open or held stays, also if it is more.
     pub fn module_bytes(self, module_bytes: u64) -> Self {
-        Self { module_bytes, ..self }
+        Self { bounds: Bounds { module_bytes, ..self.bounds }, ..self }
     }
 
     /// Opens the journal of a folder. It is made if it is not there.
@@ -188,7 +187,7 @@ impl Options {
             pending.push(record);
         }
         if !pending.is_empty() {
-            store.write(&Batch { records: &pending, state: &state, kept: self.kept_records })?;
+            store.write(&Batch { records: &pending, state: &state, kept: self.bounds.records })?;
         }
         let modules = Arc::new(Modules::open(Arc::clone(disk)).map_err(opening)?);
         let witness = Witness {
@@ -200,7 +199,18 @@ impl Options {
             pending: Vec::new(),
         };
         let files = Files::begin(Arc::clone(disk), witness.clone()).map_err(opening)?;
-        Ok(Journal::new(Arc::clone(disk), self.clone(), store, modules, files, witness, lock))
+        Ok(Journal::new(Arc::clone(disk), self.bounds, store, modules, files, witness, lock))
+    }
+}
+
+impl Journal {
+    /// Opens the journal of a folder, with [`Options::new`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Options::open`].
+    pub fn open(folder: impl AsRef<Path>) -> Result<Opened, OpenError> {
+        Options::new().open(folder)
     }
 }
 

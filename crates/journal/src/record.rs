@@ -1,6 +1,11 @@
+use std::collections::BTreeMap;
 use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::digest::Digest;
+
+/// Modules by name, each with the digest of its bytes.
+pub type Set = BTreeMap<String, Digest>;
 
 /// A transaction of a journal. Numbers are not used twice.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -134,4 +139,10 @@ pub struct Record {
     pub transaction: TransactionId,
     /// What.
     pub event: Event,
+}
+
+/// Milliseconds since 1970. A clock that is before has none.
+pub(crate) fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

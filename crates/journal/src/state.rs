@@ -5,10 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::digest::Digest;
 use crate::error::Error;
-use crate::record::{Event, InFlight, Operation, Record, Stage, TransactionId};
-
-/// Modules by name, each with the digest of its bytes.
-pub type Set = BTreeMap<String, Digest>;
+use crate::record::{Event, InFlight, Operation, Record, Set, Stage, TransactionId};
 
 /// The longest name of a module, in bytes.
 pub(crate) const LONGEST_NAME: usize = 4096;

@@ -16,8 +16,8 @@ use crate::codec::Coded;
 use crate::digest::Digest;
 use crate::disk::Watched;
 use crate::error::{Damage, Error};
-use crate::record::{Event, InFlight, Record};
-use crate::state::{Set, State};
+use crate::record::{Event, InFlight, Record, Set};
+use crate::state::State;
 
 /// The name of the store's file.
 pub(crate) const FILE: &str = "store.redb";

@@ -9,7 +9,7 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::codec::{Coded, Unreadable};
+use crate::codec::{Coded, Read, Unreadable, read_list, write_list};
 use crate::disk::Watched;
 use crate::error::Error;
 use crate::record::Record;
@@ -39,6 +39,28 @@ pub(crate) struct Witness {
     pub(crate) state: State,
     /// Records that are not yet in the store.
     pub(crate) pending: Vec<Record>,
+}
+
+impl Coded for Witness {
+    fn write(&self, to: &mut Vec<u8>) {
+        self.count.write(to);
+        self.generation.write(to);
+        self.stored.write(to);
+        self.store_bytes.write(to);
+        self.state.write(to);
+        write_list(&self.pending, to);
+    }
+
+    fn read(from: &mut &[u8]) -> Read<Self> {
+        Ok(Self {
+            count: u64::read(from)?,
+            generation: u64::read(from)?,
+            stored: u64::read(from)?,
+            store_bytes: u64::read(from)?,
+            state: State::read(from)?,
+            pending: read_list(from, u32::MAX as usize)?,
+        })
+    }
 }
 
 /// Why a file has no witness.

@@ -115,7 +115,9 @@ fn damage_is_named_and_what_was_committed_can_be_served_and_gone_on_from() {
     assert_ne!(first, digest);
 
     let length = fs::metadata(&store).unwrap().len();
-    let cases: [(&dyn Fn(), fn(&Damage) -> bool, &str); 4] = [
+    /// What is done to the store, what that is, and what is said of it.
+    type Case<'a> = (&'a dyn Fn(), fn(&Damage) -> bool, &'a str);
+    let cases: [Case<'_>; 4] = [
         (
             &|| fs::write(&store, &older).unwrap(),
             |damage| matches!(damage, Damage::Older { .. }),

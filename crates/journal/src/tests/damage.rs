@@ -4,10 +4,9 @@
 use super::disk::{Dice, Simulated};
 use super::{commit, digest, open};
 use crate::open::Options;
-use crate::state::Set;
 use crate::store::FILE;
 use crate::witness::FILES;
-use crate::{Damage, Error, Journal};
+use crate::{Damage, Error, Journal, Set};
 
 /// A disk on which a journal was closed, what is committed, and the store before the last commits.
 fn closed() -> (Simulated, Set, Vec<Vec<u8>>) {

@@ -6,8 +6,7 @@ use proptest::prelude::*;
 
 use super::disk::{Crash, Simulated};
 use super::{begin, bytes, open};
-use crate::record::{Change, Stage, TransactionId};
-use crate::state::Set;
+use crate::record::{Change, Set, Stage, TransactionId};
 use crate::{Digest, Error, Journal};
 
 #[derive(Clone, Debug)]
