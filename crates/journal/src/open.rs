@@ -82,14 +82,21 @@ impl Options {
     pub fn open(&self, folder: impl AsRef<Path>) -> Result<Opened, OpenError> {
         let folder = folder.as_ref();
         let disk = Real::new(folder).map_err(|error| Error::io("making the journal's folder", &error))?;
-        let lock = Lock::take(folder)?;
-        self.open_on(Arc::new(disk), Some(lock))
+        match Lock::take(folder) {
+            Ok(lock) => self.open_on(Arc::new(disk), Some(lock)),
+            Err(error @ Error::InUse { .. }) => Err(error.into()),
+            // On a disk that can only be read, for one, it is known what was committed.
+            Err(error) => {
+                let witness = Files::read(&Watched::new(Arc::new(disk)))?;
+                Err(OpenError { error, last_good: witness.as_ref().map(LastGood::of).map(Box::new) })
+            }
+        }
     }
 
     pub(crate) fn open_on(&self, disk: Arc<dyn Disk>, lock: Option<Lock>) -> Result<Opened, OpenError> {
         let disk = Arc::new(Watched::new(disk));
         let witness = Files::read(&disk)?;
-        let witnessed = witness.as_ref().map(|witness| LastGood::new(&witness.state, witness.generation));
+        let witnessed = witness.as_ref().map(LastGood::of);
         let failed = |error: Error| OpenError { error, last_good: witnessed.clone().map(Box::new) };
 
         let mut damage = None;
@@ -222,6 +229,10 @@ enum NotFound {
 }
 
 impl LastGood {
+    fn of(witness: &Witness) -> Self {
+        Self::new(&witness.state, witness.generation)
+    }
+
     fn new(state: &State, generation: u64) -> Self {
         let in_flight = state.open.values().cloned().collect();
         Self { committed: state.set.clone(), generation, in_flight }

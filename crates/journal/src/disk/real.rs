@@ -137,8 +137,8 @@ impl Lock {
             }
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
-        file.set_len(0).map_err(failed)?;
-        writeln!(file, "{}", std::process::id()).map_err(failed)?;
+        // Always as long, so that it needs no further room on a disk that is full.
+        writeln!(file, "{:10}", std::process::id()).map_err(failed)?;
         Ok(Self { _locked: file })
     }
 }

@@ -179,6 +179,23 @@ fn so_does_one_of_a_journal_with_two_phases_and_little_room() {
 }
 
 #[test]
+fn a_process_that_is_killed_in_the_midst_of_any_write_loses_nothing_that_was_acknowledged() {
+    let (whole, options) = (Simulated::new(), Options::new());
+    live(&whole, &options, &mut Known::default()).unwrap();
+    for write in 1..=whole.writes() {
+        let disk = Simulated::new();
+        disk.kill_at(write);
+        let mut known = Known::default();
+        let lived = live(&disk, &options, &mut known);
+        assert!(disk.has_crashed(), "{lived:?}");
+        let left = disk.after(Crash::Process);
+        check(&left, &options, &known, Crash::Process, &format!("write {write}"));
+    }
+    println!("killed in {} writes: no losses", whole.writes());
+    assert!(whole.writes() > 200);
+}
+
+#[test]
 fn a_journal_that_is_being_made_is_made_anew() {
     let whole = Simulated::new();
     drop(open(&whole).unwrap());

@@ -98,6 +98,9 @@ struct World {
     since: Vec<Naming>,
     syncs: u64,
     crash_at: Option<u64>,
+    writes: u64,
+    /// The write of this number is done in part, and then the process has ended.
+    killed_at: Option<u64>,
     crashed: bool,
     /// How many bytes all files together may have.
     room: Option<u64>,
@@ -178,6 +181,16 @@ impl World {
         if self.refuses || more > 0 && self.room.is_some_and(|room| used + more > room) {
             return Err(full());
         }
+        self.writes += 1;
+        if Some(self.writes) == self.killed_at {
+            self.crashed = true;
+            if let Write::Bytes(offset, bytes) = write {
+                let part = Write::Bytes(offset, bytes[..bytes.len() / 2].to_vec());
+                part.apply(&mut self.files[file].now);
+                self.files[file].since.push(part);
+            }
+            return self.check();
+        }
         write.apply(&mut self.files[file].now);
         self.files[file].since.push(write);
         Ok(())
@@ -236,6 +249,16 @@ impl Simulated {
     pub(crate) fn crash_at(&self, sync: u64) {
         let mut world = self.world();
         world.crash_at = Some(world.syncs + sync);
+    }
+
+    pub(crate) fn writes(&self) -> u64 {
+        self.world().writes
+    }
+
+    /// The process ends in the midst of the write of this number, counted from now.
+    pub(crate) fn kill_at(&self, write: u64) {
+        let mut world = self.world();
+        world.killed_at = Some(world.writes + write);
     }
 
     pub(crate) fn has_crashed(&self) -> bool {
