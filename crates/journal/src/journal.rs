@@ -234,7 +234,7 @@ impl Journal {
     ///
     /// What reading can fail with.
     pub fn records(&self) -> Result<Vec<Record>, Error> {
-        let store = self.store();
+        let mut store = self.store();
         let mut records = store.records()?;
         let last = records.last().map_or(0, |record| record.sequence);
         // What is just being written is in both.

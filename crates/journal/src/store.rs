@@ -231,23 +231,31 @@ impl Store {
         Ok(database)
     }
 
-    fn database(&self) -> Result<&Database, Error> {
-        self.database.as_ref().ok_or_else(|| {
-            self.disk.error("reading the journal", &io::Error::other("an earlier write has failed"))
-        })
+    /// redb, opened anew if a write has failed.
+    fn database(&mut self) -> Result<&Database, Error> {
+        let database = match self.database.take() {
+            Some(database) => database,
+            None => {
+                self.open_again().map_err(|failed| failed.into_error(&self.disk, "reading the journal"))?
+            }
+        };
+        Ok(self.database.insert(database))
     }
 
     /// The records that are kept, the oldest first.
-    pub(crate) fn records(&self) -> Result<Vec<Record>, Error> {
-        let database = self.database()?;
-        records(database).map_err(|failed| failed.into_error(&self.disk, "reading the journal"))
+    pub(crate) fn records(&mut self) -> Result<Vec<Record>, Error> {
+        let found = records(self.database()?);
+        let mut found = found.map_err(|failed| failed.into_error(&self.disk, "reading the journal"))?;
+        // Of a write that has failed there may be more.
+        found.retain(|record| record.sequence <= self.sequence);
+        Ok(found)
     }
 
     /// Keeps only records from this sequence on.
     pub(crate) fn forget_before(&mut self, sequence: u64) -> Result<(), Error> {
-        let doing = "forgetting old records";
+        let two_phase = self.two_phase;
         let forget = |database: &Database| -> Result<(), Failed> {
-            let transaction = begin(database, self.two_phase)?;
+            let transaction = begin(database, two_phase)?;
             transaction
                 .open_table(RECORDS)?
                 .retain_in((Bound::Unbounded, Bound::Excluded(sequence)), |_, _| false)?;
@@ -257,7 +265,7 @@ impl Store {
         if let Err(failed) = result {
             self.database = None;
             self.unsure = true;
-            return Err(failed.into_error(&self.disk, doing));
+            return Err(failed.into_error(&self.disk, "forgetting old records"));
         }
         Ok(())
     }

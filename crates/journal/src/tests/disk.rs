@@ -5,10 +5,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
 
 use redb::StorageBackend;
 
 use crate::disk::Disk;
+
+/// Many times what anything here needs.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Numbers that look random, the same for the same seed (splitmix64).
 #[derive(Clone, Debug)]
@@ -127,7 +131,8 @@ pub(crate) struct Held(Arc<Gate>);
 impl Held {
     pub(crate) fn wait_until_held(&self) {
         let shut = self.0.shut.lock().unwrap();
-        drop(self.0.changed.wait_while(shut, |shut| !shut.1).unwrap());
+        let waited = self.0.changed.wait_timeout_while(shut, DEADLINE, |shut| !shut.1).unwrap();
+        assert!(!waited.1.timed_out(), "nobody has come to sync");
     }
 }
 

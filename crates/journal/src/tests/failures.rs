@@ -10,7 +10,7 @@ use crate::{Error, Event};
 fn a_full_disk_is_said_and_what_was_committed_is_served() {
     // Wherever it is in the course of a commit that the room ends.
     let mut refused = 0;
-    for room in (0..400).map(|step| step * 256) {
+    for room in (0..60).map(|step| step * 700) {
         let disk = Simulated::new();
         let journal = open(&disk).unwrap().journal;
         commit(&journal, &[("physics", 1)]).unwrap();
@@ -44,7 +44,7 @@ fn a_full_disk_is_said_and_what_was_committed_is_served() {
         journal.close().unwrap();
         assert_eq!(open(&disk).unwrap().committed["physics"], digest("physics", 1000));
     }
-    assert_eq!(refused, 400);
+    assert_eq!(refused, 60);
 }
 
 #[test]
@@ -58,6 +58,7 @@ fn a_disk_that_takes_no_byte_at_all_is_said_and_what_was_committed_is_served() {
     let error = journal.commit(id).unwrap_err();
     assert!(matches!(&error, Error::Undecided { said } if said.contains("the disk is full")), "{error}");
     assert!(matches!(journal.commit(id), Err(Error::Full { .. })));
+    assert!(matches!(journal.records(), Err(Error::Full { .. })));
     assert_eq!(journal.committed(), set);
 
     // Nor can it be opened, and what is known is said nevertheless.
@@ -68,7 +69,12 @@ fn a_disk_that_takes_no_byte_at_all_is_said_and_what_was_committed_is_served() {
     assert_eq!(last.in_flight[0].stage, Stage::Begun);
 
     disk.refuse(false);
+    let commits = |records: Vec<crate::Record>| {
+        records.into_iter().filter(|record| record.event == Event::Commit).count()
+    };
+    assert_eq!(commits(journal.records().unwrap()), 1);
     journal.commit(id).unwrap();
+    assert_eq!(commits(journal.records().unwrap()), 2);
     drop(journal);
     assert_eq!(open(&disk).unwrap().committed["physics"], digest("physics", 2));
 }

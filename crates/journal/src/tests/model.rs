@@ -1,10 +1,11 @@
 //! Random transactions against a model; and many at once.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use proptest::prelude::*;
 
-use super::disk::{Crash, Simulated};
+use super::disk::{Crash, DEADLINE, Simulated};
 use super::{begin, bytes, open};
 use crate::record::{Change, Set, Stage, TransactionId};
 use crate::{Digest, Error, Journal};
@@ -235,7 +236,9 @@ fn what_is_committed_during_a_sync_shares_the_next_one() {
         assert_eq!(journal.in_flight()[0].stage, Stage::Begun);
         assert_eq!(journal.prepared(ids[0]), Err(Error::BeingCommitted(ids[0])));
         let others: Vec<_> = ids[1..].iter().map(|id| scope.spawn(|| journal.commit(*id))).collect();
+        let began = Instant::now();
         while journal.waiting() < others.len() {
+            assert!(began.elapsed() < DEADLINE, "{} wait", journal.waiting());
             std::thread::yield_now();
         }
         // What needs no sync does not wait for one.
