@@ -450,3 +450,9 @@ separated_by next "$runtime/one.o" "$work/second.o" > "$runtime/two-objects"
 ar rcD "$work/known.a" "$runtime/one.o" "$work/second.o"
 cp "$work/known.a" "$runtime/two.a"
 echo "$(ls "$runtime" | wc -l) seeds in fuzz/$runtime"
+
+# One of each value that a journal reads back.
+journal=corpus/journal
+mkdir -p "$journal"
+cargo run --quiet --manifest-path ../Cargo.toml --package midflight-journal --example seeds -- "$journal"
+echo "$(ls "$journal" | wc -l) seeds in fuzz/$journal"

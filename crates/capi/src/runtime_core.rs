@@ -217,7 +217,7 @@ impl RuntimeConfig {
 }
 
 /// Of fields that are set and have no effect yet, and the headers that they come with.
-pub(crate) fn warn_of(fields: &[(&str, bool, &str)]) {
+fn warn_of(fields: &[(&str, bool, &str)]) {
     for (field, set, header) in fields {
         if *set {
             tracing::warn!(target: "midflight::config", field, header, "is set and has no effect yet: it comes with that header");
