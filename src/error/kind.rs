@@ -1,6 +1,6 @@
 //! What kind of error it is: the C API's codes.
 
-use super::Error;
+use super::{Error, StateProblem};
 
 /// What kind of error an [`Error`] is. The numbers are those that the C API returns
 /// (`RUNTIME_ERROR_*` of runtime_types.h says what each means); none changes its meaning.
@@ -108,9 +108,11 @@ impl Error {
             Self::DuplicateModule { .. } | Self::NoFiles | Self::SeveralFunctions { .. } => {
                 ErrorKind::InvalidArgument
             }
-            Self::MissingFunctions { .. } | Self::Incompatible { .. } | Self::AnotherSize { .. } => {
-                ErrorKind::Incompatible
-            }
+            Self::State { problem: StateProblem::OutOfReach, .. } => ErrorKind::InvalidModule,
+            Self::State { problem: StateProblem::Changed { .. }, .. }
+            | Self::MissingFunctions { .. }
+            | Self::Incompatible { .. }
+            | Self::AnotherSize { .. } => ErrorKind::Incompatible,
             Self::NoSuchFunction { .. } => ErrorKind::NoSuchSymbol,
             Self::NewerThanFrame { .. } => ErrorKind::WrongFrame,
             Self::NotLoaded { .. } => ErrorKind::NotLoaded,

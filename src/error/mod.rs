@@ -1,6 +1,7 @@
 //! What can go wrong, each with what to do about it.
 
 mod kind;
+mod state;
 pub(crate) mod symbols;
 
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use std::time::Duration;
 use std::{fmt, io};
 
 pub use kind::ErrorKind;
+pub use state::{StateLayout, StateProblem};
 use symbols::Shown;
 
 /// Why a call of the runtime failed. After all but [`Error::Integrity`] nothing was published, and
@@ -229,6 +231,15 @@ pub enum Error {
         /// How they differ.
         report: Box<midflight_interface::Report>,
     },
+    /// A state that the module declares (`runtime_module.h`) cannot be kept.
+    State {
+        /// The file.
+        path: PathBuf,
+        /// The state's name.
+        state: String,
+        /// Why not, and what to do.
+        problem: StateProblem,
+    },
     /// The version's own `module_init` refused.
     Refused {
         /// The file.
@@ -311,6 +322,7 @@ impl Error {
             | Self::MissingFunctions { path, .. }
             | Self::MissingModule { path, .. }
             | Self::Incompatible { path, .. }
+            | Self::State { path, .. }
             | Self::Refused { path, .. }
             | Self::Vetoed { path, .. }
             | Self::Integrity { path, .. }
@@ -468,6 +480,9 @@ impl fmt::Display for Error {
                  nothing depends on that",
                 path.display()
             ),
+            Self::State { path, state, problem } => {
+                write!(f, "{}: the state `{state}`: {problem}", path.display())
+            }
             Self::Refused { path, code } => {
                 write!(f, "{}: its module_init() returned {code}: it does not want to be loaded", path.display())
             }

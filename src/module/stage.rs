@@ -16,8 +16,8 @@ use super::exports::Exports;
 use super::hooks::Hooks;
 use super::indirect::Resolvers;
 use super::needed::{self, is_apples};
-use super::sanitizers;
 use super::{Clock, ModuleFile, Phases, Remark, Version, lent};
+use super::{sanitizers, states};
 use crate::code::{CodeMemory, Draft, Sealed, Shape};
 use crate::error::symbols;
 use crate::host::dynamic::Scope;
@@ -27,6 +27,7 @@ use crate::module::debug::{Description, Observers};
 use crate::module::unwind;
 use crate::platform::os::library::{self, Library};
 use crate::platform::os::{symbol, thread_local};
+use crate::state::{Held, Storage};
 use crate::{Error, MissingSymbol};
 
 /// What other modules offer to the one that is being staged.
@@ -40,6 +41,8 @@ pub(crate) trait Neighbours {
     /// Functions of the next generation's modules, `from` apart, that have a word in their symbols:
     /// (module, symbol).
     fn functions_with(&self, word: &str, from: &str) -> Vec<(Arc<str>, String)>;
+    /// The memory of a state of the version that is to be replaced, if that has it.
+    fn state(&self, module: &str, state: &str) -> Option<Arc<Storage>>;
     /// The trampoline of a neighbour's function.
     fn trampoline(&mut self, module: &str, symbol: &str) -> Result<usize, Error>;
 }
@@ -107,6 +110,8 @@ pub(crate) struct Bound {
     remaps: bool,
     /// It asks for symbols or libraries by name.
     asks: bool,
+    /// The states that it declares.
+    states: Vec<Held>,
     /// What ld.so would have done in another way.
     remarks: Vec<Remark>,
     /// Libraries that it needs and that are not in the process. Empty unless only
@@ -188,6 +193,7 @@ pub(crate) unsafe fn bind(
         lent: None,
         remaps: false,
         asks: false,
+        states: Vec::new(),
         remarks: Vec::new(),
         absent: Vec::new(),
     };
@@ -215,6 +221,14 @@ pub(crate) unsafe fn bind(
     let mut own_variables = 0;
     for import in image.imports() {
         if let Some(size) = import.own {
+            if let Some(state) = image.states().iter().find(|state| state.name == import.name) {
+                let held = states::bind(file, name, state, size, neighbours)?;
+                bound
+                    .bindings
+                    .push(Some(Binding::Address(held.storage.at().expose_provenance().get() as u64)));
+                bound.states.push(held);
+                continue;
+            }
             let shared = shared_definition(import, size, &bound.libraries, file.path())?;
             if shared.is_none() && import.kind != ImportKind::Function && own_variables < LOOKED_AT {
                 own_variables += 1;
@@ -283,6 +297,7 @@ pub(crate) unsafe fn bind(
             }
         }
     }
+    states::check(file, image, &bound.states)?;
     Ok(bound)
 }
 
@@ -507,6 +522,7 @@ impl Linked<'_, '_> {
         let mut resolvers = Resolvers::new(&block);
         // SAFETY: linked and sealed, known to nobody; the caller vouches for the code.
         unsafe { resolvers.fill(image) }.map_err(|source| no_memory(file, source))?;
+        states::fill(file, image, &block, &self.bound.states)?;
         let exports = Exports::new(image, |export| match export.kind {
             // SAFETY: as above; the image says that a resolver is there.
             ExportKind::Indirect => unsafe { resolvers.ask(export.offset) },
@@ -553,6 +569,7 @@ impl Linked<'_, '_> {
             origin: OnceLock::new(),
             end: Mutex::default(),
             retained: AtomicBool::new(false),
+            states: ManuallyDrop::new(self.bound.states),
             registration: ManuallyDrop::new(registration),
             tenant: ManuallyDrop::new(self.tenant),
             block: ManuallyDrop::new(block.into_block()),

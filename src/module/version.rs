@@ -28,6 +28,7 @@ use crate::module::unwind;
 use crate::platform::arch::arithmetic;
 use crate::platform::files::{ContentHash, Identity};
 use crate::platform::os::{Strings, arguments};
+use crate::state::{Held, Storage};
 
 /// The versions behind a generation, one per loaded module, by name.
 pub(crate) type Versions = Vec<Arc<Version>>;
@@ -71,6 +72,8 @@ pub(crate) struct Version {
     pub(super) end: Mutex<Option<End>>,
     /// It was said that it is retained.
     pub(super) retained: AtomicBool,
+    /// The states that it declares. They go after all that has their addresses.
+    pub(super) states: ManuallyDrop<Vec<Held>>,
     pub(super) registration: ManuallyDrop<Registration>,
     pub(super) tenant: ManuallyDrop<Tenant>,
     pub(super) block: ManuallyDrop<Block>,
@@ -158,6 +161,11 @@ impl Version {
     /// The modules that it calls and those that it says it needs; some more than once.
     pub(crate) fn dependencies(&self) -> impl Iterator<Item = &str> {
         self.calls().map(|(module, _)| module).chain(self.needs())
+    }
+
+    /// The memory of a state that it declares.
+    pub(crate) fn state(&self, name: &str) -> Option<&Arc<Storage>> {
+        self.states.iter().map(|held| &held.storage).find(|storage| storage.name() == name)
     }
 
     /// Whether [`Self::initialise`] runs code of it.
@@ -421,6 +429,7 @@ impl Version {
             ManuallyDrop::drop(&mut self.registration);
             ManuallyDrop::drop(&mut self.tenant);
             loaded::free(ManuallyDrop::take(&mut self.block));
+            ManuallyDrop::drop(&mut self.states);
         }
     }
 }
