@@ -50,8 +50,8 @@ pub use platform::threads::Holder;
 pub use publish::load::options::{LoadOptions, Progress};
 pub use publish::quiescence::FiberStack;
 pub use publish::{
-    Collected, Compatibility, Kept, LoadedVersion, ModuleVersion, Phases, Publication, Quiescence, Replaced,
-    Retained, Retired, Until, VersionState,
+    Carry, Collected, Compatibility, Kept, LoadedVersion, ModuleVersion, NotCarried, Phases, Publication,
+    Quiescence, Replaced, Retained, Retired, Until, VersionState,
 };
 pub use runtime::config::Config;
 pub use runtime::events::{Attempt, Event, ModuleRecord, ModuleState, Outcome, Record, Subscription};

@@ -110,6 +110,7 @@ impl Error {
             }
             Self::State { problem: StateProblem::OutOfReach, .. } => ErrorKind::InvalidModule,
             Self::State { problem: StateProblem::Changed { .. }, .. }
+            | Self::NotCarried { .. }
             | Self::MissingFunctions { .. }
             | Self::Incompatible { .. }
             | Self::AnotherSize { .. } => ErrorKind::Incompatible,
@@ -121,7 +122,7 @@ impl Error {
             Self::MemoryLimit { .. } => ErrorKind::MemoryLimit,
             Self::Quiescence { .. } | Self::Synchronise { .. } | Self::Threads { .. } => ErrorKind::System,
             Self::NotInHistory { .. } | Self::NoPreviousVersion { .. } => ErrorKind::NoPreviousVersion,
-            Self::Timeout { .. } => ErrorKind::Timeout,
+            Self::Timeout { .. } | Self::Occupied { .. } => ErrorKind::Timeout,
             Self::Reentered => ErrorKind::Busy,
             Self::Integrity { .. } => ErrorKind::Integrity,
             Self::Refused { .. } => ErrorKind::Refused,

@@ -240,6 +240,19 @@ pub enum Error {
         /// Why not, and what to do.
         problem: StateProblem,
     },
+    /// Variables cannot be carried over that were to be
+    /// ([`Carry::All`](crate::Carry::All)).
+    NotCarried {
+        /// Each that cannot.
+        variables: Vec<crate::NotCarried>,
+    },
+    /// Values of modules were to be carried over, and somebody is inside them.
+    Occupied {
+        /// The modules.
+        modules: Vec<String>,
+        /// Who is, or may be.
+        by: Vec<String>,
+    },
     /// The version's own `module_init` refused.
     Refused {
         /// The file.
@@ -483,6 +496,17 @@ impl fmt::Display for Error {
             Self::State { path, state, problem } => {
                 write!(f, "{}: the state `{state}`: {problem}", path.display())
             }
+            Self::NotCarried { variables } => {
+                f.write_str("these variables cannot be carried over; have them begin anew (Carry::Possible), or restore them:")?;
+                variables.iter().try_for_each(|variable| write!(f, "\n  {variable}"))
+            }
+            Self::Occupied { modules, by } => write!(
+                f,
+                "the variables of {} cannot be carried over while somebody is inside: {}. End those frames, calls and threads, and \
+                 load again",
+                list(modules),
+                by.join(", ")
+            ),
             Self::Refused { path, code } => {
                 write!(f, "{}: its module_init() returned {code}: it does not want to be loaded", path.display())
             }

@@ -10,6 +10,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
 use midflight_image::{Binding, ExportKind, Format, Image, Import, ImportKind, Lookup, Protection, Region};
+use midflight_interface::Variables;
 use parking_lot::Mutex;
 
 use super::exports::Exports;
@@ -413,6 +414,7 @@ pub(crate) struct Linked<'i, 'f> {
     destructors: Vec<u64>,
     description: Description,
     block: Sealed,
+    variables: Option<Result<Variables, &'static str>>,
     pub(crate) code: Code,
     pub(crate) phases: Phases,
 }
@@ -422,13 +424,15 @@ pub(crate) struct Linked<'i, 'f> {
 pub(crate) type Code = Vec<(usize, Box<[u8]>)>;
 
 impl<'i, 'f> Placed<'i, 'f> {
-    /// Relocates and seals the module. Nothing of it runs. `compare`: notes its code.
+    /// Relocates and seals the module. Nothing of it runs. `compare`: notes its code. `carried`:
+    /// its variables are asked for.
     pub(crate) fn link(
         self,
         name: Arc<str>,
         number: u64,
         observers: &Mutex<Observers>,
         compare: bool,
+        carried: bool,
     ) -> Result<Linked<'i, 'f>, Error> {
         let Self { file, image, bound, tenant, frames, mut draft, whole } = self;
         let (mut clock, mut phases) = (Clock::start(), Phases::default());
@@ -464,6 +468,7 @@ impl<'i, 'f> Placed<'i, 'f> {
         }
         tenant.settle(block.base(), block.len());
         clock.lap(&mut phases.seal);
+        let variables = carried.then(|| Variables::of(image));
         Ok(Linked {
             file,
             image,
@@ -475,6 +480,7 @@ impl<'i, 'f> Placed<'i, 'f> {
             destructors,
             description,
             block,
+            variables,
             code,
             phases,
         })
@@ -569,6 +575,7 @@ impl Linked<'_, '_> {
             origin: OnceLock::new(),
             end: Mutex::default(),
             retained: AtomicBool::new(false),
+            variables: self.variables,
             states: ManuallyDrop::new(self.bound.states),
             registration: ManuallyDrop::new(registration),
             tenant: ManuallyDrop::new(self.tenant),

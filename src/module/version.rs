@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use midflight_image::{Machine, Protection};
-use midflight_interface::{ChangedFunctions, LinkedCode};
+use midflight_interface::{ChangedFunctions, LinkedCode, Variables};
 use parking_lot::Mutex;
 
 use super::Origin;
@@ -72,6 +72,8 @@ pub(crate) struct Version {
     pub(super) end: Mutex<Option<End>>,
     /// It was said that it is retained.
     pub(super) retained: AtomicBool,
+    /// Its variables, if they were asked for; why not, if debug information does not say.
+    pub(super) variables: Option<Result<Variables, &'static str>>,
     /// The states that it declares. They go after all that has their addresses.
     pub(super) states: ManuallyDrop<Vec<Held>>,
     pub(super) registration: ManuallyDrop<Registration>,
@@ -161,6 +163,25 @@ impl Version {
     /// The modules that it calls and those that it says it needs; some more than once.
     pub(crate) fn dependencies(&self) -> impl Iterator<Item = &str> {
         self.calls().map(|(module, _)| module).chain(self.needs())
+    }
+
+    /// Its variables, if they were asked for when it was loaded.
+    pub(crate) fn variables(&self) -> Option<Result<&Variables, &'static str>> {
+        self.variables.as_ref().map(|variables| variables.as_ref().map_err(|reason| *reason))
+    }
+
+    /// Where so many bytes from an offset of the image on are, if they can be written.
+    pub(crate) fn place(&self, offset: u64, len: usize) -> Option<usize> {
+        let regions = self.block.regions().iter();
+        let mut writable = regions.filter(|region| region.protection == Protection::ReadWrite);
+        let end = offset.checked_add(len as u64)?;
+        let is_in = writable.any(|region| region.offset <= offset && end <= region.offset + region.len);
+        is_in.then(|| self.block.base() + offset as usize)
+    }
+
+    /// Whether threads of its own or handlers of signals may run it at any time.
+    pub(crate) fn runs_by_itself(&self) -> bool {
+        self.is_busy() || self.handler().is_some()
     }
 
     /// The memory of a state that it declares.

@@ -3,6 +3,7 @@
 //! | | |
 //! |---|---|
 //! | `candidates` | the files of a load |
+//! | `carry` | what goes on in the variables of the version that replaces theirs |
 //! | `compatibility` | whether they fit what is loaded |
 //! | `steps` | what a load makes of them, one after the other |
 //! | `state` | what is loaded, and how that changes |
@@ -13,6 +14,7 @@
 //! | `retirement` | the end of what was replaced |
 
 mod candidates;
+mod carry;
 mod compatibility;
 mod exporters;
 mod held;
@@ -29,6 +31,7 @@ mod steps;
 mod tables;
 
 pub(crate) use candidates::{Candidate, Candidates};
+pub use carry::{Carry, NotCarried};
 pub use compatibility::Compatibility;
 pub(crate) use compatibility::{Missing, compare};
 pub use inventory::{LoadedVersion, VersionState};

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use midflight_interface::ChangedFunctions;
 
+use super::NotCarried;
 use super::state::Before;
 use crate::module::Version;
 use crate::platform::files::ContentHash;
@@ -29,6 +30,9 @@ pub struct Publication {
     /// What was there before and is not any more: a rollback to a generation without these modules
     /// takes them out.
     pub gone: Vec<ModuleVersion>,
+    /// Variables that begin anew, although they were to be carried over
+    /// ([`Carry::Possible`](crate::Carry::Possible)).
+    pub anew: Vec<NotCarried>,
 }
 
 /// A version of a module.

@@ -475,7 +475,7 @@ unsafe fn publish(
     // code is sound.
     let staged = unsafe { checked.stage(caller, &mut clock, &mut phases) }?;
     // SAFETY: as above.
-    let initialised = unsafe { staged.initialise(load) }?;
+    let initialised = unsafe { staged.initialise(load) }?.carry(load, caller)?;
     clock.lap(&mut phases.initialise);
     Ok(initialised.publish(load, phases))
 }

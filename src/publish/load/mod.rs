@@ -18,6 +18,7 @@ pub(crate) use gate::{Deadline, Gate};
 
 use crate::module::debug::Observers;
 use crate::module::{Extent, Interfaces, ModuleFile, Origin, Source};
+use crate::publish::Carry;
 use crate::{Error, LoadOptions};
 
 /// What all loads share.
@@ -51,7 +52,11 @@ impl Loader {
 
     /// How much is read of the files of a load.
     pub(crate) fn extent(&self, options: &LoadOptions<'_>, recorded: bool) -> Extent {
-        match self.keep_files.load(Ordering::Relaxed) || options.validate || recorded {
+        match self.keep_files.load(Ordering::Relaxed)
+            || options.validate
+            || options.carry != Carry::Nothing
+            || recorded
+        {
             _ if self.observers.lock().are_there() => Extent::Observed,
             true => Extent::Whole,
             false => Extent::Loaded,

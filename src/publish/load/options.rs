@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::publish::Carry;
+
 /// Told how far a file is, in percent.
 pub type Progress<'p> = &'p (dyn Fn(&Path, u32) + Sync);
 
@@ -39,6 +41,12 @@ pub struct LoadOptions<'p> {
     pub verify: bool,
     /// If that finds a difference, publish the replaced versions again.
     pub rollback_on_failure: bool,
+    /// What becomes of the variables of the version that is replaced. But for
+    /// [`Carry::Nothing`] the version before must have been loaded so as well, and both have debug
+    /// information (`-g`). Calls of the module wait while values are copied, at most a second for
+    /// frames that are open: then it is refused with [`Error::Occupied`](crate::Error::Occupied).
+    /// The calling thread has no frame open. docs/state.md says what is carried over.
+    pub carry: Carry,
     /// Told how far each file is, in percent: never less than before, and 100 when it is published.
     /// Called on the loading thread; the runtime is busy meanwhile. If it panics, the panic
     /// goes on to whoever loads, and nothing is published and nothing left behind; but by 100
@@ -88,6 +96,12 @@ impl<'p> LoadOptions<'p> {
         Self { rollback_on_failure, ..self }
     }
 
+    /// Sets [`carry`](Self#structfield.carry).
+    #[must_use]
+    pub fn carry(self, carry: Carry) -> Self {
+        Self { carry, ..self }
+    }
+
     /// Sets [`progress`](Self#structfield.progress).
     #[must_use]
     pub fn progress(self, progress: Progress<'p>) -> Self {
@@ -104,6 +118,7 @@ impl fmt::Debug for LoadOptions<'_> {
             .field("timeout", &self.timeout)
             .field("verify", &self.verify)
             .field("rollback_on_failure", &self.rollback_on_failure)
+            .field("carry", &self.carry)
             .field("progress", &self.progress.is_some())
             .finish()
     }

@@ -11,6 +11,7 @@ use crate::Error;
 use crate::call::home::with_table;
 use crate::module::{Clock, Code, Libraries, Linked, Phases, Placed, Unseen, Version, bind, in_order, place};
 use crate::publish::candidates::{Candidate, Candidates, NewExporters};
+use crate::publish::carry::Carry;
 use crate::publish::load::Load;
 use crate::publish::quiescence::Caller;
 use crate::publish::state::{Module, State};
@@ -142,7 +143,8 @@ type Drafts<'i, 'f> = [(Arc<str>, u64, Mutex<Option<Placed<'i, 'f>>>)];
 fn link<'i, 'f>(placed: &Drafts<'i, 'f>, load: &Load<'_>) -> Result<Vec<Linked<'i, 'f>>, Error> {
     load.each(placed, |(name, number, placed)| {
         let placed = placed.lock().take().expect("each is linked once");
-        placed.link(name.clone(), *number, &load.loader.observers, load.options.verify)
+        let carried = load.options.carry != Carry::Nothing;
+        placed.link(name.clone(), *number, &load.loader.observers, load.options.verify, carried)
     })
 }
 
