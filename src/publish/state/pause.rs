@@ -62,12 +62,17 @@ impl State {
                 return Err(busy(self.inside()));
             }
         }
-        if modules.iter().any(|module| self.retirement.has_escaped(module)) {
-            self.collect_quiescent(caller)?;
-        }
-        let unattended = self.unattended(modules);
-        if !unattended.is_empty() {
-            return Err(busy(unattended));
+        loop {
+            if modules.iter().any(|module| self.retirement.has_escaped(module)) {
+                self.collect_quiescent(caller)?;
+            }
+            let unattended = self.unattended(modules);
+            if unattended.is_empty() {
+                break;
+            }
+            if !self.wait(until) {
+                return Err(busy(unattended));
+            }
         }
         self.begin_pause(modules);
         loop {
