@@ -61,8 +61,8 @@
  * Its memory is the runtime's. The first version that is loaded gives it its first value. A version
  * that replaces another, and declares it with the same schema version and the same size, has it at
  * the same address with what is in it: nothing is copied, no update is lost, and pointers to it and
- * into it stay good. It goes when the module is unloaded and the last of its versions is gone. A
- * version that declares it otherwise is refused with RUNTIME_ERROR_INCOMPATIBLE.
+ * into it stay good. It goes when the module is unloaded and the last of its versions is gone. Of a
+ * version that has it in another layout, see module_migrate_state() below.
  *
  * - `type` is one word or several (`struct world`, `unsigned long`); of an array or a pointer to a
  *   function write a typedef. In C++ it can be copied and dropped without code (trivially), and its
@@ -143,6 +143,19 @@ __attribute__((visibility("default"))) int module_init(void);
  * inside it any more but threads that it started itself, before its destructors. It is the place to
  * join those. Versions that are loaded when the process ends are not shut down. */
 __attribute__((visibility("default"))) void module_shutdown(void);
+
+/* Makes a state (MIDFLIGHT_STATE) of what the version before has in another layout or with another
+ * schema version. Called after module_init(), before the version is published, while nobody is
+ * inside the module: calls of it wait meanwhile. `new_bytes` has the first value of the declaration.
+ * `old_bytes` is not to be changed: the version before has it again if it comes back. 0: done;
+ * anything else refuses the version with RUNTIME_ERROR_REFUSED.
+ *
+ * It is needed only where the runtime cannot do it: with debug information (-g) in both versions
+ * members are carried over by name, moved and widened, and new ones have their first values. It is
+ * asked first if the schema version is another one. */
+__attribute__((visibility("default"))) int module_migrate_state(const char *state, const void *old_bytes,
+                                                                __SIZE_TYPE__ old_size, unsigned old_schema,
+                                                                void *new_bytes, __SIZE_TYPE__ new_size);
 
 #ifdef __cplusplus
 }

@@ -147,19 +147,21 @@ fn what_a_module_refuses_or_lacks_leaves_the_state_as_it_was() {
 }
 
 #[test]
-fn another_layout_is_refused_with_both_in_the_message() {
+fn another_layout_that_nothing_carries_over_is_refused_with_both_in_the_message() {
     let (rt, shop, _turn) = start("state-layout");
     load(rt, shared(&shop, 1, FIELDS, "1")).unwrap();
     let larger = "int agents; int rest[1001];";
     for (number, fields, schema) in [(2, FIELDS, "2"), (3, larger, "1")] {
         let path = shared(&shop, number, fields, schema);
         let error = load(rt, &path).unwrap_err();
-        let Error::State { state, problem: StateProblem::Changed { before, now }, .. } = &error else {
+        let Error::State { state, problem: StateProblem::Changed { before, now, obstacles }, .. } = &error
+        else {
             panic!("{error}");
         };
-        assert_eq!((&**state, error.kind()), ("world", ErrorKind::Incompatible));
+        assert_eq!((&**state, error.kind(), &obstacles[..]), ("world", ErrorKind::Incompatible, &[][..]));
         let text = error.to_string();
         assert!(text.contains(&before.to_string()) && text.contains(&now.to_string()), "{text}");
+        assert!(text.contains("Without debug information"), "{text}");
         assert_eq!((before.schema, now.schema.to_string().as_str()), (1, schema));
         // Nothing has happened.
         assert_eq!(calls().2, 1);
@@ -169,6 +171,91 @@ fn another_layout_is_refused_with_both_in_the_message() {
     unload(rt);
     load(rt, shared(&shop, 3, larger, "1")).unwrap();
     assert_eq!(calls().0, 11);
+    unload(rt);
+}
+
+/// As [`shared`], with debug information.
+#[cfg(target_os = "linux")]
+fn described(shop: &Workshop, number: i32, fields: &str, schema: &str) -> PathBuf {
+    let source = source(number, fields, schema).replace("= {10}", "= {.agents = 10, FIRST}");
+    let first = if fields.contains("health") { ".health = 75" } else { "" };
+    let source = source.replace("FIRST", first);
+    let folder = 100 + number as u32;
+    shop.module_for(std::env::consts::ARCH, "counting", folder, &source, &[INCLUDE, "-g"])
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn another_layout_is_carried_over_by_both_versions_debug_information() {
+    if support::is_macho() {
+        return;
+    }
+    let (rt, shop, _turn) = start("state-plan");
+    // The same size and schema: debug information says that it is another.
+    let old = described(&shop, 1, "int agents; short rest[4]; long gone;", "1");
+    let new = described(&shop, 2, "long more; int health; int rest[6]; long agents;", "1");
+    load(rt, old).unwrap();
+    let (_, before, _) = calls();
+    rt.dry_run([&new], &midflight::LoadOptions::new()).unwrap();
+    let options = midflight::LoadOptions::new().keep_previous(true);
+    // SAFETY: as in `load`.
+    unsafe { rt.load_with([&new], &options) }.unwrap();
+    let (next, after, number) = calls();
+    assert_eq!((next, number), (12, 2));
+    assert_ne!(before, after);
+    // SAFETY: the state's second member, which nobody writes.
+    let health = unsafe { std::ptr::with_exposed_provenance::<i32>(after + 8).read() };
+    assert_eq!(health, 75, "what is new has its first value");
+    // The older version has what it had when it was replaced.
+    rt.rollback_module("counting").unwrap();
+    assert_eq!(calls(), (12, before, 1));
+    unload(rt);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_cannot_be_planned_is_refused_by_member() {
+    if support::is_macho() {
+        return;
+    }
+    let (rt, shop, _turn) = start("state-obstacles");
+    load(rt, described(&shop, 1, "int agents; long wide;", "1")).unwrap();
+    let error = load(rt, described(&shop, 2, "int agents; short wide;", "1")).unwrap_err();
+    let text = error.to_string();
+    for part in ["`wide`: it has 16 bits where it had 64", "8 wide (int64_t)", "4 wide (int16_t)"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert_eq!((calls().0, calls().2), (11, 1));
+    unload(rt);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_module_makes_its_state_itself_and_may_refuse() {
+    let (rt, shop, _turn) = start("state-hook");
+    load(rt, shared(&shop, 1, FIELDS, "1")).unwrap();
+    let migrating = |number: i32, result: &str| {
+        let hook = format!(
+            "int module_migrate_state(const char *state, const void *from, unsigned long old_size, unsigned schema,
+                                      void *to, unsigned long new_size) {{
+                 if (state[0] != 'w' || schema != 1 || old_size != 4004 || new_size != sizeof world) return -9;
+                 ((struct world *)to)->agents = 1000 + ((const struct world *)from)->agents;
+                 return {result};
+             }}"
+        );
+        let source = source(number, "int agents; char name[8];", "2") + &hook;
+        shop.module_for(std::env::consts::ARCH, "counting", number as u32, &source, &[INCLUDE])
+    };
+    assert_eq!(calls().0, 11);
+    let error = load(rt, migrating(2, "7")).unwrap_err();
+    assert!(
+        matches!(error, Error::State { problem: StateProblem::NotMigrated { code: 7 }, .. })
+            && error.kind() == ErrorKind::Refused,
+        "{error}"
+    );
+    assert_eq!((calls().0, calls().2), (12, 1));
+    load(rt, migrating(3, "0")).unwrap();
+    assert_eq!((calls().0, calls().2), (1014, 3));
     unload(rt);
 }
 

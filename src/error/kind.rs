@@ -109,6 +109,7 @@ impl Error {
                 ErrorKind::InvalidArgument
             }
             Self::State { problem: StateProblem::OutOfReach, .. } => ErrorKind::InvalidModule,
+            Self::State { problem: StateProblem::NotMigrated { .. }, .. } => ErrorKind::Refused,
             Self::State { problem: StateProblem::Changed { .. }, .. }
             | Self::NotCarried { .. }
             | Self::MissingFunctions { .. }

@@ -17,8 +17,9 @@ use super::exports::Exports;
 use super::hooks::Hooks;
 use super::indirect::Resolvers;
 use super::needed::{self, is_apples};
+use super::sanitizers;
+use super::states::{self, States};
 use super::{Clock, ModuleFile, Phases, Remark, Version, lent};
-use super::{sanitizers, states};
 use crate::code::{CodeMemory, Draft, Sealed, Shape};
 use crate::error::symbols;
 use crate::host::dynamic::Scope;
@@ -219,11 +220,12 @@ pub(crate) unsafe fn bind(
         bound.lent = lent::by(image.imports().iter().map(|import| import.name), opened).map(Into::into);
     }
 
+    let states = States::of(file, image);
     let mut own_variables = 0;
     for import in image.imports() {
         if let Some(size) = import.own {
-            if let Some(state) = image.states().iter().find(|state| state.name == import.name) {
-                let held = states::bind(file, name, state, size, neighbours)?;
+            if let Some(state) = states.get(import.name) {
+                let held = states.bind(name, state, size, neighbours)?;
                 bound
                     .bindings
                     .push(Some(Binding::Address(held.storage.at().expose_provenance().get() as u64)));

@@ -16,8 +16,10 @@ use super::Origin;
 use super::exports::{Exported, Exports};
 use super::hooks::Hooks;
 use super::stage::Code;
+use crate::Error;
 use crate::call::home::{Home, Key};
 use crate::code::Block;
+use crate::error::StateProblem;
 use crate::fault::past::{self, End, Past};
 use crate::host::Tenant;
 use crate::host::loaded::{self, Names, Standing};
@@ -28,7 +30,7 @@ use crate::module::unwind;
 use crate::platform::arch::arithmetic;
 use crate::platform::files::{ContentHash, Identity};
 use crate::platform::os::{Strings, arguments};
-use crate::state::{Held, Storage};
+use crate::state::{Held, How, Migration, Storage};
 
 /// The versions behind a generation, one per loaded module, by name.
 pub(crate) type Versions = Vec<Arc<Version>>;
@@ -163,6 +165,41 @@ impl Version {
     /// The modules that it calls and those that it says it needs; some more than once.
     pub(crate) fn dependencies(&self) -> impl Iterator<Item = &str> {
         self.calls().map(|(module, _)| module).chain(self.needs())
+    }
+
+    /// Whether it has a state in another layout than the version that it replaces.
+    pub(crate) fn migrates(&self) -> bool {
+        self.states.iter().any(|held| held.migration.lock().is_some())
+    }
+
+    /// Makes those states of what the version has that it replaces.
+    ///
+    /// # Errors
+    ///
+    /// If the version itself refuses.
+    ///
+    /// # Safety
+    ///
+    /// It is initialised, sound, and what it calls is there. Nobody is inside the version that it
+    /// replaces, and nobody else has these states.
+    pub(crate) unsafe fn migrate(&self) -> Result<(), Error> {
+        for held in self.states.iter() {
+            // The older storage goes with the older version.
+            let Some(Migration { from, how }) = held.migration.lock().take() else { continue };
+            let refused = |code| Error::State {
+                path: self.path.clone(),
+                state: held.storage.name().into(),
+                problem: StateProblem::NotMigrated { code },
+            };
+            match how {
+                // SAFETY: the caller's promise.
+                How::Plan(plan) => unsafe { Migration::run(&plan, &from, &held.storage) }
+                    .unwrap_or_else(|error| unreachable!("both are as their layouts say: {error}")),
+                // SAFETY: as above.
+                How::Hook => unsafe { self.hooks.migrate(&from, &held.storage) }.map_err(refused)?,
+            }
+        }
+        Ok(())
     }
 
     /// Its variables, if they were asked for when it was loaded.

@@ -3,4 +3,4 @@
 
 mod storage;
 
-pub(crate) use storage::{Held, Storage};
+pub(crate) use storage::{Held, How, Layout, Migration, Storage};

@@ -1,8 +1,25 @@
 //! Layouts as messages have them.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 use crate::layout::{Layouts, Type, TypeId};
+use crate::plan::{Change, What};
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &*self.path {
+            "" => f.write_str("the state ")?,
+            path => write!(f, "`{path}` ")?,
+        }
+        match self.what {
+            What::Moved { from, to } => write!(f, "moves from byte {from} to {to}"),
+            What::Widened { from, to } => write!(f, "has {to} bits where it had {from}"),
+            What::Grown { from, to } => write!(f, "has {to} elements where it had {from}"),
+            What::Added { .. } => f.write_str("is new"),
+            What::Removed => f.write_str("is gone"),
+        }
+    }
+}
 
 /// Members that are listed of one structure.
 const MOST: usize = 64;

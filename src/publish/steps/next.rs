@@ -137,16 +137,18 @@ pub(crate) struct Damage {
 
 impl Initialised<'_> {
     /// Gives their variables the values that those of the versions have which they replace, if that
-    /// was asked for. From then on nobody is inside those, nor comes in before the publication.
+    /// was asked for, and their states in another layout always. From then on nobody is inside those, nor comes in before the publication.
     ///
     /// # Errors
     ///
     /// Of what cannot be carried over, if all was to be; or who is inside.
     pub(crate) fn carry(mut self, load: &Load<'_>, caller: &Caller<'_>) -> Result<Self, Error> {
-        if load.options.carry == Carry::Nothing {
+        let (versions, _) = self.next.made();
+        let migrates = versions.iter().any(|version| version.migrates());
+        let carries = load.options.carry != Carry::Nothing;
+        if !carries && !migrates {
             return Ok(self);
         }
-        let (versions, _) = self.next.made();
         let names: Vec<_> = versions.iter().map(|version| version.name().clone()).collect();
         let versions: Versions = versions.clone();
         let before: Versions =
@@ -156,13 +158,14 @@ impl Initialised<'_> {
             let old = before.iter().find(|old| old.name() == new.name())?;
             Some((&**old, &**new))
         });
+        let pairs = pairs.filter(|_| carries);
         let mut carriages: Vec<_> = pairs.map(|(old, new)| Carriage::plan(old, new, &mut left)).collect();
         let check = |left: &[NotCarried]| match load.options.carry {
             Carry::All if !left.is_empty() => Err(Error::NotCarried { variables: left.to_vec() }),
             _ => Ok(()),
         };
         check(&left)?;
-        if carriages.iter().any(|carriage| carriage.len() > 0) {
+        if migrates || carriages.iter().any(|carriage| carriage.len() > 0) {
             self.next.state.pause(&names, caller)?;
             for carriage in &mut carriages {
                 // SAFETY: nobody is inside the old version, nor comes in before the publication.
@@ -173,6 +176,13 @@ impl Initialised<'_> {
                 // SAFETY: as above; and nobody but the publisher has the new one.
                 unsafe { carriage.run() };
             }
+            let (_, table) = self.next.made();
+            let mut migrated = Ok(());
+            with_table(table.entries(), || {
+                // SAFETY: as above; initialised, and the table has what they call.
+                migrated = versions.iter().try_for_each(|version| unsafe { version.migrate() });
+            });
+            migrated?;
         }
         for one in &left {
             tracing::warn!(module = one.module, variable = one.variable, "begins anew: {}", one.reason);
