@@ -38,7 +38,7 @@ pub use call::checks::Checks;
 pub use call::frame::{Frame, SharedFrame};
 pub use call::slots::Slot;
 pub use code::Backing;
-pub use error::{Error, ErrorKind, MissingSymbol, StateLayout, StateProblem};
+pub use error::{Error, ErrorKind, MissingSymbol, NotCarried, StateLayout, StateProblem};
 pub use fault::{AddressDescription, StaleCalls, Standing, describe_address, explain_address};
 pub use midflight_dispatch::PinnedElsewhere;
 pub use midflight_image::{Error as ImageError, NoteProblem, Refusal};
@@ -47,11 +47,11 @@ pub use module::Source;
 pub use module::debug::Gdb;
 pub use platform::files::ContentHash;
 pub use platform::threads::Holder;
-pub use publish::load::options::{LoadOptions, Progress};
+pub use publish::load::options::{Carry, LoadOptions, Progress};
 pub use publish::quiescence::FiberStack;
 pub use publish::{
-    Carry, Collected, Compatibility, Kept, LoadedVersion, ModuleVersion, NotCarried, Phases, Publication,
-    Quiescence, Replaced, Retained, Retired, Until, VersionState,
+    Collected, Compatibility, Kept, LoadedVersion, ModuleVersion, Phases, Publication, Quiescence, Replaced,
+    Retained, Retired, Until, VersionState,
 };
 pub use runtime::config::Config;
 pub use runtime::events::{Attempt, Event, ModuleRecord, ModuleState, Outcome, Record, Subscription};

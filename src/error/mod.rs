@@ -9,7 +9,7 @@ use std::time::Duration;
 use std::{fmt, io};
 
 pub use kind::ErrorKind;
-pub use state::{StateLayout, StateProblem};
+pub use state::{NotCarried, StateLayout, StateProblem};
 use symbols::Shown;
 
 /// Why a call of the runtime failed. After all but [`Error::Integrity`] nothing was published, and
@@ -244,7 +244,7 @@ pub enum Error {
     /// ([`Carry::All`](crate::Carry::All)).
     NotCarried {
         /// Each that cannot.
-        variables: Vec<crate::NotCarried>,
+        variables: Vec<NotCarried>,
     },
     /// Values of modules were to be carried over, and somebody is inside them.
     Occupied {

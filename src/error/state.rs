@@ -1,4 +1,4 @@
-//! What is wrong with a state that a module declares.
+//! What is wrong with a state that a module declares, and with variables that are to be carried over.
 
 use std::fmt;
 
@@ -68,6 +68,27 @@ impl fmt::Display for StateProblem {
             Self::NotMigrated { code } => {
                 write!(f, "module_migrate_state() returned {code}: it cannot make it of the older one")
             }
+        }
+    }
+}
+
+/// A variable that cannot be carried over.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct NotCarried {
+    /// The module.
+    pub module: String,
+    /// The variable, with namespaces and function. Empty: all of them.
+    pub variable: String,
+    /// Why not.
+    pub reason: String,
+}
+
+impl fmt::Display for NotCarried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &*self.variable {
+            "" => write!(f, "`{}`: {}", self.module, self.reason),
+            variable => write!(f, "`{variable}` of `{}`: {}", self.module, self.reason),
         }
     }
 }

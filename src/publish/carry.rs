@@ -6,51 +6,14 @@
 //! but for those to other variables that go on as well: these then lead to the new version's.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::ops::Range;
 use std::ptr;
 
 use midflight_interface::{Layouts, TypeId, Variable, VariablePlace, Variables};
 use midflight_migrate::{Target, Type};
 
+use crate::error::NotCarried;
 use crate::module::Version;
-
-/// What becomes of a module's ordinary variables when it is replaced
-/// ([`LoadOptions::carry`](crate::LoadOptions::carry)).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[non_exhaustive]
-pub enum Carry {
-    /// The new version's begin with their initial values.
-    #[default]
-    Nothing,
-    /// Those that can be carried over have the values that they had; the others begin anew, and
-    /// [`Publication::anew`](crate::Publication::anew) lists them.
-    Possible,
-    /// All have the values that they had. If one cannot be carried over, the load is refused with
-    /// [`Error::NotCarried`](crate::Error::NotCarried).
-    All,
-}
-
-/// A variable that cannot be carried over.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub struct NotCarried {
-    /// The module.
-    pub module: String,
-    /// The variable, with namespaces and function. Empty: all of them.
-    pub variable: String,
-    /// Why not.
-    pub reason: String,
-}
-
-impl fmt::Display for NotCarried {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &*self.variable {
-            "" => write!(f, "`{}`: {}", self.module, self.reason),
-            variable => write!(f, "`{variable}` of `{}`: {}", self.module, self.reason),
-        }
-    }
-}
 
 /// A variable that goes on.
 struct Move<'v> {

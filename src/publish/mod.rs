@@ -31,7 +31,6 @@ mod steps;
 mod tables;
 
 pub(crate) use candidates::{Candidate, Candidates};
-pub use carry::{Carry, NotCarried};
 pub use compatibility::Compatibility;
 pub(crate) use compatibility::{Missing, compare};
 pub use inventory::{LoadedVersion, VersionState};

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use midflight_interface::ChangedFunctions;
 
-use super::NotCarried;
 use super::state::Before;
+use crate::error::NotCarried;
 use crate::module::Version;
 use crate::platform::files::ContentHash;
 

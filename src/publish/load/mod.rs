@@ -18,7 +18,6 @@ pub(crate) use gate::{Deadline, Gate};
 
 use crate::module::debug::Observers;
 use crate::module::{Extent, Interfaces, ModuleFile, Origin, Source};
-use crate::publish::Carry;
 use crate::{Error, LoadOptions};
 
 /// What all loads share.
@@ -54,7 +53,7 @@ impl Loader {
     pub(crate) fn extent(&self, options: &LoadOptions<'_>, recorded: bool) -> Extent {
         match self.keep_files.load(Ordering::Relaxed)
             || options.validate
-            || options.carry != Carry::Nothing
+            || options.carry != options::Carry::Nothing
             || recorded
         {
             _ if self.observers.lock().are_there() => Extent::Observed,

@@ -4,10 +4,24 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::publish::Carry;
-
 /// Told how far a file is, in percent.
 pub type Progress<'p> = &'p (dyn Fn(&Path, u32) + Sync);
+
+/// What becomes of a module's ordinary variables when it is replaced
+/// ([`LoadOptions::carry`](crate::LoadOptions::carry)).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum Carry {
+    /// The new version's begin with their initial values.
+    #[default]
+    Nothing,
+    /// Those that can be carried over have the values that they had; the others begin anew, and
+    /// [`Publication::anew`](crate::Publication::anew) lists them.
+    Possible,
+    /// All have the values that they had. If one cannot be carried over, the load is refused with
+    /// [`Error::NotCarried`](crate::Error::NotCarried).
+    All,
+}
 
 /// How a load is done. The default is the fastest: on the calling thread, without a limit, nothing
 /// checked but what must be.

@@ -11,8 +11,8 @@ use crate::Error;
 use crate::call::home::with_table;
 use crate::module::{Clock, Code, Libraries, Linked, Phases, Placed, Unseen, Version, bind, in_order, place};
 use crate::publish::candidates::{Candidate, Candidates, NewExporters};
-use crate::publish::carry::Carry;
 use crate::publish::load::Load;
+use crate::publish::load::options::Carry;
 use crate::publish::quiescence::Caller;
 use crate::publish::state::{Module, State};
 

@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use crate::Error;
 use crate::call::home::with_table;
+use crate::error::NotCarried;
 use crate::module::{Code, Phases, Unseen, Version, Versions, dependencies_first};
-use crate::publish::carry::{Carriage, Carry, NotCarried};
+use crate::publish::carry::Carriage;
 use crate::publish::load::Load;
+use crate::publish::load::options::Carry;
 use crate::publish::publication::{Publication, described};
 use crate::publish::quiescence::Caller;
 use crate::publish::state::{Before, Published, State, synchronise_cores};
