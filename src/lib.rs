@@ -32,13 +32,14 @@ mod module;
 mod platform;
 mod publish;
 mod runtime;
+mod state;
 mod transaction;
 
 pub use call::checks::Checks;
 pub use call::frame::{Frame, SharedFrame};
 pub use call::slots::Slot;
 pub use code::Backing;
-pub use error::{Error, ErrorKind, MissingSymbol};
+pub use error::{Error, ErrorKind, MissingSymbol, NotCarried, StateLayout, StateProblem};
 pub use fault::{AddressDescription, StaleCalls, Standing, describe_address, explain_address};
 pub use midflight_conflict as conflict;
 pub use midflight_dispatch::PinnedElsewhere;
@@ -48,7 +49,7 @@ pub use module::Source;
 pub use module::debug::Gdb;
 pub use platform::files::ContentHash;
 pub use platform::threads::Holder;
-pub use publish::load::options::{ConflictMode, LoadOptions, Progress};
+pub use publish::load::options::{Carry, ConflictMode, LoadOptions, Progress};
 pub use publish::quiescence::FiberStack;
 pub use publish::{
     Collected, Compatibility, Kept, LoadedVersion, ModuleVersion, Phases, Publication, Quiescence, Replaced,

@@ -7,6 +7,7 @@ pub(crate) mod frame;
 pub(crate) mod home;
 pub(crate) mod live;
 pub(crate) mod macros;
+pub(crate) mod pause;
 pub(crate) mod slots;
 pub(crate) mod trampolines;
 pub(crate) mod versions;

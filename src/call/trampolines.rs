@@ -10,6 +10,8 @@ use midflight_image::{Protection, Region, Window};
 use crate::Error;
 use crate::call::checks;
 use crate::call::live::LIVE;
+#[cfg(target_os = "linux")]
+use crate::call::pause;
 use crate::call::slots;
 use crate::code::{Block, CodeMemory, Shape};
 use crate::platform::arch::{self, CHECKED_CODE, OUTSIDE, SLOT_CODE, Stub};
@@ -160,7 +162,9 @@ fn unbound_handler() -> u64 {
     midflight_unbound as *const () as u64
 }
 
-assemble!("unbound", report = report_unbound);
+assemble!(
+    "unbound", report = report_unbound; linux, pause = pause::PAUSE, paused = pause::PAUSED, forward = pause::FORWARD
+);
 
 /// Where a call to an unbound slot ends. There is no value to return to the caller and no code to
 /// run, so the process stops with the function's name.

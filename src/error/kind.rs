@@ -1,6 +1,6 @@
 //! What kind of error it is: the C API's codes.
 
-use super::Error;
+use super::{Error, StateProblem};
 
 /// What kind of error an [`Error`] is. The numbers are those that the C API returns
 /// (`RUNTIME_ERROR_*` of runtime_types.h says what each means); none changes its meaning.
@@ -116,9 +116,13 @@ impl Error {
             | Self::TransactionFull { .. }
             | Self::AlreadyInTransaction { .. }
             | Self::NoSavepoint => ErrorKind::InvalidArgument,
-            Self::MissingFunctions { .. } | Self::Incompatible { .. } | Self::AnotherSize { .. } => {
-                ErrorKind::Incompatible
-            }
+            Self::State { problem: StateProblem::OutOfReach, .. } => ErrorKind::InvalidModule,
+            Self::State { problem: StateProblem::NotMigrated { .. }, .. } => ErrorKind::Refused,
+            Self::State { problem: StateProblem::Changed { .. }, .. }
+            | Self::NotCarried { .. }
+            | Self::MissingFunctions { .. }
+            | Self::Incompatible { .. }
+            | Self::AnotherSize { .. } => ErrorKind::Incompatible,
             Self::VersionNotMet { .. } | Self::Conflicting { .. } => ErrorKind::Conflict,
             Self::NoSuchFunction { .. } => ErrorKind::NoSuchSymbol,
             Self::NewerThanFrame { .. } => ErrorKind::WrongFrame,
@@ -128,7 +132,7 @@ impl Error {
             Self::MemoryLimit { .. } => ErrorKind::MemoryLimit,
             Self::Quiescence { .. } | Self::Synchronise { .. } | Self::Threads { .. } => ErrorKind::System,
             Self::NotInHistory { .. } | Self::NoPreviousVersion { .. } => ErrorKind::NoPreviousVersion,
-            Self::Timeout { .. } => ErrorKind::Timeout,
+            Self::Timeout { .. } | Self::Occupied { .. } => ErrorKind::Timeout,
             Self::Reentered => ErrorKind::Busy,
             Self::Integrity { .. } => ErrorKind::Integrity,
             Self::Refused { .. } => ErrorKind::Refused,

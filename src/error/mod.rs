@@ -1,6 +1,7 @@
 //! What can go wrong, each with what to do about it.
 
 mod kind;
+mod state;
 pub(crate) mod symbols;
 
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use std::time::Duration;
 use std::{fmt, io};
 
 pub use kind::ErrorKind;
+pub use state::{NotCarried, StateLayout, StateProblem};
 use symbols::Shown;
 
 /// Why a call of the runtime failed. After all but [`Error::Integrity`] nothing was published, and
@@ -253,6 +255,28 @@ pub enum Error {
         /// How they differ.
         report: Box<midflight_interface::Report>,
     },
+    /// A state that the module declares (`runtime_module.h`) cannot be kept.
+    State {
+        /// The file.
+        path: PathBuf,
+        /// The state's name.
+        state: String,
+        /// Why not, and what to do.
+        problem: StateProblem,
+    },
+    /// Variables cannot be carried over that were to be
+    /// ([`Carry::All`](crate::Carry::All)).
+    NotCarried {
+        /// Each that cannot.
+        variables: Vec<NotCarried>,
+    },
+    /// Values of modules were to be carried over, and somebody is inside them.
+    Occupied {
+        /// The modules.
+        modules: Vec<String>,
+        /// Who is, or may be.
+        by: Vec<String>,
+    },
     /// The version's own `module_init` refused.
     Refused {
         /// The file.
@@ -360,6 +384,7 @@ impl Error {
             | Self::VersionNotMet { path, .. }
             | Self::Conflicting { path, .. }
             | Self::Incompatible { path, .. }
+            | Self::State { path, .. }
             | Self::Refused { path, .. }
             | Self::Vetoed { path, .. }
             | Self::Integrity { path, .. }
@@ -526,6 +551,20 @@ impl fmt::Display for Error {
                 "{}: does not fit the version that is loaded: {report}. Restore what changed, or load it without validation if \
                  nothing depends on that",
                 path.display()
+            ),
+            Self::State { path, state, problem } => {
+                write!(f, "{}: the state `{state}`: {problem}", path.display())
+            }
+            Self::NotCarried { variables } => {
+                f.write_str("these variables cannot be carried over; have them begin anew (Carry::Possible), or restore them:")?;
+                variables.iter().try_for_each(|variable| write!(f, "\n  {variable}"))
+            }
+            Self::Occupied { modules, by } => write!(
+                f,
+                "the variables of {} cannot be carried over while somebody is inside: {}. End those frames, calls and threads, and \
+                 load again",
+                list(modules),
+                by.join(", ")
             ),
             Self::Refused { path, code } => {
                 write!(f, "{}: its module_init() returned {code}: it does not want to be loaded", path.display())

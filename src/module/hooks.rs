@@ -1,15 +1,18 @@
 //! The hooks of a module (`include/runtime_module.h`): functions that it exports to be called when
 //! it comes and goes.
 
-use std::ffi::c_int;
+use std::ffi::{CString, c_char, c_int, c_uint, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::exports::Exports;
 use crate::code::Block;
 use crate::module::unwind;
+use crate::state::Storage;
 
 const INIT: &str = "module_init";
 const SHUTDOWN: &str = "module_shutdown";
+/// See `runtime_module.h`.
+pub(super) const MIGRATE: &str = "module_migrate_state";
 
 /// A version's hooks. It need not have any.
 pub(super) struct Hooks {
@@ -17,6 +20,8 @@ pub(super) struct Hooks {
     init: Option<usize>,
     /// `void module_shutdown(void)`.
     shutdown: Option<usize>,
+    /// `module_migrate_state`.
+    migrate: Option<usize>,
     /// `module_init` returned 0, or there is none: `module_shutdown` is owed.
     accepted: AtomicBool,
 }
@@ -26,7 +31,8 @@ impl Hooks {
     pub(super) fn of(exports: &Exports, block: &Block) -> Self {
         let function =
             |name| exports.get(name, block).filter(|found| found.function).map(|found| found.address);
-        Self { init: function(INIT), shutdown: function(SHUTDOWN), accepted: AtomicBool::new(false) }
+        let migrate = function(MIGRATE);
+        Self { init: function(INIT), shutdown: function(SHUTDOWN), migrate, accepted: AtomicBool::new(false) }
     }
 
     pub(super) fn has_init(&self) -> bool {
@@ -53,6 +59,27 @@ impl Hooks {
         // Relaxed: who ends the version has it from this thread, by a lock.
         self.accepted.store(true, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Has the version make its state of that of an older one. An error is what it returned.
+    ///
+    /// # Safety
+    ///
+    /// Its constructors have run and its code may run. Nobody changes the older state, and nobody
+    /// else has the newer.
+    pub(super) unsafe fn migrate(&self, from: &Storage, to: &Storage) -> Result<(), i32> {
+        type Migrate =
+            extern "C-unwind" fn(*const c_char, *const c_void, usize, c_uint, *mut c_void, usize) -> c_int;
+        let (Some(migrate), Ok(name)) = (self.migrate, CString::new(to.name())) else { return Err(-1) };
+        // SAFETY: as in `init`; each state with its own size.
+        let code = unsafe {
+            let migrate: Migrate = std::mem::transmute(migrate);
+            let (old, new) = (from.at().as_ptr().cast(), to.at().as_ptr().cast());
+            unwind::contain(MIGRATE, || {
+                migrate(name.as_ptr(), old, from.size(), from.schema(), new, to.size())
+            })
+        };
+        if code == 0 { Ok(()) } else { Err(code) }
     }
 
     /// Tells the version that it ends, if [`Self::init`] accepted.

@@ -16,6 +16,7 @@ mod phases;
 mod remarks;
 mod sanitizers;
 mod stage;
+mod states;
 pub(crate) mod unwind;
 mod version;
 

@@ -10,6 +10,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
 use midflight_image::{Binding, ExportKind, Format, Image, Import, ImportKind, Lookup, Protection, Region};
+use midflight_interface::Variables;
 use parking_lot::Mutex;
 
 use super::exports::Exports;
@@ -17,6 +18,7 @@ use super::hooks::Hooks;
 use super::indirect::Resolvers;
 use super::needed::{self, is_apples};
 use super::sanitizers;
+use super::states::{self, States};
 use super::{Clock, ModuleFile, Phases, Remark, Version, lent};
 use crate::code::{CodeMemory, Draft, Sealed, Shape};
 use crate::error::symbols;
@@ -27,6 +29,7 @@ use crate::module::debug::{Description, Observers};
 use crate::module::unwind;
 use crate::platform::os::library::{self, Library};
 use crate::platform::os::{symbol, thread_local};
+use crate::state::{Held, Storage};
 use crate::{Error, MissingSymbol};
 
 /// What other modules offer to the one that is being staged.
@@ -40,6 +43,8 @@ pub(crate) trait Neighbours {
     /// Functions of the next generation's modules, `from` apart, that have a word in their symbols:
     /// (module, symbol).
     fn functions_with(&self, word: &str, from: &str) -> Vec<(Arc<str>, String)>;
+    /// The memory of a state of the version that is to be replaced, if that has it.
+    fn state(&self, module: &str, state: &str) -> Option<Arc<Storage>>;
     /// The trampoline of a neighbour's function.
     fn trampoline(&mut self, module: &str, symbol: &str) -> Result<usize, Error>;
 }
@@ -107,6 +112,8 @@ pub(crate) struct Bound {
     remaps: bool,
     /// It asks for symbols or libraries by name.
     asks: bool,
+    /// The states that it declares.
+    states: Vec<Held>,
     /// What ld.so would have done in another way.
     remarks: Vec<Remark>,
     /// Libraries that it needs and that are not in the process. Empty unless only
@@ -188,6 +195,7 @@ pub(crate) unsafe fn bind(
         lent: None,
         remaps: false,
         asks: false,
+        states: Vec::new(),
         remarks: Vec::new(),
         absent: Vec::new(),
     };
@@ -212,9 +220,18 @@ pub(crate) unsafe fn bind(
         bound.lent = lent::by(image.imports().iter().map(|import| import.name), opened).map(Into::into);
     }
 
+    let states = States::of(file, image);
     let mut own_variables = 0;
     for import in image.imports() {
         if let Some(size) = import.own {
+            if let Some(state) = states.get(import.name) {
+                let held = states.bind(name, state, size, neighbours)?;
+                bound
+                    .bindings
+                    .push(Some(Binding::Address(held.storage.at().expose_provenance().get() as u64)));
+                bound.states.push(held);
+                continue;
+            }
             let shared = shared_definition(import, size, &bound.libraries, file.path())?;
             if shared.is_none() && import.kind != ImportKind::Function && own_variables < LOOKED_AT {
                 own_variables += 1;
@@ -283,6 +300,7 @@ pub(crate) unsafe fn bind(
             }
         }
     }
+    states::check(file, image, &bound.states)?;
     Ok(bound)
 }
 
@@ -398,6 +416,7 @@ pub(crate) struct Linked<'i, 'f> {
     destructors: Vec<u64>,
     description: Description,
     block: Sealed,
+    variables: Option<Result<Variables, &'static str>>,
     pub(crate) code: Code,
     pub(crate) phases: Phases,
 }
@@ -407,13 +426,15 @@ pub(crate) struct Linked<'i, 'f> {
 pub(crate) type Code = Vec<(usize, Box<[u8]>)>;
 
 impl<'i, 'f> Placed<'i, 'f> {
-    /// Relocates and seals the module. Nothing of it runs. `compare`: notes its code.
+    /// Relocates and seals the module. Nothing of it runs. `compare`: notes its code. `carried`:
+    /// its variables are asked for.
     pub(crate) fn link(
         self,
         name: Arc<str>,
         number: u64,
         observers: &Mutex<Observers>,
         compare: bool,
+        carried: bool,
     ) -> Result<Linked<'i, 'f>, Error> {
         let Self { file, image, bound, tenant, frames, mut draft, whole } = self;
         let (mut clock, mut phases) = (Clock::start(), Phases::default());
@@ -449,6 +470,7 @@ impl<'i, 'f> Placed<'i, 'f> {
         }
         tenant.settle(block.base(), block.len());
         clock.lap(&mut phases.seal);
+        let variables = carried.then(|| Variables::of(image));
         Ok(Linked {
             file,
             image,
@@ -460,6 +482,7 @@ impl<'i, 'f> Placed<'i, 'f> {
             destructors,
             description,
             block,
+            variables,
             code,
             phases,
         })
@@ -507,6 +530,7 @@ impl Linked<'_, '_> {
         let mut resolvers = Resolvers::new(&block);
         // SAFETY: linked and sealed, known to nobody; the caller vouches for the code.
         unsafe { resolvers.fill(image) }.map_err(|source| no_memory(file, source))?;
+        states::fill(file, image, &block, &self.bound.states)?;
         let exports = Exports::new(image, |export| match export.kind {
             // SAFETY: as above; the image says that a resolver is there.
             ExportKind::Indirect => unsafe { resolvers.ask(export.offset) },
@@ -555,6 +579,8 @@ impl Linked<'_, '_> {
             origin: OnceLock::new(),
             end: Mutex::default(),
             retained: AtomicBool::new(false),
+            variables: self.variables,
+            states: ManuallyDrop::new(self.bound.states),
             registration: ManuallyDrop::new(registration),
             tenant: ManuallyDrop::new(self.tenant),
             block: ManuallyDrop::new(block.into_block()),

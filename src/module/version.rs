@@ -9,15 +9,17 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use midflight_image::{Machine, Protection};
-use midflight_interface::{ChangedFunctions, LinkedCode};
+use midflight_interface::{ChangedFunctions, LinkedCode, Variables};
 use parking_lot::Mutex;
 
 use super::Origin;
 use super::exports::{Exported, Exports};
 use super::hooks::Hooks;
 use super::stage::Code;
+use crate::Error;
 use crate::call::home::{Home, Key};
 use crate::code::Block;
+use crate::error::StateProblem;
 use crate::fault::past::{self, End, Past};
 use crate::host::Tenant;
 use crate::host::loaded::{self, Names, Standing};
@@ -28,6 +30,7 @@ use crate::module::unwind;
 use crate::platform::arch::arithmetic;
 use crate::platform::files::{ContentHash, Identity};
 use crate::platform::os::{Strings, arguments};
+use crate::state::{Held, How, Migration, Storage};
 
 /// The versions behind a generation, one per loaded module, by name.
 pub(crate) type Versions = Vec<Arc<Version>>;
@@ -75,6 +78,10 @@ pub(crate) struct Version {
     pub(super) end: Mutex<Option<End>>,
     /// It was said that it is retained.
     pub(super) retained: AtomicBool,
+    /// Its variables, if they were asked for; why not, if debug information does not say.
+    pub(super) variables: Option<Result<Variables, &'static str>>,
+    /// The states that it declares. They go after all that has their addresses.
+    pub(super) states: ManuallyDrop<Vec<Held>>,
     pub(super) registration: ManuallyDrop<Registration>,
     pub(super) tenant: ManuallyDrop<Tenant>,
     pub(super) block: ManuallyDrop<Block>,
@@ -172,6 +179,65 @@ impl Version {
     /// The modules that it calls and those that it says it needs; some more than once.
     pub(crate) fn dependencies(&self) -> impl Iterator<Item = &str> {
         self.calls().map(|(module, _)| module).chain(self.needs())
+    }
+
+    /// Whether it has a state in another layout than the version that it replaces.
+    pub(crate) fn migrates(&self) -> bool {
+        self.states.iter().any(|held| held.migration.lock().is_some())
+    }
+
+    /// Makes those states of what the version has that it replaces.
+    ///
+    /// # Errors
+    ///
+    /// If the version itself refuses.
+    ///
+    /// # Safety
+    ///
+    /// It is initialised, sound, and what it calls is there. Nobody is inside the version that it
+    /// replaces, and nobody else has these states.
+    pub(crate) unsafe fn migrate(&self) -> Result<(), Error> {
+        for held in self.states.iter() {
+            // The older storage goes with the older version.
+            let Some(Migration { from, how }) = held.migration.lock().take() else { continue };
+            let refused = |code| Error::State {
+                path: self.path.clone(),
+                state: held.storage.name().into(),
+                problem: StateProblem::NotMigrated { code },
+            };
+            match how {
+                // SAFETY: the caller's promise.
+                How::Plan(plan) => unsafe { Migration::run(&plan, &from, &held.storage) }
+                    .unwrap_or_else(|error| unreachable!("both are as their layouts say: {error}")),
+                // SAFETY: as above.
+                How::Hook => unsafe { self.hooks.migrate(&from, &held.storage) }.map_err(refused)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Its variables, if they were asked for when it was loaded.
+    pub(crate) fn variables(&self) -> Option<Result<&Variables, &'static str>> {
+        self.variables.as_ref().map(|variables| variables.as_ref().map_err(|reason| *reason))
+    }
+
+    /// Where so many bytes from an offset of the image on are, if they can be written.
+    pub(crate) fn place(&self, offset: u64, len: usize) -> Option<usize> {
+        let regions = self.block.regions().iter();
+        let mut writable = regions.filter(|region| region.protection == Protection::ReadWrite);
+        let end = offset.checked_add(len as u64)?;
+        let is_in = writable.any(|region| region.offset <= offset && end <= region.offset + region.len);
+        is_in.then(|| self.block.base() + offset as usize)
+    }
+
+    /// Whether threads of its own or handlers of signals may run it at any time.
+    pub(crate) fn runs_by_itself(&self) -> bool {
+        self.is_busy() || self.handler().is_some()
+    }
+
+    /// The memory of a state that it declares.
+    pub(crate) fn state(&self, name: &str) -> Option<&Arc<Storage>> {
+        self.states.iter().map(|held| &held.storage).find(|storage| storage.name() == name)
     }
 
     /// Whether [`Self::initialise`] runs code of it.
@@ -435,6 +501,7 @@ impl Version {
             ManuallyDrop::drop(&mut self.registration);
             ManuallyDrop::drop(&mut self.tenant);
             loaded::free(ManuallyDrop::take(&mut self.block));
+            ManuallyDrop::drop(&mut self.states);
         }
     }
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `candidates` | the files of a load |
 //! | `besides` | what a publication does besides loading them |
+//! | `carry` | what goes on in the variables of the version that replaces theirs |
 //! | `compatibility` | whether they fit what is loaded |
 //! | `situation` | what is loaded and about to be, as conflicts are looked for in it |
 //! | `steps` | what a load makes of them, one after the other |
@@ -16,6 +17,7 @@
 
 mod besides;
 mod candidates;
+mod carry;
 mod compatibility;
 mod exporters;
 mod held;

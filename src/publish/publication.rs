@@ -6,6 +6,7 @@ use std::time::Duration;
 use midflight_interface::ChangedFunctions;
 
 use super::state::Before;
+use crate::error::NotCarried;
 use crate::module::Version;
 use crate::platform::files::ContentHash;
 
@@ -32,6 +33,9 @@ pub struct Publication {
     /// What was there before and is not any more: a transaction has unloaded these modules, or they
     /// were not there in the generation that was rolled back to.
     pub gone: Vec<ModuleVersion>,
+    /// Variables that begin anew, although they were to be carried over
+    /// ([`Carry::Possible`](crate::Carry::Possible)).
+    pub anew: Vec<NotCarried>,
 }
 
 /// A version of a module.

@@ -502,7 +502,7 @@ unsafe fn publish(
     // code is sound.
     let staged = unsafe { checked.stage(caller, &mut clock, &mut phases) }?;
     // SAFETY: as above.
-    let initialised = unsafe { staged.initialise(load) }?;
+    let initialised = unsafe { staged.initialise(load) }?.carry(load, caller)?;
     clock.lap(&mut phases.initialise);
     Ok(initialised.publish(load, phases))
 }
@@ -515,7 +515,11 @@ pub(super) struct Known {
 
 impl Known {
     /// Of each of them.
-    pub(super) fn of(state: &mut State, candidates: &Candidates<'_>, besides: &Besides) -> Result<Vec<Self>, Error> {
+    pub(super) fn of(
+        state: &mut State,
+        candidates: &Candidates<'_>,
+        besides: &Besides,
+    ) -> Result<Vec<Self>, Error> {
         let missing = state.missing(candidates, besides)?;
         let known = |(candidate, missing): (&Candidate<'_>, Missing)| Self {
             loaded: state.origin(&candidate.name),

@@ -9,8 +9,8 @@ use crate::error::label;
 use crate::parts::content;
 use crate::source::{Format, Site, Source};
 use crate::{
-    Binding, Error, Export, Host, Import, ImportKind, Indirect, Machine, Region, ThreadLocals, Unwind,
-    Verbatim, Window,
+    Binding, DeclaredState, Error, Export, Host, Import, ImportKind, Indirect, Machine, Region, ThreadLocals,
+    Unwind, Verbatim, Window,
 };
 
 /// A module that has been read and checked. It borrows its tables from the bytes of its files.
@@ -110,6 +110,11 @@ impl<'data> Image<'data> {
     /// Resources that it says are its alone, in the same way: names, none empty.
     pub fn exclusive(&self) -> impl Iterator<Item = &'data str> {
         self.source.declared().exclusive.iter().copied()
+    }
+
+    /// The variables that it says are to outlive its versions, in the same way, each once.
+    pub fn states(&self) -> &[DeclaredState<'data>] {
+        &self.source.declared().states
     }
 
     /// Whether a processor can run it, as far as the module says: glibc refuses what asks for more,

@@ -50,6 +50,7 @@ mod shared_definitions;
 mod source;
 pub mod unwind;
 
+pub use elf::note::DeclaredState;
 pub use elf::shared::ExportTables;
 pub use error::{Error, NoteProblem, Refusal};
 pub use image::Image;

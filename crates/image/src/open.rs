@@ -44,7 +44,8 @@ impl<'data> Image<'data> {
     /// How much of a shared object's file loading it needs, given its first bytes: without the
     /// tables for linkers and debuggers, which are a quarter of an ordinary file.
     /// [`symbols`](Self::symbols) and [`debug`](Self::debug) of so much of it are empty. None:
-    /// all of it, as of other files, or it cannot be told.
+    /// all of it, as of other files and of what declares [states](Self::states), of which debug
+    /// information says the layout; or it cannot be told.
     pub fn loaded_length(start: &[u8]) -> Option<u64> {
         shared::loaded_length(start)
     }

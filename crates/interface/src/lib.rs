@@ -114,20 +114,24 @@
 mod compare;
 mod dwarf;
 mod functions;
+mod layouts;
 mod own;
 mod places;
 mod report;
 mod text;
 mod types;
+mod variables;
 
-use dwarf::{Build, Data, Raw, Wanted};
+use dwarf::{Build, Data, Found, Raw, Wanted};
 use midflight_image::{Image, Input, Protection};
 use places::Places;
 use types::{Id, Types};
 
 pub use functions::{ChangedFunctions, LinkedCode};
 pub use midflight_image::{Error, ExportKind, ImportKind, Machine};
+pub use midflight_migrate::{Layouts, TypeId};
 pub use report::{Aspect, Difference, Kind, Report, Verdict};
+pub use variables::{Variable, VariablePlace, Variables};
 
 /// What a module's files say of it. It owns all that, and is small: a few hundred kilobytes for a
 /// large library.
@@ -322,10 +326,22 @@ fn describe(
     base: u64,
     wanted: &[Wanted<'_>],
 ) -> Result<(Known, Vec<Option<Id>>), &'static str> {
+    let found = find(image, base, wanted)?;
+    let mut data: Vec<Data> = found.data.into_iter().map(|placed| placed.data).collect();
+    data.dedup();
+    Ok((
+        Known { types: found.types, data: data.into(), places: found.places, untyped: found.untyped },
+        found.exports,
+    ))
+}
+
+/// What the debug information says, of the exports that are wanted and of all variables.
+fn find(image: &Image<'_>, base: u64, wanted: &[Wanted<'_>]) -> Result<Found, &'static str> {
     let debug = image.debug(base);
     if let Some(reason) = debug.omitted {
         return Err(reason);
     }
+
     let size: usize = debug.sections.iter().map(|(_, contents)| contents.len()).sum();
     if debug.section(".debug_info").is_empty() {
         return Err("there is none: build the module with -g, and do not strip it");
@@ -335,10 +351,5 @@ fn describe(
         let region = image.regions().iter().find(|region| offset.wrapping_sub(region.offset) < region.len);
         region.is_some_and(|region| region.protection != Protection::ReadWrite)
     };
-    let found =
-        Build::new(&Raw::read(&debug)?, size, image.thread_locals().is_some(), &is_read_only).find(wanted)?;
-    Ok((
-        Known { types: found.types, data: found.data.into(), places: found.places, untyped: found.untyped },
-        found.exports,
-    ))
+    Build::new(&Raw::read(&debug)?, size, image.thread_locals().is_some(), &is_read_only).find(wanted)
 }

@@ -27,13 +27,29 @@ impl Plan {
     ///
     /// If one of the two is not as large as its layout says. Then nothing is written.
     pub fn apply(&self, old: &[u8], new: &mut [u8]) -> Result<(), WrongSize> {
+        self.check(old, new)?;
+        new.fill(0);
+        self.apply_onto(old, new)
+    }
+
+    /// As [`apply`](Self::apply), onto a state that has its initial value: what nothing is carried
+    /// to stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// As for [`apply`](Self::apply).
+    pub fn apply_onto(&self, old: &[u8], new: &mut [u8]) -> Result<(), WrongSize> {
+        self.check(old, new)?;
+        run(&self.steps, old, new, 0, 0);
+        Ok(())
+    }
+
+    fn check(&self, old: &[u8], new: &[u8]) -> Result<(), WrongSize> {
         for (is, wanted) in [(old.len() as u64, self.old_size), (new.len() as u64, self.new_size)] {
             if is != wanted {
                 return Err(WrongSize { wanted, is });
             }
         }
-        new.fill(0);
-        run(&self.steps, old, new, 0, 0);
         Ok(())
     }
 }

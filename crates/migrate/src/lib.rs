@@ -15,7 +15,9 @@
 //! The bytes are little-endian, as on both instruction sets.
 #![forbid(unsafe_code)]
 
+mod alike;
 mod apply;
+mod describe;
 mod layout;
 mod obstacle;
 mod plan;

@@ -12,7 +12,7 @@ mod linux;
 #[cfg(target_os = "linux")]
 pub(crate) use linux::{
     arguments, barrier, changes, exit, fault, imports, key, lease, memory, scope, stop, symbol, thread,
-    thread_local, timer, unwind, usage, walk, witness,
+    thread_local, timer, unwind, usage, wait, walk, witness,
 };
 
 #[cfg(target_os = "macos")]
@@ -20,7 +20,7 @@ mod macos;
 #[cfg(target_os = "macos")]
 pub(crate) use macos::{
     arguments, barrier, changes, exit, fault, imports, key, lease, memory, scope, stop, symbol, thread,
-    thread_local, unwind, usage, witness,
+    thread_local, unwind, usage, wait, witness,
 };
 
 /// Texts and a null pointer, as C has arguments and the environment.

@@ -54,6 +54,7 @@ impl Loader {
         match self.keep_files.load(Ordering::Relaxed)
             || options.validate
             || options.looks_for_conflicts()
+            || options.carry != options::Carry::Nothing
             || recorded
         {
             _ if self.observers.lock().are_there() => Extent::Observed,

@@ -23,6 +23,22 @@ pub enum ConflictMode {
     PreferLatest,
 }
 
+/// What becomes of a module's ordinary variables when it is replaced
+/// ([`LoadOptions::carry`](crate::LoadOptions::carry)).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum Carry {
+    /// The new version's begin with their initial values.
+    #[default]
+    Nothing,
+    /// Those that can be carried over have the values that they had; the others begin anew, and
+    /// [`Publication::anew`](crate::Publication::anew) lists them.
+    Possible,
+    /// All have the values that they had. If one cannot be carried over, the load is refused with
+    /// [`Error::NotCarried`](crate::Error::NotCarried).
+    All,
+}
+
 /// How a load is done. The default is the fastest: on the calling thread, without a limit, nothing
 /// checked but what must be.
 ///
@@ -64,6 +80,12 @@ pub struct LoadOptions<'p> {
     /// Those who have [registered](crate::Runtime::add_resolver) for it are asked about each
     /// conflict before the mode decides; without a mode, as by [`ConflictMode::Refuse`].
     pub resolve_conflicts: bool,
+    /// What becomes of the variables of the version that is replaced. But for
+    /// [`Carry::Nothing`] the version before must have been loaded so as well, and both have debug
+    /// information (`-g`). Calls of the module wait while values are copied, at most a second for
+    /// frames that are open: then it is refused with [`Error::Occupied`](crate::Error::Occupied).
+    /// The calling thread has no frame open. docs/state.md says what is carried over.
+    pub carry: Carry,
     /// Told how far each file is, in percent: never less than before, and 100 when it is published.
     /// Called on the loading thread; the runtime is busy meanwhile. If it panics, the panic
     /// goes on to whoever loads, and nothing is published and nothing left behind; but by 100
@@ -135,6 +157,12 @@ impl<'p> LoadOptions<'p> {
         Self { resolve_conflicts, ..self }
     }
 
+    /// Sets [`carry`](Self#structfield.carry).
+    #[must_use]
+    pub fn carry(self, carry: Carry) -> Self {
+        Self { carry, ..self }
+    }
+
     /// Sets [`progress`](Self#structfield.progress).
     #[must_use]
     pub fn progress(self, progress: Progress<'p>) -> Self {
@@ -154,6 +182,7 @@ impl fmt::Debug for LoadOptions<'_> {
             .field("refuse_conflicts", &self.refuse_conflicts)
             .field("conflicts", &self.conflicts)
             .field("resolve_conflicts", &self.resolve_conflicts)
+            .field("carry", &self.carry)
             .field("progress", &self.progress.is_some())
             .finish()
     }

@@ -26,6 +26,7 @@ impl State {
         }
         let ended = self.retirement.end_lingering();
         let mut dying = self.retirement.collect(|table| self.tables.keep(table));
+        self.forget_pause();
         if with_retained {
             dying.extend(self.retirement.take_retained());
         }

@@ -3,6 +3,7 @@
 mod bindings;
 mod collection;
 mod escapes;
+mod pause;
 mod promises;
 pub(super) use promises::check_callers;
 mod rollback;
@@ -12,6 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::pause::Pause;
 use super::exporters::Exporters;
 use super::held::Held;
 use super::history::History;
@@ -51,6 +53,7 @@ pub(crate) struct State {
     history: History,
     pub(crate) retirement: Retirement,
     held: Held,
+    pause: Option<Pause>,
     max_memory: Option<usize>,
 }
 
@@ -76,6 +79,8 @@ struct Current {
 /// A publication that is done.
 pub(super) struct Published {
     pub(super) generation: u64,
+    /// Where its table is.
+    table: usize,
     /// When it began to be seen, and for how long it was on its way.
     pub(super) at: Instant,
     pub(super) publish: Duration,
@@ -106,6 +111,7 @@ impl State {
             history: History::new(history),
             retirement: Retirement::default(),
             held: Held::default(),
+            pause: None,
             max_memory,
         };
         // One at least: a dry run takes its trampoline for what would be others'.
@@ -144,6 +150,7 @@ impl State {
             self.tables.publish(table, changes, |change, before| live.push((change, before)));
         let live = self.in_order(live, &next);
         let made = Made::new(changes, &entries);
+        let table = entries.as_ptr().addr();
         let publisher = &mut self.retirement.publisher;
         // SAFETY: the process's one publisher, behind the runtime's lock.
         let new = unsafe { DISPATCH.prepare(publisher, entries, made) };
@@ -158,6 +165,8 @@ impl State {
         debug_assert_eq!(self.generation, generation);
         self.exporters.changed(&next);
         self.libraries.changed(&next);
+        // Frames of a pause go on to what is published, too.
+        let first = self.pause_under_way().unwrap_or(generation);
         let mut before = Vec::with_capacity(next.len());
         for (name, version) in next {
             let module = self.modules.entry(name.clone()).or_default();
@@ -168,7 +177,7 @@ impl State {
                 version.set_end(None);
                 module.versions = module.versions.max(version.number());
                 self.bytes += version.bytes();
-                let since = self.retirement.restore(&version).unwrap_or(generation);
+                let since = self.retirement.restore(&version).unwrap_or(first);
                 module.current = Some(Current { version, since });
             }
             if let Some(Current { version, since }) = &replaced {
@@ -186,7 +195,7 @@ impl State {
         let names = before.iter().map(|(name, _)| name);
         let lends = |name: &&Arc<str>| self.loaded(name).is_ok_and(|version| version.lends());
         self.follow(names.filter(lends).cloned().collect());
-        Published { generation, at, publish, before }
+        Published { generation, table, at, publish, before }
     }
 
     /// Reports frames that have been held for so long, in checked mode.

@@ -61,15 +61,15 @@ impl State {
         let table = self.tables.with(&changes);
         let names: Vec<_> = next.keys().cloned().collect();
         let versions: Vec<_> = versions().cloned().collect();
-        let Published { generation, at, publish, before } = self.publish(table, &changes, next);
+        let Published { generation, at, publish, before, .. } = self.publish(table, &changes, next);
         let modules = versions.iter().map(|version| described(version, &before, recorded)).collect();
         let gone = before.iter().filter(|(name, _)| self.loaded(name).is_err());
         let gone = gone.filter_map(|(_, gone)| gone.as_deref());
         let gone = gone.map(ModuleVersion::of).collect();
         self.follow_escapes(&names);
         let (stage, phases) = (at - begin, Phases::default());
-        let back = Vec::new();
-        let publication = Publication { generation, stage, publish, phases, modules, back, gone };
+        let (back, anew) = (Vec::new(), Vec::new());
+        let publication = Publication { generation, stage, publish, phases, modules, back, gone, anew };
         Ok((publication, before))
     }
 

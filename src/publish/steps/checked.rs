@@ -13,6 +13,7 @@ use crate::module::{Clock, Code, Libraries, Linked, Phases, Placed, Unseen, Vers
 use crate::publish::besides::{Besides, Others, coming};
 use crate::publish::candidates::{Candidate, Candidates, NewExporters};
 use crate::publish::load::Load;
+use crate::publish::load::options::Carry;
 use crate::publish::quiescence::Caller;
 use crate::publish::state::{State, check_callers};
 
@@ -160,7 +161,8 @@ type Drafts<'i, 'f> = [(Arc<str>, u64, Mutex<Option<Placed<'i, 'f>>>)];
 fn link<'i, 'f>(placed: &Drafts<'i, 'f>, load: &Load<'_>) -> Result<Vec<Linked<'i, 'f>>, Error> {
     load.each(placed, |(name, number, placed)| {
         let placed = placed.lock().take().expect("each is linked once");
-        placed.link(name.clone(), *number, &load.loader.observers, load.options.verify)
+        let carried = load.options.carry != Carry::Nothing;
+        placed.link(name.clone(), *number, &load.loader.observers, load.options.verify, carried)
     })
 }
 

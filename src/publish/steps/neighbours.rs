@@ -7,6 +7,7 @@ use crate::module::{Found, Meant, Neighbours, file_name, stem};
 use crate::publish::besides::{Others, coming};
 use crate::publish::candidates::{Candidate, NewExporters};
 use crate::publish::state::{State, current};
+use crate::state::Storage;
 
 /// Where calls to other modules go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -93,6 +94,10 @@ impl Neighbours for Neighbourhood<'_, '_, '_> {
             functions.map(|symbol| (version.name().clone(), symbol.to_owned())).collect::<Vec<_>>()
         });
         new.chain(staying).filter(|(module, _)| **module != *from).collect()
+    }
+
+    fn state(&self, module: &str, state: &str) -> Option<Arc<Storage>> {
+        self.state.loaded(module).ok()?.state(state).cloned()
     }
 
     fn trampoline(&mut self, module: &str, symbol: &str) -> Result<usize, Error> {

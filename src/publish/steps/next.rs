@@ -6,10 +6,14 @@ use std::sync::Arc;
 
 use crate::Error;
 use crate::call::home::with_table;
+use crate::error::NotCarried;
 use crate::module::{Code, Phases, Unseen, Version, Versions, dependencies_first};
 use crate::publish::besides::{Others, coming};
+use crate::publish::carry::Carriage;
 use crate::publish::load::Load;
+use crate::publish::load::options::Carry;
 use crate::publish::publication::{ModuleVersion, Publication, described};
+use crate::publish::quiescence::Caller;
 use crate::publish::state::{Before, Published, State, synchronise_cores};
 use crate::publish::tables::{Change, Table};
 
@@ -57,13 +61,16 @@ impl<'s> Next<'s> {
         let (versions, table) = self.made.take().expect("it is there until it is published or dropped");
         let new = versions.into_iter().map(|version| (version.name().clone(), Some(version)));
         let next = std::mem::take(&mut self.others).into_iter().chain(new).collect();
-        self.state.publish(table, &self.changes, next)
+        let published = self.state.publish(table, &self.changes, next);
+        self.state.end_pause(&self.changes);
+        published
     }
 }
 
 impl Drop for Next<'_> {
     fn drop(&mut self) {
         let Some((versions, table)) = self.made.take() else { return };
+        self.state.give_up_pause();
         let versions = versions.into_iter().filter_map(Arc::into_inner).collect();
         self.state.tables.take_back(table, &self.changes);
         // SAFETY: nobody was told of them.
@@ -116,7 +123,7 @@ impl<'s> Staged<'s> {
             synchronise_cores()?;
         }
         load.reached(90)?;
-        Ok(Initialised { next: self.next, codes: self.codes })
+        Ok(Initialised { next: self.next, codes: self.codes, anew: Vec::new() })
     }
 }
 
@@ -124,6 +131,8 @@ impl<'s> Staged<'s> {
 pub(crate) struct Initialised<'s> {
     next: Next<'s>,
     codes: Vec<Code>,
+    /// Variables that were to be carried over, and are not.
+    anew: Vec<NotCarried>,
 }
 
 /// What became of a load that was published.
@@ -142,16 +151,71 @@ pub(crate) struct Damage {
 }
 
 impl Initialised<'_> {
+    /// Gives their variables the values that those of the versions have which they replace, if that
+    /// was asked for, and their states in another layout always. From then on nobody is inside those, nor comes in before the publication.
+    ///
+    /// # Errors
+    ///
+    /// Of what cannot be carried over, if all was to be; or who is inside.
+    pub(crate) fn carry(mut self, load: &Load<'_>, caller: &Caller<'_>) -> Result<Self, Error> {
+        let (versions, _) = self.next.made();
+        let migrates = versions.iter().any(|version| version.migrates());
+        let carries = load.options.carry != Carry::Nothing;
+        if !carries && !migrates {
+            return Ok(self);
+        }
+        let names: Vec<_> = versions.iter().map(|version| version.name().clone()).collect();
+        let versions: Versions = versions.clone();
+        let before: Versions =
+            names.iter().filter_map(|name| self.next.state.loaded(name).ok().cloned()).collect();
+        let mut left = Vec::new();
+        let pairs = versions.iter().filter_map(|new| {
+            let old = before.iter().find(|old| old.name() == new.name())?;
+            Some((&**old, &**new))
+        });
+        let pairs = pairs.filter(|_| carries);
+        let mut carriages: Vec<_> = pairs.map(|(old, new)| Carriage::plan(old, new, &mut left)).collect();
+        let check = |left: &[NotCarried]| match load.options.carry {
+            Carry::All if !left.is_empty() => Err(Error::NotCarried { variables: left.to_vec() }),
+            _ => Ok(()),
+        };
+        check(&left)?;
+        if migrates || carriages.iter().any(|carriage| carriage.len() > 0) {
+            self.next.state.pause(&names, caller)?;
+            for carriage in &mut carriages {
+                // SAFETY: nobody is inside the old version, nor comes in before the publication.
+                unsafe { carriage.look(&mut left) };
+            }
+            check(&left)?;
+            for carriage in &carriages {
+                // SAFETY: as above; and nobody but the publisher has the new one.
+                unsafe { carriage.run() };
+            }
+            let (_, table) = self.next.made();
+            let mut migrated = Ok(());
+            with_table(table.entries(), || {
+                // SAFETY: as above; initialised, and the table has what they call.
+                migrated = versions.iter().try_for_each(|version| unsafe { version.migrate() });
+            });
+            migrated?;
+        }
+        for one in &left {
+            tracing::warn!(module = one.module, variable = one.variable, "begins anew: {}", one.reason);
+        }
+        self.anew = left;
+        Ok(self)
+    }
+
     /// Publishes them, and looks at them if that was asked for. If what is in memory is not what
     /// was linked, what they replaced comes back if that was asked for too.
     pub(crate) fn publish(self, load: &Load<'_>, phases: Phases) -> Done {
-        let Self { mut next, codes } = self;
+        let Self { mut next, codes, anew } = self;
         let (versions, _) = next.made();
         let versions: Versions = versions.clone();
         let names: Vec<_> = versions.iter().map(|version| version.name().clone()).collect();
         let coming: Versions = coming(&next.others).cloned().collect();
         let returned: Vec<_> = coming.iter().map(|version| version.name().clone()).collect();
-        let Published { generation, at, publish, mut before } = next.publish();
+        let Published { generation, at, publish, mut before, .. } = next.publish();
         let describe = |versions: Versions| -> Vec<_> {
             versions.iter().map(|version| described(version, &before, load.recorded)).collect()
         };
@@ -163,7 +227,7 @@ impl Initialised<'_> {
         state.follow_escapes(&names);
         state.follow_escapes(&returned);
         let stage = at - load.begin;
-        let publication = Publication { generation, stage, publish, phases, modules, back, gone };
+        let publication = Publication { generation, stage, publish, phases, modules, back, gone, anew };
         let damage = verify(state, &names, &codes, load, &before);
         if damage.is_none() {
             publication.gone.iter().for_each(|gone| state.forget_previous_of(&gone.name));

@@ -31,8 +31,34 @@ pub(crate) struct Declared<'data> {
     pub(crate) ranges: Vec<(&'data str, &'data str)>,
     /// Resources that it says are its alone.
     pub(crate) exclusive: Vec<&'data str>,
+    pub(crate) states: Vec<DeclaredState<'data>>,
     /// The linker's number for what it wrote: a digest of all of the file.
     pub(crate) build_id: Option<&'data [u8]>,
+}
+
+/// A variable that a module says is to outlive its versions (`include/runtime_module.h`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DeclaredState<'data> {
+    /// Its symbol, which the module defines and exports.
+    pub name: &'data str,
+    /// The number of its layout, which the module counts.
+    pub schema: u32,
+    /// Bytes. 0: as large as its symbol says (ELF).
+    pub size: u64,
+}
+
+impl<'data> DeclaredState<'data> {
+    /// Three words, of which the last two are the size, and the name.
+    fn of(descriptor: &'data [u8]) -> Result<Self, Problem> {
+        let ([schema, low, high], rest) = match table_of::<Half>(descriptor, 3) {
+            [schema, low, high] => ([schema, low, high].map(|word| word.get(LE)), &descriptor[HEADER..]),
+            _ => return Err(Problem::CutOff),
+        };
+        // In Mach-O files the name is an array of C, filled up with zeros.
+        let end = rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        let name = not_empty(text(rest.get(..=end).ok_or(Problem::NoEnd)?)?)?;
+        Ok(Self { name, schema, size: u64::from(high) << 32 | u64::from(low) })
+    }
 }
 
 /// What `.note.gnu.property` says, of a module or of one file of it.
@@ -134,6 +160,18 @@ impl<'data> Declared<'data> {
             3 => {
                 self.needs.push(not_empty(text(descriptor)?)?);
                 return Ok(());
+            }
+            4 => {
+                let state = DeclaredState::of(descriptor)?;
+                // Several files of a module may have the header with its declaration.
+                return match self.states.iter().find(|other| other.name == state.name) {
+                    None => {
+                        self.states.push(state);
+                        Ok(())
+                    }
+                    Some(other) if *other == state => Ok(()),
+                    Some(_) => Err(Problem::Twice),
+                };
             }
             16 => {
                 // Two strings, one behind the other.
@@ -272,13 +310,45 @@ mod tests {
         assert_eq!(refused(&ours(3, b"\xFFame\0")), (3, Problem::NotUtf8));
         assert_eq!(refused(&ours(1, b"\0")), (1, Problem::Empty));
         assert_eq!(refused(&ours(3, b"\0")), (3, Problem::Empty));
-        assert_eq!(refused(&ours(4, b"name\0")), (4, Problem::Unknown));
+        assert_eq!(refused(&ours(5, b"name\0")), (5, Problem::Unknown));
         assert_eq!(refused(&[ours(1, b"a\0"), ours(1, b"a\0")].concat()), (1, Problem::Twice));
         assert_eq!(refused(&[ours(2, b"1\0"), ours(2, b"2\0")].concat()), (2, Problem::Twice));
         let mut long = ours(1, b"name\0");
         for size in [9, 1 << 20, u32::MAX - 30, u32::MAX - 3, u32::MAX] {
             long[4..8].copy_from_slice(&size.to_le_bytes());
             assert_eq!(refused(&long), (1, Problem::CutOff), "{size}");
+        }
+    }
+
+    fn state(schema: u32, size: u64, name: &[u8]) -> Vec<u8> {
+        ours(4, &[&schema.to_le_bytes()[..], &size.to_le_bytes(), name].concat())
+    }
+
+    #[test]
+    fn states_each_with_its_schema_and_its_size() {
+        let notes = [state(3, 0, b"world\0"), state(1, 5 << 32 | 7, b"sky\0\0\0\0"), state(3, 0, b"world\0")];
+        let notes = notes.concat();
+        let mut declared = Declared::default();
+        declared.read(&notes, 4).unwrap();
+        assert_eq!(
+            declared.states,
+            [
+                DeclaredState { name: "world", schema: 3, size: 0 },
+                DeclaredState { name: "sky", schema: 1, size: 5 << 32 | 7 },
+            ]
+        );
+        // Two declarations of one state that differ.
+        let differ = [state(3, 0, b"world\0"), state(4, 0, b"world\0")].concat();
+        assert_eq!(refused(&differ), (4, Problem::Twice));
+        for (wrong, problem) in [
+            (ours(4, &[0; 11]), Problem::CutOff),
+            (state(1, 0, b""), Problem::NoEnd),
+            (state(1, 0, b"\0"), Problem::Empty),
+            (state(1, 0, b"sky"), Problem::NoEnd),
+            (state(1, 0, b"s\0y\0"), Problem::SeveralEnds),
+            (state(1, 0, b"\xFF\0"), Problem::NotUtf8),
+        ] {
+            assert_eq!(refused(&wrong), (4, problem));
         }
     }
 

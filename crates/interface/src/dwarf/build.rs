@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use gimli::{DwTag, constants};
 
 use super::attributes::{Link, Location};
+use super::data::{Constructed, Data, Placed, Storage};
 use super::entries::{Entry, RawPart, Scope, is_aggregate, is_modifier};
 use super::merge::{Node, merge};
 use super::{NAMES, Raw, Reason};
@@ -32,31 +33,17 @@ pub(crate) struct Found {
     /// For each export that was wanted: the function's type; of a variable any.
     pub(crate) exports: Vec<Option<Id>>,
     /// By name.
-    pub(crate) data: Vec<Data>,
+    pub(crate) data: Vec<Placed>,
     pub(crate) places: Places,
     /// The source of a unit that has lines only.
     pub(crate) untyped: Option<Box<str>>,
 }
 
-/// A variable of the module.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) struct Data {
-    /// With namespaces and function.
-    pub(crate) name: Box<str>,
-    /// The source that it is private to.
-    pub(crate) source: Option<Box<str>>,
-    pub(crate) target: Id,
-    /// It is declared as never changing.
-    pub(crate) constant: bool,
-    /// It is where nothing can be written.
-    pub(crate) read_only: bool,
-}
-
-type Key<'d> = (Scope, &'d [u8]);
+pub(super) type Key<'d> = (Scope, &'d [u8]);
 
 /// Where a link leads, through typedefs and qualifiers.
-struct Reached {
-    entry: Option<u32>,
+pub(super) struct Reached {
+    pub(super) entry: Option<u32>,
     /// By a typedef of another file than the definition's.
     foreign: bool,
     constant: bool,
@@ -70,10 +57,10 @@ enum Source<'d> {
 
 /// The work on one module.
 pub(crate) struct Build<'r, 'd> {
-    raw: &'r Raw<'d>,
+    pub(super) raw: &'r Raw<'d>,
     is_read_only: &'r dyn Fn(u64) -> bool,
     thread_locals: bool,
-    definitions: HashMap<Key<'d>, Vec<u32>>,
+    pub(super) definitions: HashMap<Key<'d>, Vec<u32>>,
     /// Those that some unit does without the definition of.
     declared: HashSet<Key<'d>>,
     /// What a typedef calls a type without a name.
@@ -149,7 +136,7 @@ impl<'r, 'd> Build<'r, 'd> {
     pub(crate) fn find(mut self, wanted: &[Wanted<'_>]) -> Result<Found, Reason> {
         let mut files = Files::new(&self.raw.files);
         let (exports, export_places) = self.exports(wanted, &mut files);
-        let mut data = Vec::new();
+        let (mut data, mut constructed) = (Vec::new(), Constructed::new(self.raw));
         for variable in &self.raw.variables {
             match variable.place {
                 Location::Address(0 | u64::MAX) | Location::Elsewhere => continue,
@@ -162,13 +149,16 @@ impl<'r, 'd> Build<'r, 'd> {
             let Some(target) = target else { continue };
             let source = self.raw.units[self.raw.entries[variable.entry as usize].unit as usize].name;
             let external = chain.iter().any(|entry| entry.external);
-            data.push(Data {
+            let place = Storage::of(variable.place);
+            let constructed = constructed.is(&self, target);
+            let data_of = Data {
                 name: self.qualified(named).into(),
                 source: (!external).then(|| String::from_utf8_lossy(source).into()),
                 constant: self.is_constant(target),
                 read_only: matches!(variable.place, Location::Address(address) if (self.is_read_only)(address)),
                 target: self.id(target),
-            });
+            };
+            data.push(Placed { data: data_of, place, constructed });
         }
         let mut next = 0;
         while let Some(source) = self.sources.get(next) {
@@ -190,7 +180,7 @@ impl<'r, 'd> Build<'r, 'd> {
             }
         }
         for variable in &mut data {
-            variable.target = numbers[variable.target as usize];
+            variable.data.target = numbers[variable.data.target as usize];
         }
         data.sort();
         data.dedup();
@@ -277,13 +267,13 @@ impl<'r, 'd> Build<'r, 'd> {
     }
 
     /// What a type is known by in all units.
-    fn key(&self, entry: &Entry<'d>) -> Key<'d> {
+    pub(super) fn key(&self, entry: &Entry<'d>) -> Key<'d> {
         let declared = self.raw.find(entry.origin).map(|origin| &self.raw.entries[origin as usize]);
         let named = declared.filter(|declared| !declared.name.is_empty()).unwrap_or(entry);
         (named.scope, named.name)
     }
 
-    fn reach(&self, mut link: Link) -> Reached {
+    pub(super) fn reach(&self, mut link: Link) -> Reached {
         let (mut constant, mut files) = (false, Vec::new());
         for _ in 0..CHAIN {
             let Some(index) = self.raw.find(link) else { break };

@@ -1,6 +1,6 @@
 //! All entries that types, functions and variables are described by, from the first to the last.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use gimli::{DwTag, UnitType, constants};
 
@@ -68,6 +68,8 @@ pub(crate) struct Raw<'d> {
     pub(super) units: Vec<RawUnit<'d>>,
     /// The names of files, by their numbers.
     pub(super) files: Vec<&'d [u8]>,
+    /// Classes whose source has a constructor or a destructor, by their numbers in `entries`.
+    pub(super) constructed: HashSet<usize>,
     scope_numbers: HashMap<(Scope, &'d [u8]), Scope>,
 }
 
@@ -239,6 +241,15 @@ impl<'d> Raw<'d> {
 
     fn entry(&mut self, units: &Units<'d>, unit: &Unit<'d>, at: At, attributes: &Attributes<'d>) -> Role {
         let At { offset, tag, scope, in_function, parent } = at;
+        if let (constants::DW_TAG_subprogram, Role::Aggregate(owner)) = (tag, parent)
+            && !attributes.artificial
+        {
+            let class = self.entries[owner].name.split(|byte| *byte == b'<').next().unwrap_or_default();
+            let name = attributes.name;
+            if name.starts_with(b"~") || !class.is_empty() && name == class {
+                self.constructed.insert(owner);
+            }
+        }
         match (tag, parent) {
             (constants::DW_TAG_namespace, _) => return Role::Other,
             (constants::DW_TAG_variable, _) if attributes.place == Location::Elsewhere => return Role::Other,

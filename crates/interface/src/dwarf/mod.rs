@@ -6,6 +6,7 @@
 
 mod attributes;
 mod build;
+mod data;
 mod entries;
 mod merge;
 mod units;
@@ -13,7 +14,8 @@ mod units;
 use gimli::{EndianSlice, LittleEndian};
 use midflight_image::debug::DebugInfo;
 
-pub(crate) use build::{Build, Data, Wanted};
+pub(crate) use build::{Build, Found, Wanted};
+pub(crate) use data::{Data, Placed, Storage};
 pub(crate) use entries::Raw;
 
 type Slice<'d> = EndianSlice<'d, LittleEndian>;

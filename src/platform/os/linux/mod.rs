@@ -19,5 +19,6 @@ pub(crate) mod thread_local;
 pub(crate) mod timer;
 pub(crate) mod unwind;
 pub(crate) mod usage;
+pub(crate) mod wait;
 pub(crate) mod walk;
 pub(crate) mod witness;

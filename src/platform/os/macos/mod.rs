@@ -18,4 +18,5 @@ pub(crate) mod thread;
 pub(crate) mod thread_local;
 pub(crate) mod unwind;
 pub(crate) mod usage;
+pub(crate) mod wait;
 pub(crate) mod witness;

@@ -6,6 +6,7 @@
 //! would drag in the rest of its first and last page).
 
 use crate::elf::format::{Header, malformed};
+use crate::elf::note::Declared;
 use crate::pages::{Memory, Pages};
 use crate::{Error, Protection, Region, Verbatim};
 use alloc::vec::Vec;
@@ -234,6 +235,16 @@ impl<'data> Layout<'data> {
 pub(crate) fn loaded_length(start: &[u8]) -> Option<u64> {
     let header = Header::parse(start).ok().filter(|header| header.e_type(LE) == elf::ET_DYN)?;
     let headers = header.program_headers(LE, start).ok()?;
+    for notes in headers.iter().filter(|header| header.p_type(LE) == elf::PT_NOTE) {
+        let (offset, len) =
+            (usize::try_from(notes.p_offset(LE)).ok()?, usize::try_from(notes.p_filesz(LE)).ok()?);
+        let mut declared = Declared::default();
+        // Notes that are damaged are found so when the file is read.
+        let read = declared.read(start.get(offset..)?.get(..len)?, notes.p_align(LE));
+        if read.is_err() || !declared.states.is_empty() {
+            return None;
+        }
+    }
     let loaded = headers.iter().filter(|header| header.p_type(LE) == elf::PT_LOAD);
     loaded.map(|header| header.p_offset(LE).checked_add(header.p_filesz(LE))).try_fold(
         // The headers, which need not be in a segment.

@@ -1,0 +1,197 @@
+//! A pause: while the modules of a publication are called by nobody, what is in their variables can
+//! be carried over. `call/pause.rs` has the waiting.
+//!
+//! [`State::pause`] publishes a generation in which the modules' slots are unbound, so that calls
+//! wait, and waits itself until all frames of older generations are over. Then nobody is inside the
+//! modules, nor comes in. What ends the pause is the publication, or that it is given up: then what
+//! was current goes on.
+//!
+//! Nobody is made to leave: a frame that is held for longer than the pause may take refuses it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Next, State};
+use crate::Error;
+use crate::call::frame::open_frames;
+use crate::call::home::{Change, Home};
+use crate::call::{live, pause};
+use crate::module::Version;
+use crate::publish::quiescence::{self, Caller};
+
+/// The generation that a pause began with. A frame may be in it.
+pub(super) struct Pause {
+    generation: u64,
+    table: usize,
+    /// Modules whose calls wait. None: it is over.
+    modules: Option<Vec<Arc<str>>>,
+}
+
+/// How long calls wait at most for those that are inside.
+pub(in crate::publish) const LONGEST: Duration = Duration::from_secs(1);
+
+impl State {
+    /// Has all calls of these modules wait, and returns when nobody is inside their current
+    /// versions: then the caller publishes, or gives it up.
+    ///
+    /// # Errors
+    ///
+    /// Who is inside after [`LONGEST`], or could come to be at any time. Then no call waits any
+    /// more.
+    pub(in crate::publish) fn pause(
+        &mut self,
+        modules: &[Arc<str>],
+        caller: &Caller<'_>,
+    ) -> Result<(), Error> {
+        let busy = |by: Vec<String>| Error::Occupied {
+            modules: modules.iter().map(|m| m.to_string()).collect(),
+            by,
+        };
+        if !pause::IS_POSSIBLE {
+            let what = "variables cannot be carried over on this system yet: load without `carry`, and with states as they are";
+            return Err(Error::Unsupported { what: what.into() });
+        }
+        if open_frames() > 0 {
+            return Err(busy(vec!["the calling thread has a frame open".into()]));
+        }
+        let until = Instant::now() + LONGEST;
+        // Frames of an earlier pause go on to what that ended with.
+        self.collect(false);
+        while self.pause.is_some() {
+            if !self.wait(until) {
+                return Err(busy(self.inside()));
+            }
+        }
+        loop {
+            if modules.iter().any(|module| self.retirement.has_escaped(module)) {
+                self.collect_quiescent(caller)?;
+            }
+            let unattended = self.unattended(modules);
+            if unattended.is_empty() {
+                break;
+            }
+            if !self.wait(until) {
+                return Err(busy(unattended));
+            }
+        }
+        self.begin_pause(modules);
+        loop {
+            let outside = self.retirement.held().next().is_none();
+            let because = if outside { self.found_inside(modules, caller)? } else { self.inside() };
+            if outside && because.is_empty() {
+                return Ok(());
+            }
+            if !self.wait(until) {
+                self.give_up_pause();
+                return Err(busy(because));
+            }
+        }
+    }
+
+    fn begin_pause(&mut self, modules: &[Arc<str>]) {
+        let mut unbound = Vec::new();
+        modules.iter().for_each(|module| self.bind_slots(module, None, &mut unbound));
+        let table = self.tables.with(&unbound);
+        pause::begin();
+        let published = self.publish(table, &unbound, Next::new());
+        // Also those that older versions call, which do not run.
+        live::follow(unbound);
+        let modules = Some(modules.to_vec());
+        self.pause = Some(Pause { generation: published.generation, table: published.table, modules });
+        self.collect(false);
+    }
+
+    /// Waits a little for frames to end; false if it is late. (Nobody tells of it: to end a frame is
+    /// a store.)
+    fn wait(&mut self, until: Instant) -> bool {
+        const WHILE: Duration = Duration::from_micros(100);
+        if Instant::now() >= until {
+            return false;
+        }
+        std::thread::park_timeout(WHILE);
+        self.collect(false);
+        true
+    }
+
+    /// Who has frames of older generations open.
+    fn inside(&self) -> Vec<String> {
+        let holders: Vec<_> = self.retirement.holders().iter().map(ToString::to_string).collect();
+        if holders.is_empty() { vec!["a frame was shared and is kept".into()] } else { holders }
+    }
+
+    /// Threads that may be inside of modules that are called outside frames, too.
+    fn found_inside(&self, modules: &[Arc<str>], caller: &Caller<'_>) -> Result<Vec<String>, Error> {
+        let escaped = modules.iter().filter(|module| self.retirement.has_escaped(module));
+        let versions = escaped.filter_map(|module| self.loaded(module).ok());
+        let ranges: Vec<_> = versions.map(|version| version.range()).collect();
+        if ranges.is_empty() {
+            return Ok(Vec::new());
+        }
+        let scan = quiescence::scan(caller, &ranges, quiescence::LIMIT);
+        let scan = scan.map_err(|source| Error::Quiescence { source })?;
+        let mut found: Vec<String> =
+            scan.hits.iter().map(|hit| format!("{} may be inside", hit.thread)).collect();
+        found.extend(
+            scan.suspended.iter().map(|(stack, _)| format!("the fiber at {stack:#x?} may be inside")),
+        );
+        found.extend(scan.missed.iter().map(|(thread, why)| format!("{thread} {why}")));
+        if !scan.complete {
+            found.push("threads came and went faster than they could be listed".into());
+        }
+        Ok(found)
+    }
+
+    /// What may run in the modules without being called by the host: threads and handlers of
+    /// theirs, and older versions that are still in use and call them.
+    fn unattended(&self, modules: &[Arc<str>]) -> Vec<String> {
+        let named = |version: &Version| format!("version {} of `{}`", version.number(), version.name());
+        let current = modules.iter().filter_map(|module| self.loaded(module).ok());
+        let own = current.filter(|version| version.runs_by_itself());
+        let own = own.map(|version| format!("{} has threads or handlers of signals", named(version)));
+        let slots = |version: &Version| {
+            let called = Home::called(version.home());
+            let mut slots = modules.iter().flat_map(|module| self.slots.of(module));
+            modules.contains(version.name()) || slots.any(|(_, slot)| called.contains_key(&slot.index))
+        };
+        let kept = self.retirement.kept();
+        let replaced = self.retirement.replaced().map(|(version, _)| version);
+        let running = kept.chain(replaced.filter(|version| version.runs_by_itself()));
+        let running = running.filter(|version| slots(version));
+        own.chain(running.map(|version| format!("{} is still in use", named(version)))).collect()
+    }
+
+    /// The generation that the pause that is under way began with.
+    pub(super) fn pause_under_way(&self) -> Option<u64> {
+        self.pause.as_ref().filter(|pause| pause.modules.is_some()).map(|pause| pause.generation)
+    }
+
+    /// Ends the pause that is under way, if one is: calls go on to `targets`, which are published.
+    pub(in crate::publish) fn end_pause(&mut self, targets: &[Change]) {
+        if let Some(pause) = self.pause.as_mut().filter(|pause| pause.modules.is_some()) {
+            pause.modules = None;
+            pause::end(pause.table, targets);
+        }
+    }
+
+    /// Ends the pause that is under way, if one is: what was current goes on.
+    pub(in crate::publish) fn give_up_pause(&mut self) {
+        let Some(modules) = self.pause.as_mut().and_then(|pause| pause.modules.take()) else { return };
+        let mut changes = Vec::new();
+        for module in &modules {
+            self.bind_slots(module, self.loaded(module).ok().map(|version| &**version), &mut changes);
+        }
+        let table = self.tables.with(&changes);
+        self.publish(table, &changes, Next::new());
+        let table = self.pause.as_ref().map_or(0, |pause| pause.table);
+        pause::end(table, &changes);
+    }
+
+    /// Notes that no frame is in the last pause's generation, if that is so.
+    pub(super) fn forget_pause(&mut self) {
+        let Some(Pause { generation, modules: None, .. }) = self.pause else { return };
+        if generation != self.generation && !self.retirement.held().any(|held| held == generation) {
+            self.pause = None;
+            pause::forget();
+        }
+    }
+}
