@@ -176,8 +176,8 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// `tests/format-1` was written by the first midflight that had a journal, whose process was killed.
-/// If this fails, journals that are there can no longer be read.
+/// `tests/format-1` was written by the first midflight that had a journal, whose process was
+/// killed. If this fails, journals that are there can no longer be read.
 #[test]
 fn a_journal_of_the_first_format_is_read() {
     let folder = Folder::new();
