@@ -115,8 +115,8 @@ impl Journal {
         }
     }
 
-    /// Begins a transaction that makes these changes, all or none. It is written, but not synced: if
-    /// the process ends, the next one learns of it; if the machine stops, perhaps not.
+    /// Begins a transaction that makes these changes, all or none. It is written, but not synced:
+    /// if the process ends, the next one learns of it; if the machine stops, perhaps not.
     ///
     /// # Errors
     ///
@@ -243,8 +243,8 @@ impl Journal {
         Ok(records)
     }
 
-    /// Why the witness could not be written after the latest commit. The commit holds; but until the
-    /// next one, a store that is replaced by an older one may not be recognised.
+    /// Why the witness could not be written after the latest commit. The commit holds; but until
+    /// the next one, a store that is replaced by an older one may not be recognised.
     pub fn witness_failure(&self) -> Option<Error> {
         self.inner().witness_failure.clone()
     }
@@ -273,7 +273,8 @@ impl Journal {
         modules::read(&self.disk, digest)
     }
 
-    /// The same of a journal that cannot be opened: for what [`OpenError::last_good`](crate::OpenError::last_good) names.
+    /// The same of a journal that cannot be opened: for what
+    /// [`OpenError::last_good`](crate::OpenError::last_good) names.
     ///
     /// # Errors
     ///
@@ -284,8 +285,9 @@ impl Journal {
     }
 
     /// Frees the bytes that nothing names: not what is committed, what is open, or a record that is
-    /// kept. If the rest is more than [`Options::module_bytes`](crate::Options::module_bytes), the oldest records are forgotten
-    /// until it is not. [`put`](Self::put) does this by itself when there are more bytes than that.
+    /// kept. If the rest is more than [`Options::module_bytes`](crate::Options::module_bytes), the
+    /// oldest records are forgotten until it is not. [`put`](Self::put) does this by itself when
+    /// there are more bytes than that.
     ///
     /// # Errors
     ///

@@ -12,7 +12,7 @@
 //!
 //! # let folder = std::env::temp_dir().join(format!("midflight-journal-{}", std::process::id()));
 //! let journal = Journal::open(&folder)?.journal;
-//! let bytes = journal.put(b"what the file of the module had when it was verified")?;
+//! let bytes = journal.put(b"what the module's file had when it was verified")?;
 //! let transaction = journal.begin(vec![Change::load("physics", bytes.digest())])?;
 //! journal.prepared(transaction)?;
 //! journal.commit(transaction)?;
@@ -22,7 +22,7 @@
 //!
 //! let opened = Journal::open(&folder)?;
 //! let digest = opened.committed["physics"];
-//! assert_eq!(opened.journal.bytes(digest)?, b"what the file of the module had when it was verified");
+//! assert_eq!(opened.journal.bytes(digest)?, b"what the module's file had when it was verified");
 //! # drop(opened);
 //! # std::fs::remove_dir_all(&folder)?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())

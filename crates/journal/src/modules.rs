@@ -1,7 +1,7 @@
-//! The bytes of modules, by digest. A file is written under another name, synced and renamed: so what
-//! has a digest for a name was written whole. It is read into memory and its digest compared, so it
-//! does not matter if somebody has overwritten it since. (A map of the file would: who truncates it
-//! ends the process that reads there, and what is verified is what is linked.)
+//! The bytes of modules, by digest. A file is written under another name, synced and renamed: so
+//! what has a digest for a name was written whole. It is read into memory and its digest compared,
+//! so it does not matter if somebody has overwritten it since. (A map of the file would: who
+//! truncates it ends the process that reads there, and what is verified is what is linked.)
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -125,8 +125,8 @@ impl Modules {
         self.files().get(&digest).map_or(0, |file| file.bytes)
     }
 
-    /// Removes those that are not `named` and not held; and says how many, and their bytes. What was
-    /// removed comes back after a crash at most, and is removed again.
+    /// Removes those that are not `named` and not held; and says how many, and their bytes. What
+    /// was removed comes back after a crash at most, and is removed again.
     pub(crate) fn remove(&self, named: impl Fn(Digest) -> bool) -> Result<(usize, u64), Error> {
         let _writing = self.writing();
         let is_free = |(digest, file): &(&Digest, &File)| file.held == 0 && !named(**digest);

@@ -48,9 +48,8 @@ impl Options {
         Self::default()
     }
 
-    /// Whether a commit is written in two phases, with a sync each. With one, what protects from a
-    /// commit that was written in part is a checksum that is not cryptographic: so a module could
-    /// be made whose bytes mislead it. (Only digests and names are in the store.)
+    /// Whether a commit is written in two phases, with a sync each. With one phase, a commit that was
+    /// written in part is told by a checksum that is not cryptographic.
     pub fn two_phase(self, two_phase: bool) -> Self {
         Self { two_phase, ..self }
     }

@@ -1,5 +1,6 @@
-//! The store: what is committed, in one file of redb. Each write of it is one transaction of redb, and
-//! has all that belongs together: records, the set, what is open, and how many writes there were.
+//! The store: what is committed, in one file of redb. Each write of it is one transaction of redb,
+//! and has all that belongs together: records, the set, what is open, and how many writes there
+//! were.
 
 use std::collections::HashSet;
 use std::fmt::Display;
@@ -35,7 +36,8 @@ const OPEN: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("open");
 /// Records by sequence.
 const RECORDS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("records");
 
-/// What redb keeps in memory, in bytes. All that it has is read when it is opened, and little after.
+/// What redb keeps in memory, in bytes. All that it has is read when it is opened, and little
+/// after.
 const CACHE: usize = 4 << 20;
 
 /// What a write has.

@@ -3,8 +3,8 @@
 //! the machine; every [`SYNC_EVERY`] commits it is synced.
 //!
 //! There are three files. A new witness is written over the file that is neither the latest nor the
-//! one that was synced last. So when the process is killed while it writes, the latest is whole; and
-//! when the machine stops, the synced one is.
+//! one that was synced last. So when the process is killed while it writes, the latest is whole;
+//! and when the machine stops, the synced one is.
 
 use std::io;
 use std::sync::Arc;

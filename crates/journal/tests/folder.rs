@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use midflight_journal::{Change, Damage, Digest, Error, Journal, Options};
+use midflight_journal::{Change, Damage, Digest, Error, Event, Journal, Options, Stage};
 
 /// A folder that is gone at the end.
 struct Folder(PathBuf);
@@ -162,6 +162,61 @@ fn a_modules_file_that_was_overwritten_since_does_not_pass() {
     assert!(error.to_string().contains("has other bytes"), "{error}");
     journal.put(b"the right ones").unwrap();
     assert_eq!(journal.bytes(digest).unwrap(), b"the right ones");
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for name in files(from) {
+        let (from, to) = (from.join(&name), to.join(&name));
+        if from.is_dir() {
+            copy(&from, &to);
+        } else {
+            fs::copy(from, to).unwrap();
+        }
+    }
+}
+
+/// `tests/format-1` was written by the first midflight that had a journal, whose process was
+/// killed. If this fails, journals that are there can no longer be read.
+#[test]
+fn a_journal_of_the_first_format_is_read() {
+    let folder = Folder::new();
+    copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/format-1"), &folder.journal());
+    let opened = Journal::open(folder.journal()).unwrap();
+    let set = ["physics one", "sound one"].map(|bytes| Digest::of(bytes.as_bytes()));
+    assert_eq!(
+        opened.committed.into_iter().collect::<Vec<_>>(),
+        [("physics".to_owned(), set[0]), ("sound".to_owned(), set[1])]
+    );
+    let open = opened.in_flight.iter().map(|open| (open.transaction.number(), open.stage));
+    assert_eq!(
+        open.collect::<Vec<_>>(),
+        [(2, Stage::Committed), (4, Stage::Committed), (5, Stage::Prepared)]
+    );
+    assert_eq!(opened.journal.bytes(set[0]).unwrap(), b"physics one");
+    let events = opened.journal.records().unwrap().into_iter().map(|record| match record.event {
+        Event::Begin(changes) => format!("begin {}", changes.len()),
+        Event::Abort(reason) => reason,
+        other => format!("{other:?}"),
+    });
+    assert_eq!(
+        events.collect::<Vec<_>>(),
+        [
+            "begin 2",
+            "Prepared",
+            "Commit",
+            "Applied",
+            "begin 1",
+            "Commit",
+            "begin 1",
+            "it is in use",
+            "begin 1",
+            "Commit",
+            "begin 1",
+            "Prepared",
+            "it was not committed when the journal was closed",
+        ]
+    );
 }
 
 #[test]

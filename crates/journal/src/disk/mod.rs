@@ -1,5 +1,5 @@
-//! What the journal asks of a folder on a disk. There are two such folders: the real one, and in the
-//! tests one in memory that loses and tears what was not synced.
+//! What the journal asks of a folder on a disk. There are two such folders: the real one, and in
+//! the tests one in memory that loses and tears what was not synced.
 
 mod real;
 mod watched;
@@ -14,11 +14,13 @@ pub(crate) use watched::Watched;
 
 /// A folder, and the folders in it. Names are relative to it, with `/` between.
 pub(crate) trait Disk: Debug + Send + Sync {
-    /// The file as the store wants it: read and written at any place. It is made if it is not there.
+    /// The file as the store wants it: read and written at any place. It is made if it is not
+    /// there.
     fn store(&self, name: &str) -> io::Result<Box<dyn StorageBackend>>;
     /// The whole file, or `None` if it is not there.
     fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>>;
-    /// The file has these bytes from now on, if nothing comes between. It is made if it is not there.
+    /// The file has these bytes from now on, if nothing comes between. It is made if it is not
+    /// there.
     fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()>;
     /// How long the file is, or `None` if it is not there.
     fn length(&self, name: &str) -> io::Result<Option<u64>>;

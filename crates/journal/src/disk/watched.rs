@@ -6,8 +6,8 @@ use redb::StorageBackend;
 use super::Disk;
 use crate::error::Error;
 
-/// A disk that takes nothing more once a sync has failed. What the system had not written by then may
-/// be dropped, and a second sync would say that all is well: so there is no second one.
+/// A disk that takes nothing more once a sync has failed. What the system had not written by then
+/// may be dropped, and a second sync would say that all is well: so there is no second one.
 #[derive(Debug)]
 pub(crate) struct Watched {
     disk: Arc<dyn Disk>,

@@ -98,7 +98,8 @@ fn an_older_store_is_named() {
     }
 }
 
-/// Where the committed digests are in the file: the latest, and those that were not written over yet.
+/// Where the committed digests are in the file: the latest, and those that were not written over
+/// yet.
 fn places(file: &[u8], set: &Set) -> Vec<usize> {
     let digests: Vec<_> = set.values().map(|digest| digest.as_bytes()).collect();
     (0..file.len() - 32).filter(|at| digests.iter().any(|digest| file[*at..].starts_with(*digest))).collect()
