@@ -4,8 +4,12 @@
 mod support;
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use midflight::{Error, ErrorKind, Isolation, Runtime, Transaction, TransactionOptions};
+use midflight::{
+    Error, ErrorKind, Isolation, LoadOptions, ReloadHooks, Runtime, Transaction, TransactionOptions,
+};
 use support::{Workshop, start};
 
 fn file(shop: &Workshop, name: &str) -> PathBuf {
@@ -214,6 +218,41 @@ fn a_load_outside_of_transactions_is_another_one() {
 }
 
 #[test]
+fn a_load_may_ask_not_to_replace_what_came_since_it_began() {
+    let (rt, shop, _turn) = start("isolation-load");
+    let path = file(&shop, "first");
+    // SAFETY: the tests' modules are sound.
+    let load = move |options: LoadOptions<'_>, path: &PathBuf| unsafe { rt.load_with([path], &options) };
+    load(LoadOptions::new(), &path).unwrap();
+    // In the midst of the load another thread loads the module too, once.
+    let (other, is_over) = (path.clone(), Arc::new(AtomicBool::new(true)));
+    let comes = is_over.clone();
+    let id = rt.add_hooks(ReloadHooks::new("another").before(move |_| {
+        if !comes.swap(true, Ordering::Relaxed) {
+            std::thread::scope(|scope| {
+                scope.spawn(|| load(LoadOptions::new(), &other)).join().unwrap().unwrap();
+            });
+        }
+        Ok(())
+    }));
+    let loaded_when_another_comes = |options| {
+        let before = rt.frame().version("first").unwrap();
+        // Relaxed, here and above: the same thread asks, and the one that comes is joined.
+        is_over.store(false, Ordering::Relaxed);
+        let loaded = load(options, &path);
+        assert!(is_over.load(Ordering::Relaxed));
+        (loaded.map(drop), rt.frame().version("first").unwrap() - before)
+    };
+    let (loaded, versions) = loaded_when_another_comes(LoadOptions::new());
+    assert!(loaded.is_ok() && versions == 2, "the last wins");
+    let (refused, versions) = loaded_when_another_comes(LoadOptions::new().refuse_conflicts(true));
+    assert!(matches!(refused, Err(Error::Conflict { .. })) && versions == 1, "the first wins");
+    assert!(rt.remove_hooks(id));
+    load(LoadOptions::new().refuse_conflicts(true), &path).unwrap();
+    rt.unload("first").unwrap();
+}
+
+#[test]
 fn what_is_only_read_is_no_conflict_without_operations() {
     at_each_level("isolation-read", |scene| {
         let mut tx = scene.begin();
@@ -263,7 +302,7 @@ fn what_came_back_in_between_is_as_it_was() {
     at_each_level("isolation-back", |scene| {
         let mut tx = scene.begin();
         assert!(tx.version("first").unwrap().is_some());
-        let keep = midflight::LoadOptions::new().keep_previous(true);
+        let keep = LoadOptions::new().keep_previous(true);
         // SAFETY: the tests' modules are sound.
         unsafe { scene.rt.load_with([file(scene.shop, "first")], &keep) }.unwrap();
         scene.rt.rollback_module("first").unwrap();

@@ -77,9 +77,9 @@ pub(crate) struct Tried {
 }
 
 impl Runtime {
-    /// Reads a file, and says what is wrong with it as far as it alone and what is loaded tell. What
-    /// may come right by what is published with it is not wrong yet. Nothing is published, run or
-    /// changed. `rehearsed`: it is bound and linked; else only read.
+    /// Reads a file, and says what is wrong with it as far as it alone and what is loaded tell.
+    /// What may come right by what is published with it is not wrong yet. Nothing is published, run
+    /// or changed. `rehearsed`: it is bound and linked; else only read.
     pub(crate) fn try_out(
         &self,
         source: Source,

@@ -189,9 +189,9 @@ impl Transaction {
     ///
     /// # Errors
     ///
-    /// [`Error::Timeout`]. [`Error::Conflict`], with [`Isolation::RepeatableRead`] and above, if the
-    /// module has been replaced since the beginning: what the version had that this transaction
-    /// sees, nobody knows any more.
+    /// [`Error::Timeout`]. [`Error::Conflict`], with [`Isolation::RepeatableRead`] and above, if
+    /// the module has been replaced since the beginning: what the version had that this
+    /// transaction sees, nobody knows any more.
     pub fn symbol(&mut self, module: &str, symbol: &str) -> Result<bool, Error> {
         let state = self.state()?;
         match self.own(module).map(|operation| &operation.what) {

@@ -45,7 +45,8 @@ impl Isolation {
 /// use midflight::{Isolation, TransactionOptions};
 /// use std::time::Duration;
 ///
-/// let options = TransactionOptions::new().isolation(Isolation::ReadCommitted).timeout(Duration::from_secs(1));
+/// let options =
+///     TransactionOptions::new().isolation(Isolation::ReadCommitted).timeout(Duration::from_secs(1));
 /// assert_eq!(options.retries, 8);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -58,8 +58,8 @@ impl Runtime {
     }
 }
 
-/// How long to wait before a retry, counted from 0: between half and all of `first * 2^retry`, or of
-/// `longest` if that is less.
+/// How long to wait before a retry, counted from 0: between half and all of `first * 2^retry`, or
+/// of `longest` if that is less.
 fn wait(retry: u32, first: Duration, longest: Duration, random: u64) -> Duration {
     let whole = first.saturating_mul(1_u32.checked_shl(retry).unwrap_or(u32::MAX)).min(longest);
     let half = whole / 2;

@@ -2,10 +2,11 @@
 //! holds no logic of its own.
 //!
 //! One file for each header: [`runtime_types`], [`runtime_core`], [`hot_reload`],
-//! [`transaction_manager`], [`conflict_resolution`]; [`options`], [`stacks`] and [`jumps`] are parts of the second. They share `pointers` (what callers give us is
-//! checked and copied; `sized` has those structures that grow; `probe` asks the kernel), `errors`
-//! (codes, the thread's last message, panics), `gate` (whether the runtime is running, and who is
-//! in a call) and `log` (where the events of the runtime go).
+//! [`transaction_manager`], [`conflict_resolution`]; [`options`], [`stacks`] and [`jumps`] are parts
+//! of the second. They share `pointers` (what callers give us is checked and copied; `sized` has
+//! those structures that grow; `probe` asks the kernel), `errors` (codes, the thread's last message,
+//! panics), `gate` (whether the runtime is running, and who is in a call) and `log` (where the
+//! events of the runtime go).
 //!
 //! Rules for every function here:
 //!
