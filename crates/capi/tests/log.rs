@@ -151,11 +151,7 @@ fn every_field_that_comes_later_is_named() {
         ..logging(&file)
     };
     ok(init(&config));
-    let reload = HotReloadConfig {
-        use_transactions: true.into(),
-        auto_resolve_conflicts: true.into(),
-        ..HotReloadConfig::default()
-    };
+    let reload = HotReloadConfig { use_transactions: true.into(), ..HotReloadConfig::default() };
     reload_with("/nowhere", &reload);
     let text = read(&path);
     let fields = [
@@ -170,7 +166,6 @@ fn every_field_that_comes_later_is_named() {
         "enable_auto_recovery",
         "recovery_timeout_ms",
         "use_transactions",
-        "auto_resolve_conflicts",
     ];
     for field in fields {
         let lines: Vec<_> = text.lines().filter(|line| line.contains(&format!("\"{field}\""))).collect();
