@@ -169,8 +169,12 @@ impl Facts {
                 Some((subject.clone(), (file.to_owned(), line)))
             };
             let places = subjects.filter_map(place).collect();
+            let calls = situation.loaded.iter().flat_map(|module| &module.calls);
+            let calls = calls.filter(|(module, _)| **module == *candidate.name);
+            let asked = calls.map(|(_, symbol)| symbol).chain(&promised).cloned().collect();
+            let module = of_candidate(candidate, structures(&interface), asked);
             situation.candidates.push(Coming {
-                module: of_candidate(candidate, structures(&interface)),
+                module,
                 file: candidate.file.path().display().to_string(),
                 places,
                 promised,
@@ -208,15 +212,22 @@ fn of_version(version: &Arc<Version>) -> Module {
     }
 }
 
-fn of_candidate(candidate: &Candidate<'_>, structures: BTreeMap<String, String>) -> Module {
+/// `asked`: symbols that somebody calls, which may be of versions of their own (`name@version`) and
+/// so are in no list.
+fn of_candidate(
+    candidate: &Candidate<'_>,
+    structures: BTreeMap<String, String>,
+    asked: BTreeSet<String>,
+) -> Module {
     let image = &candidate.image;
-    let exports = image.exports().into_iter().map(|export| export.name);
+    let listed = image.exports().into_iter().map(|export| export.name.to_owned());
+    let exports = listed.chain(asked).filter(|name| candidate.function(name)).collect();
     Module {
         name: candidate.name.to_string(),
         declared: image.declared_version().map(str::to_owned),
         needs: needs(image.needs(), image.ranges()),
         calls: BTreeSet::new(),
-        exports: exports.filter(|name| candidate.function(name)).map(str::to_owned).collect(),
+        exports,
         exclusive: image.exclusive().map(str::to_owned).collect(),
         structures,
     }

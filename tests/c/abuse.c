@@ -192,6 +192,33 @@ static int begin_with(transaction_id_t* id, const transaction_options_t* options
     return code;
 }
 
+static int conflicts(const char* path) {
+    static conflict_analysis_t analysis;
+    memset(&analysis, 0xaa, sizeof analysis);
+    int code = detect_potential_conflicts(path, NULL, &analysis);
+    CHECK(code >= 0 ? analysis.count == (uint32_t)code : is_zero(&analysis, sizeof analysis));
+    return code;
+}
+
+static int passes(const conflict_info_t* conflict, resolution_result_t* result) {
+    CHECK(conflict != NULL && is_zero(result, sizeof *result));
+    return -1;
+}
+
+static int resolve(conflict_type_t type, conflict_severity_t severity, resolution_strategy_t strategy) {
+    static conflict_info_t conflict;
+    // Texts without an end.
+    memset(&conflict, 'x', sizeof conflict);
+    conflict.type = type;
+    conflict.severity = severity;
+    resolution_config_t config = {.strategy = strategy};
+    resolution_result_t result;
+    memset(&result, 0xaa, sizeof result);
+    int code = resolve_module_conflicts(&conflict, &config, &result);
+    CHECK(code == 0 || is_zero(&result, sizeof result));
+    return code;
+}
+
 // --- Configurations -----------------------------------------------------------------------------------------------------------------------------
 
 static const runtime_config_t no_config;
@@ -496,6 +523,8 @@ static void everything(void) {
         ROW(hot_reload_watch, "bad path", hot_reload_watch(path, NULL));
         ROW(hot_reload_unwatch, "bad path", hot_reload_unwatch(path));
         ROW(hot_reload_check_compatibility, "bad path", compatibility(path));
+        ROW(detect_potential_conflicts, "bad path", conflicts(path));
+        ROW(register_conflict_resolver, "bad name", register_conflict_resolver(path, NULL));
         ROW(hot_reload_symbol, "bad module", look_up(hot_reload_symbol, name, "abuse_version"));
         ROW(hot_reload_symbol, "bad symbol", look_up(hot_reload_symbol, "abuse", name));
         ROW(hot_reload_frame_symbol, "bad module", look_up(hot_reload_frame_symbol, name, "abuse_version"));
@@ -549,6 +578,9 @@ static void everything(void) {
         if (at != at_the_edge) ROW(hot_reload_add_hooks, "bad id", hot_reload_add_hooks(&hooks, at));
         ROW(hot_reload_get_statistics, "bad output", hot_reload_get_statistics(at));
         ROW(hot_reload_check_compatibility, "bad output", hot_reload_check_compatibility(good, at));
+        ROW(runtime_get_current_state, "bad output", runtime_get_current_state(at));
+        ROW(detect_potential_conflicts, "bad output", detect_potential_conflicts(good, NULL, at));
+        ROW(resolve_module_conflicts, "bad output", resolve_module_conflicts(at, at, at));
         ROW_ANY(hot_reload_last_record, "bad output", INVALID, hot_reload_last_record(0, at));
         // An address has room where a structure has not.
         if (at == at_the_edge) continue;
@@ -586,6 +618,9 @@ static void everything(void) {
         ROW_ANY(runtime_init, "security_level", INVALID, INIT_WITH(security_level, levels[i]));
         ROW_ANY(runtime_set_log_callback, "level", INVALID, runtime_set_log_callback(NULL, (log_level_t)levels[i], NULL));
         ROW(transaction_begin, "level", begin_at(&other, levels[i]));
+        ROW(resolve_module_conflicts, "strategy", resolve(CONFLICT_TYPE_API_CHANGE, CONFLICT_SEVERITY_LOW, (resolution_strategy_t)levels[i]));
+        if (levels[i] != 7) ROW(resolve_module_conflicts, "type", resolve((conflict_type_t)levels[i], CONFLICT_SEVERITY_LOW, RESOLUTION_STRATEGY_MANUAL));
+        ROW(resolve_module_conflicts, "severity", resolve(CONFLICT_TYPE_API_CHANGE, (conflict_severity_t)levels[i], RESOLUTION_STRATEGY_MANUAL));
         ROW(hot_reload_module, "conflict_mode", RELOAD_WITH(good, conflict_mode, levels[i]));
         ROW(hot_reload_watch, "conflict_mode", WATCH_WITH(good, conflict_mode, levels[i]));
     }
@@ -632,6 +667,11 @@ static void everything(void) {
            hot_reload_modules_atomic((const char*[]){good, in_folder("abuse2.so")}, 2, NULL));
     ROW_AS(hot_reload_modules_atomic, "good", OK, hot_reload_modules_atomic((const char*[]){good, in_folder("caller.so")}, 2, NULL));
     ROW_AS(hot_reload_check_compatibility, "good", OK | CODE(RUNTIME_ERROR_COMPATIBILITY_UNKNOWN), compatibility(good));
+    ROW_AS(detect_potential_conflicts, "good", OK, conflicts(good));
+    ROW_AS(register_conflict_resolver, "good", OK, register_conflict_resolver("passes", passes));
+    ROW_AS(resolve_module_conflicts, "good", OK, resolve(CONFLICT_TYPE_API_CHANGE, CONFLICT_SEVERITY_LOW, RESOLUTION_STRATEGY_MANUAL));
+    ROW_AS(register_conflict_resolver, "NULL", OK, register_conflict_resolver("passes", NULL));
+    ROW_AS(register_conflict_resolver, "nobody", INVALID, register_conflict_resolver("nobody", NULL));
 
     // Look-ups.
     ROW_AS(hot_reload_symbol, "good", OK, look_up(hot_reload_symbol, "abuse", "abuse_version"));

@@ -115,7 +115,7 @@ fn values_that_are_absurd() {
         fails(unsafe { hot_reload_watch(c"x.so".as_ptr(), &config) }, InvalidArgument, message);
     };
     wrong(|config| config.max_reload_threads = 257, "max_reload_threads is 257");
-    wrong(|config| config.conflict_mode = 1, "conflict_mode is 1");
+    wrong(|config| config.conflict_mode = 3, "conflict_mode is 3");
     wrong(|config| config.conflict_mode = i32::MIN, "conflict_mode is -2147483648");
     let wrong = |change: fn(&mut RuntimeConfig), message| {
         let mut config = RuntimeConfig::default();

@@ -148,8 +148,6 @@ fn every_field_that_comes_later_is_named() {
         ..logging(&file)
     };
     ok(init(&config));
-    let reload = HotReloadConfig { auto_resolve_conflicts: true.into(), ..HotReloadConfig::default() };
-    reload_with("/nowhere", &reload);
     let text = read(&path);
     let fields = [
         "enable_security_monitoring",
@@ -159,7 +157,6 @@ fn every_field_that_comes_later_is_named() {
         "metrics_collection_interval_ms",
         "enable_auto_recovery",
         "recovery_timeout_ms",
-        "auto_resolve_conflicts",
     ];
     for field in fields {
         let lines: Vec<_> = text.lines().filter(|line| line.contains(&format!("\"{field}\""))).collect();

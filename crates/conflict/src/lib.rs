@@ -2,7 +2,7 @@
 //!
 //! A [`Situation`] says what is loaded and what is about to be: names, versions, who calls what, who
 //! needs whom, and the [`Report`](midflight_interface::Report) of each candidate against the version
-//! that it replaces. [`find`] answers with a list of [`Conflict`]s, the gravest first. Each says what
+//! that it replaces. [`find()`] answers with a list of [`Conflict`]s, the gravest first. Each says what
 //! it is, how grave, where, who is concerned, and what to do, in plain words. docs/conflicts.md has
 //! the table.
 //!
@@ -10,7 +10,7 @@
 //! asked ([`Resolver`]), then the [`Strategy`]. How much a decision is worth is not claimed but
 //! counted: [`Outcomes`] has what came of earlier ones.
 //!
-//! [`merge`] is for two changes of one set of modules that began with the same.
+//! [`merge()`] is for two changes of one set of modules that began with the same.
 //!
 //! All of it is pure: nothing here reads a file, takes a lock or looks at a clock.
 #![forbid(unsafe_code)]

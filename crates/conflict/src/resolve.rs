@@ -15,7 +15,7 @@ pub enum Strategy {
     PreferLatest = 1,
     /// What is loaded stays.
     KeepCurrent = 2,
-    /// Two changes of the set of modules are merged ([`merge`](crate::merge)).
+    /// Two changes of the set of modules are merged ([`merge`](crate::merge())).
     ThreeWayMerge = 3,
     /// Old callers are given functions that do as the old ones.
     CompatibilityLayer = 4,

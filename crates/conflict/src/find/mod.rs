@@ -52,9 +52,10 @@ impl Look<'_> {
     /// Whoever calls a function of the module and is not replaced with it: modules, and the program
     /// if it was promised to it.
     fn callers(&self, symbol: &str) -> BTreeSet<String> {
-        let called = (self.module().to_owned(), symbol.to_owned());
-        let staying = self.situation.staying().filter(|module| module.calls.contains(&called));
-        let program = self.candidate.promised.contains(symbol).then(|| Conflict::PROGRAM.to_owned());
+        let is_call = |(module, called): &(String, String)| module == self.module() && means(symbol, called);
+        let staying = self.situation.staying().filter(|module| module.calls.iter().any(is_call));
+        let program = self.candidate.promised.iter().any(|promised| means(symbol, promised));
+        let program = program.then(|| Conflict::PROGRAM.to_owned());
         staying.map(|module| module.name.clone()).chain(program).collect()
     }
 
@@ -73,6 +74,14 @@ impl Look<'_> {
             proposal: said.proposal,
         });
     }
+}
+
+/// Whether a report's word for a symbol may mean this one: reports cut what is long, and then it may.
+fn means(subject: &str, symbol: &str) -> bool {
+    /// Nobody writes a shorter name that ends so.
+    const CUT: usize = 200;
+    let start = subject.strip_suffix("...").filter(|start| start.len() >= CUT);
+    subject == symbol || start.is_some_and(|start| symbol.starts_with(start))
 }
 
 /// Whether the program itself is among them, which cannot be replaced while it runs.
@@ -95,4 +104,27 @@ fn list(names: &BTreeSet<String>) -> String {
 /// `calls` of one, `call` of several.
 fn verb<'v>(of: &BTreeSet<String>, one: &'v str, several: &'v str) -> &'v str {
     if of.len() == 1 { one } else { several }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_symbol_that_a_report_has_cut_is_meant() {
+        let long = "_ZN".to_owned() + &"x".repeat(300);
+        assert!(means(&format!("{}...", &long[..240]), &long));
+        assert!(means(&long, &long) && means("f", "f"));
+        for (subject, symbol) in [("f", "ff"), ("f...", "ff"), ("...", "f")] {
+            assert!(!means(subject, symbol), "{subject} {symbol}");
+        }
+        assert!(!means(&format!("{}...", &long[..240]), "_ZN1yEv"));
+    }
+
+    #[test]
+    fn names_in_a_sentence() {
+        let of = |names: &[&str]| list(&names.iter().map(|name| (*name).to_owned()).collect());
+        assert_eq!([of(&[]), of(&["a"]), of(&["b", "a"])], ["", "a", "a and b"]);
+        assert_eq!(of(&["c", "a", "b", Conflict::PROGRAM]), "the program, a, b and c");
+    }
 }
