@@ -11,9 +11,9 @@ pub enum StateProblem {
     /// It has another layout than in the version that is loaded, and nothing carries it over.
     Changed {
         /// That of the version that is loaded.
-        before: StateLayout,
+        before: Box<StateLayout>,
         /// That of the new one.
-        now: StateLayout,
+        now: Box<StateLayout>,
         /// The members whose values cannot be carried over without a doubt, and why; empty if
         /// nothing is known of members.
         obstacles: Vec<String>,

@@ -207,7 +207,8 @@ mod tests {
         };
         let (stage, publish, phases) = (Duration::ZERO, Duration::ZERO, Phases::default());
         let (modules, gone) = (vec![module], Vec::new());
-        let publication = Publication { generation: 3, stage, publish, phases, modules, gone };
+        let publication =
+            Publication { generation: 3, stage, publish, phases, modules, gone, anew: Vec::new() };
         line(Path::new("libmovement.so"), &Ok(publication))
     }
 
