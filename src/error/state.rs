@@ -1,4 +1,5 @@
-//! What is wrong with a state that a module declares, and with variables that are to be carried over.
+//! What is wrong with a state that a module declares, and with variables that are to be carried
+//! over.
 
 use std::fmt;
 
@@ -52,7 +53,8 @@ impl fmt::Display for StateProblem {
         match self {
             Self::OutOfReach => f.write_str(
                 "the module does not export it, or refers to it without its symbol, and so would not see what is kept: \
-                 compile with -fPIC, and link without -Bsymbolic and without a version script that hides it",
+                 compile with -fPIC, and link without -Bsymbolic and without a version script that hides it; link Mach-O object \
+                 files to a dylib",
             ),
             Self::Changed { before, now, obstacles } => {
                 write!(

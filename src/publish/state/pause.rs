@@ -101,8 +101,8 @@ impl State {
         self.collect(false);
     }
 
-    /// Waits a little for frames to end; false if it is late. (Nobody tells of it: to end a frame is
-    /// a store.)
+    /// Waits a little for frames to end; false if it is late. (Nobody tells of it: to end a frame
+    /// is a store.)
     fn wait(&mut self, until: Instant) -> bool {
         const WHILE: Duration = Duration::from_micros(100);
         if Instant::now() >= until {
