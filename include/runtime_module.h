@@ -88,8 +88,8 @@
  * - module_init() of a new version sees the state while the old version goes on working with it:
  *   it must not reset it.
  *
- * Compile with -fPIC, and do not link with -Bsymbolic: a module that refers to the variable in its
- * own memory is refused. */
+ * Compile with -fPIC, and do not link with -Bsymbolic; link Mach-O object files to a dylib: a module
+ * that refers to the variable in its own memory is refused. */
 #define MIDFLIGHT_STATE(type, name, schema)                                                                                    \
     MIDFLIGHT_STATE_NOTE_(type, name, schema)                                                                                  \
     MIDFLIGHT_STATE_CHECK_(type, name)                                                                                         \

@@ -1,7 +1,7 @@
 //! Having the calls of modules wait, while what they would work with is carried over.
 //!
-//! A pause begins with a generation in which the modules' slots are unbound. Where an unbound slot's
-//! stub ends (asm/*/unbound.s), a thread waits until the pause is over. So whoever opens a frame
+//! A pause begins with a generation in which the modules' slots are unbound. Where an unbound
+//! slot's stub ends (asm/*/unbound.s), a thread waits until the pause is over. So whoever opens a frame
 //! meanwhile, or calls outside of frames, comes to none of the versions; and who was inside before
 //! leaves in his own time. When the pause is over, threads outside of frames go on to what the live
 //! table has. A frame of the pause's own generation goes on to [`FORWARD`], for as long as it is

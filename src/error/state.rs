@@ -1,4 +1,5 @@
-//! What is wrong with a state that a module declares, and with variables that are to be carried over.
+//! What is wrong with a state that a module declares, and with variables that are to be carried
+//! over.
 
 use std::fmt;
 
@@ -11,9 +12,9 @@ pub enum StateProblem {
     /// It has another layout than in the version that is loaded, and nothing carries it over.
     Changed {
         /// That of the version that is loaded.
-        before: StateLayout,
+        before: Box<StateLayout>,
         /// That of the new one.
-        now: StateLayout,
+        now: Box<StateLayout>,
         /// The members whose values cannot be carried over without a doubt, and why; empty if
         /// nothing is known of members.
         obstacles: Vec<String>,
@@ -52,7 +53,8 @@ impl fmt::Display for StateProblem {
         match self {
             Self::OutOfReach => f.write_str(
                 "the module does not export it, or refers to it without its symbol, and so would not see what is kept: \
-                 compile with -fPIC, and link without -Bsymbolic and without a version script that hides it",
+                 compile with -fPIC, and link without -Bsymbolic and without a version script that hides it; link Mach-O object \
+                 files to a dylib",
             ),
             Self::Changed { before, now, obstacles } => {
                 write!(

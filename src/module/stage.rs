@@ -228,7 +228,7 @@ pub(crate) unsafe fn bind(
                 let held = states.bind(name, state, size, neighbours)?;
                 bound
                     .bindings
-                    .push(Some(Binding::Address(held.storage.at().expose_provenance().get() as u64)));
+                    .push(Some(Binding::Address(held.storage.at().as_ptr().expose_provenance() as u64)));
                 bound.states.push(held);
                 continue;
             }

@@ -94,10 +94,12 @@ impl<'i, 'f> States<'i, 'f> {
             Some(Err(obstacles)) => obstacles.iter().map(ToString::to_string).collect(),
             None => Vec::new(),
         };
-        let described = |schema, size, layout: Option<&Layout>| StateLayout {
-            schema,
-            size,
-            members: layout.map(|layout| layout.variables.layouts.describe(layout.of)),
+        let described = |schema, size, layout: Option<&Layout>| {
+            Box::new(StateLayout {
+                schema,
+                size,
+                members: layout.map(|layout| layout.variables.layouts.describe(layout.of)),
+            })
         };
         let before = described(from.schema(), from.size() as u64, from.layout());
         let now = described(state.schema, size, layout);

@@ -209,9 +209,8 @@ mod tests {
         };
         let (stage, publish, phases) = (Duration::ZERO, Duration::ZERO, Phases::default());
         let (modules, gone) = (vec![module], Vec::new());
-        let back = Vec::new();
-        let publication =
-            Publication { generation: 3, stage, publish, phases, modules, back, gone, anew: Vec::new() };
+        let (back, anew) = (Vec::new(), Vec::new());
+        let publication = Publication { generation: 3, stage, publish, phases, modules, back, gone, anew };
         line(Path::new("libmovement.so"), &Ok(publication))
     }
 

@@ -77,7 +77,8 @@ impl State {
         self.begin_pause(modules);
         loop {
             let outside = self.retirement.held().next().is_none();
-            let because = if outside { self.found_inside(modules, caller)? } else { self.inside() };
+            let mut because = if outside { self.found_inside(modules, caller)? } else { self.inside() };
+            because.extend(self.by_themselves(modules));
             if outside && because.is_empty() {
                 return Ok(());
             }
@@ -101,8 +102,8 @@ impl State {
         self.collect(false);
     }
 
-    /// Waits a little for frames to end; false if it is late. (Nobody tells of it: to end a frame is
-    /// a store.)
+    /// Waits a little for frames to end; false if it is late. (Nobody tells of it: to end a frame
+    /// is a store.)
     fn wait(&mut self, until: Instant) -> bool {
         const WHILE: Duration = Duration::from_micros(100);
         if Instant::now() >= until {
@@ -122,8 +123,10 @@ impl State {
     /// Threads that may be inside of modules that are called outside frames, too.
     fn found_inside(&self, modules: &[Arc<str>], caller: &Caller<'_>) -> Result<Vec<String>, Error> {
         let escaped = modules.iter().filter(|module| self.retirement.has_escaped(module));
-        let versions = escaped.filter_map(|module| self.loaded(module).ok());
-        let ranges: Vec<_> = versions.map(|version| version.range()).collect();
+        let versions = escaped.filter_map(|module| self.loaded(module).ok()).map(|version| &**version);
+        // Older ones may have the same states.
+        let older = self.retirement.kept().filter(|version| modules.contains(version.name()));
+        let ranges: Vec<_> = versions.chain(older).map(|version| version.range()).collect();
         if ranges.is_empty() {
             return Ok(Vec::new());
         }
@@ -144,10 +147,6 @@ impl State {
     /// What may run in the modules without being called by the host: threads and handlers of
     /// theirs, and older versions that are still in use and call them.
     fn unattended(&self, modules: &[Arc<str>]) -> Vec<String> {
-        let named = |version: &Version| format!("version {} of `{}`", version.number(), version.name());
-        let current = modules.iter().filter_map(|module| self.loaded(module).ok());
-        let own = current.filter(|version| version.runs_by_itself());
-        let own = own.map(|version| format!("{} has threads or handlers of signals", named(version)));
         let slots = |version: &Version| {
             let called = Home::called(version.home());
             let mut slots = modules.iter().flat_map(|module| self.slots.of(module));
@@ -157,7 +156,16 @@ impl State {
         let replaced = self.retirement.replaced().map(|(version, _)| version);
         let running = kept.chain(replaced.filter(|version| version.runs_by_itself()));
         let running = running.filter(|version| slots(version));
-        own.chain(running.map(|version| format!("{} is still in use", named(version)))).collect()
+        let mut found = self.by_themselves(modules);
+        found.extend(running.map(|version| format!("{} is still in use", named(version))));
+        found
+    }
+
+    /// Which of their current versions have threads or handlers of signals.
+    fn by_themselves(&self, modules: &[Arc<str>]) -> Vec<String> {
+        let current = modules.iter().filter_map(|module| self.loaded(module).ok());
+        let own = current.filter(|version| version.runs_by_itself());
+        own.map(|version| format!("{} has threads or handlers of signals", named(version))).collect()
     }
 
     /// The generation that the pause that is under way began with.
@@ -194,4 +202,8 @@ impl State {
             pause::forget();
         }
     }
+}
+
+fn named(version: &Version) -> String {
+    format!("version {} of `{}`", version.number(), version.name())
 }
