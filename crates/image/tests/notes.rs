@@ -139,7 +139,9 @@ fn damaged_ones_are_refused_by_name() {
             assert_eq!(damaged(1, 4, &[0; 4]), (1, NoteProblem::NoEnd));
             assert_eq!(damaged(2, 8, &[1, 0, 0, 0]), (1, NoteProblem::Twice));
             assert_eq!(damaged(3, 8, &[2, 0, 0, 0]), (2, NoteProblem::Twice));
-            assert_eq!(damaged(3, 8, &[4, 0, 0, 0]), (4, NoteProblem::Unknown));
+            assert_eq!(damaged(3, 8, &[15, 0, 0, 0]), (15, NoteProblem::Unknown));
+            // A name is too short for a state.
+            assert_eq!(damaged(3, 8, &[4, 0, 0, 0]), (4, NoteProblem::CutOff));
             assert_eq!(damaged(2, 4, &[0xFF; 4]), (2, NoteProblem::CutOff));
             assert_eq!(damaged(1, 4, &[0, 0, 1, 0]), (1, NoteProblem::CutOff));
         }
