@@ -8,6 +8,7 @@
 #define MIDFLIGHT_CONFLICT_RESOLUTION_H
 
 #include "runtime_types.h"
+#include "transaction_manager.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -175,6 +176,20 @@ typedef int (*conflict_resolver_func_t)(const conflict_info_t* conflict, resolut
  * 0 if there is none; how many, if there are; else the codes of hot_reload_module() for a file that
  * cannot be read as a module. */
 int detect_potential_conflicts(const char* module_path, const system_state_t* current_state, conflict_analysis_t* conflict_analysis);
+
+/* The same of a transaction: all of its operations together, as they would be committed. A caller that is replaced or unloaded with what
+ * it calls does not conflict with it. What has changed since the transaction looked is a conflict, as far as its isolation level minds.
+ * Another transaction that is open and touches one of the modules is a conflict as well, here and in detect_potential_conflicts(). It
+ * refuses no commit, whatever the mode: the first that commits wins. */
+int transaction_detect_conflicts(transaction_id_t transaction_id, conflict_analysis_t* conflict_analysis);
+
+/* Merges a transaction that has lost with what was committed since it began. If they have changed different modules, and nothing of both
+ * together conflicts that is graver than CONFLICT_SEVERITY_LOW, then it becomes a transaction that was begun now: what it had read counts
+ * no more. Then commit it.
+ *
+ * 0: it is merged. How many, if there are modules that both have changed (CONFLICT_TYPE_CONCURRENT_MODIFICATION) or conflicts: then the
+ * analysis lists them, and the transaction is as it was. Else a code; RUNTIME_ERROR_TIMEOUT. */
+int transaction_merge(transaction_id_t transaction_id, conflict_analysis_t* conflict_analysis);
 
 /* Says what is to be done about a conflict: 0 if that is said, whatever it is. It does nothing
  * itself: load the module, or do not. What comes of its next reload is counted for `confidence`.

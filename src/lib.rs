@@ -62,7 +62,7 @@ pub use runtime::hooks::{HooksId, ReloadHooks, Upcoming};
 pub use runtime::process::ProcessUsage;
 pub use runtime::statistics::{Statistics, Times};
 pub use runtime::{Runtime, print_outcome};
-pub use transaction::{Isolation, OperationOptions, Savepoint, Transaction, TransactionOptions};
+pub use transaction::{Isolation, MergeReport, OperationOptions, Savepoint, Transaction, TransactionOptions};
 
 /// What the [`module!`] macro expands to uses, and the C API. Not for direct use.
 #[doc(hidden)]

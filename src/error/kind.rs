@@ -123,7 +123,9 @@ impl Error {
             | Self::MissingFunctions { .. }
             | Self::Incompatible { .. }
             | Self::AnotherSize { .. } => ErrorKind::Incompatible,
-            Self::VersionNotMet { .. } | Self::Conflicting { .. } => ErrorKind::Conflict,
+            Self::VersionNotMet { .. } | Self::Conflicting { .. } | Self::NotMerged { .. } => {
+                ErrorKind::Conflict
+            }
             Self::NoSuchFunction { .. } => ErrorKind::NoSuchSymbol,
             Self::NewerThanFrame { .. } => ErrorKind::WrongFrame,
             Self::NotLoaded { .. } => ErrorKind::NotLoaded,

@@ -247,6 +247,14 @@ pub enum Error {
         /// Of the first of them, what was decided, and why.
         because: String,
     },
+    /// A transaction has lost, and cannot be merged with what has won
+    /// ([`TransactionOptions::merge`](crate::TransactionOptions::merge)).
+    NotMerged {
+        /// The modules that both have changed: the numbers of their versions.
+        collisions: Vec<midflight_conflict::Collision<u64>>,
+        /// If there are none of those: what conflicts in the set of both, the gravest first.
+        conflicts: Vec<midflight_conflict::Conflict>,
+    },
     /// The version does not fit the one that is loaded
     /// ([`LoadOptions::validate`](crate::LoadOptions::validate)).
     Incompatible {
@@ -544,6 +552,14 @@ impl fmt::Display for Error {
             ),
             Self::Conflicting { path, conflicts, because } => {
                 write!(f, "{}: conflicts with what is loaded, and was not resolved ({because}):", path.display())?;
+                conflicts.iter().try_for_each(|conflict| write!(f, "\n  {conflict}"))
+            }
+            Self::NotMerged { collisions, conflicts } => {
+                f.write_str(
+                    "Transaction conflict detected, rolling back: it cannot be merged with what was committed since it began. Begin it \
+                     again, and look at what has changed:",
+                )?;
+                collisions.iter().try_for_each(|collision| write!(f, "\n  {collision}"))?;
                 conflicts.iter().try_for_each(|conflict| write!(f, "\n  {conflict}"))
             }
             Self::Incompatible { path, report } => write!(

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use midflight_conflict::{Candidate as Coming, Met, Module, Need, Situation, met};
 use midflight_interface::{Interface, Report};
 
+use super::besides::Besides;
 use super::candidates::{Candidate, Candidates};
 use super::state::{Next, State};
 use crate::Error;
@@ -25,18 +26,31 @@ pub(crate) struct Facts {
 }
 
 impl State {
-    /// `since`: the generation that whoever asks has looked at.
-    pub(crate) fn facts(&self, candidates: &Candidates<'_>, since: Option<u64>) -> Facts {
-        let loaded = self.current().map(|version| (of_version(version), version.origin().cloned()));
+    /// `since`: of a module, the generation that whoever asks has looked at.
+    ///
+    /// # Errors
+    ///
+    /// If what is to change besides is not there.
+    pub(crate) fn facts(
+        &self,
+        candidates: &Candidates<'_>,
+        besides: &Besides,
+        since: impl Fn(&str) -> Option<u64>,
+    ) -> Result<Facts, Error> {
+        // What goes calls nothing any more, and what comes back calls what it called.
+        let others = besides.find(self)?;
+        let staying = self.current().filter(|version| !others.contains_key(version.name()));
+        let loaded = staying.chain(others.values().flatten());
+        let loaded = loaded.map(|version| (of_version(version), version.origin().cloned()));
         let of_candidate = |candidate: &Candidate<'_>| {
             let promised = self.promised(&candidate.name).map(str::to_owned).collect();
-            (promised, since.and_then(|since| self.change_after(since, &candidate.name)))
+            (promised, since(&candidate.name).and_then(|since| self.change_after(since, &candidate.name)))
         };
-        Facts {
+        Ok(Facts {
             loaded: loaded.collect(),
             candidates: candidates.iter().map(of_candidate).collect(),
             generation: self.figures().generation,
-        }
+        })
     }
 
     /// What has become of a module after a generation, in words.

@@ -5,6 +5,7 @@ pub(crate) mod config;
 pub(crate) mod conflicts;
 pub(crate) mod events;
 pub(crate) mod hooks;
+pub(crate) mod intentions;
 mod loading;
 pub(crate) mod process;
 pub(crate) mod statistics;

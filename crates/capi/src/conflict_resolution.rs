@@ -12,6 +12,7 @@ use crate::errors::{Failure, Outcome, guarded};
 use crate::gate::{Call, Inside};
 use crate::pointers::{self, Output, Plain, fill, text};
 use crate::runtime_types::{Bool, get_timestamp_ns};
+use crate::transaction_manager;
 
 /// `CONFLICT_MAX_CONCERNED`.
 pub const MAX_CONCERNED: usize = 4;
@@ -144,6 +145,24 @@ const ACTIONS: [Action; 6] = [
     Action::Manual,
 ];
 
+impl ConflictAnalysis {
+    fn of(found: &[Conflict], generation: u64, unknown: Option<&String>) -> Box<Self> {
+        let mut analysis = Box::new(Self {
+            count: found.len() as u32,
+            generation,
+            is_complete: unknown.is_none().into(),
+            unknown_because: fill(unknown.map_or("", |why| why)),
+            ..Self::default()
+        });
+        for (to, conflict) in analysis.conflicts.iter_mut().zip(found) {
+            *to = ConflictInfo::of(conflict);
+            analysis.listed_count += 1;
+        }
+        analysis.conflict_info = analysis.conflicts[0];
+        analysis
+    }
+}
+
 impl ConflictInfo {
     fn of(conflict: &Conflict) -> Self {
         let Conflict { severity, kind, module, place, concerned, message, proposal } = conflict;
@@ -265,20 +284,60 @@ pub unsafe extern "C" fn detect_potential_conflicts(
         // Who asks once will ask again, of a file that may have been overwritten by then.
         call.runtime.set_keep_files(true);
         let conflicts = call.runtime.conflicts([path], &view)?;
-        let unknown = conflicts.unknown.first();
-        let mut analysis = Box::new(ConflictAnalysis {
-            count: conflicts.found.len() as u32,
-            generation: conflicts.generation,
-            is_complete: unknown.is_none().into(),
-            unknown_because: fill(unknown.map_or("", |why| why)),
-            ..ConflictAnalysis::default()
-        });
-        for (to, conflict) in analysis.conflicts.iter_mut().zip(&conflicts.found) {
-            *to = ConflictInfo::of(conflict);
-            analysis.listed_count += 1;
-        }
-        analysis.conflict_info = analysis.conflicts[0];
+        let analysis =
+            ConflictAnalysis::of(&conflicts.found, conflicts.generation, conflicts.unknown.first());
         count.set(analysis.count as c_int);
+        output.put(*analysis);
+        Ok(())
+    });
+    if code == 0 { count.get() } else { code }
+}
+
+/// `transaction_detect_conflicts()`.
+///
+/// # Safety
+///
+/// The arguments are what the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn transaction_detect_conflicts(
+    transaction_id: u64,
+    conflict_analysis: *mut ConflictAnalysis,
+) -> c_int {
+    let count = Cell::new(0);
+    let code = guarded(|| {
+        let output = Output::new(conflict_analysis, "conflict_analysis")?;
+        let call = Call::begin()?;
+        call.runtime.set_keep_files(true);
+        let conflicts = transaction_manager::with(transaction_id, |transaction| transaction.conflicts())?;
+        let analysis =
+            ConflictAnalysis::of(&conflicts.found, conflicts.generation, conflicts.unknown.first());
+        count.set(analysis.count as c_int);
+        output.put(*analysis);
+        Ok(())
+    });
+    if code == 0 { count.get() } else { code }
+}
+
+/// `transaction_merge()`.
+///
+/// # Safety
+///
+/// The arguments are what the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn transaction_merge(
+    transaction_id: u64,
+    conflict_analysis: *mut ConflictAnalysis,
+) -> c_int {
+    let count = Cell::new(0);
+    let code = guarded(|| {
+        let output = Output::new(conflict_analysis, "conflict_analysis")?;
+        let call = Call::begin()?;
+        call.runtime.set_keep_files(true);
+        let merged = transaction_manager::with(transaction_id, |transaction| transaction.merge())?;
+        let analysis = ConflictAnalysis::of(&merged.in_the_way(), merged.generation, merged.unknown.first());
+        if !merged.is_clean() {
+            count.set(analysis.count as c_int);
+        }
         output.put(*analysis);
         Ok(())
     });

@@ -113,7 +113,8 @@ fn growing() -> Vec<(String, i64)> {
         reserved, generation);
     growing!(checks, "hot_reload_hooks_t", HotReloadHooks: struct_size, change_size, name, before, after, user);
     growing!(checks, "transaction_options_t", TransactionOptions: struct_size, isolation, timeout_ms, max_operations, read_only,
-        reserved);
+        reserved, conflict_mode,
+        auto_resolve_conflicts, merge, reserved_too);
     checks!(checks, "reload_operation_config_t", ReloadOperationConfig: validate_integrity, backup_state);
     growing!(checks, "runtime_options_t", RuntimeOptions: struct_size, gdb, perf_map, reserved, jitdump_folder);
     for (name, value) in [

@@ -205,6 +205,12 @@ impl<'l> Load<'l> {
         })
     }
 
+    /// Reads one module's files, debug information included.
+    pub(crate) fn read_whole(&self, source: Source) -> Result<ModuleFile, Error> {
+        let extent = self.loader.extent(self.options, true);
+        ModuleFile::read(source, extent)
+    }
+
     /// What is to be kept of a file for later comparisons.
     pub(crate) fn origin(&self, file: &mut ModuleFile) -> Arc<Origin> {
         let origin = match file.take_interface() {
