@@ -52,9 +52,10 @@ pub use platform::threads::Holder;
 pub use publish::load::options::{Carry, ConflictMode, LoadOptions, Progress};
 pub use publish::quiescence::FiberStack;
 pub use publish::{
-    Collected, Compatibility, Kept, LoadedVersion, ModuleVersion, Phases, Publication, Quiescence, Replaced,
-    Retained, Retired, Until, VersionState,
+    Adapter, Collected, Compatibility, Kept, LoadedVersion, ModuleVersion, Phases, Publication, Quiescence,
+    Replaced, Retained, Retired, Unsaid, Until, VersionState,
 };
+pub use runtime::adapters::AdapterId;
 pub use runtime::config::Config;
 pub use runtime::conflicts::{Conflicts, ResolverId, SystemState, View};
 pub use runtime::events::{Attempt, Event, ModuleRecord, ModuleState, Outcome, Record, Subscription};

@@ -247,6 +247,40 @@ pub enum Error {
         /// Of the first of them, what was decided, and why.
         because: String,
     },
+    /// A function has adapters, and of a module it is not known which signature it has, or was built
+    /// against ([`Runtime::add_adapter`](crate::Runtime::add_adapter)).
+    UnknownSignature {
+        /// The module that calls it. None: it is the one that has it.
+        caller: Option<String>,
+        /// The module of the function.
+        module: String,
+        /// The function.
+        symbol: String,
+    },
+    /// Nothing does as a function that somebody was built against: it has another signature, or is
+    /// gone, and there is no adapter.
+    NoAdapter {
+        /// The module of the function.
+        module: String,
+        /// The function.
+        symbol: String,
+        /// The signature that the callers were built against.
+        signature: String,
+        /// The one that it has. None: it is gone.
+        is: Option<String>,
+        /// Who calls it.
+        callers: Vec<String>,
+    },
+    /// Callers of a function that are loaded were built against different signatures, and so an
+    /// adapter cannot be for some of them only.
+    MixedCallers {
+        /// The module of the function.
+        module: String,
+        /// The function.
+        symbol: String,
+        /// Each signature, and who was built against it.
+        callers: Vec<(String, Vec<String>)>,
+    },
     /// A transaction has lost, and cannot be merged with what has won
     /// ([`TransactionOptions::merge`](crate::TransactionOptions::merge)).
     NotMerged {
@@ -553,6 +587,33 @@ impl fmt::Display for Error {
             Self::Conflicting { path, conflicts, because } => {
                 write!(f, "{}: conflicts with what is loaded, and was not resolved ({because}):", path.display())?;
                 conflicts.iter().try_for_each(|conflict| write!(f, "\n  {conflict}"))
+            }
+            Self::UnknownSignature { caller: Some(caller), module, symbol } => write!(
+                f,
+                "`{symbol}` of {module} has an adapter for old callers, and {caller} does not say which signature it was built against: \
+                 build it with -g (clang: and -O1), or say with the adapter what such callers are taken for"
+            ),
+            Self::UnknownSignature { caller: None, module, symbol } => write!(
+                f,
+                "`{symbol}` of {module} has an adapter for old callers, and the module does not say its signature: build it with -g"
+            ),
+            Self::NoAdapter { module, symbol, signature, is, callers } => {
+                let is = match is {
+                    Some(is) => format!("is `{is}`"),
+                    None => "is gone".into(),
+                };
+                write!(
+                    f,
+                    "`{symbol}` of {module} {is}, and {} {} built against `{signature}`, for which there is no adapter: add one, or load new \
+                     versions of the callers with it",
+                    callers.join(", "),
+                    if callers.len() == 1 { "was" } else { "were" }
+                )
+            }
+            Self::MixedCallers { module, symbol, callers } => {
+                write!(f, "`{symbol}` of {module} is called by modules that were built against different signatures:")?;
+                callers.iter().try_for_each(|(signature, by)| write!(f, " `{signature}` by {};", by.join(", ")))?;
+                f.write_str(" load those anew that do not fit, and then add the adapter")
             }
             Self::NotMerged { collisions, conflicts } => {
                 f.write_str(

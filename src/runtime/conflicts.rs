@@ -118,6 +118,8 @@ type Resolve = dyn Fn(&Conflict) -> Option<Answer> + Send + Sync;
 pub(crate) struct Resolutions {
     resolvers: Mutex<Resolvers>,
     outcomes: Mutex<Record>,
+    /// Functions that have adapters, by the adapters: (module, symbol).
+    adapted: Mutex<BTreeMap<u64, (String, String)>>,
 }
 
 #[derive(Default)]
@@ -154,7 +156,25 @@ impl Resolutions {
             .collect();
         let asked: Vec<_> = asked.iter().map(|(name, ask)| (*name, &**ask)).collect();
         let outcomes = self.outcomes.lock().outcomes.clone();
-        decide(conflict, request, &asked, &outcomes)
+        let request = Request { has_adapter: self.has_adapter(conflict), ..*request };
+        decide(conflict, &request, &asked, &outcomes)
+    }
+
+    /// Notes that a function has an adapter, or none any more.
+    pub(super) fn adapt(&self, adapter: u64, function: Option<(&str, &str)>) {
+        let mut adapted = self.adapted.lock();
+        match function {
+            Some((module, symbol)) => adapted.insert(adapter, (module.to_owned(), symbol.to_owned())),
+            None => adapted.remove(&adapter),
+        };
+    }
+
+    fn has_adapter(&self, conflict: &Conflict) -> bool {
+        let is_it = |(module, symbol): &(String, String)| {
+            *module == conflict.module && *symbol == conflict.place.symbol
+        };
+        let by_function = matches!(conflict.kind, Kind::ApiChange | Kind::FunctionSignature);
+        by_function && self.adapted.lock().values().any(is_it)
     }
 
     /// Notes what is to be tried with the next load of a module.
@@ -217,6 +237,7 @@ impl Resolutions {
 
     pub(super) fn clear(&self) {
         self.resolvers.lock().all.clear();
+        self.adapted.lock().clear();
         *self.outcomes.lock() = Record::default();
     }
 }
@@ -289,6 +310,18 @@ impl Runtime {
         decision
     }
 
+    /// What has come of decisions: for [`confidence`](crate::conflict::Decision::confidence).
+    /// [As bytes](Outcomes::to_bytes) it can be kept for the next process.
+    pub fn outcomes(&self) -> Outcomes {
+        self.shared.resolutions.outcomes.lock().outcomes.clone()
+    }
+
+    /// Adds what came of decisions in an earlier process ([`Outcomes::from_bytes`]). A
+    /// [shutdown](Self::shutdown) forgets all.
+    pub fn add_outcomes(&self, outcomes: &Outcomes) {
+        self.shared.resolutions.outcomes.lock().outcomes.add(outcomes);
+    }
+
     /// Notes that a module's next load is of a merged set: what comes of it is counted.
     pub(crate) fn try_merge_with(&self, module: &str) {
         self.shared.resolutions.try_with(module, Kind::ConcurrentModification, Action::Merge);
@@ -342,7 +375,8 @@ impl Runtime {
             reports.push((compared.report, interface));
         }
         let generation = facts.generation;
-        let (situation, unknown) = facts.situation(candidates, reports, &asked.others, interfaces);
+        let covered = known.into_iter().map(|known| known.covered).collect();
+        let (situation, unknown) = facts.situation(candidates, reports, covered, &asked.others, interfaces);
         Ok((Conflicts { found: find(&situation), generation, unknown }, fits))
     }
 
@@ -369,8 +403,10 @@ impl Runtime {
         for conflict in conflicts.found {
             let decision = load.telling(|| self.shared.resolutions.decide(&conflict, &request, asks));
             let by_strategy = matches!(decision.by, midflight_conflict::Decider::Strategy(_));
+            let has_adapter = self.shared.resolutions.has_adapter(&conflict);
             let accepted = match decision.action {
                 Action::UseLatest => decision.success,
+                Action::UseCompatibilityLayer => decision.success && has_adapter,
                 // Nobody comes by it.
                 _ => by_strategy && conflict.severity == Severity::Low,
             };
@@ -378,11 +414,15 @@ impl Runtime {
                 if conflict.severity > Severity::Low {
                     tracing::warn!(%conflict, because = decision.explanation, "loaded in spite of a conflict");
                 }
-                tried.push((conflict, Action::UseLatest));
+                let is_adapted = has_adapter && conflict.severity == Severity::Low;
+                tried.push(match is_adapted || decision.action == Action::UseCompatibilityLayer {
+                    true => (conflict, Action::UseCompatibilityLayer),
+                    false => (conflict, Action::UseLatest),
+                });
             } else {
                 because.get_or_insert(match decision.action {
-                    Action::UseCompatibilityLayer => format!(
-                        "{}; the runtime has none: link them into the new version",
+                    Action::UseCompatibilityLayer if !has_adapter => format!(
+                        "{}; the runtime has none: add an adapter, or link them into the new version",
                         decision.explanation
                     ),
                     _ => decision.explanation,

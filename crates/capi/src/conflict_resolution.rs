@@ -115,17 +115,6 @@ macro_rules! zeroes {
 }
 zeroes!(ConflictInfo, ConflictAnalysis, ResolutionResult);
 
-const KINDS: [Kind; 9] = [
-    Kind::ApiChange,
-    Kind::FunctionSignature,
-    Kind::DataStructure,
-    Kind::MemoryLayout,
-    Kind::DependencyChain,
-    Kind::StateMachine,
-    Kind::ResourceAccess,
-    Kind::ConcurrentModification,
-    Kind::SemanticMismatch,
-];
 const SEVERITIES: [Severity; 4] = [Severity::Low, Severity::Medium, Severity::High, Severity::Critical];
 const STRATEGIES: [Strategy; 7] = [
     Strategy::Default,
@@ -136,15 +125,6 @@ const STRATEGIES: [Strategy; 7] = [
     Strategy::Manual,
     Strategy::MlGuided,
 ];
-const ACTIONS: [Action; 6] = [
-    Action::None,
-    Action::UseLatest,
-    Action::KeepCurrent,
-    Action::Merge,
-    Action::UseCompatibilityLayer,
-    Action::Manual,
-];
-
 impl ConflictAnalysis {
     fn of(found: &[Conflict], generation: u64, unknown: Option<&String>) -> Box<Self> {
         let mut analysis = Box::new(Self {
@@ -188,7 +168,7 @@ impl ConflictInfo {
     /// Back to what it was made of, as far as it had room.
     fn conflict(&self) -> Outcome<Conflict> {
         let (kind, severity) = (self.kind, self.severity);
-        let kind = KINDS.into_iter().find(|of| *of as i32 == kind).ok_or_else(|| {
+        let kind = Kind::ALL.into_iter().find(|of| *of as i32 == kind).ok_or_else(|| {
             Failure::argument(format!("conflict_info: its type is {kind}, which is none of conflict_type_t"))
         })?;
         let severity = SEVERITIES.into_iter().find(|of| *of as i32 == severity).ok_or_else(|| {
@@ -232,7 +212,7 @@ impl ResolutionConfig {
             )));
         }
         let (auto_resolve, prefer_latest) = (auto_resolve.get(), prefer_latest.get());
-        Ok(Request { strategy, auto_resolve, confidence_threshold, prefer_latest })
+        Ok(Request { strategy, auto_resolve, confidence_threshold, prefer_latest, ..Request::default() })
     }
 }
 
@@ -389,7 +369,7 @@ fn ask(name: &str, resolver: ConflictResolver, conflict: &Conflict) -> Option<An
         return None;
     }
     let number = result.action;
-    let Some(action) = ACTIONS.into_iter().find(|of| *of as i32 == number) else {
+    let Some(action) = Action::ALL.into_iter().find(|of| *of as i32 == number) else {
         tracing::warn!(
             resolver = name,
             action = number,
