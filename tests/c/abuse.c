@@ -208,6 +208,21 @@ static int of_transaction(int (*function)(transaction_id_t, conflict_analysis_t*
     return code;
 }
 
+static int adapt(const void* adapter) {
+    uint64_t id = 7;
+    int code = register_compatibility_adapter(adapter, &id);
+    CHECK((code == 0) == (id != 0));
+    return code;
+}
+
+static int signature_of(const char* module, const char* symbol) {
+    function_signature_t signature;
+    memset(&signature, 0xaa, sizeof signature);
+    int code = hot_reload_function_signature(module, symbol, &signature);
+    CHECK(code == 0 || is_zero(&signature, sizeof signature));
+    return code;
+}
+
 static int passes(const conflict_info_t* conflict, resolution_result_t* result) {
     CHECK(conflict != NULL && is_zero(result, sizeof *result));
     return -1;
@@ -597,6 +612,8 @@ static void everything(void) {
         ROW(transaction_savepoint, "bad output", transaction_savepoint(tx, at));
         ROW(transaction_detect_conflicts, "bad output", transaction_detect_conflicts(tx, at));
         ROW(transaction_merge, "bad output", transaction_merge(tx, at));
+        ROW(hot_reload_function_signature, "bad output", hot_reload_function_signature("abuse", "abuse_version", at));
+        ROW(register_compatibility_adapter, "bad adapter", adapt(at));
         ROW(transaction_read_version, "bad output", transaction_read_version(tx, "abuse", at));
         // A bool is anywhere.
         if (i != 1 && i != 2) ROW(transaction_read_symbol, "bad output", transaction_read_symbol(tx, "abuse", "abuse_version", at));
@@ -678,6 +695,8 @@ static void everything(void) {
     ROW_AS(hot_reload_modules_atomic, "good", OK, hot_reload_modules_atomic((const char*[]){good, in_folder("caller.so")}, 2, NULL));
     ROW_AS(hot_reload_check_compatibility, "good", OK | CODE(RUNTIME_ERROR_COMPATIBILITY_UNKNOWN), compatibility(good));
     ROW_AS(detect_potential_conflicts, "good", OK, conflicts(good));
+    ROW_AS(hot_reload_function_signature, "no module", CODE(RUNTIME_ERROR_COMPATIBILITY_UNKNOWN), signature_of("absent", "abuse_version"));
+    ROW(unregister_compatibility_adapter, "nobody", unregister_compatibility_adapter(77));
     ROW_AS(register_conflict_resolver, "good", OK, register_conflict_resolver("passes", passes));
     ROW_AS(resolve_module_conflicts, "good", OK, resolve(CONFLICT_TYPE_API_CHANGE, CONFLICT_SEVERITY_LOW, RESOLUTION_STRATEGY_MANUAL));
     ROW_AS(register_conflict_resolver, "NULL", OK, register_conflict_resolver("passes", NULL));
