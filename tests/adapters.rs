@@ -249,3 +249,28 @@ fn an_adapter_outlives_who_goes_by_it() {
     assert_eq!(std::env::var("ADAPTED").as_deref(), Ok("1015"));
     assert_eq!(runs(rt), 9000);
 }
+
+/// The program has what it has asked for, and may ask for the other by its signature.
+#[test]
+fn the_program_is_an_old_caller_too() {
+    let Some((rt, shop, _turn)) = playing("adapters_program") else { return };
+    let old = rt.symbol("physics", "twice").unwrap();
+    rt.add_adapter(&adapter()).unwrap();
+    let both = [module(&shop, "physics", 2, NEW), module(&shop, "compat", 1, ADAPTER)];
+    load(rt, both).unwrap();
+    let new = rt.symbol("physics", "twice as double (double)").unwrap();
+    assert_eq!(rt.symbol("physics", "twice").unwrap(), old);
+    // SAFETY: the types are those of the signatures.
+    let (old, new): (extern "C" fn(i32) -> i32, extern "C" fn(f64) -> f64) =
+        unsafe { (std::mem::transmute(old), std::mem::transmute(new)) };
+    assert_eq!((old(7), new(7.0)), (15 + 1000, 1401.0));
+    let unknown = rt.symbol("physics", "twice as long (long)").unwrap_err();
+    assert_eq!(unknown.kind(), ErrorKind::NoSuchSymbol, "{unknown}");
+    // Both are promised now.
+    assert!(matches!(load(rt, [module(&shop, "physics", 3, OLD)]), Err(Error::NoAdapter { callers, .. })
+        if callers == ["compat", "(the program)"] || callers == ["(the program)", "compat"]));
+    assert_eq!((old(7), new(7.0)), (15 + 1000, 1401.0));
+    // What is promised may still go as a whole.
+    rt.unload_all(["game", "compat", "physics"]).unwrap();
+    rt.shutdown().unwrap();
+}

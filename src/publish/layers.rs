@@ -216,6 +216,7 @@ impl Said {
 
 /// A generation: who has which function, and with which signature.
 pub(super) trait Generation {
+    fn has(&self, module: &str) -> bool;
     fn function(&self, module: &str, symbol: &str) -> bool;
     fn signature(&self, module: &str, symbol: &str) -> Option<Box<str>>;
 }
@@ -224,6 +225,10 @@ pub(super) trait Generation {
 pub(super) struct Versions<F>(pub(super) F);
 
 impl<'v, F: Fn(&str) -> Option<&'v Version>> Generation for Versions<F> {
+    fn has(&self, module: &str) -> bool {
+        (self.0)(module).is_some()
+    }
+
     fn function(&self, module: &str, symbol: &str) -> bool {
         (self.0)(module).is_some_and(|version| version.function(symbol).is_some())
     }
@@ -283,7 +288,8 @@ impl State {
         Ok(self.layers.slot(module, symbol, &signature))
     }
 
-    /// That there is something behind each slot of an adapted function that somebody calls.
+    /// That there is something behind each slot of an adapted function that somebody calls. That a
+    /// module goes of which others call something is not looked at here.
     pub(super) fn check_layers<'c>(
         &self,
         calls: impl Iterator<Item = Call<'c>>,
@@ -294,7 +300,9 @@ impl State {
         }
         let mut missing: BTreeMap<(&str, String), BTreeSet<&str>> = BTreeMap::new();
         for (caller, module, slot) in calls {
-            let Some(wanted) = self.layers.wanted(module, slot) else { continue };
+            let Some(wanted) = self.layers.wanted(module, slot).filter(|_| next.has(module)) else {
+                continue;
+            };
             if !wanted.is_there(module, next) {
                 missing.entry((module, slot.to_owned())).or_default().insert(caller);
             }

@@ -25,16 +25,16 @@ impl Runtime {
     /// Has a function do for callers that were built against an old signature of another one, from
     /// the publication on that brings the other one with a new signature, or without it.
     ///
-    /// Add it before that, while what is loaded has the old signature: what calls the function by
-    /// then, the program included, is taken to fit what is loaded, as far as debug information does
-    /// not say otherwise. In that publication, old callers come to be bound to the adapter. What is
+    /// Add it before that, while what is loaded has the old signature: the program, which does not
+    /// say what it was built against, is taken to fit that. In that publication, old callers come to be bound to the adapter. What is
     /// loaded with it or later is bound by what it was built against: to the function itself, or to
     /// the adapter. So an adapter that calls the new function has that and not itself.
     ///
     /// From then on the function's callers are held to what they were built against: what has no
     /// adapter is refused with [`Error::NoAdapter`], by loads, rollbacks and unloads alike. An
     /// adapter for the same signature takes the place of the one before. The program's addresses and
-    /// declarations of the function stay for the signature that they are for now.
+    /// declarations of the function stay for the signature that they are for now; for another one it
+    /// [asks](Self::symbol) by `twice as double (double)`.
     ///
     /// Until it is [removed](Self::remove_adapter), or the runtime is [shut down](Self::shutdown).
     ///

@@ -186,6 +186,10 @@ impl Rehearsed<'_, '_> {
 }
 
 impl Generation for Rehearsed<'_, '_> {
+    fn has(&self, module: &str) -> bool {
+        self.candidates.has(module) || self.version(module).is_some()
+    }
+
     fn function(&self, module: &str, symbol: &str) -> bool {
         match self.candidates.get(module) {
             Some(candidate) => candidate.function(symbol),
