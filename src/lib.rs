@@ -39,7 +39,7 @@ pub use call::checks::Checks;
 pub use call::frame::{Frame, SharedFrame};
 pub use call::slots::Slot;
 pub use code::Backing;
-pub use error::{Error, ErrorKind, MissingSymbol, NotCarried, StateLayout, StateProblem};
+pub use error::{Error, ErrorKind, MissingSymbol, NoAdapter, NotCarried, StateLayout, StateProblem};
 pub use fault::{AddressDescription, StaleCalls, Standing, describe_address, explain_address};
 pub use midflight_conflict as conflict;
 pub use midflight_dispatch::PinnedElsewhere;

@@ -119,8 +119,8 @@ fn what_has_no_adapter_is_refused_in_every_way() {
     let id = rt.add_adapter(&adapter()).unwrap();
     let refused = load(rt, [module(&shop, "physics", 2, NEW)]).unwrap_err();
     assert!(
-        matches!(&refused, Error::NoAdapter { signature, is: Some(is), callers, .. }
-        if signature == "int (int)" && is == "double (double)" && callers == &["game"]),
+        matches!(&refused, Error::NoAdapter(of) if of.signature == "int (int)"
+        && of.is.as_deref() == Some("double (double)") && of.callers == ["game"]),
         "{refused}"
     );
     assert!(refused.to_string().contains("game was built against `int (int)`"), "{refused}");
@@ -130,8 +130,8 @@ fn what_has_no_adapter_is_refused_in_every_way() {
     // The adapter before the function that it calls.
     let refused = load(rt, [module(&shop, "compat", 1, ADAPTER)]).unwrap_err();
     assert!(
-        matches!(&refused, Error::NoAdapter { signature, callers, .. }
-        if signature == "double (double)" && callers == &["compat"]),
+        matches!(&refused, Error::NoAdapter(of)
+        if of.signature == "double (double)" && of.callers == ["compat"]),
         "{refused}"
     );
     assert_eq!(runs(rt), 14);
@@ -261,14 +261,18 @@ fn the_program_is_an_old_caller_too() {
     let new = rt.symbol("physics", "twice as double (double)").unwrap();
     assert_eq!(rt.symbol("physics", "twice").unwrap(), old);
     // SAFETY: the types are those of the signatures.
-    let (old, new): (extern "C" fn(i32) -> i32, extern "C" fn(f64) -> f64) =
-        unsafe { (std::mem::transmute(old), std::mem::transmute(new)) };
+    let (old, new) = unsafe {
+        (
+            std::mem::transmute::<std::ptr::NonNull<()>, extern "C" fn(i32) -> i32>(old),
+            std::mem::transmute::<std::ptr::NonNull<()>, extern "C" fn(f64) -> f64>(new),
+        )
+    };
     assert_eq!((old(7), new(7.0)), (15 + 1000, 1401.0));
     let unknown = rt.symbol("physics", "twice as long (long)").unwrap_err();
     assert_eq!(unknown.kind(), ErrorKind::NoSuchSymbol, "{unknown}");
     // Both are promised now.
-    assert!(matches!(load(rt, [module(&shop, "physics", 3, OLD)]), Err(Error::NoAdapter { callers, .. })
-        if callers == ["compat", "(the program)"] || callers == ["(the program)", "compat"]));
+    assert!(matches!(load(rt, [module(&shop, "physics", 3, OLD)]), Err(Error::NoAdapter(of))
+        if of.callers == ["(the program)", "compat"]));
     assert_eq!((old(7), new(7.0)), (15 + 1000, 1401.0));
     // What is promised may still go as a whole.
     rt.unload_all(["game", "compat", "physics"]).unwrap();

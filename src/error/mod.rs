@@ -1,5 +1,6 @@
 //! What can go wrong, each with what to do about it.
 
+mod adapters;
 mod kind;
 mod state;
 pub(crate) mod symbols;
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fmt, io};
 
+pub use adapters::NoAdapter;
 pub use kind::ErrorKind;
 pub use state::{NotCarried, StateLayout, StateProblem};
 use symbols::Shown;
@@ -259,18 +261,7 @@ pub enum Error {
     },
     /// Nothing does as a function that somebody was built against: it has another signature, or is
     /// gone, and there is no adapter.
-    NoAdapter {
-        /// The module of the function.
-        module: String,
-        /// The function.
-        symbol: String,
-        /// The signature that the callers were built against.
-        signature: String,
-        /// The one that it has. None: it is gone.
-        is: Option<String>,
-        /// Who calls it.
-        callers: Vec<String>,
-    },
+    NoAdapter(Box<NoAdapter>),
     /// Callers of a function that are loaded were built against different signatures, and so an
     /// adapter cannot be for some of them only.
     MixedCallers {
@@ -597,19 +588,7 @@ impl fmt::Display for Error {
                 f,
                 "`{symbol}` of {module} has an adapter for old callers, and the module does not say its signature: build it with -g"
             ),
-            Self::NoAdapter { module, symbol, signature, is, callers } => {
-                let is = match is {
-                    Some(is) => format!("is `{is}`"),
-                    None => "is gone".into(),
-                };
-                write!(
-                    f,
-                    "`{symbol}` of {module} {is}, and {} {} built against `{signature}`, for which there is no adapter: add one, or load new \
-                     versions of the callers with it",
-                    callers.join(", "),
-                    if callers.len() == 1 { "was" } else { "were" }
-                )
-            }
+            Self::NoAdapter(missing) => missing.fmt(f),
             Self::MixedCallers { module, symbol, callers } => {
                 write!(f, "`{symbol}` of {module} is called by modules that were built against different signatures:")?;
                 callers.iter().try_for_each(|(signature, by)| write!(f, " `{signature}` by {};", by.join(", ")))?;

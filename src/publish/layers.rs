@@ -13,6 +13,7 @@ use super::candidates::Candidates;
 use super::load::Load;
 use super::state::State;
 use crate::Error;
+use crate::error::NoAdapter;
 use crate::interface::Interface;
 use crate::module::{Interfaces, Version};
 
@@ -309,13 +310,13 @@ impl State {
         }
         let Some(((module, slot), callers)) = missing.pop_first() else { return Ok(()) };
         let wanted = self.layers.wanted(module, &slot).expect("it was wanted");
-        Err(Error::NoAdapter {
+        Err(Error::NoAdapter(Box::new(NoAdapter {
             module: module.into(),
             symbol: wanted.symbol.into(),
             signature: wanted.signature.into(),
             is: next.signature(module, wanted.symbol).map(Into::into),
             callers: callers.into_iter().map(Into::into).collect(),
-        })
+        })))
     }
 
     /// What the program was promised of functions that have adapters.
