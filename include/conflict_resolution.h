@@ -8,6 +8,7 @@
 #define MIDFLIGHT_CONFLICT_RESOLUTION_H
 
 #include "runtime_types.h"
+#include "transaction_manager.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -104,10 +105,11 @@ typedef enum {
     RESOLUTION_STRATEGY_DEFAULT = 0, /* as prefer_latest says */
     RESOLUTION_STRATEGY_PREFER_LATEST = 1,
     RESOLUTION_STRATEGY_KEEP_CURRENT = 2,
-    /* Two changes of the set of modules are merged: what one side alone has changed is no conflict.
-     * What both have changed, and all else, is for a person. */
+    /* Two changes of the set of modules are merged, which transaction_merge() does: what one side
+     * alone has changed is no conflict. What both have changed, and all else, is for a person. */
     RESOLUTION_STRATEGY_THREE_WAY_MERGE = 3,
-    /* For a person, unless a resolver says that there is one: the runtime has none itself. */
+    /* Old callers are given the function that is registered for them
+     * (register_compatibility_adapter()). If none is, for a person. */
     RESOLUTION_STRATEGY_COMPATIBILITY_LAYER = 4,
     RESOLUTION_STRATEGY_MANUAL = 5,
     /* There is no model yet that has learned from outcomes: the result says so (model_used), and is
@@ -176,6 +178,24 @@ typedef int (*conflict_resolver_func_t)(const conflict_info_t* conflict, resolut
  * cannot be read as a module. */
 int detect_potential_conflicts(const char* module_path, const system_state_t* current_state, conflict_analysis_t* conflict_analysis);
 
+/* The same of a transaction: all of its operations together, as they would be committed. A caller
+ * that is replaced or unloaded with what it calls does not conflict with it. What has changed since
+ * the transaction looked is a conflict, as far as its isolation level minds. Another transaction
+ * that is open and touches one of the modules is a conflict as well, here and in
+ * detect_potential_conflicts(). It refuses no commit, whatever the mode: the first that commits
+ * wins. */
+int transaction_detect_conflicts(transaction_id_t transaction_id, conflict_analysis_t* conflict_analysis);
+
+/* Merges a transaction that has lost with what was committed since it began. If they have changed
+ * different modules, and nothing of both together conflicts that is graver than
+ * CONFLICT_SEVERITY_LOW, then it becomes a transaction that was begun now: what it had read counts
+ * no more. Then commit it.
+ *
+ * 0: it is merged. How many, if there are modules that both have changed
+ * (CONFLICT_TYPE_CONCURRENT_MODIFICATION) or conflicts: then the analysis lists them, and the
+ * transaction is as it was. Else a code; RUNTIME_ERROR_TIMEOUT. */
+int transaction_merge(transaction_id_t transaction_id, conflict_analysis_t* conflict_analysis);
+
 /* Says what is to be done about a conflict: 0 if that is said, whatever it is. It does nothing
  * itself: load the module, or do not. What comes of its next reload is counted for `confidence`.
  *
@@ -188,6 +208,57 @@ int resolve_module_conflicts(const conflict_info_t* conflict_info, const resolut
  * NULL takes out the function of that name (RUNTIME_ERROR_INVALID_ARGUMENT if there is none). They
  * are all taken out by runtime_shutdown(). */
 int register_conflict_resolver(const char* strategy_name, conflict_resolver_func_t resolver_func);
+
+/* What a caller is taken for that does not say which signature it was built against, as it has no
+ * debug information that does. */
+typedef enum {
+    COMPATIBILITY_UNSAID_REFUSE = 0, /* it is refused: RUNTIME_ERROR_COMPATIBILITY_UNKNOWN */
+    COMPATIBILITY_UNSAID_OLD = 1,    /* built against the old one */
+    COMPATIBILITY_UNSAID_NEW = 2     /* built against what is loaded, or is being loaded with it */
+} compatibility_unsaid_t;
+
+/* A function that does for old callers of another one what that did before its signature
+ * changed. */
+typedef struct {
+    uint32_t struct_size; /* see RUNTIME_SIZED() */
+    compatibility_unsaid_t unsaid;
+    /* The function that has changed, and the signature that old callers were built against, as
+     * hot_reload_function_signature() says it. */
+    const char* module;
+    const char* symbol;
+    const char* signature;
+    /* The adapter: a function of another module, or of the same one. It may call the changed
+     * function, and then has the new one. */
+    const char* adapter_module;
+    const char* adapter_symbol;
+} compatibility_adapter_t;
+
+typedef struct {
+    char text[256]; /* as C writes it, without const and typedefs: "int (int)" */
+} function_signature_t;
+
+/* The signature of a function that is loaded, by its debug information.
+ * RUNTIME_ERROR_COMPATIBILITY_UNKNOWN. */
+int hot_reload_function_signature(const char* module, const char* symbol, function_signature_t* signature);
+
+/* Registers an adapter. Do that while what is loaded has the old signature: the program, which does
+ * not say what it was built against, is taken to fit that.
+ *
+ * The publication that brings the function with a new signature, or without it, binds old callers
+ * to the adapter, and new ones to the function itself. Nobody is loaded anew for that. The
+ * program's own addresses of the function stay for the old signature; hot_reload_symbol() gives the
+ * other one for "twice as double (double)". From the registration on, what has no adapter is
+ * refused with RUNTIME_ERROR_INCOMPATIBLE: reloads, rollbacks and unloads alike. An adapter for the
+ * same signature takes the place of the one before. runtime_shutdown() takes all out.
+ *
+ * RUNTIME_ERROR_COMPATIBILITY_UNKNOWN if what is loaded does not say its signature, or a caller
+ * what it was built against. RUNTIME_ERROR_INCOMPATIBLE if callers that are loaded were built
+ * against different ones. */
+int register_compatibility_adapter(const compatibility_adapter_t* adapter, uint64_t* adapter_id);
+
+/* Takes an adapter out. RUNTIME_ERROR_INCOMPATIBLE if somebody goes by it: then it stays.
+ * RUNTIME_ERROR_INVALID_ARGUMENT if there is no such adapter. */
+int unregister_compatibility_adapter(uint64_t adapter_id);
 
 #ifdef __cplusplus
 }

@@ -57,6 +57,13 @@ typedef struct {
     /* Operations are refused with RUNTIME_ERROR_INVALID_ARGUMENT. */
     bool read_only;
     uint8_t reserved[7]; /* 0 */
+    /* What the commit does about conflicts of its operations as a whole with what is loaded, as in hot_reload_config_t. */
+    conflict_resolution_mode_t conflict_mode;
+    /* Resolvers are asked first (conflict_resolution.h). */
+    bool auto_resolve_conflicts;
+    /* A commit that has lost is merged with what has won, if that can be, and then published: see transaction_merge(). */
+    bool merge;
+    uint8_t reserved_too[2]; /* 0 */
 } transaction_options_t;
 
 /* Begins a transaction. From ISOLATION_REPEATABLE_READ on it notes which versions are loaded, and waits for a reload that is being linked.

@@ -39,7 +39,7 @@ pub use call::checks::Checks;
 pub use call::frame::{Frame, SharedFrame};
 pub use call::slots::Slot;
 pub use code::Backing;
-pub use error::{Error, ErrorKind, MissingSymbol, NotCarried, StateLayout, StateProblem};
+pub use error::{Error, ErrorKind, MissingSymbol, NoAdapter, NotCarried, StateLayout, StateProblem};
 pub use fault::{AddressDescription, StaleCalls, Standing, describe_address, explain_address};
 pub use midflight_conflict as conflict;
 pub use midflight_dispatch::PinnedElsewhere;
@@ -52,9 +52,10 @@ pub use platform::threads::Holder;
 pub use publish::load::options::{Carry, ConflictMode, LoadOptions, Progress};
 pub use publish::quiescence::FiberStack;
 pub use publish::{
-    Collected, Compatibility, Kept, LoadedVersion, ModuleVersion, Phases, Publication, Quiescence, Replaced,
-    Retained, Retired, Until, VersionState,
+    Adapter, Collected, Compatibility, Kept, LoadedVersion, ModuleVersion, Phases, Publication, Quiescence,
+    Replaced, Retained, Retired, Unsaid, Until, VersionState,
 };
+pub use runtime::adapters::AdapterId;
 pub use runtime::config::Config;
 pub use runtime::conflicts::{Conflicts, ResolverId, SystemState, View};
 pub use runtime::events::{Attempt, Event, ModuleRecord, ModuleState, Outcome, Record, Subscription};
@@ -62,7 +63,7 @@ pub use runtime::hooks::{HooksId, ReloadHooks, Upcoming};
 pub use runtime::process::ProcessUsage;
 pub use runtime::statistics::{Statistics, Times};
 pub use runtime::{Runtime, print_outcome};
-pub use transaction::{Isolation, OperationOptions, Savepoint, Transaction, TransactionOptions};
+pub use transaction::{Isolation, MergeReport, OperationOptions, Savepoint, Transaction, TransactionOptions};
 
 /// What the [`module!`] macro expands to uses, and the C API. Not for direct use.
 #[doc(hidden)]

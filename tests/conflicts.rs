@@ -5,7 +5,7 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
-use midflight::conflict::{Action, Answer, Conflict, Decider, Kind, Request, Severity, Strategy};
+use midflight::conflict::{Action, Answer, Conflict, Decider, Kind, Outcomes, Request, Severity, Strategy};
 use midflight::{ConflictMode, Conflicts, Error, ErrorKind, LoadOptions, Publication, Runtime, View};
 use support::{Workshop, start};
 
@@ -258,8 +258,12 @@ fn what_comes_of_a_resolution_is_counted() {
     assert_eq!(measured(rt, &conflict), (1, 3));
     let decision = rt.resolve(&conflict, &Request { confidence_threshold: 0.5, ..latest });
     assert!(!decision.success && decision.explanation.contains("went well 1 of 3 times"), "{decision:?}");
+    let kept = rt.outcomes().to_bytes();
     rt.shutdown().unwrap();
     assert_eq!(measured(rt, &conflict), (0, 0));
+    rt.add_outcomes(&Outcomes::from_bytes(&kept).unwrap());
+    assert_eq!(measured(rt, &conflict), (1, 3));
+    rt.shutdown().unwrap();
 }
 
 #[test]

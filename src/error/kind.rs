@@ -122,8 +122,13 @@ impl Error {
             | Self::NotCarried { .. }
             | Self::MissingFunctions { .. }
             | Self::Incompatible { .. }
+            | Self::NoAdapter { .. }
+            | Self::MixedCallers { .. }
             | Self::AnotherSize { .. } => ErrorKind::Incompatible,
-            Self::VersionNotMet { .. } | Self::Conflicting { .. } => ErrorKind::Conflict,
+            Self::VersionNotMet { .. } | Self::Conflicting { .. } | Self::NotMerged { .. } => {
+                ErrorKind::Conflict
+            }
+            Self::UnknownSignature { .. } => ErrorKind::CompatibilityUnknown,
             Self::NoSuchFunction { .. } => ErrorKind::NoSuchSymbol,
             Self::NewerThanFrame { .. } => ErrorKind::WrongFrame,
             Self::NotLoaded { .. } => ErrorKind::NotLoaded,

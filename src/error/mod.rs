@@ -1,5 +1,6 @@
 //! What can go wrong, each with what to do about it.
 
+mod adapters;
 mod kind;
 mod state;
 pub(crate) mod symbols;
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fmt, io};
 
+pub use adapters::NoAdapter;
 pub use kind::ErrorKind;
 pub use state::{NotCarried, StateLayout, StateProblem};
 use symbols::Shown;
@@ -246,6 +248,37 @@ pub enum Error {
         conflicts: Vec<midflight_conflict::Conflict>,
         /// Of the first of them, what was decided, and why.
         because: String,
+    },
+    /// A function has adapters, and of a module it is not known which signature it has, or was built
+    /// against ([`Runtime::add_adapter`](crate::Runtime::add_adapter)).
+    UnknownSignature {
+        /// The module that calls it. None: it is the one that has it.
+        caller: Option<String>,
+        /// The module of the function.
+        module: String,
+        /// The function.
+        symbol: String,
+    },
+    /// Nothing does as a function that somebody was built against: it has another signature, or is
+    /// gone, and there is no adapter.
+    NoAdapter(Box<NoAdapter>),
+    /// Callers of a function that are loaded were built against different signatures, and so an
+    /// adapter cannot be for some of them only.
+    MixedCallers {
+        /// The module of the function.
+        module: String,
+        /// The function.
+        symbol: String,
+        /// Each signature, and who was built against it.
+        callers: Vec<(String, Vec<String>)>,
+    },
+    /// A transaction has lost, and cannot be merged with what has won
+    /// ([`TransactionOptions::merge`](crate::TransactionOptions::merge)).
+    NotMerged {
+        /// The modules that both have changed: the numbers of their versions.
+        collisions: Vec<midflight_conflict::Collision<u64>>,
+        /// If there are none of those: what conflicts in the set of both, the gravest first.
+        conflicts: Vec<midflight_conflict::Conflict>,
     },
     /// The version does not fit the one that is loaded
     /// ([`LoadOptions::validate`](crate::LoadOptions::validate)).
@@ -544,6 +577,29 @@ impl fmt::Display for Error {
             ),
             Self::Conflicting { path, conflicts, because } => {
                 write!(f, "{}: conflicts with what is loaded, and was not resolved ({because}):", path.display())?;
+                conflicts.iter().try_for_each(|conflict| write!(f, "\n  {conflict}"))
+            }
+            Self::UnknownSignature { caller: Some(caller), module, symbol } => write!(
+                f,
+                "`{symbol}` of {module} has an adapter for old callers, and {caller} does not say which signature it was built against: \
+                 build it with -g (clang: and -O1), or say with the adapter what such callers are taken for"
+            ),
+            Self::UnknownSignature { caller: None, module, symbol } => write!(
+                f,
+                "`{symbol}` of {module} has an adapter for old callers, and the module does not say its signature: build it with -g"
+            ),
+            Self::NoAdapter(missing) => missing.fmt(f),
+            Self::MixedCallers { module, symbol, callers } => {
+                write!(f, "`{symbol}` of {module} is called by modules that were built against different signatures:")?;
+                callers.iter().try_for_each(|(signature, by)| write!(f, " `{signature}` by {};", by.join(", ")))?;
+                f.write_str(" load those anew that do not fit, and then add the adapter")
+            }
+            Self::NotMerged { collisions, conflicts } => {
+                f.write_str(
+                    "Transaction conflict detected, rolling back: it cannot be merged with what was committed since it began. Begin it \
+                     again, and look at what has changed:",
+                )?;
+                collisions.iter().try_for_each(|collision| write!(f, "\n  {collision}"))?;
                 conflicts.iter().try_for_each(|conflict| write!(f, "\n  {conflict}"))
             }
             Self::Incompatible { path, report } => write!(

@@ -45,8 +45,8 @@ pub(crate) trait Neighbours {
     fn functions_with(&self, word: &str, from: &str) -> Vec<(Arc<str>, String)>;
     /// The memory of a state of the version that is to be replaced, if that has it.
     fn state(&self, module: &str, state: &str) -> Option<Arc<Storage>>;
-    /// The trampoline of a neighbour's function.
-    fn trampoline(&mut self, module: &str, symbol: &str) -> Result<usize, Error>;
+    /// The trampoline by which `from` calls a neighbour's function, and the symbol of its slot.
+    fn trampoline(&mut self, module: &str, symbol: &str, from: &str) -> Result<(Box<str>, usize), Error>;
 }
 
 /// A module that may be meant by a library's name.
@@ -282,13 +282,13 @@ pub(crate) unsafe fn bind(
             // `link` lists all that are missing, and leaves weak ones null.
             [] => bound.bindings.push(None),
             [Found { module, function: true }] => {
-                let trampoline = neighbours.trampoline(module, symbol)?;
+                let (slot, trampoline) = neighbours.trampoline(module, symbol, name)?;
                 if import.addressed {
                     let (symbol, module) = (symbol.into(), module.clone());
                     Remark::Address { symbol, module }.add_first(&mut bound.remarks);
                 }
                 bound.bindings.push(Some(Binding::Address(trampoline as u64)));
-                bound.calls.insert((module.clone(), symbol.into()));
+                bound.calls.insert((module.clone(), slot));
             }
             [Found { module, function: false }] => {
                 let (path, symbol, module) = (file.path().into(), symbol.into(), module.to_string());
@@ -578,6 +578,7 @@ impl Linked<'_, '_> {
             lends: self.bound.lent.is_some(),
             origin: OnceLock::new(),
             end: Mutex::default(),
+            signatures: Mutex::default(),
             retained: AtomicBool::new(false),
             variables: self.variables,
             states: ManuallyDrop::new(self.bound.states),

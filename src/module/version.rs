@@ -1,6 +1,6 @@
 //! A version: one loaded file of a module, and all that goes when it is freed.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::c_int;
 use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
@@ -76,6 +76,8 @@ pub(crate) struct Version {
     pub(super) origin: OnceLock<Arc<Origin>>,
     /// How it ended to be current.
     pub(super) end: Mutex<Option<End>>,
+    /// The signatures of functions that others adapt, as far as they were asked for.
+    pub(super) signatures: Mutex<BTreeMap<Box<str>, Box<str>>>,
     /// It was said that it is retained.
     pub(super) retained: AtomicBool,
     /// Its variables, if they were asked for; why not, if debug information does not say.
@@ -154,6 +156,16 @@ impl Version {
 
     pub(crate) fn calls(&self) -> impl Iterator<Item = (&str, &str)> {
         self.calls.iter().map(|(module, symbol)| (&**module, &**symbol))
+    }
+
+    /// The signature of one of its functions, if it was noted.
+    pub(crate) fn signature(&self, symbol: &str) -> Option<Box<str>> {
+        self.signatures.lock().get(symbol).cloned()
+    }
+
+    /// Notes the signature of one of its functions.
+    pub(crate) fn set_signature(&self, symbol: &str, signature: &str) {
+        self.signatures.lock().insert(symbol.into(), signature.into());
     }
 
     /// The version that it says it is.

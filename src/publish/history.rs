@@ -49,6 +49,12 @@ impl History {
         before.filter_map(|(_, before)| before.as_deref()).any(|before| std::ptr::eq(before, version))
     }
 
+    /// The versions of a module that are remembered.
+    pub(crate) fn versions_of(&self, module: &str) -> impl Iterator<Item = Arc<Version>> {
+        let before = self.steps.iter().flat_map(|step| &step.before);
+        before.filter(move |(name, _)| **name == *module).filter_map(|(_, version)| version.clone())
+    }
+
     /// The oldest generation that can be had back.
     pub(crate) fn oldest(&self) -> Option<u64> {
         self.steps.front().map(|step| step.made - 1)

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use midflight_conflict::{Candidate as Coming, Met, Module, Need, Situation, met};
 use midflight_interface::{Interface, Report};
 
+use super::besides::Besides;
 use super::candidates::{Candidate, Candidates};
+use super::layers::Covered;
 use super::state::{Next, State};
 use crate::Error;
 use crate::module::{Interfaces, Origin, Version};
@@ -25,18 +27,37 @@ pub(crate) struct Facts {
 }
 
 impl State {
-    /// `since`: the generation that whoever asks has looked at.
-    pub(crate) fn facts(&self, candidates: &Candidates<'_>, since: Option<u64>) -> Facts {
-        let loaded = self.current().map(|version| (of_version(version), version.origin().cloned()));
+    /// `since`: of a module, the generation that whoever asks has looked at.
+    ///
+    /// # Errors
+    ///
+    /// If what is to change besides is not there.
+    pub(crate) fn facts(
+        &self,
+        candidates: &Candidates<'_>,
+        besides: &Besides,
+        since: impl Fn(&str) -> Option<u64>,
+    ) -> Result<Facts, Error> {
+        // What goes calls nothing any more, and what comes back calls what it called.
+        let others = besides.find(self)?;
+        let staying = self.current().filter(|version| !others.contains_key(version.name()));
+        let loaded = staying.chain(others.values().flatten());
+        let loaded = loaded.map(|version| {
+            let function = |module: &str, slot: &str| match self.layers.wanted(module, slot) {
+                Some(wanted) => wanted.symbol.to_owned(),
+                None => slot.to_owned(),
+            };
+            (of_version(version, function), version.origin().cloned())
+        });
         let of_candidate = |candidate: &Candidate<'_>| {
             let promised = self.promised(&candidate.name).map(str::to_owned).collect();
-            (promised, since.and_then(|since| self.change_after(since, &candidate.name)))
+            (promised, since(&candidate.name).and_then(|since| self.change_after(since, &candidate.name)))
         };
-        Facts {
+        Ok(Facts {
             loaded: loaded.collect(),
             candidates: candidates.iter().map(of_candidate).collect(),
             generation: self.figures().generation,
-        }
+        })
     }
 
     /// What has become of a module after a generation, in words.
@@ -121,6 +142,7 @@ impl Facts {
         self,
         candidates: &Candidates<'_>,
         reports: Vec<(Report, Arc<Interface>)>,
+        covered: Vec<Vec<Covered>>,
         others: &[(String, String)],
         interfaces: &Interfaces,
     ) -> (Situation, Vec<String>) {
@@ -155,9 +177,8 @@ impl Facts {
             }
             situation.loaded.push(module);
         }
-        for ((candidate, (report, interface)), (promised, changed_since)) in
-            candidates.iter().zip(reports).zip(self.candidates)
-        {
+        let all = candidates.iter().zip(reports).zip(covered).zip(self.candidates);
+        for (((candidate, (report, interface)), covered), (promised, changed_since)) in all {
             unknown.extend(report.reason.iter().map(|reason| format!("{}: {reason}", candidate.name)));
             let also = others.iter().filter(|(module, _)| **module == *candidate.name);
             let subjects = report.differences.iter().map(|difference| &difference.subject);
@@ -173,11 +194,16 @@ impl Facts {
             let calls = calls.filter(|(module, _)| **module == *candidate.name);
             let asked = calls.map(|(_, symbol)| symbol).chain(&promised).cloned().collect();
             let module = of_candidate(candidate, structures(&interface), asked);
+            let adapted = covered.iter().filter_map(|covered| {
+                let by = covered.by(interface.signature(&covered.symbol).as_deref())?;
+                (!by.is_empty()).then(|| (covered.symbol.clone(), by.join(", ")))
+            });
             situation.candidates.push(Coming {
                 module,
                 file: candidate.file.path().display().to_string(),
                 places,
                 promised,
+                adapted: adapted.collect(),
                 also_changed_by: also.map(|(_, who)| who.clone()).collect(),
                 changed_since,
                 report,
@@ -200,12 +226,13 @@ fn needs<'n>(
     any.chain(within).collect()
 }
 
-fn of_version(version: &Arc<Version>) -> Module {
+/// `function`: the function that a slot of a module is for.
+fn of_version(version: &Arc<Version>, function: impl Fn(&str, &str) -> String) -> Module {
     Module {
         name: version.name().to_string(),
         declared: version.declared().map(str::to_owned),
         needs: needs(version.needs(), version.ranges()),
-        calls: version.calls().map(|(module, symbol)| (module.to_owned(), symbol.to_owned())).collect(),
+        calls: version.calls().map(|(module, slot)| (module.to_owned(), function(module, slot))).collect(),
         exports: version.functions_with("").into_iter().map(str::to_owned).collect(),
         exclusive: version.exclusive().map(str::to_owned).collect(),
         structures: BTreeMap::new(),

@@ -12,10 +12,10 @@ use midflight_conflict::{
 use parking_lot::Mutex;
 
 use super::loading::{Fits, Known};
-use super::{Busy, Runtime};
+use super::{Busy, Runtime, intentions};
 use crate::interface::Interface;
 use crate::module::{Extent, ModuleFile};
-use crate::publish::load::Load;
+use crate::publish::load::{Deadline, Load};
 use crate::publish::{Besides, Candidate, Candidates};
 use crate::{ConflictMode, Error, Event, LoadOptions, Source};
 
@@ -44,12 +44,13 @@ pub struct View {
     /// The generation that it has looked at ([`Runtime::system_state`]). A module that was changed
     /// after it is a conflict. None: the current one.
     pub since: Option<u64>,
-    /// Who else is about to change modules: (module, in what words a user knows who that is).
+    /// Who else is about to change modules, besides the transactions that are open: (module, in
+    /// what words a user knows who that is).
     pub others: Vec<(String, String)>,
 }
 
 impl View {
-    /// Of the current generation, and of nobody else.
+    /// Of the current generation, and of nobody but open transactions.
     pub fn new() -> Self {
         Self::default()
     }
@@ -65,6 +66,23 @@ impl View {
     pub fn other(mut self, module: impl Into<String>, who: impl Into<String>) -> Self {
         self.others.push((module.into(), who.into()));
         self
+    }
+}
+
+/// What whoever looks for conflicts knows.
+pub(crate) struct Asked<'a> {
+    /// Of a module, the generation that it has looked at.
+    pub(crate) since: &'a dyn Fn(&str) -> Option<u64>,
+    /// See [`View::others`].
+    pub(crate) others: Vec<(String, String)>,
+    pub(crate) deadline: Deadline,
+}
+
+impl Asked<'_> {
+    /// Of who is about to publish. Open transactions do not matter to that, as the first wins: else
+    /// two that are open would refuse each other.
+    fn nothing() -> Self {
+        Asked { since: &|_| None, others: Vec::new(), deadline: Deadline::after(None) }
     }
 }
 
@@ -100,6 +118,8 @@ type Resolve = dyn Fn(&Conflict) -> Option<Answer> + Send + Sync;
 pub(crate) struct Resolutions {
     resolvers: Mutex<Resolvers>,
     outcomes: Mutex<Record>,
+    /// Functions that have adapters, by the adapters: (module, symbol).
+    adapted: Mutex<BTreeMap<u64, (String, String)>>,
 }
 
 #[derive(Default)]
@@ -136,21 +156,39 @@ impl Resolutions {
             .collect();
         let asked: Vec<_> = asked.iter().map(|(name, ask)| (*name, &**ask)).collect();
         let outcomes = self.outcomes.lock().outcomes.clone();
-        decide(conflict, request, &asked, &outcomes)
+        let request = Request { has_adapter: self.has_adapter(conflict), ..*request };
+        decide(conflict, &request, &asked, &outcomes)
+    }
+
+    /// Notes that a function has an adapter, or none any more.
+    pub(super) fn adapt(&self, adapter: u64, function: Option<(&str, &str)>) {
+        let mut adapted = self.adapted.lock();
+        match function {
+            Some((module, symbol)) => adapted.insert(adapter, (module.to_owned(), symbol.to_owned())),
+            None => adapted.remove(&adapter),
+        };
+    }
+
+    fn has_adapter(&self, conflict: &Conflict) -> bool {
+        let is_it = |(module, symbol): &(String, String)| {
+            *module == conflict.module && *symbol == conflict.place.symbol
+        };
+        let by_function = matches!(conflict.kind, Kind::ApiChange | Kind::FunctionSignature);
+        by_function && self.adapted.lock().values().any(is_it)
     }
 
     /// Notes what is to be tried with the next load of a module.
-    fn try_with(&self, conflict: &Conflict, action: Action) {
+    fn try_with(&self, module: &str, kind: Kind, action: Action) {
         let is_loaded = matches!(action, Action::UseLatest | Action::Merge | Action::UseCompatibilityLayer);
         let mut record = self.outcomes.lock();
-        if record.tried.len() == REMEMBERED && !record.tried.contains_key(&conflict.module) {
+        if record.tried.len() == REMEMBERED && !record.tried.contains_key(module) {
             record.tried.clear();
         }
-        let tried = record.tried.entry(conflict.module.clone()).or_default();
-        tried.retain(|(kind, _)| *kind != conflict.kind);
+        let tried = record.tried.entry(module.to_owned()).or_default();
+        tried.retain(|(of, _)| *of != kind);
         // Of what is not loaded nothing comes.
         if is_loaded {
-            tried.push((conflict.kind, action));
+            tried.push((kind, action));
         }
     }
 
@@ -199,6 +237,7 @@ impl Resolutions {
 
     pub(super) fn clear(&self) {
         self.resolvers.lock().all.clear();
+        self.adapted.lock().clear();
         *self.outcomes.lock() = Record::default();
     }
 }
@@ -215,7 +254,8 @@ impl Runtime {
     }
 
     /// What of these files, loaded in one publication, conflicts with what is loaded. Nothing is
-    /// published, run or changed. docs/conflicts.md has what there is.
+    /// published, run or changed. A [transaction](crate::Transaction) that is open and is about to
+    /// change one of the modules is a conflict, too. docs/conflicts.md has what there is.
     ///
     /// # Errors
     ///
@@ -229,14 +269,31 @@ impl Runtime {
         if sources.is_empty() {
             return Err(Error::NoFiles);
         }
-        let _busy = Busy::enter()?;
-        let options = LoadOptions::default();
-        let load = Load::new(&self.shared.loader, &options, &[], false);
+        // In a forked child nobody may ask the transactions.
+        drop(Busy::enter()?);
         let files = sources.into_iter().map(|source| ModuleFile::read(source, Extent::Whole));
         let files = files.collect::<Result<Vec<_>, _>>()?;
+        let asked = Asked {
+            since: &|_| view.since,
+            others: view.others.iter().cloned().chain(intentions::others(None)).collect(),
+            deadline: Deadline::after(None),
+        };
+        self.conflicts_of(&files.iter().collect::<Vec<_>>(), &Besides::default(), &asked)
+    }
+
+    /// The same of files that were read wholly, with what is to change besides.
+    pub(crate) fn conflicts_of(
+        &self,
+        files: &[&ModuleFile],
+        besides: &Besides,
+        asked: &Asked<'_>,
+    ) -> Result<Conflicts, Error> {
+        let _busy = Busy::enter()?;
+        let options = LoadOptions::default();
+        let load = Load::new(&self.shared.loader, &options, &[], false).until(asked.deadline);
         let candidates = files.iter().map(|file| Candidate::new(file, self.shared.page_size));
         let candidates = Candidates::new(candidates.collect::<Result<_, _>>()?)?;
-        self.analyse(&candidates, &Besides::default(), &load, view).map(|(conflicts, _)| conflicts)
+        self.analyse(&candidates, besides, &load, asked).map(|(conflicts, _)| conflicts)
     }
 
     /// Says what is to be done about a conflict: those who have [registered](Self::add_resolver) are
@@ -248,9 +305,26 @@ impl Runtime {
     pub fn resolve(&self, conflict: &Conflict, request: &Request) -> Decision {
         let decision = self.shared.resolutions.decide(conflict, request, true);
         if decision.success {
-            self.shared.resolutions.try_with(conflict, decision.action);
+            self.shared.resolutions.try_with(&conflict.module, conflict.kind, decision.action);
         }
         decision
+    }
+
+    /// What has come of decisions: for [`confidence`](crate::conflict::Decision::confidence).
+    /// [As bytes](Outcomes::to_bytes) it can be kept for the next process.
+    pub fn outcomes(&self) -> Outcomes {
+        self.shared.resolutions.outcomes.lock().outcomes.clone()
+    }
+
+    /// Adds what came of decisions in an earlier process ([`Outcomes::from_bytes`]). A
+    /// [shutdown](Self::shutdown) forgets all.
+    pub fn add_outcomes(&self, outcomes: &Outcomes) {
+        self.shared.resolutions.outcomes.lock().outcomes.add(outcomes);
+    }
+
+    /// Notes that a module's next load is of a merged set: what comes of it is counted.
+    pub(crate) fn try_merge_with(&self, module: &str) {
+        self.shared.resolutions.try_with(module, Kind::ConcurrentModification, Action::Merge);
     }
 
     /// Has somebody be asked what to do about each conflict, before the strategy decides: those that
@@ -284,11 +358,11 @@ impl Runtime {
         candidates: &Candidates<'_>,
         besides: &Besides,
         load: &Load<'_>,
-        view: &View,
+        asked: &Asked<'_>,
     ) -> Result<(Conflicts, Fits), Error> {
         let (known, facts) = {
             let mut state = self.state_until(load)?;
-            (Known::of(&mut state, candidates, besides)?, state.facts(candidates, view.since))
+            (Known::of(&mut state, candidates, besides)?, state.facts(candidates, besides, asked.since)?)
         };
         let interfaces = &self.shared.loader.interfaces;
         let (mut reports, mut fits) = (Vec::new(), Fits::new());
@@ -301,7 +375,8 @@ impl Runtime {
             reports.push((compared.report, interface));
         }
         let generation = facts.generation;
-        let (situation, unknown) = facts.situation(candidates, reports, &view.others, interfaces);
+        let covered = known.into_iter().map(|known| known.covered).collect();
+        let (situation, unknown) = facts.situation(candidates, reports, covered, &asked.others, interfaces);
         Ok((Conflicts { found: find(&situation), generation, unknown }, fits))
     }
 
@@ -317,7 +392,7 @@ impl Runtime {
         besides: &Besides,
         load: &Load<'_>,
     ) -> Result<(Fits, Vec<(Conflict, Action)>), Error> {
-        let (conflicts, fits) = self.analyse(candidates, besides, load, &View::new())?;
+        let (conflicts, fits) = self.analyse(candidates, besides, load, &Asked::nothing())?;
         let LoadOptions { conflicts: mode, resolve_conflicts: asks, .. } = *load.options;
         let strategy = match mode {
             ConflictMode::PreferLatest => Strategy::PreferLatest,
@@ -328,8 +403,10 @@ impl Runtime {
         for conflict in conflicts.found {
             let decision = load.telling(|| self.shared.resolutions.decide(&conflict, &request, asks));
             let by_strategy = matches!(decision.by, midflight_conflict::Decider::Strategy(_));
+            let has_adapter = self.shared.resolutions.has_adapter(&conflict);
             let accepted = match decision.action {
                 Action::UseLatest => decision.success,
+                Action::UseCompatibilityLayer => decision.success && has_adapter,
                 // Nobody comes by it.
                 _ => by_strategy && conflict.severity == Severity::Low,
             };
@@ -337,11 +414,15 @@ impl Runtime {
                 if conflict.severity > Severity::Low {
                     tracing::warn!(%conflict, because = decision.explanation, "loaded in spite of a conflict");
                 }
-                tried.push((conflict, Action::UseLatest));
+                let is_adapted = has_adapter && conflict.severity == Severity::Low;
+                tried.push(match is_adapted || decision.action == Action::UseCompatibilityLayer {
+                    true => (conflict, Action::UseCompatibilityLayer),
+                    false => (conflict, Action::UseLatest),
+                });
             } else {
                 because.get_or_insert(match decision.action {
-                    Action::UseCompatibilityLayer => format!(
-                        "{}; the runtime has none: link them into the new version",
+                    Action::UseCompatibilityLayer if !has_adapter => format!(
+                        "{}; the runtime has none: add an adapter, or link them into the new version",
                         decision.explanation
                     ),
                     _ => decision.explanation,
@@ -365,7 +446,9 @@ impl Runtime {
     ) -> Result<Fits, Error> {
         let (fits, tried) = self.resolved(candidates, besides, load)?;
         let resolutions = &self.shared.resolutions;
-        tried.iter().for_each(|(conflict, action)| resolutions.try_with(conflict, *action));
+        tried
+            .iter()
+            .for_each(|(conflict, action)| resolutions.try_with(&conflict.module, conflict.kind, *action));
         Ok(fits)
     }
 

@@ -15,7 +15,8 @@ use crate::module::{Clock, Extent, ModuleFile, Origin, Phases};
 use crate::publish::load::Load;
 use crate::publish::quiescence::{self, Caller};
 use crate::publish::{
-    Besides, Candidate, Candidates, Checked, Damage, Departure, Done, LISTED, Missing, State, compare,
+    Besides, Candidate, Candidates, Checked, Covered, Damage, Departure, Done, LISTED, Missing, State,
+    compare,
 };
 use crate::{
     Attempt, Compatibility, Error, Event, HooksId, LoadOptions, Publication, ReloadHooks, Source, Upcoming,
@@ -322,7 +323,19 @@ impl Runtime {
         let all = candidates.iter().zip(&known).filter(|(candidate, _)| is_asked(&candidate.name));
         let all: Vec<_> = all.collect();
         load.each(&all, |&(candidate, known)| {
-            let Compatibility { module, loaded, report } = self.compare(candidate, known, true, LISTED)?;
+            let Compatibility { module, loaded, mut report } =
+                self.compare(candidate, known, true, LISTED)?;
+            for covered in &known.covered {
+                let becomes = || {
+                    let inputs = candidate.file.inputs();
+                    let read = || Ok::<_, Error>(Interface::of(&candidate.image));
+                    let interface = self.shared.loader.interfaces.of(&inputs, false, read)?;
+                    Ok::<_, Error>(interface.signature(&covered.symbol))
+                };
+                if covered.by(becomes()?.as_deref()).is_some() {
+                    report.accept(&covered.symbol);
+                }
+            }
             let verdicts = [report.links, report.calls, report.state];
             if verdicts.contains(&Verdict::Incompatible) {
                 let path = candidate.file.path().into();
@@ -511,6 +524,8 @@ unsafe fn publish(
 pub(super) struct Known {
     pub(super) loaded: Option<(u64, Option<Arc<Origin>>)>,
     missing: Missing,
+    /// Its functions that have adapters.
+    pub(super) covered: Vec<Covered>,
 }
 
 impl Known {
@@ -521,9 +536,13 @@ impl Known {
         besides: &Besides,
     ) -> Result<Vec<Self>, Error> {
         let missing = state.missing(candidates, besides)?;
+        let stays = |name: &str| {
+            !candidates.has(name) && !besides.gone.contains(name) && !besides.back.contains(name)
+        };
         let known = |(candidate, missing): (&Candidate<'_>, Missing)| Self {
             loaded: state.origin(&candidate.name),
             missing,
+            covered: state.covered(&candidate.name, stays),
         };
         Ok(candidates.iter().zip(missing).map(known).collect())
     }

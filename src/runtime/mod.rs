@@ -1,10 +1,12 @@
 //! The runtime: everything that an engine asks of it. `loading` is how modules come and go, `hooks`
 //! who is asked and told of it, `watching` what does so by itself.
 
+pub(crate) mod adapters;
 pub(crate) mod config;
 pub(crate) mod conflicts;
 pub(crate) mod events;
 pub(crate) mod hooks;
+pub(crate) mod intentions;
 mod loading;
 pub(crate) mod process;
 pub(crate) mod statistics;
@@ -449,6 +451,8 @@ impl Runtime {
             state.collect_quiescent(caller)?;
             let names: Vec<String> = state.loaded_modules().into_iter().map(|module| module.name).collect();
             let unloaded = state.unload(names.iter().map(String::as_str));
+            state.layers.clear();
+            self.shared.loader.adapts.store(false, Ordering::Relaxed);
             let before = state.retirement.departed();
             state.look_for_held_frames(Duration::ZERO);
             let collected = state.collect_quiescent(caller);

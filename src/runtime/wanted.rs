@@ -74,6 +74,8 @@ pub(crate) struct Tried {
     pub(crate) current: Option<u64>,
     /// The number that its next version has.
     pub(crate) next: u64,
+    /// The generation that this is of.
+    pub(crate) generation: u64,
 }
 
 impl Runtime {
@@ -91,7 +93,8 @@ impl Runtime {
         let recorded = self.shared.events.are_recorded();
         let load = Load::new(&self.shared.loader, options, &[source.path()], recorded).until(deadline);
         load.deadline.check()?;
-        let file = load.read(vec![source])?.swap_remove(0);
+        // Wholly: whoever commits may ask what it conflicts with.
+        let file = load.read_whole(source)?;
         let name = {
             let candidates = Candidates::new(vec![Candidate::new(&file, self.shared.page_size)?])?;
             let none = Besides::default();
@@ -109,8 +112,9 @@ impl Runtime {
         load.deadline.check()?;
         let state = self.state_until(&load)?;
         let (current, next) = (state.version(&name), state.next_number(&name));
+        let generation = state.figures().generation;
         drop(state);
-        Ok(Tried { file, name, current, next })
+        Ok(Tried { file, name, current, next, generation })
     }
 }
 

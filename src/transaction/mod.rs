@@ -5,14 +5,14 @@
 //! |---|---|
 //! | `options` | levels of isolation, limits |
 //! | `reads` | what was read, and whether it is still so |
-//! | `intentions` | what transactions that are open would do |
+//! | `merge` | one that has lost, with what has won |
 //! | `retry` | beginning again after a conflict |
 //!
 //! A transaction has files that were read and a list of what to do, and changes nothing until it
 //! commits. Nothing is locked while it is open: it is compared with what is committed, behind the
 //! runtime's lock, right before it is published. So there is nothing to wait for, and no deadlock.
 
-mod intentions;
+mod merge;
 mod options;
 mod reads;
 mod retry;
@@ -25,9 +25,11 @@ use crate::module::ModuleFile;
 use crate::platform::os::fork;
 use crate::publish::load::Deadline;
 use crate::publish::{Besides, State};
+use crate::runtime::conflicts::{Asked, Conflicts};
+use crate::runtime::intentions::{self, Intentions};
 use crate::runtime::{Files, Guard, Tried, Wanted};
-use crate::{Error, LoadOptions, Publication, Runtime, Source};
-use intentions::Intentions;
+use crate::{ConflictMode, Error, LoadOptions, Publication, Runtime, Source};
+pub use merge::MergeReport;
 pub use options::{Isolation, OperationOptions, TransactionOptions};
 use reads::Reads;
 
@@ -56,6 +58,8 @@ struct Operation {
     then: Option<u64>,
     /// The version that is current once it is done.
     becomes: Option<u64>,
+    /// The generation that was current when it was added.
+    generation: u64,
 }
 
 enum What {
@@ -103,8 +107,8 @@ impl Runtime {
             intentions: Intentions::new(),
         };
         if options.isolation.has_snapshot() {
-            let snapshot = transaction.state()?.numbers();
-            transaction.reads.snapshot = Some(snapshot);
+            let state = transaction.state()?;
+            transaction.reads = Reads::since(Some(state.numbers()), state.figures().generation);
         }
         Ok(transaction)
     }
@@ -205,6 +209,48 @@ impl Transaction {
         }
     }
 
+    /// What of its operations, published together, conflicts with what is loaded; what another open
+    /// transaction is about to change as well; and what has changed since it looked, as far as its
+    /// [`Isolation`] minds. Nothing is published, run or changed.
+    ///
+    /// Of modules that it rolls back only what they call is looked at.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Timeout`]. If a module that it unloads or rolls back is not loaded any more.
+    pub fn conflicts(&self) -> Result<Conflicts, Error> {
+        self.deadline.check()?;
+        let looked_at = |module: &str| match self.options.isolation {
+            Isolation::ReadUncommitted => None,
+            level if level.has_snapshot() => Some(self.reads.generation),
+            _ => self.own(module).map(|operation| operation.generation),
+        };
+        let asked =
+            Asked { since: &looked_at, others: intentions::others(Some(self.id())), deadline: self.deadline };
+        self.runtime.conflicts_of(&self.files(), &self.besides(), &asked)
+    }
+
+    fn files(&self) -> Vec<&ModuleFile> {
+        let file = |operation| match operation {
+            &Operation { what: What::Load(ref file, _), .. } => Some(&**file),
+            _ => None,
+        };
+        self.operations.iter().filter_map(file).collect()
+    }
+
+    /// What it does besides loading files.
+    fn besides(&self) -> Besides {
+        let mut besides = Besides::default();
+        for Operation { module, what, .. } in &self.operations {
+            match what {
+                What::Unload => _ = besides.gone.insert(module.clone()),
+                What::RollBack => _ = besides.back.insert(module.clone()),
+                What::Load(_, how) => besides.keeps.extend(how.keep_previous.then(|| module.clone())),
+            }
+        }
+        besides
+    }
+
     /// What is committed, and on top of it what all open transactions intend.
     fn uncommitted(&self) -> Result<BTreeMap<Arc<str>, u64>, Error> {
         let mut modules = self.state()?.numbers();
@@ -251,8 +297,8 @@ impl Transaction {
         self.has_room()?;
         let how = LoadOptions::new().validate(options.validate).verify(options.verify);
         let tried = self.runtime.try_out(source.into(), &how, self.deadline, self.options.rehearse)?;
-        let Tried { file, name, current, next } = tried;
-        self.add(name, What::Load(file.into(), *options), current, Some(next))
+        let Tried { file, name, current, next, generation } = tried;
+        self.add(name, What::Load(file.into(), *options), (current, generation), Some(next))
     }
 
     /// Adds the unloading of a module. That no other calls it is looked at when it is committed.
@@ -263,11 +309,13 @@ impl Transaction {
     /// [`Error::Timeout`], and [`Error::AlreadyInTransaction`] if there is one of this module.
     pub fn unload(&mut self, module: &str) -> Result<(), Error> {
         self.has_room()?;
-        let current = self.state()?.version(module);
+        let state = self.state()?;
+        let (current, generation) = (state.version(module), state.figures().generation);
+        drop(state);
         if current.is_none() {
             return Err(Error::NotLoaded { module: module.into() });
         }
-        self.add(module.into(), What::Unload, current, None)
+        self.add(module.into(), What::Unload, (current, generation), None)
     }
 
     /// Adds the rollback of a module to the version that was kept of it: see
@@ -280,8 +328,9 @@ impl Transaction {
         self.has_room()?;
         let state = self.state()?;
         let (current, previous) = (state.version(module), state.previous_number(module)?);
+        let generation = state.figures().generation;
         drop(state);
-        self.add(module.into(), What::RollBack, current, Some(previous))
+        self.add(module.into(), What::RollBack, (current, generation), Some(previous))
     }
 
     /// That there may be another operation.
@@ -296,18 +345,19 @@ impl Transaction {
         }
     }
 
+    /// `then`: the version that is current, and the generation.
     fn add(
         &mut self,
         module: Arc<str>,
         what: What,
-        then: Option<u64>,
+        (then, generation): (Option<u64>, u64),
         becomes: Option<u64>,
     ) -> Result<(), Error> {
         if self.own(&module).is_some() {
             return Err(Error::AlreadyInTransaction { module: module.to_string() });
         }
         self.intentions.push(module.clone(), becomes);
-        self.operations.push(Operation { module, what, then, becomes });
+        self.operations.push(Operation { module, what, then, becomes, generation });
         Ok(())
     }
 
@@ -359,33 +409,34 @@ impl Transaction {
     }
 
     /// As [`commit`](Self::commit), in the way that the options say. What they ask for is asked for
-    /// all modules that are loaded. What is found damaged is always
-    /// [rolled back](LoadOptions::rollback_on_failure).
+    /// all modules that are loaded, and comes before what the transaction's own options say of
+    /// conflicts. What is found damaged is always [rolled back](LoadOptions::rollback_on_failure).
     ///
     /// # Errors
     ///
     /// As for [`commit`](Self::commit), and those of the options.
-    pub fn commit_with(self, options: &LoadOptions<'_>) -> Result<Option<Publication>, Error> {
+    pub fn commit_with(mut self, options: &LoadOptions<'_>) -> Result<Option<Publication>, Error> {
+        if self.options.merge && !self.operations.is_empty() {
+            self.merge_if_lost()?;
+        }
+        let besides = self.besides();
         let Self { runtime, options: own, deadline, operations, reads, intentions, .. } = self;
         if operations.is_empty() {
             return deadline.check().map(|()| None);
         }
-        let written: Vec<(Arc<str>, Option<u64>)> =
-            operations.iter().map(|operation| (operation.module.clone(), operation.then)).collect();
+        let written = written(&operations);
         let agreed = |state: &State| agree(own.isolation, &reads, &written, state);
         let mut options = options.rollback_on_failure(true);
-        let mut files = Vec::new();
-        let (mut besides, mut validates) = (Besides::default(), BTreeSet::new());
+        if options.conflicts == ConflictMode::Unasked {
+            options = options.conflicts(own.conflicts);
+        }
+        options = options.resolve_conflicts(options.resolve_conflicts || own.resolve_conflicts);
+        let (mut files, mut validates) = (Vec::new(), BTreeSet::new());
         for Operation { module, what, .. } in operations {
-            match what {
-                What::Unload => _ = besides.gone.insert(module),
-                What::RollBack => _ = besides.back.insert(module),
-                What::Load(file, how) => {
-                    files.push(*file);
-                    options = options.verify(options.verify || how.verify);
-                    besides.keeps.extend(how.keep_previous.then(|| module.clone()));
-                    validates.extend(how.validate.then_some(module));
-                }
+            if let What::Load(file, how) = what {
+                files.push(*file);
+                options = options.verify(options.verify || how.verify);
+                validates.extend(how.validate.then_some(module));
             }
         }
         let files = Files::Read(files);
@@ -401,6 +452,11 @@ impl Transaction {
     pub fn rollback(self) {
         drop(self);
     }
+}
+
+/// The modules that operations change, and the versions that were current when they were added.
+fn written(operations: &[Operation]) -> Vec<(Arc<str>, Option<u64>)> {
+    operations.iter().map(|operation| (operation.module.clone(), operation.then)).collect()
 }
 
 /// That a transaction may be committed: `written` has its modules, and the versions that were

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::ConflictMode;
+
 /// How far a transaction is kept apart from others. docs/transactions.md has what each level
 /// prevents; each prevents what those before it do.
 ///
@@ -64,6 +66,14 @@ pub struct TransactionOptions {
     /// Bind and link each file when it is added, so that what is wrong with it is known at once.
     /// Else that is known at commit, and files are linked once.
     pub rehearse: bool,
+    /// What a commit does about conflicts of the set as a whole: see
+    /// [`LoadOptions::conflicts`](crate::LoadOptions::conflicts).
+    pub conflicts: ConflictMode,
+    /// See [`LoadOptions::resolve_conflicts`](crate::LoadOptions::resolve_conflicts).
+    pub resolve_conflicts: bool,
+    /// A commit that has lost is [merged](crate::Transaction::merge) with what has won, if that can
+    /// be, and then published.
+    pub merge: bool,
     /// How often [`Runtime::transact`](crate::Runtime::transact) begins again after a conflict.
     pub retries: u32,
     /// How long it waits before that for the first time; twice as long each time after, and each
@@ -81,6 +91,9 @@ impl Default for TransactionOptions {
             max_operations: None,
             read_only: false,
             rehearse: true,
+            conflicts: ConflictMode::Unasked,
+            resolve_conflicts: false,
+            merge: false,
             retries: 8,
             first_wait: Duration::from_millis(1),
             longest_wait: Duration::from_millis(100),
@@ -122,6 +135,24 @@ impl TransactionOptions {
     #[must_use]
     pub fn rehearse(self, rehearse: bool) -> Self {
         Self { rehearse, ..self }
+    }
+
+    /// Sets [`conflicts`](Self#structfield.conflicts).
+    #[must_use]
+    pub fn conflicts(self, conflicts: ConflictMode) -> Self {
+        Self { conflicts, ..self }
+    }
+
+    /// Sets [`resolve_conflicts`](Self#structfield.resolve_conflicts).
+    #[must_use]
+    pub fn resolve_conflicts(self, resolve_conflicts: bool) -> Self {
+        Self { resolve_conflicts, ..self }
+    }
+
+    /// Sets [`merge`](Self#structfield.merge).
+    #[must_use]
+    pub fn merge(self, merge: bool) -> Self {
+        Self { merge, ..self }
     }
 
     /// Sets [`retries`](Self#structfield.retries).

@@ -15,6 +15,8 @@ pub(super) struct Reads {
     /// What was committed when it began. None: each read is of its own moment, and nothing is
     /// noted.
     pub(super) snapshot: Option<Modules>,
+    /// The generation that this was of.
+    pub(super) generation: u64,
     /// Modules of which the version was read.
     modules: BTreeSet<Arc<str>>,
     /// Functions that were asked for, and whether they were there.
@@ -24,6 +26,11 @@ pub(super) struct Reads {
 }
 
 impl Reads {
+    /// Nothing, of one that begins.
+    pub(super) fn since(snapshot: Option<Modules>, generation: u64) -> Self {
+        Self { snapshot, generation, ..Self::default() }
+    }
+
     /// The version of a module; None: not loaded.
     pub(super) fn version(&mut self, module: &str, state: &State) -> Option<u64> {
         let Some(snapshot) = &self.snapshot else { return state.version(module) };

@@ -200,6 +200,29 @@ static int conflicts(const char* path) {
     return code;
 }
 
+static int of_transaction(int (*function)(transaction_id_t, conflict_analysis_t*), transaction_id_t id) {
+    static conflict_analysis_t analysis;
+    memset(&analysis, 0xaa, sizeof analysis);
+    int code = function(id, &analysis);
+    CHECK(code >= 0 ? analysis.count == (uint32_t)code : is_zero(&analysis, sizeof analysis));
+    return code;
+}
+
+static int adapt(const void* adapter) {
+    uint64_t id = 7;
+    int code = register_compatibility_adapter(adapter, &id);
+    CHECK((code == 0) == (id != 0));
+    return code;
+}
+
+static int signature_of(const char* module, const char* symbol) {
+    function_signature_t signature;
+    memset(&signature, 0xaa, sizeof signature);
+    int code = hot_reload_function_signature(module, symbol, &signature);
+    CHECK(code == 0 || is_zero(&signature, sizeof signature));
+    return code;
+}
+
 static int passes(const conflict_info_t* conflict, resolution_result_t* result) {
     CHECK(conflict != NULL && is_zero(result, sizeof *result));
     return -1;
@@ -587,6 +610,10 @@ static void everything(void) {
         ROW(transaction_begin, "bad output", transaction_begin(at, ISOLATION_READ_COMMITTED));
         ROW(transaction_begin_with, "bad output", transaction_begin_with(at, &options));
         ROW(transaction_savepoint, "bad output", transaction_savepoint(tx, at));
+        ROW(transaction_detect_conflicts, "bad output", transaction_detect_conflicts(tx, at));
+        ROW(transaction_merge, "bad output", transaction_merge(tx, at));
+        ROW(hot_reload_function_signature, "bad output", hot_reload_function_signature("abuse", "abuse_version", at));
+        ROW(register_compatibility_adapter, "bad adapter", adapt(at));
         ROW(transaction_read_version, "bad output", transaction_read_version(tx, "abuse", at));
         // A bool is anywhere.
         if (i != 1 && i != 2) ROW(transaction_read_symbol, "bad output", transaction_read_symbol(tx, "abuse", "abuse_version", at));
@@ -668,6 +695,8 @@ static void everything(void) {
     ROW_AS(hot_reload_modules_atomic, "good", OK, hot_reload_modules_atomic((const char*[]){good, in_folder("caller.so")}, 2, NULL));
     ROW_AS(hot_reload_check_compatibility, "good", OK | CODE(RUNTIME_ERROR_COMPATIBILITY_UNKNOWN), compatibility(good));
     ROW_AS(detect_potential_conflicts, "good", OK, conflicts(good));
+    ROW_AS(hot_reload_function_signature, "no module", CODE(RUNTIME_ERROR_COMPATIBILITY_UNKNOWN), signature_of("absent", "abuse_version"));
+    ROW(unregister_compatibility_adapter, "nobody", unregister_compatibility_adapter(77));
     ROW_AS(register_conflict_resolver, "good", OK, register_conflict_resolver("passes", passes));
     ROW_AS(resolve_module_conflicts, "good", OK, resolve(CONFLICT_TYPE_API_CHANGE, CONFLICT_SEVERITY_LOW, RESOLUTION_STRATEGY_MANUAL));
     ROW_AS(register_conflict_resolver, "NULL", OK, register_conflict_resolver("passes", NULL));
@@ -704,6 +733,8 @@ static void everything(void) {
         ROW(transaction_rollback, "not open", transaction_rollback(ended[i]));
         ROW(transaction_rollback_to, "not open", transaction_rollback_to(ended[i], 1));
         ROW(transaction_savepoint, "not open", transaction_savepoint(ended[i], &number));
+        ROW(transaction_detect_conflicts, "not open", of_transaction(transaction_detect_conflicts, ended[i]));
+        ROW(transaction_merge, "not open", of_transaction(transaction_merge, ended[i]));
         ROW(transaction_add_reload_operation, "not open", transaction_add_reload_operation(ended[i], good, NULL));
         ROW(transaction_add_unload_operation, "not open", transaction_add_unload_operation(ended[i], "abuse"));
         ROW(transaction_add_rollback_operation, "not open", transaction_add_rollback_operation(ended[i], "abuse"));
@@ -712,6 +743,8 @@ static void everything(void) {
     }
     ROW_AS(transaction_begin_with, "good", OK, begin_with(&tx, &options));
     ROW_AS(transaction_savepoint, "good", OK, transaction_savepoint(tx, &number));
+    ROW_AS(transaction_detect_conflicts, "good", OK, of_transaction(transaction_detect_conflicts, tx));
+    ROW_AS(transaction_merge, "good", OK, of_transaction(transaction_merge, tx));
     ROW_AS(transaction_add_reload_operation, "no file", CODE(RUNTIME_ERROR_IO), transaction_add_reload_operation(tx, missing, NULL));
     ROW_AS(transaction_add_unload_operation, "no module", CODE(RUNTIME_ERROR_NOT_LOADED), transaction_add_unload_operation(tx, "absent"));
     ROW_AS(transaction_add_rollback_operation, "no module", CODE(RUNTIME_ERROR_NOT_LOADED),

@@ -12,6 +12,7 @@ use crate::errors::{Failure, Outcome, guarded};
 use crate::gate::{Call, Inside};
 use crate::pointers::{self, Output, Plain, fill, text};
 use crate::runtime_types::{Bool, get_timestamp_ns};
+use crate::transaction_manager;
 
 /// `CONFLICT_MAX_CONCERNED`.
 pub const MAX_CONCERNED: usize = 4;
@@ -114,17 +115,6 @@ macro_rules! zeroes {
 }
 zeroes!(ConflictInfo, ConflictAnalysis, ResolutionResult);
 
-const KINDS: [Kind; 9] = [
-    Kind::ApiChange,
-    Kind::FunctionSignature,
-    Kind::DataStructure,
-    Kind::MemoryLayout,
-    Kind::DependencyChain,
-    Kind::StateMachine,
-    Kind::ResourceAccess,
-    Kind::ConcurrentModification,
-    Kind::SemanticMismatch,
-];
 const SEVERITIES: [Severity; 4] = [Severity::Low, Severity::Medium, Severity::High, Severity::Critical];
 const STRATEGIES: [Strategy; 7] = [
     Strategy::Default,
@@ -135,14 +125,23 @@ const STRATEGIES: [Strategy; 7] = [
     Strategy::Manual,
     Strategy::MlGuided,
 ];
-const ACTIONS: [Action; 6] = [
-    Action::None,
-    Action::UseLatest,
-    Action::KeepCurrent,
-    Action::Merge,
-    Action::UseCompatibilityLayer,
-    Action::Manual,
-];
+impl ConflictAnalysis {
+    fn of(found: &[Conflict], generation: u64, unknown: Option<&String>) -> Box<Self> {
+        let mut analysis = Box::new(Self {
+            count: found.len() as u32,
+            generation,
+            is_complete: unknown.is_none().into(),
+            unknown_because: fill(unknown.map_or("", |why| why)),
+            ..Self::default()
+        });
+        for (to, conflict) in analysis.conflicts.iter_mut().zip(found) {
+            *to = ConflictInfo::of(conflict);
+            analysis.listed_count += 1;
+        }
+        analysis.conflict_info = analysis.conflicts[0];
+        analysis
+    }
+}
 
 impl ConflictInfo {
     fn of(conflict: &Conflict) -> Self {
@@ -169,7 +168,7 @@ impl ConflictInfo {
     /// Back to what it was made of, as far as it had room.
     fn conflict(&self) -> Outcome<Conflict> {
         let (kind, severity) = (self.kind, self.severity);
-        let kind = KINDS.into_iter().find(|of| *of as i32 == kind).ok_or_else(|| {
+        let kind = Kind::ALL.into_iter().find(|of| *of as i32 == kind).ok_or_else(|| {
             Failure::argument(format!("conflict_info: its type is {kind}, which is none of conflict_type_t"))
         })?;
         let severity = SEVERITIES.into_iter().find(|of| *of as i32 == severity).ok_or_else(|| {
@@ -213,7 +212,7 @@ impl ResolutionConfig {
             )));
         }
         let (auto_resolve, prefer_latest) = (auto_resolve.get(), prefer_latest.get());
-        Ok(Request { strategy, auto_resolve, confidence_threshold, prefer_latest })
+        Ok(Request { strategy, auto_resolve, confidence_threshold, prefer_latest, ..Request::default() })
     }
 }
 
@@ -265,20 +264,60 @@ pub unsafe extern "C" fn detect_potential_conflicts(
         // Who asks once will ask again, of a file that may have been overwritten by then.
         call.runtime.set_keep_files(true);
         let conflicts = call.runtime.conflicts([path], &view)?;
-        let unknown = conflicts.unknown.first();
-        let mut analysis = Box::new(ConflictAnalysis {
-            count: conflicts.found.len() as u32,
-            generation: conflicts.generation,
-            is_complete: unknown.is_none().into(),
-            unknown_because: fill(unknown.map_or("", |why| why)),
-            ..ConflictAnalysis::default()
-        });
-        for (to, conflict) in analysis.conflicts.iter_mut().zip(&conflicts.found) {
-            *to = ConflictInfo::of(conflict);
-            analysis.listed_count += 1;
-        }
-        analysis.conflict_info = analysis.conflicts[0];
+        let analysis =
+            ConflictAnalysis::of(&conflicts.found, conflicts.generation, conflicts.unknown.first());
         count.set(analysis.count as c_int);
+        output.put(*analysis);
+        Ok(())
+    });
+    if code == 0 { count.get() } else { code }
+}
+
+/// `transaction_detect_conflicts()`.
+///
+/// # Safety
+///
+/// The arguments are what the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn transaction_detect_conflicts(
+    transaction_id: u64,
+    conflict_analysis: *mut ConflictAnalysis,
+) -> c_int {
+    let count = Cell::new(0);
+    let code = guarded(|| {
+        let output = Output::new(conflict_analysis, "conflict_analysis")?;
+        let call = Call::begin()?;
+        call.runtime.set_keep_files(true);
+        let conflicts = transaction_manager::with(transaction_id, |transaction| transaction.conflicts())?;
+        let analysis =
+            ConflictAnalysis::of(&conflicts.found, conflicts.generation, conflicts.unknown.first());
+        count.set(analysis.count as c_int);
+        output.put(*analysis);
+        Ok(())
+    });
+    if code == 0 { count.get() } else { code }
+}
+
+/// `transaction_merge()`.
+///
+/// # Safety
+///
+/// The arguments are what the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn transaction_merge(
+    transaction_id: u64,
+    conflict_analysis: *mut ConflictAnalysis,
+) -> c_int {
+    let count = Cell::new(0);
+    let code = guarded(|| {
+        let output = Output::new(conflict_analysis, "conflict_analysis")?;
+        let call = Call::begin()?;
+        call.runtime.set_keep_files(true);
+        let merged = transaction_manager::with(transaction_id, |transaction| transaction.merge())?;
+        let analysis = ConflictAnalysis::of(&merged.in_the_way(), merged.generation, merged.unknown.first());
+        if !merged.is_clean() {
+            count.set(analysis.count as c_int);
+        }
         output.put(*analysis);
         Ok(())
     });
@@ -330,7 +369,7 @@ fn ask(name: &str, resolver: ConflictResolver, conflict: &Conflict) -> Option<An
         return None;
     }
     let number = result.action;
-    let Some(action) = ACTIONS.into_iter().find(|of| *of as i32 == number) else {
+    let Some(action) = Action::ALL.into_iter().find(|of| *of as i32 == number) else {
         tracing::warn!(
             resolver = name,
             action = number,

@@ -3,7 +3,7 @@
 //!
 //! One file for each header: [`runtime_types`], [`runtime_core`], [`hot_reload`],
 //! [`transaction_manager`], [`conflict_resolution`]; [`options`], [`stacks`] and [`jumps`] are parts
-//! of the second. They share `pointers` (what callers give us is checked and copied; `sized` has
+//! of the second, and [`compatibility_layer`] is one of the last. They share `pointers` (what callers give us is checked and copied; `sized` has
 //! those structures that grow; `probe` asks the kernel), `errors` (codes, the thread's last message,
 //! panics), `gate` (whether the runtime is running, and who is in a call) and `log` (where the
 //! events of the runtime go).
@@ -26,6 +26,7 @@
 //! besides.
 
 mod checked;
+pub mod compatibility_layer;
 pub mod conflict_resolution;
 mod errors;
 mod frames;

@@ -10,6 +10,7 @@ use midflight::{Error, Isolation, LoadOptions, OperationOptions, Transaction};
 
 use crate::errors::{Failure, Outcome, guarded};
 use crate::gate::{Call, Reload};
+use crate::hot_reload::conflict_mode;
 use crate::pointers::{self, Output, Plain};
 use crate::runtime_core::RuntimeConfig;
 use crate::runtime_types::Bool;
@@ -38,13 +39,17 @@ pub struct TransactionOptions {
     pub max_operations: u32,
     pub read_only: Bool,
     pub reserved: [u8; 7],
+    pub conflict_mode: i32,
+    pub auto_resolve_conflicts: Bool,
+    pub merge: Bool,
+    pub reserved_too: [u8; 2],
 }
 
 // SAFETY: numbers and bytes.
 unsafe impl Plain for TransactionOptions {}
 // SAFETY: as the size says.
 unsafe impl Sized for TransactionOptions {}
-const _: () = assert!(size_of::<TransactionOptions>() == 4 * 4 + 8);
+const _: () = assert!(size_of::<TransactionOptions>() == 4 * 4 + 8 + 8);
 
 /// What `runtime_init` said of transactions. Relaxed: who begins one takes them as it finds them.
 static ALL_RELOADS: AtomicBool = AtomicBool::new(false);
@@ -126,7 +131,7 @@ fn take(id: u64) -> Outcome<Transaction> {
 }
 
 /// With a transaction, which stays open.
-fn with<T>(id: u64, work: impl FnOnce(&mut Transaction) -> Result<T, Error>) -> Outcome<T> {
+pub(crate) fn with<T>(id: u64, work: impl FnOnce(&mut Transaction) -> Result<T, Error>) -> Outcome<T> {
     let handle = find(id)?;
     let mut transaction = handle.lock().unwrap_or_else(PoisonError::into_inner);
     // It may have been ended while this waited.
@@ -184,10 +189,14 @@ pub unsafe extern "C" fn transaction_begin_with(
 ) -> c_int {
     begin(transaction_id, || {
         let given = sized::read(given, "options")?;
-        if given.reserved != [0; 7] {
+        if given.reserved != [0; 7] || given.reserved_too != [0; 2] {
             return Err(Failure::argument("options: reserved must be 0"));
         }
-        let mut options = options(isolation(given.isolation)?).read_only(given.read_only.get());
+        let mut options = options(isolation(given.isolation)?)
+            .read_only(given.read_only.get())
+            .conflicts(conflict_mode(given.conflict_mode)?)
+            .resolve_conflicts(given.auto_resolve_conflicts.get())
+            .merge(given.merge.get());
         if given.timeout_ms != 0 {
             options = options.timeout(Duration::from_millis(given.timeout_ms.into()));
         }

@@ -7,8 +7,11 @@ use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 
-use midflight::ErrorKind::{Conflict, Incompatible, InvalidArgument, Io, NotInitialized};
+use midflight::ErrorKind::{
+    CompatibilityUnknown, Conflict, Incompatible, InvalidArgument, Io, NotInitialized,
+};
 use midflight::conflict::{Action, Kind, Severity, Strategy};
+use midflight_c::compatibility_layer::*;
 use midflight_c::conflict_resolution::*;
 use midflight_c::hot_reload::*;
 use midflight_c::runtime_core::*;
@@ -284,4 +287,66 @@ fn prefer_latest_loads_what_can_be_loaded() {
     ok(reload(owner("sound")));
     ok(reload_with(owner("music"), &mode(PREFER_LATEST, false)));
     assert_eq!(statistics().loaded_modules, 2);
+}
+
+fn signature(module: &CStr, symbol: &CStr) -> (c_int, String) {
+    let mut said = FunctionSignature { text: [0; 256] };
+    // SAFETY: strings, and a place for the answer.
+    let code = unsafe { hot_reload_function_signature(module.as_ptr(), symbol.as_ptr(), &mut said) };
+    (code, text(said.text.as_ptr()))
+}
+
+fn adapt(adapter: &CompatibilityAdapter) -> (c_int, u64) {
+    let mut id = u64::MAX;
+    // SAFETY: a structure, and a place for the answer.
+    (unsafe { register_compatibility_adapter(adapter, &mut id) }, id)
+}
+
+#[test]
+fn old_callers_are_given_an_adapter() {
+    let session = start("conflicts-adapter");
+    let debug = |name: &str, version, source: &str| {
+        session.module_for(std::env::consts::ARCH, name, version, source, &["-g", "-O1"])
+    };
+    let (old, new) = ("int size(int x) { return x; }", "long size(long x, int y) { return x + y; }");
+    ok(reload(debug("sized", 1, old)));
+    ok(reload(debug("sizer", 1, "int size(int); int sizer(void) { return size(7); }")));
+    assert_eq!(signature(c"sized", c"size"), (0, "int (int)".into()));
+    fails(signature(c"sized", c"absent").0, CompatibilityUnknown, "is not known");
+    let adapter = CompatibilityAdapter {
+        struct_size: size_of::<CompatibilityAdapter>() as u32,
+        unsaid: 0,
+        module: c"sized".as_ptr(),
+        symbol: c"size".as_ptr(),
+        signature: c"int (int)".as_ptr(),
+        adapter_module: c"adapts".as_ptr(),
+        adapter_symbol: c"size_of_old".as_ptr(),
+    };
+    for bad in [
+        CompatibilityAdapter { unsaid: 3, ..adapter },
+        CompatibilityAdapter { unsaid: -1, ..adapter },
+        CompatibilityAdapter { signature: ptr::null(), ..adapter },
+        CompatibilityAdapter { adapter_symbol: c"".as_ptr(), ..adapter },
+        CompatibilityAdapter { struct_size: 0, ..adapter },
+    ] {
+        let (code, id) = adapt(&bad);
+        fails(code, InvalidArgument, "adapter");
+        assert_eq!(id, 0);
+    }
+    let (code, id) = adapt(&adapter);
+    ok(code);
+    let next = debug("sized", 2, new);
+    let both = [
+        next.clone(),
+        debug("adapts", 1, "long size(long, int); int size_of_old(int x) { return size(x, 100); }"),
+    ];
+    fails(reload(next), Incompatible, "sizer was built against `int (int)`");
+    ok(reload_all(&both, &mode(REFUSE, false)));
+    assert_eq!(call(c"sizer", c"sizer"), 107);
+    fails(unregister_compatibility_adapter(id), Incompatible, "there is no adapter: add one");
+    // The next caller is a new one.
+    ok(reload(debug("sizer", 2, "long size(long, int); int sizer(void) { return size(7, 1); }")));
+    assert_eq!(call(c"sizer", c"sizer"), 8);
+    ok(unregister_compatibility_adapter(id));
+    fails(unregister_compatibility_adapter(id), InvalidArgument, "there is no adapter");
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use midflight::ErrorKind;
 use midflight::conflict::{Action, Kind, Severity, Strategy};
+use midflight_c::compatibility_layer::CompatibilityAdapter;
 use midflight_c::conflict_resolution::*;
 use midflight_c::hot_reload::*;
 use midflight_c::options::*;
@@ -112,8 +113,11 @@ fn growing() -> Vec<(String, i64)> {
     growing!(checks, "hot_reload_change_t", HotReloadChange: struct_size, module_count, modules, paths, replaces, message, code,
         reserved, generation);
     growing!(checks, "hot_reload_hooks_t", HotReloadHooks: struct_size, change_size, name, before, after, user);
+    growing!(checks, "compatibility_adapter_t", CompatibilityAdapter: struct_size, unsaid, module, symbol, signature,
+        adapter_module, adapter_symbol);
     growing!(checks, "transaction_options_t", TransactionOptions: struct_size, isolation, timeout_ms, max_operations, read_only,
-        reserved);
+        reserved, conflict_mode,
+        auto_resolve_conflicts, merge, reserved_too);
     checks!(checks, "reload_operation_config_t", ReloadOperationConfig: validate_integrity, backup_state);
     growing!(checks, "runtime_options_t", RuntimeOptions: struct_size, gdb, perf_map, reserved, jitdump_folder);
     for (name, value) in [

@@ -8,6 +8,8 @@ use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use midflight::ErrorKind::*;
+use midflight::conflict::Kind;
+use midflight_c::conflict_resolution::*;
 use midflight_c::hot_reload::*;
 use midflight_c::runtime_core::*;
 use midflight_c::runtime_types::*;
@@ -92,6 +94,10 @@ fn options() -> TransactionOptions {
         max_operations: 0,
         read_only: false.into(),
         reserved: [0; 7],
+        conflict_mode: 0,
+        auto_resolve_conflicts: false.into(),
+        merge: false.into(),
+        reserved_too: [0; 2],
     }
 }
 
@@ -245,6 +251,90 @@ fn its_own_options_come_before_the_runtimes() {
     fails(code, InvalidArgument, "reserved");
     assert_eq!(id, 0);
     fails(begin_with(&TransactionOptions { isolation: 9, ..options() }).0, InvalidArgument, "isolation");
+    let (code, _) = begin_with(&TransactionOptions { reserved_too: [0, 1], ..options() });
+    fails(code, InvalidArgument, "reserved");
+    let (code, _) = begin_with(&TransactionOptions { conflict_mode: 7, ..options() });
+    fails(code, InvalidArgument, "conflict_mode is 7");
+}
+
+fn detect(id: u64) -> (c_int, Box<ConflictAnalysis>) {
+    let mut analysis = Box::new(ConflictAnalysis::default());
+    // SAFETY: a place for the answer.
+    (unsafe { transaction_detect_conflicts(id, &mut *analysis) }, analysis)
+}
+
+fn merge(id: u64) -> (c_int, Box<ConflictAnalysis>) {
+    let mut analysis = Box::new(ConflictAnalysis::default());
+    // SAFETY: a place for the answer.
+    (unsafe { transaction_merge(id, &mut *analysis) }, analysis)
+}
+
+#[test]
+fn two_that_are_open_are_told_of_each_other() {
+    let session = start("transaction_conflicts");
+    load(&session);
+    let (one, other) = (begin(SERIALIZABLE), begin(SERIALIZABLE));
+    ok(add(one, module(&session, "core", 2)));
+    assert_eq!(detect(one).0, 0);
+    ok(add_unload(other, c"core"));
+    let (count, analysis) = detect(one);
+    let info = &analysis.conflict_info;
+    assert_eq!((count, info.kind), (1, Kind::ConcurrentModification as i32));
+    assert_eq!(text(info.concerned[0].as_ptr()), format!("transaction {other}"));
+    ok(transaction_rollback(other));
+    assert_eq!(detect(one).0, 0);
+    ok(transaction_commit(one));
+    fails(detect(one).0, InvalidArgument, "is open");
+    fails(merge(one).0, InvalidArgument, "is open");
+}
+
+#[test]
+fn the_conflict_mode_of_a_transaction_has_effect() {
+    let session = start("transaction_mode");
+    ok(reload(module(&session, "core", 1)));
+    let without = session.module("core", 2, "int other(void) { return 2; }");
+    ok(reload(session.module("user", 1, "int number(void); int use(void) { return number(); }")));
+    let (code, id) = begin_with(&TransactionOptions { conflict_mode: 1, ..options() });
+    ok(code);
+    ok(add(id, without.clone()));
+    assert!(detect(id).0 > 0);
+    fails(transaction_commit(id), Conflict, "was not resolved");
+    // Together with the caller's end it is none.
+    let (code, id) = begin_with(&TransactionOptions { conflict_mode: 1, ..options() });
+    ok(code);
+    ok(add_unload(id, c"user"));
+    ok(add(id, session.module("core", 3, "int number(void) { return 3; }")));
+    ok(transaction_commit(id));
+}
+
+#[test]
+fn one_that_has_lost_is_merged() {
+    let session = start("transaction_merge");
+    load(&session);
+    let lost = |id| {
+        ok(read_version(id, c"audio").0);
+        ok(add(id, module(&session, "core", 2)));
+        ok(reload(module(&session, "audio", 2)));
+    };
+    let id = begin(SERIALIZABLE);
+    lost(id);
+    assert_eq!(merge(id).0, 0);
+    ok(transaction_commit(id));
+    // By the option.
+    let (code, id) = begin_with(&TransactionOptions { merge: true.into(), ..options() });
+    ok(code);
+    lost(id);
+    ok(transaction_commit(id));
+    // What both have changed is listed, and it stays open.
+    let (code, id) = begin_with(&TransactionOptions { merge: true.into(), ..options() });
+    ok(code);
+    lost(id);
+    ok(reload(module(&session, "core", 3)));
+    let (count, analysis) = merge(id);
+    assert_eq!((count, analysis.conflict_info.kind), (1, Kind::ConcurrentModification as i32));
+    assert_eq!(text(analysis.conflict_info.module.as_ptr()), "core");
+    assert!(text(analysis.conflict_info.message.as_ptr()).contains("what was committed makes it version"));
+    fails(transaction_commit(id), Conflict, "Transaction conflict detected, rolling back");
 }
 
 static BETWEEN: AtomicI32 = AtomicI32::new(0);

@@ -81,6 +81,21 @@ impl Conflict {
     pub const PROGRAM: &'static str = "(the program)";
 }
 
+impl Kind {
+    /// All kinds, by their numbers.
+    pub const ALL: [Self; 9] = [
+        Self::ApiChange,
+        Self::FunctionSignature,
+        Self::DataStructure,
+        Self::MemoryLayout,
+        Self::DependencyChain,
+        Self::StateMachine,
+        Self::ResourceAccess,
+        Self::ConcurrentModification,
+        Self::SemanticMismatch,
+    ];
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {

@@ -22,6 +22,7 @@ mod outcomes;
 mod range;
 mod resolve;
 mod situation;
+mod stored;
 
 pub use conflict::{Conflict, Kind, Place, Severity};
 pub use find::find;
@@ -30,3 +31,4 @@ pub use outcomes::{Outcomes, Rate};
 pub use range::{Met, met};
 pub use resolve::{Action, Answer, Decider, Decision, Request, Resolver, Strategy, decide};
 pub use situation::{Candidate, Module, Need, Situation};
+pub use stored::NotOutcomes;

@@ -1,6 +1,7 @@
 //! Two changes of one set of modules that began with the same, made one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 /// Two changes of one module that are not the same.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -13,6 +14,22 @@ pub struct Collision<V> {
     pub ours: Option<V>,
     /// What the other side has made of it.
     pub theirs: Option<V>,
+}
+
+/// `physics was version 3: what was committed makes it version 4, and this takes it out`.
+impl fmt::Display for Collision<u64> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { module, base, ours, theirs } = self;
+        let becomes = |version: &Option<u64>| match version {
+            Some(version) => format!("makes it version {version}"),
+            None => "takes it out".into(),
+        };
+        match base {
+            Some(version) => write!(f, "{module} was version {version}")?,
+            None => write!(f, "{module} was not loaded")?,
+        }
+        write!(f, ": what was committed {}, and this {}", becomes(theirs), becomes(ours))
+    }
 }
 
 /// A set that has both changes.

@@ -28,8 +28,28 @@ impl Outcomes {
     /// Records how an action has ended. `well`: what was decided has been published, and stays.
     pub fn record(&mut self, kind: Kind, action: Action, well: bool) {
         let rate = self.0.entry((kind, action)).or_default();
-        rate.of += 1;
-        rate.well += u64::from(well);
+        if rate.of < u64::MAX {
+            rate.of += 1;
+            rate.well += u64::from(well);
+        }
+    }
+
+    /// Adds what came of others: those of an earlier process.
+    pub fn add(&mut self, others: &Self) {
+        for (key, other) in &others.0 {
+            let rate = self.0.entry(*key).or_default();
+            rate.of = rate.of.saturating_add(other.of);
+            rate.well = rate.well.saturating_add(other.well).min(rate.of);
+        }
+    }
+
+    /// What has come of anything so far, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (Kind, Action, Rate)> {
+        self.0.iter().map(|((kind, action), rate)| (*kind, *action, *rate))
+    }
+
+    pub(crate) fn set(&mut self, kind: Kind, action: Action, rate: Rate) {
+        self.0.insert((kind, action), rate);
     }
 
     /// What was recorded to have gone well has been rolled back after all.
@@ -48,6 +68,23 @@ impl Outcomes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn those_of_an_earlier_process_count_as_well() {
+        let (mut now, mut before) = (Outcomes::default(), Outcomes::default());
+        now.record(Kind::ApiChange, Action::UseLatest, true);
+        before.record(Kind::ApiChange, Action::UseLatest, false);
+        before.record(Kind::StateMachine, Action::UseLatest, false);
+        now.add(&before);
+        assert_eq!(now.rate(Kind::ApiChange, Action::UseLatest), Rate { well: 1, of: 2 });
+        assert_eq!(now.rate(Kind::StateMachine, Action::UseLatest), Rate { well: 0, of: 1 });
+        // So many that nobody counts on.
+        let mut most = Outcomes::default();
+        most.set(Kind::ApiChange, Action::UseLatest, Rate { well: u64::MAX, of: u64::MAX });
+        now.add(&most);
+        now.record(Kind::ApiChange, Action::UseLatest, false);
+        assert_eq!(now.rate(Kind::ApiChange, Action::UseLatest).value(), 1.0);
+    }
 
     #[test]
     fn a_rate_is_counted_and_never_claimed() {

@@ -58,6 +58,8 @@ pub struct Request {
     pub confidence_threshold: f64,
     /// Where the strategy leaves it open: the candidate, rather than what is loaded.
     pub prefer_latest: bool,
+    /// The function that it is about has an adapter for old callers. The runtime sets it.
+    pub has_adapter: bool,
 }
 
 /// What a resolver says.
@@ -185,11 +187,26 @@ fn by_strategy(conflict: &Conflict, request: &Request) -> (Action, String) {
         Strategy::ThreeWayMerge => {
             (Action::Manual, format!("there are no two changes to merge: it is a {}", conflict.kind))
         }
+        Strategy::CompatibilityLayer if request.has_adapter => {
+            (Action::UseCompatibilityLayer, "old callers are given the adapter that is registered".into())
+        }
         Strategy::CompatibilityLayer => {
             (Action::Manual, "no function is registered that does as the old one for old callers".into())
         }
         Strategy::Manual => (Action::Manual, format!("a person decides. {}", conflict.proposal)),
     }
+}
+
+impl Action {
+    /// All actions, by their numbers.
+    pub const ALL: [Self; 6] = [
+        Self::None,
+        Self::UseLatest,
+        Self::KeepCurrent,
+        Self::Merge,
+        Self::UseCompatibilityLayer,
+        Self::Manual,
+    ];
 }
 
 impl fmt::Display for Action {

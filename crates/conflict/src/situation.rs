@@ -48,6 +48,9 @@ pub struct Candidate {
     pub places: BTreeMap<String, (String, u32)>,
     /// Functions of the module that the program declares or has asked for.
     pub promised: BTreeSet<String>,
+    /// Functions of which all who call them and stay were built against something that the candidate
+    /// is not, or against what it is, and are served: by what adapters, in words.
+    pub adapted: BTreeMap<String, String>,
     /// Who else is about to change the module: names of open transactions, in words that a user
     /// knows them by.
     pub also_changed_by: Vec<String>,

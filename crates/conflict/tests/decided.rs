@@ -30,7 +30,7 @@ fn conflict(severity: Severity) -> Conflict {
 }
 
 fn by(strategy: Strategy, severity: Severity, prefer_latest: bool) -> Decision {
-    let request = Request { strategy, auto_resolve: true, confidence_threshold: 0.0, prefer_latest };
+    let request = Request { strategy, auto_resolve: true, prefer_latest, ..Request::default() };
     decide(&conflict(severity), &request, &[], &Outcomes::default())
 }
 
@@ -55,6 +55,9 @@ fn what_each_strategy_does() {
         assert_eq!((decision.success, &decision.by), (action != Manual, &Decider::Strategy(strategy)));
         assert!(!decision.explanation.is_empty());
     }
+    let request = Request { strategy: Strategy::CompatibilityLayer, has_adapter: true, ..Request::default() };
+    let decision = decide(&conflict(Severity::High), &request, &[], &Outcomes::default());
+    assert_eq!(decision.action, Action::UseCompatibilityLayer);
     assert!(by(Strategy::MlGuided, Severity::High, true).explanation.starts_with("there is no model"));
     assert!(by(Strategy::Manual, Severity::High, true).explanation.contains("Do this"));
 }
@@ -118,7 +121,7 @@ proptest! {
         claims in proptest::option::of(proptest::num::f64::ANY),
         history in proptest::collection::vec(any::<bool>(), 0..5),
     ) {
-        let request = Request { strategy, auto_resolve, confidence_threshold: threshold, prefer_latest };
+        let request = Request { strategy, auto_resolve, confidence_threshold: threshold, prefer_latest, ..Request::default() };
         let mut outcomes = Outcomes::default();
         for well in &history {
             outcomes.record(Kind::FunctionSignature, Action::UseLatest, *well);

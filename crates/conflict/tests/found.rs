@@ -29,6 +29,7 @@ fn candidate(module: Module) -> Candidate {
         module,
         report: Report::bare([Verdict::Compatible; 3], None),
         places: BTreeMap::new(),
+        adapted: BTreeMap::new(),
         promised: BTreeSet::new(),
         also_changed_by: Vec::new(),
         changed_since: None,
@@ -61,6 +62,18 @@ fn what_fits_conflicts_with_nothing() {
     assert_eq!(found(&loaded, &[candidate(with("physics", &["step", "more"], &[]))]), []);
     assert_eq!(found(&[], &[candidate(with("physics", &["step"], &[]))]), []);
     assert_eq!(found(&loaded, &[]), []);
+}
+
+#[test]
+fn who_is_given_an_adapter_does_not_come_by_it() {
+    let loaded = [with("physics", &["step"], &[]), with("game", &[], &[("physics", "step")])];
+    let mut new = candidate(with("physics", &[], &[]));
+    new.adapted.insert("step".into(), "compat::step_old".into());
+    let words = "game is given what does as before (compat::step_old)";
+    is(&one(&loaded, std::slice::from_ref(&new)), Kind::ApiChange, Severity::Low, &["game"], words);
+    // Of nobody it is said as ever.
+    let gone = one(&loaded[..1], &[new]);
+    assert!(gone.message.contains("which nobody calls"), "{gone}");
 }
 
 #[test]

@@ -179,6 +179,8 @@ pub struct Import {
     pub weak: bool,
     /// What it is known to be.
     pub kind: ImportKind,
+    /// Of a function, the type that the module was compiled with, if it was one.
+    signature: Option<Box<str>>,
 }
 
 impl Export {
@@ -224,9 +226,15 @@ impl Interface {
                 function: matches!(export.kind, ExportKind::Function | ExportKind::Indirect),
             })
             .collect();
-        let (known, described) = match describe(image, base, &wanted) {
-            Ok((known, described)) => (Ok(known), described),
-            Err(reason) => (Err(reason), vec![None; wanted.len()]),
+        let used: Vec<_> = image.imports().iter().filter(|import| import.own.is_none()).collect();
+        let names: Vec<&str> = used.iter().map(|import| import.name).collect();
+        let (known, described, signatures) = match describe(image, base, &wanted, &names) {
+            Ok((known, described, declared)) => {
+                let signature = |ids: Vec<Id>| known.types.signature_of_all(&ids).map(String::into_boxed_str);
+                let signatures = declared.into_iter().map(signature).collect();
+                (Ok(known), described, signatures)
+            }
+            Err(reason) => (Err(reason), vec![None; wanted.len()], vec![None; names.len()]),
         };
         let export = |(export, described): (&midflight_image::Export<'_>, Option<Id>)| Export {
             name: export.name.into(),
@@ -234,16 +242,17 @@ impl Interface {
             size: export.size,
             described,
         };
-        let import = |import: &midflight_image::Import<'_>| Import {
+        let import = |(import, signature): (&midflight_image::Import<'_>, Option<Box<str>>)| Import {
             name: import.name.into(),
             version: import.version.map(Into::into),
             weak: import.weak,
             kind: import.kind,
+            signature,
         };
         Self {
             machine: image.machine(),
             exports: exports.iter().zip(described).map(export).collect(),
-            imports: image.imports().iter().filter(|import| import.own.is_none()).map(import).collect(),
+            imports: used.into_iter().zip(signatures).map(import).collect(),
             needed: image.needed().iter().map(|name| (*name).into()).collect(),
             known,
         }
@@ -268,6 +277,24 @@ impl Interface {
     /// The libraries that it was linked with, which its imports are looked for in.
     pub fn needed(&self) -> impl Iterator<Item = &str> {
         self.needed.iter().map(|name| &**name)
+    }
+
+    /// The type of a function that it defines for others, as C writes it: `int (int)`. Const and
+    /// typedefs are left out, and of structures there is only the name. None if debug information
+    /// does not say, or if it is too long to be said whole.
+    pub fn signature(&self, export: &str) -> Option<String> {
+        let at = self.exports.binary_search_by(|of| (*of.name).cmp(export)).ok()?;
+        let types = &self.known.as_ref().ok()?.types;
+        types.signature(self.exports[at].described?)
+    }
+
+    /// The type that the module was compiled with of a function that it calls and does not define,
+    /// as [`signature`](Self::signature) has it. None if debug information does not say, or if its
+    /// units do not agree about it. Of units without any, nothing is known.
+    pub fn expected_signature(&self, import: &str) -> Option<&str> {
+        let mut all = self.imports.iter().filter(|of| *of.name == *import).map(|of| of.signature.as_deref());
+        let first = all.next()??;
+        all.all(|other| other == Some(first)).then_some(first)
     }
 
     /// Whether there is debug information that can be used.
@@ -321,22 +348,32 @@ fn base(image: &Image<'_>) -> u64 {
     }
 }
 
+/// What is known; of each export what it is; of each import what it is declared as.
+type Described = (Known, Vec<Option<Id>>, Vec<Vec<Id>>);
+
 fn describe(
     image: &Image<'_>,
     base: u64,
     wanted: &[Wanted<'_>],
-) -> Result<(Known, Vec<Option<Id>>), &'static str> {
-    let found = find(image, base, wanted)?;
+    imports: &[&str],
+) -> Result<Described, &'static str> {
+    let found = find(image, base, wanted, imports)?;
     let mut data: Vec<Data> = found.data.into_iter().map(|placed| placed.data).collect();
     data.dedup();
     Ok((
         Known { types: found.types, data: data.into(), places: found.places, untyped: found.untyped },
         found.exports,
+        found.imports,
     ))
 }
 
 /// What the debug information says, of the exports that are wanted and of all variables.
-fn find(image: &Image<'_>, base: u64, wanted: &[Wanted<'_>]) -> Result<Found, &'static str> {
+fn find(
+    image: &Image<'_>,
+    base: u64,
+    wanted: &[Wanted<'_>],
+    imports: &[&str],
+) -> Result<Found, &'static str> {
     let debug = image.debug(base);
     if let Some(reason) = debug.omitted {
         return Err(reason);
@@ -351,5 +388,6 @@ fn find(image: &Image<'_>, base: u64, wanted: &[Wanted<'_>]) -> Result<Found, &'
         let region = image.regions().iter().find(|region| offset.wrapping_sub(region.offset) < region.len);
         region.is_some_and(|region| region.protection != Protection::ReadWrite)
     };
-    Build::new(&Raw::read(&debug)?, size, image.thread_locals().is_some(), &is_read_only).find(wanted)
+    Build::new(&Raw::read(&debug)?, size, image.thread_locals().is_some(), &is_read_only)
+        .find(wanted, imports)
 }

@@ -133,6 +133,27 @@ impl Report {
         }
     }
 
+    /// Takes a function's new signature, or that it is gone, as no difference to who calls it: its
+    /// callers are given another one.
+    pub fn accept(&mut self, function: &str) {
+        for difference in &mut self.differences {
+            let by_function = matches!(difference.kind, Kind::Signature | Kind::ExportRemoved);
+            difference.compatible |= by_function && difference.subject == function;
+        }
+        self.differences.sort();
+        // What is not listed may be incompatible.
+        if self.count > self.differences.len() {
+            return;
+        }
+        let left = |aspect| self.differences.iter().any(|of| !of.compatible && of.aspect == aspect);
+        if self.links == Verdict::Incompatible && !left(Aspect::Links) {
+            self.links = Verdict::Compatible;
+        }
+        if self.calls == Verdict::Incompatible && !left(Aspect::Calls) {
+            self.calls = if self.reason.is_some() { Verdict::Unknown } else { Verdict::Compatible };
+        }
+    }
+
     /// The verdict on one question.
     pub fn verdict(&self, aspect: Aspect) -> Verdict {
         match aspect {

@@ -13,6 +13,27 @@ impl Types {
         shorten(self.declare(id, String::new(), DEPTH))
     }
 
+    /// A function's type, if it can be said whole.
+    pub(crate) fn signature(&self, id: Id) -> Option<String> {
+        let of = self.get(id);
+        let parts = self.parts(of);
+        if of.kind != Kind::Function || parts.len() >= PARAMETERS {
+            return None;
+        }
+        let text = self.declare(id, String::new(), DEPTH);
+        // Dots that do not stand for a variable number of parameters stand for what was left out.
+        let open = usize::from(parts.iter().any(|part| part.kind == PartKind::Variadic));
+        let is_whole = text.len() <= LONGEST && text.matches("...").count() == open;
+        is_whole.then_some(text)
+    }
+
+    /// That of all of these, if it is the same.
+    pub(crate) fn signature_of_all(&self, ids: &[Id]) -> Option<String> {
+        let (first, rest) = ids.split_first()?;
+        let first = self.signature(*first)?;
+        rest.iter().all(|id| self.signature(*id).as_ref() == Some(&first)).then_some(first)
+    }
+
     /// What `inner` is declared as.
     fn declare(&self, id: Id, inner: String, depth: u32) -> String {
         let of = self.get(id);

@@ -60,7 +60,7 @@ impl Variables {
     /// Why debug information cannot be used.
     pub fn of(image: &Image<'_>) -> Result<Self, &'static str> {
         let base = base(image);
-        let found = find(image, base, &[])?;
+        let found = find(image, base, &[], &[])?;
         let targets = found.data.iter().map(|placed| placed.data.target);
         let (layouts, types) = layouts::layouts(&found.types, targets);
         let guards = Guards::of(image);

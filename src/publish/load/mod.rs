@@ -31,6 +31,8 @@ pub(crate) struct Loader {
     pub(crate) keep_files: AtomicBool,
     /// See [`crate::Runtime::set_eager_collection`].
     pub(crate) eager: AtomicBool,
+    /// There are adapters, and so all files are asked what they were built against.
+    pub(crate) adapts: AtomicBool,
 }
 
 impl Loader {
@@ -42,6 +44,7 @@ impl Loader {
             observers: Mutex::new(observers),
             keep_files: AtomicBool::new(false),
             eager: AtomicBool::new(false),
+            adapts: AtomicBool::new(false),
         }
     }
 
@@ -52,6 +55,7 @@ impl Loader {
     /// How much is read of the files of a load.
     pub(crate) fn extent(&self, options: &LoadOptions<'_>, recorded: bool) -> Extent {
         match self.keep_files.load(Ordering::Relaxed)
+            || self.adapts.load(Ordering::Relaxed)
             || options.validate
             || options.looks_for_conflicts()
             || options.carry != options::Carry::Nothing
@@ -203,6 +207,12 @@ impl<'l> Load<'l> {
         self.each(&sources, |source| {
             ModuleFile::read(source.lock().take().expect("each is read once"), extent)
         })
+    }
+
+    /// Reads one module's files, debug information included.
+    pub(crate) fn read_whole(&self, source: Source) -> Result<ModuleFile, Error> {
+        let extent = self.loader.extent(self.options, true);
+        ModuleFile::read(source, extent)
     }
 
     /// What is to be kept of a file for later comparisons.

@@ -59,19 +59,44 @@ impl State {
             called.map(|module| (module, self.loaded(module).ok())).collect();
         next.extend(others.iter().map(|(name, version)| (&**name, version.as_ref())));
         next.extend(staged.iter().map(|version| (&**version.name(), Some(version))));
-        for (module, version) in next {
-            self.bind_slots(module, version.map(|version| &**version), &mut changes);
-        }
+        let adapted: BTreeSet<Arc<str>> =
+            next.keys().flat_map(|module| self.layers.adapted_by(module)).collect();
+        let find = |module: &str| match next.get(module) {
+            Some(version) => version.map(|version| &**version),
+            None => self.loaded(module).ok().map(|version| &**version),
+        };
+        let modules: BTreeSet<&str> =
+            next.keys().copied().chain(adapted.iter().map(|name| &**name)).collect();
+        modules.into_iter().for_each(|module| self.bind_slots(module, find, &mut changes));
         changes
     }
 
-    /// Binds a module's slots to a version, or to nothing.
-    pub(super) fn bind_slots(&self, module: &str, version: Option<&Version>, changes: &mut Vec<Change>) {
+    /// What is behind the slots of a generation in which only these have changed, and those that go
+    /// by way of them.
+    pub(super) fn bindings_of(&self, next: &Next) -> Vec<Change> {
+        self.next_bindings(&[], next)
+    }
+
+    /// Binds a module's slots to what `find` finds, or to nothing.
+    fn bind_slots<'v>(
+        &self,
+        module: &str,
+        find: impl Fn(&str) -> Option<&'v Version> + Copy,
+        changes: &mut Vec<Change>,
+    ) {
         for (symbol, slot) in self.slots.of(module) {
-            let unbound = || self.trampolines.unbound(slot.index);
-            let target = version.and_then(|version| version.function(symbol)).unwrap_or_else(unbound);
-            changes.push((slot.index, target));
+            let target = self.behind(module, symbol, find).map(|(_, target)| target);
+            changes.push((slot.index, target.unwrap_or_else(|| self.trampolines.unbound(slot.index))));
         }
+    }
+
+    pub(super) fn slot_numbers(&self, module: &str) -> impl Iterator<Item = u32> {
+        self.slots.of(module).map(|(_, slot)| slot.index)
+    }
+
+    /// The symbols of a module's slots.
+    pub(in crate::publish) fn slots_of(&self, module: &str) -> impl Iterator<Item = &str> {
+        self.slots.of(module).map(|(symbol, _)| symbol)
     }
 
     /// Where versions belong among those that `find` finds: what they call there, and what these go
@@ -87,24 +112,36 @@ impl State {
             reached.iter().enumerate().map(|(at, version)| (&**version.name(), at)).collect();
         let mut places = Vec::with_capacity(count);
         while let Some(&version) = reached.get(places.len()) {
+            let mut needed: BTreeMap<&str, &Version> = version
+                .dependencies()
+                .filter_map(|needed| find(needed).map(|found| (&**found.name(), found)))
+                .collect();
+            let mut behind = |module: &str, symbol: &str| {
+                let (found, target) = self.behind(module, symbol, &find)?;
+                needed.insert(found.name(), found);
+                Some((self.slots.get(module, symbol)?.index, target))
+            };
+            let calls: Vec<_> =
+                version.calls().filter_map(|(module, symbol)| behind(module, symbol)).collect();
             // What it lacks itself, it cannot be the one to be called for: whoever calls that means
             // another version.
-            let own = self.slots.of(version.name()).filter(|_| places.len() < count);
-            let own = own.filter_map(|(symbol, slot)| Some((slot.index, version.function(symbol)?)));
+            let is_own = places.len() < count;
+            let own = self.slots.of(version.name()).filter(|_| is_own);
+            let own = own.filter_map(|(symbol, slot)| match self.layers.wanted(version.name(), symbol) {
+                None => Some((slot.index, version.function(symbol)?)),
+                Some(_) => behind(version.name(), symbol),
+            });
             let own: Vec<_> = own.collect();
-            let mut needs = Vec::new();
-            for needed in version.dependencies().collect::<BTreeSet<_>>() {
-                let Some(found) = find(needed) else { continue };
-                needs.push(*numbers.entry(found.name()).or_insert_with(|| {
+            // It needs itself no more than any other does.
+            needed.remove(&**version.name());
+            let needs = needed.into_iter().map(|(name, found)| {
+                *numbers.entry(name).or_insert_with(|| {
                     reached.push(found);
                     reached.len() - 1
-                }));
-            }
-            let calls = version.calls().filter_map(|(module, symbol)| {
-                let target = find(module)?.function(symbol)?;
-                Some((self.slots.get(module, symbol)?.index, target))
+                })
             });
-            places.push(Resident { key: version.key(), own: own.into(), calls: calls.collect(), needs });
+            let needs = needs.collect();
+            places.push(Resident { key: version.key(), own: own.into(), calls: calls.into(), needs });
         }
         World { places, generation: self.generation }.homes(count)
     }

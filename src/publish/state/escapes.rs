@@ -59,6 +59,10 @@ impl State {
 
     pub(super) fn called_by(&self, module: &str) -> Vec<Arc<str>> {
         let version = self.loaded(module).into_iter();
-        version.flat_map(|version| version.calls()).map(|(called, _)| called.into()).collect()
+        let called = version.flat_map(|version| version.calls()).map(|(called, _)| called);
+        let called: Vec<&str> = called.chain([module]).collect();
+        // A slot of it may lead to an adapter.
+        let adapting = called.iter().flat_map(|called| self.layers.adapting(called));
+        called.iter().copied().filter(|called| *called != module).chain(adapting).map(Into::into).collect()
     }
 }

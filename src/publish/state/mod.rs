@@ -17,6 +17,7 @@ use self::pause::Pause;
 use super::exporters::Exporters;
 use super::held::Held;
 use super::history::History;
+use super::layers::Layers;
 use super::libraries::Libraries;
 use super::publication::{ModuleVersion, Replaced};
 use super::retirement::Retirement;
@@ -51,6 +52,7 @@ pub(crate) struct State {
     /// Cover whole pages of slot code.
     pub(super) tables: Tables,
     history: History,
+    pub(crate) layers: Layers,
     pub(crate) retirement: Retirement,
     held: Held,
     pause: Option<Pause>,
@@ -109,6 +111,7 @@ impl State {
             generation: 0,
             tables: Tables::default(),
             history: History::new(history),
+            layers: Layers::default(),
             retirement: Retirement::default(),
             held: Held::default(),
             pause: None,
@@ -237,6 +240,14 @@ impl State {
         previous.is_some_and(|previous| std::ptr::eq(previous, version)) || self.history.has(version)
     }
 
+    /// The versions of a module that are current or can be had back.
+    pub(super) fn versions_of(&self, module: &str) -> Vec<Arc<Version>> {
+        let known = self.modules.get(module).into_iter();
+        let known = known
+            .flat_map(|module| module.current.iter().map(|current| &current.version).chain(&module.previous));
+        known.cloned().chain(self.history.versions_of(module)).collect()
+    }
+
     /// The current versions.
     pub(crate) fn loaded_modules(&self) -> Vec<ModuleVersion> {
         self.current().map(|version| ModuleVersion::of(version)).collect()
@@ -339,11 +350,11 @@ impl State {
         let staying =
             self.current().map(|version| &**version).filter(|version| !names.contains(version.name()));
         promises::check_callers(&names, staying)?;
-        let mut changes = Vec::new();
-        names.iter().for_each(|name| self.bind_slots(name, None, &mut changes));
+        let next: Next = names.iter().map(|name| (name.clone(), None)).collect();
+        self.check_adapted(&next)?;
+        let changes = self.bindings_of(&next);
         let table = self.tables.with(&changes);
         names.iter().for_each(|name| self.forget_previous_of(name));
-        let next = names.into_iter().map(|name| (name, None)).collect();
         let Published { generation, before, .. } = self.publish(table, &changes, next);
         let gone = before.iter().filter_map(|(_, gone)| gone.as_deref()).map(ModuleVersion::of).collect();
         Ok((generation, gone))
@@ -369,8 +380,9 @@ impl State {
         let name = version.name().clone();
         // A symbol by itself says nothing of a type.
         let plain = symbol.split_once(OF_TYPE).map_or(symbol, |(name, _)| name);
-        let (symbol, target) = match version.function(plain) {
-            Some(target) => (plain.to_owned(), target),
+        let find = |module: &str| self.loaded(module).ok().map(|version| &**version);
+        let (symbol, target) = match self.behind(module, plain, find) {
+            Some((_, target)) => (plain.to_owned(), target),
             None => named(version, symbol)?,
         };
         let symbol = &*symbol;

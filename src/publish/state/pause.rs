@@ -8,6 +8,7 @@
 //!
 //! Nobody is made to leave: a frame that is held for longer than the pause may take refuses it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -90,8 +91,12 @@ impl State {
     }
 
     fn begin_pause(&mut self, modules: &[Arc<str>]) {
-        let mut unbound = Vec::new();
-        modules.iter().for_each(|module| self.bind_slots(module, None, &mut unbound));
+        let without: Next = modules.iter().map(|module| (module.clone(), None)).collect();
+        let mut unbound = self.bindings_of(&without);
+        // Of other modules, which have adapters in these, only what goes on to those.
+        let is_theirs = |slot: u32, target| self.tables.current()[slot as usize] != target;
+        let all: BTreeSet<u32> = modules.iter().flat_map(|module| self.slot_numbers(module)).collect();
+        unbound.retain(|(slot, target)| all.contains(slot) || is_theirs(*slot, *target));
         let table = self.tables.with(&unbound);
         pause::begin();
         let published = self.publish(table, &unbound, Next::new());
@@ -184,10 +189,8 @@ impl State {
     /// Ends the pause that is under way, if one is: what was current goes on.
     pub(in crate::publish) fn give_up_pause(&mut self) {
         let Some(modules) = self.pause.as_mut().and_then(|pause| pause.modules.take()) else { return };
-        let mut changes = Vec::new();
-        for module in &modules {
-            self.bind_slots(module, self.loaded(module).ok().map(|version| &**version), &mut changes);
-        }
+        let current = |module: &Arc<str>| (module.clone(), self.loaded(module).ok().cloned());
+        let changes = self.bindings_of(&modules.iter().map(current).collect());
         let table = self.tables.with(&changes);
         self.publish(table, &changes, Next::new());
         let table = self.pause.as_ref().map_or(0, |pause| pause.table);

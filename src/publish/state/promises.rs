@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::{Next, State};
 use crate::Error;
 use crate::module::Version;
+use crate::publish::layers::Versions;
 
 impl State {
     /// That the version has all that the program declares of its module, and that the modules of
@@ -33,6 +34,8 @@ impl State {
         let mut symbols: Vec<String> = self
             .slots
             .of(module)
+            // Of those that have adapters see `check_layers`.
+            .filter(|(symbol, _)| self.layers.wanted(module, symbol).is_none())
             .filter(|(symbol, slot)| !has(symbol) && (slot.promised || is_called(symbol)))
             .map(|(symbol, _)| symbol.to_owned())
             .collect();
@@ -43,13 +46,25 @@ impl State {
         Err(Error::MissingFunctions { path: path.into(), module: module.into(), symbols })
     }
 
+    /// That in the generation that `next` leads to, whoever calls a function that has adapters finds
+    /// one that it was built against.
+    pub(in crate::publish) fn check_adapted(&self, next: &Next) -> Result<(), Error> {
+        let staying = self.current().filter(|version| !next.contains_key(version.name()));
+        let all = staying.chain(next.values().flatten());
+        let calls =
+            all.flat_map(|version| version.calls().map(|(module, slot)| (&**version.name(), module, slot)));
+        let there = Versions(|module: &str| self.then(next, module).ok().map(|version| &**version));
+        self.check_layers(calls.chain(self.promised_calls()), &there)
+    }
+
     /// That what the version calls and needs is there in the generation that `next` leads to.
     pub(in crate::publish) fn check_calls(&self, version: &Version, next: &Next) -> Result<(), Error> {
         if let Some(missing) = version.needs().find(|module| self.then(next, module).is_err()) {
             return Err(Error::MissingModule { path: version.path().into(), needs: missing.into() });
         }
         for (module, symbol) in version.calls() {
-            if self.then(next, module)?.function(symbol).is_none() {
+            let has = self.then(next, module)?.function(symbol).is_some();
+            if !has && self.layers.wanted(module, symbol).is_none() {
                 let (module, symbol) = (module.into(), symbol.into());
                 return Err(Error::NoSuchFunction { module, symbol, alike: Vec::new() });
             }

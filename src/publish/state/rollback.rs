@@ -53,11 +53,9 @@ impl State {
         versions().try_for_each(|version| self.check_version(version, &next))?;
         versions().try_for_each(|version| self.check_calls(version, &next))?;
         self.check_ranges_again(&next)?;
+        self.check_adapted(&next)?;
         // What those call that stay is there: they have not changed since.
-        let mut changes = Vec::new();
-        for (name, version) in &next {
-            self.bind_slots(name, version.as_deref(), &mut changes);
-        }
+        let changes = self.bindings_of(&next);
         let table = self.tables.with(&changes);
         let names: Vec<_> = next.keys().cloned().collect();
         let versions: Vec<_> = versions().cloned().collect();

@@ -12,6 +12,7 @@ use crate::call::home::with_table;
 use crate::module::{Clock, Code, Libraries, Linked, Phases, Placed, Unseen, Version, bind, in_order, place};
 use crate::publish::besides::{Besides, Others, coming};
 use crate::publish::candidates::{Candidate, Candidates, NewExporters};
+use crate::publish::layers::{Generation, Said};
 use crate::publish::load::Load;
 use crate::publish::load::options::Carry;
 use crate::publish::quiescence::Caller;
@@ -25,6 +26,8 @@ pub(crate) struct Checked<'s, 'c, 'f> {
     /// What changes besides them.
     besides: Others,
     keeps: BTreeSet<Arc<str>>,
+    /// What the files say of functions that have adapters.
+    said: Said,
     load: &'c Load<'c>,
 }
 
@@ -57,7 +60,8 @@ impl<'s, 'c, 'f> Checked<'s, 'c, 'f> {
             }
         }
         state.check_ranges(candidates)?;
-        Ok(Self { state, candidates, besides: others, keeps: besides.keeps.clone(), load })
+        let said = Said::of(state, candidates, load)?;
+        Ok(Self { state, candidates, besides: others, keeps: besides.keeps.clone(), said, load })
     }
 
     /// What they take of code memory, but for what is around the images.
@@ -69,15 +73,20 @@ impl<'s, 'c, 'f> Checked<'s, 'c, 'f> {
     /// changed: no slot is made, and no library is loaded.
     pub(crate) fn rehearse(self) -> Result<(), Error> {
         let bytes = self.bytes();
-        let Self { state, candidates, besides, load, .. } = self;
+        let Self { state, candidates, besides, said, load, .. } = self;
         state.check_room(bytes)?;
         let mut placed = Vec::with_capacity(candidates.len());
+        let mut calls: Vec<(Arc<str>, String, String)> = Vec::new();
         let new = NewExporters::of(candidates);
         for Candidate { file, image, name } in candidates.iter() {
-            let mut neighbours = Neighbourhood::new(&new, &besides, &mut *state, Trampolines::Found);
+            let neighbours = Neighbourhood::new(&new, &besides, &mut *state, Trampolines::Found);
+            let mut neighbours = neighbours.saying(&said);
             // SAFETY: no library is loaded.
             let bound = unsafe { bind(file, image, name, Libraries::Loaded, &mut neighbours) }?;
             bound.check(file, image, name, &neighbours)?;
+            if !state.layers.is_empty() {
+                calls.extend(bound.calls().map(|(of, slot)| (name.clone(), of.to_owned(), slot.to_owned())));
+            }
             // What is missing may be in a library that is absent: then nothing can be said of
             // linking.
             let whole = bound.absent.is_empty() || bound.missing(image).next().is_none();
@@ -88,6 +97,12 @@ impl<'s, 'c, 'f> Checked<'s, 'c, 'f> {
         let stays = |name: &str| !candidates.has(name) && !besides.contains_key(name);
         let current = state.current().filter(|version| stays(version.name()));
         let staying: Vec<_> = current.chain(coming(&besides)).collect();
+        let calls = calls.iter().map(|(caller, module, slot)| (&**caller, &**module, &**slot));
+        let of_staying = staying
+            .iter()
+            .flat_map(|version| version.calls().map(|(module, slot)| (&**version.name(), module, slot)));
+        let there = Rehearsed { state, candidates, besides: &besides, said: &said };
+        state.check_layers(calls.chain(of_staying).chain(state.promised_calls()), &there)?;
         for candidate in candidates.iter() {
             let is_called = |symbol: &str| {
                 staying.iter().flat_map(|v| v.calls()).any(|call| call == (&*candidate.name, symbol))
@@ -113,13 +128,14 @@ impl<'s, 'c, 'f> Checked<'s, 'c, 'f> {
         phases: &mut Phases,
     ) -> Result<Staged<'s>, Error> {
         let bytes = self.bytes();
-        let Self { state, candidates, besides, keeps, load } = self;
+        let Self { state, candidates, besides, keeps, said, load } = self;
         state.make_room(bytes, caller)?;
         let compare = load.options.verify;
         let mut placed = Vec::with_capacity(candidates.len());
         let new = NewExporters::of(candidates);
         for Candidate { file, image, name } in candidates.iter() {
-            let mut neighbours = Neighbourhood::new(&new, &besides, &mut *state, Trampolines::Made);
+            let neighbours = Neighbourhood::new(&new, &besides, &mut *state, Trampolines::Made);
+            let mut neighbours = neighbours.saying(&said);
             // SAFETY: the caller accepts the constructors of needed libraries.
             let mut bound = unsafe { bind(file, image, name, Libraries::Load, &mut neighbours) }?;
             bound.check(file, image, name, &neighbours)?;
@@ -139,7 +155,7 @@ impl<'s, 'c, 'f> Checked<'s, 'c, 'f> {
         }
         let codes: Vec<Code> = linked.iter_mut().map(|linked| std::mem::take(&mut linked.code)).collect();
         // SAFETY: the caller vouches for the code.
-        let versions = unsafe { finish(state, &besides, linked) }?;
+        let versions = unsafe { finish(state, &besides, &said, linked) }?;
         clock.lap(&mut phases.register);
         {
             let versions = &versions.0;
@@ -148,9 +164,44 @@ impl<'s, 'c, 'f> Checked<'s, 'c, 'f> {
             let mut all = versions.iter().chain(coming(&besides));
             all.try_for_each(|version| state.check_version(version, &next))?;
             coming(&besides).try_for_each(|version| state.check_calls(version, &next))?;
+            state.check_adapted(&next)?;
         }
         load.reached(70)?;
         Next::new(state, versions, besides, keeps).map(|next| Staged::new(next, codes))
+    }
+}
+
+/// The next generation, of which nothing is linked.
+struct Rehearsed<'r, 'f> {
+    state: &'r State,
+    candidates: &'r Candidates<'f>,
+    besides: &'r Others,
+    said: &'r Said,
+}
+
+impl Rehearsed<'_, '_> {
+    fn version(&self, module: &str) -> Option<&Version> {
+        self.state.then(self.besides, module).ok().map(|version| &**version)
+    }
+}
+
+impl Generation for Rehearsed<'_, '_> {
+    fn has(&self, module: &str) -> bool {
+        self.candidates.has(module) || self.version(module).is_some()
+    }
+
+    fn function(&self, module: &str, symbol: &str) -> bool {
+        match self.candidates.get(module) {
+            Some(candidate) => candidate.function(symbol),
+            None => self.version(module).is_some_and(|version| version.function(symbol).is_some()),
+        }
+    }
+
+    fn signature(&self, module: &str, symbol: &str) -> Option<Box<str>> {
+        match self.candidates.has(module) {
+            true => self.said.signature(module, symbol).map(Into::into),
+            false => self.version(module)?.signature(symbol),
+        }
     }
 }
 
@@ -171,7 +222,12 @@ fn link<'i, 'f>(placed: &Drafts<'i, 'f>, load: &Load<'_>) -> Result<Vec<Linked<'
 /// # Safety
 ///
 /// The code is sound.
-unsafe fn finish(state: &State, besides: &Others, linked: Vec<Linked<'_, '_>>) -> Result<Unseen, Error> {
+unsafe fn finish(
+    state: &State,
+    besides: &Others,
+    said: &Said,
+    linked: Vec<Linked<'_, '_>>,
+) -> Result<Unseen, Error> {
     let mut order: Vec<usize> = (0..linked.len()).collect();
     if linked.iter().any(Linked::calls_to_choose) {
         let places: HashMap<&str, usize> =
@@ -191,7 +247,9 @@ unsafe fn finish(state: &State, besides: &Others, linked: Vec<Linked<'_, '_>>) -
             Some(table) => with_table(&table, finish),
             None => finish(),
         }
-        finished.0.push(Arc::new(version.expect("it was finished")?));
+        let version = version.expect("it was finished")?;
+        said.note(&version);
+        finished.0.push(Arc::new(version));
     }
     // As they were given.
     let mut placed: Vec<_> = order.into_iter().zip(std::mem::take(&mut finished.0)).collect();
@@ -214,7 +272,8 @@ fn table_of_chooser(
     let mut table = state.tables.current().to_vec();
     // What it is the first to call has a slot that is bound nowhere yet.
     let called = linked.calls().filter_map(|(module, symbol)| {
-        Some((state.slot_of(module, symbol)?, state.then(besides, module).ok()?.function(symbol)?))
+        let find = |module: &str| state.then(besides, module).ok().map(|version| &**version);
+        Some((state.slot_of(module, symbol)?, state.behind(module, symbol, find)?.1))
     });
     for (slot, target) in called.chain(state.next_bindings(finished, besides)) {
         table[slot as usize] = target;

@@ -6,6 +6,7 @@ use crate::Error;
 use crate::module::{Found, Meant, Neighbours, file_name, stem};
 use crate::publish::besides::{Others, coming};
 use crate::publish::candidates::{Candidate, NewExporters};
+use crate::publish::layers::Said;
 use crate::publish::state::{State, current};
 use crate::state::Storage;
 
@@ -26,6 +27,8 @@ pub(in crate::publish) struct Neighbourhood<'s, 'n, 'f> {
     others: &'s Others,
     state: &'s mut State,
     trampolines: Trampolines,
+    /// What the new files say of functions that have adapters. None: it is not asked.
+    said: Option<&'s Said>,
 }
 
 impl<'s, 'n, 'f> Neighbourhood<'s, 'n, 'f> {
@@ -35,7 +38,12 @@ impl<'s, 'n, 'f> Neighbourhood<'s, 'n, 'f> {
         state: &'s mut State,
         trampolines: Trampolines,
     ) -> Self {
-        Self { new, others, state, trampolines }
+        Self { new, others, state, trampolines, said: None }
+    }
+
+    /// One in which callers go by the slots of what they were built against.
+    pub(in crate::publish) fn saying(self, said: &'s Said) -> Self {
+        Self { said: Some(said), ..self }
     }
 
     /// Whether a module that is loaded stays as it is.
@@ -100,11 +108,15 @@ impl Neighbours for Neighbourhood<'_, '_, '_> {
         self.state.loaded(module).ok()?.state(state).cloned()
     }
 
-    fn trampoline(&mut self, module: &str, symbol: &str) -> Result<usize, Error> {
-        let slot = match self.trampolines {
-            Trampolines::Made => self.state.slot(module, symbol, false)?,
-            Trampolines::Found => self.state.slot_of(module, symbol).unwrap_or(0),
+    fn trampoline(&mut self, module: &str, symbol: &str, from: &str) -> Result<(Box<str>, usize), Error> {
+        let symbol = match self.said {
+            Some(said) => self.state.slot_for((from, module, symbol), said)?,
+            None => symbol.to_owned(),
         };
-        Ok(self.state.trampolines.trampoline(slot))
+        let slot = match self.trampolines {
+            Trampolines::Made => self.state.slot(module, &symbol, false)?,
+            Trampolines::Found => self.state.slot_of(module, &symbol).unwrap_or(0),
+        };
+        Ok((symbol.into(), self.state.trampolines.trampoline(slot)))
     }
 }

@@ -67,7 +67,7 @@ pub struct HotReloadConfig {
 unsafe impl Plain for HotReloadConfig {}
 
 /// `conflict_resolution_mode_t`.
-fn conflict_mode(mode: i32) -> Outcome<ConflictMode> {
+pub(crate) fn conflict_mode(mode: i32) -> Outcome<ConflictMode> {
     match mode {
         0 => Ok(ConflictMode::Unasked),
         1 => Ok(ConflictMode::Refuse),

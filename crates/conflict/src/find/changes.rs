@@ -36,6 +36,10 @@ fn functions(look: &mut Look<'_>) {
         called.chain(&look.candidate.promised).chain(before.into_iter().flatten()).collect();
     for symbol in all.into_iter().filter(|symbol| !look.candidate.module.exports.contains(*symbol)) {
         let callers = look.callers(symbol);
+        if let Some(said) = adapted(look, symbol, "is gone", &callers) {
+            look.add((symbol, ""), said);
+            continue;
+        }
         let said = match callers.is_empty() {
             true => Said {
                 kind: Kind::ApiChange,
@@ -81,9 +85,29 @@ fn unresolved(look: &mut Look<'_>, difference: &Difference) {
     look.add((symbol, ""), said);
 }
 
+/// What is said of a function whose callers are given another one.
+fn adapted(look: &Look<'_>, symbol: &str, what: &str, callers: &BTreeSet<String>) -> Option<Said> {
+    let by = look.candidate.adapted.get(symbol).filter(|_| !callers.is_empty())?;
+    Some(Said {
+        kind: if what == "is gone" { Kind::ApiChange } else { Kind::FunctionSignature },
+        severity: Severity::Low,
+        message: format!(
+            "`{symbol}` {what}, and {} {} given what does as before ({by})",
+            list(callers),
+            verb(callers, "is", "are")
+        ),
+        proposal: "Load it".into(),
+        concerned: callers.clone(),
+    })
+}
+
 fn signature(look: &mut Look<'_>, difference: &Difference) {
     let Difference { subject: symbol, old, new, .. } = difference;
     let callers = look.callers(symbol);
+    if let Some(said) = adapted(look, symbol, &format!("was `{old}` and is `{new}`"), &callers) {
+        look.add((symbol, ""), said);
+        return;
+    }
     let (severity, proposal) = match (callers.is_empty(), has_program(&callers)) {
         (true, _) => (Severity::Low, "Load it: nobody calls the function that is loaded".into()),
         (_, true) => (

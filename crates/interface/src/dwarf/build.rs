@@ -32,6 +32,8 @@ pub(crate) struct Found {
     pub(crate) types: Types,
     /// For each export that was wanted: the function's type; of a variable any.
     pub(crate) exports: Vec<Option<Id>>,
+    /// For each import that was asked for: the types that it is declared with where it is used.
+    pub(crate) imports: Vec<Vec<Id>>,
     /// By name.
     pub(crate) data: Vec<Placed>,
     pub(crate) places: Places,
@@ -133,9 +135,10 @@ impl<'r, 'd> Build<'r, 'd> {
     }
 
     /// Finds the exports and all variables, and makes their types.
-    pub(crate) fn find(mut self, wanted: &[Wanted<'_>]) -> Result<Found, Reason> {
+    pub(crate) fn find(mut self, wanted: &[Wanted<'_>], imports: &[&str]) -> Result<Found, Reason> {
         let mut files = Files::new(&self.raw.files);
         let (exports, export_places) = self.exports(wanted, &mut files);
+        let mut imports = self.imports(imports);
         let (mut data, mut constructed) = (Vec::new(), Constructed::new(self.raw));
         for variable in &self.raw.variables {
             match variable.place {
@@ -185,10 +188,16 @@ impl<'r, 'd> Build<'r, 'd> {
         data.sort();
         data.dedup();
         let exports = exports.into_iter().map(|id| id.map(|id| numbers[id as usize])).collect();
+        for ids in &mut imports {
+            ids.iter_mut().for_each(|id| *id = numbers[*id as usize]);
+            ids.sort_unstable();
+            ids.dedup();
+        }
         let untyped = self.raw.units.iter().find(|unit| unit.lines_only && !unit.of_rusts_own);
         Ok(Found {
             types,
             exports,
+            imports,
             data,
             places: Places { exports: export_places.into(), types: type_places.into(), files: files.named() },
             untyped: untyped.map(|unit| String::from_utf8_lossy(unit.name).into()),
@@ -238,6 +247,33 @@ impl<'r, 'd> Build<'r, 'd> {
             found.push(entry.map(|entry| if wanted.function { self.entry_id(entry) } else { VOID }));
         }
         (found, declared)
+    }
+
+    /// Of each function that the module calls and does not define, the types that its units declare it
+    /// with. One that a unit declares without its parameters (`int f();` in C) is left out: it says
+    /// nothing.
+    fn imports(&mut self, wanted: &[&str]) -> Vec<Vec<Id>> {
+        let numbers: HashMap<&[u8], usize> =
+            wanted.iter().enumerate().map(|(at, name)| (name.as_bytes(), at)).collect();
+        let mut found = vec![Vec::new(); wanted.len()];
+        if numbers.is_empty() {
+            return found;
+        }
+        let raw = self.raw;
+        for defined in &raw.functions {
+            let entry = &raw.entries[defined.entry as usize];
+            if !entry.declaration || !entry.external {
+                continue;
+            }
+            let name = if defined.linkage.is_empty() { entry.name } else { defined.linkage };
+            let Some(at) = numbers.get(name) else { continue };
+            let is_open = matches!(&entry.parts[..], [only] if only.kind == PartKind::Variadic);
+            if is_open || self.is_untyped(defined.entry) {
+                continue;
+            }
+            found[*at].push(self.entry_id(defined.entry));
+        }
+        found
     }
 
     /// Whether a function is described by a unit that has lines only, so that its parameters are
