@@ -2,6 +2,7 @@
 
 mod bindings;
 mod collection;
+mod durable;
 mod escapes;
 mod pause;
 mod promises;
@@ -29,6 +30,7 @@ use crate::call::slots::SlotTable;
 use crate::call::trampolines::Trampolines;
 use crate::call::versions;
 use crate::code::CodeMemory;
+use crate::durable::{Durability, Durable};
 use crate::error::symbols::{OF_TYPE, Wanted};
 use crate::fault::past::End;
 use crate::module::{Origin, Version};
@@ -55,6 +57,8 @@ pub(crate) struct State {
     held: Held,
     pause: Option<Pause>,
     max_memory: Option<usize>,
+    /// What is published is committed there first.
+    journal: Option<Arc<Durable>>,
 }
 
 /// A module that was loaded at some time.
@@ -113,6 +117,7 @@ impl State {
             held: Held::default(),
             pause: None,
             max_memory,
+            journal: None,
         };
         // One at least: a dry run takes its trampoline for what would be others'.
         state.cover_slots(state.slots.len().max(1))?;
@@ -341,10 +346,12 @@ impl State {
         promises::check_callers(&names, staying)?;
         let mut changes = Vec::new();
         names.iter().for_each(|name| self.bind_slots(name, None, &mut changes));
+        let next = names.iter().map(|name| (name.clone(), None)).collect();
+        let committed = self.commit(&next, Durability::Durable)?;
         let table = self.tables.with(&changes);
         names.iter().for_each(|name| self.forget_previous_of(name));
-        let next = names.into_iter().map(|name| (name, None)).collect();
         let Published { generation, before, .. } = self.publish(table, &changes, next);
+        committed.applied();
         let gone = before.iter().filter_map(|(_, gone)| gone.as_deref()).map(ModuleVersion::of).collect();
         Ok((generation, gone))
     }
