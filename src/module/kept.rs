@@ -4,8 +4,8 @@ use std::sync::{Arc, OnceLock};
 
 use midflight_journal::{Digest, Package, Stored};
 
-use super::file::{Contents, Extent, ModuleFile};
 use super::Source;
+use super::file::{Contents, Extent, ModuleFile};
 use crate::Error;
 use crate::durable::Durable;
 use crate::platform::buffers;
@@ -64,8 +64,8 @@ impl ModuleFile {
         let stored = Arc::new(durable.put(&bytes)?);
         let mut contents = Contents::new();
         for (path, bytes) in &package.files {
-            let mut buffer = buffers::take(bytes.len())
-                .map_err(|source| Error::Read { path: path.clone(), source })?;
+            let mut buffer =
+                buffers::take(bytes.len()).map_err(|source| Error::Read { path: path.clone(), source })?;
             buffer.copy_from_slice(bytes);
             contents.push((path.display().to_string(), Arc::new((buffer, Identity::none()))));
         }

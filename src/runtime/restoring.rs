@@ -20,7 +20,9 @@ impl Runtime {
                 Some(journal) if journal.folder() == options.folder() => return Ok(()),
                 Some(journal) => {
                     let (this, other) = (journal.folder().display(), options.folder().display());
-                    let what = format!("the journal in {other}: the runtime has the one in {this} until it is shut down");
+                    let what = format!(
+                        "the journal in {other}: the runtime has the one in {this} until it is shut down"
+                    );
                     return Err(Error::Unsupported { what });
                 }
                 None => no_modules(&state, options)?,

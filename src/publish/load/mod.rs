@@ -234,7 +234,9 @@ impl<'l> Load<'l> {
     pub(crate) fn origin(&self, file: &mut ModuleFile) -> Arc<Origin> {
         let origin = match file.take_interface() {
             Some(interface) => Origin::from(interface),
-            None if file.is_restored() || self.loader.keep_files.load(Ordering::Relaxed) => Origin::from(file.take_contents()),
+            None if file.is_restored() || self.loader.keep_files.load(Ordering::Relaxed) => {
+                Origin::from(file.take_contents())
+            }
             None => Origin::from(file.on_disk()),
         };
         Arc::new(origin)

@@ -23,11 +23,7 @@ impl State {
     /// # Errors
     ///
     /// [`Error::Journal`]. Nothing may be published then.
-    pub(in crate::publish) fn commit(
-        &self,
-        next: &Next,
-        durability: Durability,
-    ) -> Result<Committed, Error> {
+    pub(in crate::publish) fn commit(&self, next: &Next, durability: Durability) -> Result<Committed, Error> {
         let Some(journal) = &self.journal else { return Ok(Committed::nothing()) };
         let staying = self.current().filter(|version| !next.contains_key(version.name()));
         let set = staying.chain(next.values().flatten()).map(|version| match version.stored() {
