@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use midflight::{Error, Isolation, LoadOptions, OperationOptions, Transaction};
+use midflight::{Durability, Error, Isolation, LoadOptions, OperationOptions, Transaction};
 
 use crate::errors::{Failure, Outcome, guarded};
 use crate::gate::{Call, Reload};
@@ -37,7 +37,8 @@ pub struct TransactionOptions {
     pub timeout_ms: u32,
     pub max_operations: u32,
     pub read_only: Bool,
-    pub reserved: [u8; 7],
+    pub durability: u8,
+    pub reserved: [u8; 6],
 }
 
 // SAFETY: numbers and bytes.
@@ -184,10 +185,16 @@ pub unsafe extern "C" fn transaction_begin_with(
 ) -> c_int {
     begin(transaction_id, || {
         let given = sized::read(given, "options")?;
-        if given.reserved != [0; 7] {
+        if given.reserved != [0; 6] {
             return Err(Failure::argument("options: reserved must be 0"));
         }
-        let mut options = options(isolation(given.isolation)?).read_only(given.read_only.get());
+        let durability = Durability::ALL.into_iter().find(|one| *one as i32 == i32::from(given.durability));
+        let durability = durability.ok_or_else(|| {
+            let none = given.durability;
+            Failure::argument(format!("durability is {none}, which is none of transaction_durability_t"))
+        })?;
+        let options = options(isolation(given.isolation)?).read_only(given.read_only.get());
+        let mut options = options.durability(durability);
         if given.timeout_ms != 0 {
             options = options.timeout(Duration::from_millis(given.timeout_ms.into()));
         }

@@ -113,9 +113,10 @@ fn growing() -> Vec<(String, i64)> {
         reserved, generation);
     growing!(checks, "hot_reload_hooks_t", HotReloadHooks: struct_size, change_size, name, before, after, user);
     growing!(checks, "transaction_options_t", TransactionOptions: struct_size, isolation, timeout_ms, max_operations, read_only,
-        reserved);
+        durability, reserved);
     checks!(checks, "reload_operation_config_t", ReloadOperationConfig: validate_integrity, backup_state);
-    growing!(checks, "runtime_options_t", RuntimeOptions: struct_size, gdb, perf_map, reserved, jitdump_folder);
+    growing!(checks, "runtime_options_t", RuntimeOptions: struct_size, gdb, perf_map, reserved, jitdump_folder,
+        journal_folder, journal_two_phase, journal_rebuild, journal_reserved);
     for (name, value) in [
         ("ISOLATION_READ_UNCOMMITTED", 0),
         ("ISOLATION_SERIALIZABLE", 3),
