@@ -96,7 +96,8 @@ typedef struct {
 
 /* Starts the runtime; if it is running, gives it a new configuration. NULL: all defaults. What is loaded, open or watched stays.
  *
- * RUNTIME_ERROR_UNSUPPORTED, RUNTIME_ERROR_OUT_OF_MEMORY, RUNTIME_ERROR_IO (the log file). */
+ * RUNTIME_ERROR_UNSUPPORTED, RUNTIME_ERROR_OUT_OF_MEMORY, RUNTIME_ERROR_IO (the log file), RUNTIME_ERROR_JOURNAL (journal_folder of
+ * runtime_set_options()). */
 int runtime_init(const runtime_config_t* config);
 
 /* When gdb is told the names and lines of what is loaded: docs/debugging.md. */
@@ -116,6 +117,16 @@ typedef struct {
     unsigned char reserved[7]; /* 0 */
     /* Write all code that is loaded, with names and lines, to jit-PID.dump in this folder, for `perf inject --jit`. NULL: do not. */
     const char* jitdump_folder;
+    /* Keep what is loaded in a journal in this folder, which is made if it is not there; NULL: do not. From runtime_init() on each load,
+     * unload and rollback is on the disk before it is published, and runtime_init() loads what was committed last: its constructors run in
+     * that call. So nobody else may write to the folder. If that fails, RUNTIME_ERROR_JOURNAL: nothing is loaded, and the runtime does not
+     * run. runtime_shutdown() closes the journal, and what was loaded stays committed. docs/journal.md has what is promised. */
+    const char* journal_folder;
+    /* Write each commit in two steps, with a sync each. */
+    bool journal_two_phase;
+    /* If the journal's store is damaged, go on with what its witness has. */
+    bool journal_rebuild;
+    unsigned char journal_reserved[6]; /* 0 */
 } runtime_options_t;
 
 /* Sets them, before the first runtime_init(). After it RUNTIME_ERROR_UNSUPPORTED, unless they are what it was started with. */

@@ -101,7 +101,10 @@ enum {
     RUNTIME_ERROR_VETOED = -24,
     /* It conflicts with what is loaded, or another change came before. Nothing was published. The message says what to do: of a
      * transaction, "Transaction conflict detected, rolling back" and the module; begin it again. */
-    RUNTIME_ERROR_CONFLICT = -25
+    RUNTIME_ERROR_CONFLICT = -25,
+    /* The journal (journal_folder of runtime_set_options()) could not be opened, read or written, or what it has not loaded. Nothing was
+     * published. The message says what to do. */
+    RUNTIME_ERROR_JOURNAL = -26
 };
 
 /* How grave a line of the log must be to be written: the level and those above it. */

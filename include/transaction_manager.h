@@ -46,6 +46,15 @@ typedef struct {
     bool backup_state;
 } reload_operation_config_t;
 
+typedef enum {
+    /* Before it is published. */
+    TRANSACTION_DURABLE = 0,
+    /* It outlives the process once it is published, and the machine from the next durable commit on. */
+    TRANSACTION_LAZY = 1,
+    /* Not committed to the journal. The next publication that is durable or lazy commits all that is loaded, this included. */
+    TRANSACTION_NOT_DURABLE = 2
+} transaction_durability_t;
+
 typedef struct {
     uint32_t struct_size; /* see RUNTIME_SIZED() */
     /* 0 is ISOLATION_READ_UNCOMMITTED, as everywhere. */
@@ -56,7 +65,9 @@ typedef struct {
     uint32_t max_operations;
     /* Operations are refused with RUNTIME_ERROR_INVALID_ARGUMENT. */
     bool read_only;
-    uint8_t reserved[7]; /* 0 */
+    /* A transaction_durability_t: when the commit is on the disk, if there is a journal (journal_folder of runtime_set_options()). */
+    uint8_t durability;
+    uint8_t reserved[6]; /* 0 */
     /* What the commit does about conflicts of its operations as a whole with what is loaded, as in hot_reload_config_t. */
     conflict_resolution_mode_t conflict_mode;
     /* Resolvers are asked first (conflict_resolution.h). */

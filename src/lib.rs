@@ -25,6 +25,7 @@
 
 mod call;
 mod code;
+mod durable;
 mod error;
 mod fault;
 mod host;
@@ -39,12 +40,14 @@ pub use call::checks::Checks;
 pub use call::frame::{Frame, SharedFrame};
 pub use call::slots::Slot;
 pub use code::Backing;
+pub use durable::{Durability, JournalOptions};
 pub use error::{Error, ErrorKind, MissingSymbol, NoAdapter, NotCarried, StateLayout, StateProblem};
 pub use fault::{AddressDescription, StaleCalls, Standing, describe_address, explain_address};
 pub use midflight_conflict as conflict;
 pub use midflight_dispatch::PinnedElsewhere;
 pub use midflight_image::{Error as ImageError, NoteProblem, Refusal};
 pub use midflight_interface as interface;
+pub use midflight_journal as journal;
 pub use module::Source;
 pub use module::debug::Gdb;
 pub use platform::files::ContentHash;
@@ -72,6 +75,7 @@ pub mod private {
     pub use crate::call::frame::{end_frames, open_frames, this_opener};
     pub use crate::call::macros::{gives_static, is_static};
     pub use crate::call::slots::DECLARED;
+    pub use crate::durable::points as journal_points;
     pub use crate::fault::past::footprint;
     pub use crate::platform::os::fork::is_child;
     pub use crate::platform::os::held::Record;

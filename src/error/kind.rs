@@ -61,11 +61,13 @@ pub enum ErrorKind {
     /// It conflicts with what is loaded, or another change came before: a transaction is to be begun
     /// again.
     Conflict = -25,
+    /// The journal could not be opened, read or written, or what it has not loaded.
+    Journal = -26,
 }
 
 impl ErrorKind {
     /// All of them, by their numbers.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::InvalidArgument,
         Self::NotInitialized,
         Self::Unsupported,
@@ -91,6 +93,7 @@ impl ErrorKind {
         Self::Internal,
         Self::Vetoed,
         Self::Conflict,
+        Self::Journal,
     ];
 }
 
@@ -143,6 +146,7 @@ impl Error {
             Self::Refused { .. } => ErrorKind::Refused,
             Self::Vetoed { .. } => ErrorKind::Vetoed,
             Self::Conflict { .. } => ErrorKind::Conflict,
+            Self::Journal { .. } | Self::NotRestored { .. } => ErrorKind::Journal,
             Self::NotWatched { .. } => ErrorKind::NotWatched,
             Self::Forked => ErrorKind::Forked,
         }

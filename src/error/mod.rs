@@ -383,6 +383,23 @@ pub enum Error {
         /// The version that is current.
         now: Option<u64>,
     },
+    /// The journal ([`Config::journal`](crate::Config::journal)) could not be opened, read or
+    /// written. Of a publication nothing was published.
+    Journal {
+        /// Its folder.
+        folder: PathBuf,
+        /// Why, and what to do.
+        source: midflight_journal::Error,
+    },
+    /// What the journal has could not be loaded. Nothing of it was, and the journal is as it was.
+    NotRestored {
+        /// The journal's folder.
+        folder: PathBuf,
+        /// The module to blame, if it is one.
+        module: Option<String>,
+        /// Why.
+        source: Box<Self>,
+    },
     /// An operation was added to a transaction that is read-only.
     ReadOnly,
     /// A transaction has as many operations as it may have.
@@ -660,6 +677,18 @@ impl fmt::Display for Error {
                 standing(f, *now)?;
                 f.write_str(". Begin it again (Runtime::transact does so by itself)")
             }
+            Self::Journal { folder, source } => write!(f, "the journal in {}: {source}", folder.display()),
+            Self::NotRestored { folder, module, source } => {
+                match module {
+                    Some(module) => write!(f, "module `{module}` of the journal in {}", folder.display())?,
+                    None => write!(f, "the modules of the journal in {}", folder.display())?,
+                }
+                write!(
+                    f,
+                    " cannot be loaded again: {source}. Nothing of it is loaded, and the journal is as it was: mend that and start \
+                     again, or start without the journal, or with an empty folder"
+                )
+            }
             Self::ReadOnly => f.write_str(
                 "this transaction is read-only, and takes no operations: begin another one for them",
             ),
@@ -735,6 +764,8 @@ impl std::error::Error for Error {
             | Self::Threads { source }
             | Self::Synchronise { source } => Some(source),
             Self::Image { source, .. } => Some(source),
+            Self::Journal { source, .. } => Some(source),
+            Self::NotRestored { source, .. } => Some(source),
             _ => None,
         }
     }

@@ -8,7 +8,9 @@ use std::sync::{Arc, OnceLock};
 
 use midflight_image::{Format, Image, Input, Machine};
 use midflight_interface::Interface;
+use midflight_journal::Stored;
 
+use super::kept::LoadedWith;
 use crate::Error;
 use crate::code::MAX_BLOCK;
 use crate::platform::buffers::{self, Buffer};
@@ -22,11 +24,11 @@ use crate::platform::{arch, files};
 /// `rt.load("libmovement.a")`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Source {
-    name: Option<String>,
-    files: Vec<PathBuf>,
-    libraries: Vec<String>,
+    pub(super) name: Option<String>,
+    pub(super) files: Vec<PathBuf>,
+    pub(super) libraries: Vec<String>,
     /// What its one file holds, if that was read already.
-    content: Option<Content>,
+    pub(super) content: Option<Content>,
 }
 
 /// What a file holds, which file it was, and the hash of all of it.
@@ -98,8 +100,12 @@ pub(crate) struct OnDisk {
 /// The bytes of a module, in private memory: what is checked is what is linked, whatever happens to
 /// the files meanwhile.
 pub(crate) struct ModuleFile {
-    source: Source,
-    contents: Contents,
+    pub(super) source: Source,
+    pub(super) contents: Contents,
+    /// Its bytes in the journal, if they were put there.
+    pub(super) stored: OnceLock<(Arc<Stored>, LoadedWith)>,
+    /// It comes out of the journal: what is where it was by now may be another file.
+    pub(super) restored: bool,
     extent: Extent,
     /// Of all that its files hold, if that is known.
     hash: OnceLock<ContentHash>,
@@ -137,8 +143,22 @@ impl ModuleFile {
         Ok(Self::new(source, contents, extent, OnceLock::new()))
     }
 
-    fn new(source: Source, contents: Contents, extent: Extent, hash: OnceLock<ContentHash>) -> Self {
-        Self { source, contents, extent, hash, build_id: OnceLock::new(), interface: OnceLock::new() }
+    pub(super) fn new(
+        source: Source,
+        contents: Contents,
+        extent: Extent,
+        hash: OnceLock<ContentHash>,
+    ) -> Self {
+        Self {
+            source,
+            contents,
+            stored: OnceLock::new(),
+            restored: false,
+            extent,
+            hash,
+            build_id: OnceLock::new(),
+            interface: OnceLock::new(),
+        }
     }
 
     /// Hashes its files, if they were read wholly and nobody has done so.
@@ -165,6 +185,11 @@ impl ModuleFile {
     /// Its files, as the readers of images take them.
     pub(crate) fn inputs(&self) -> Vec<Input<'_>> {
         inputs(&self.contents)
+    }
+
+    /// Whether it comes out of the journal.
+    pub(crate) fn is_restored(&self) -> bool {
+        self.restored
     }
 
     /// Notes what it says of itself.

@@ -2,7 +2,7 @@
 //!
 //! `file` reads and names it, `needed` finds the modules and libraries that it names, `stage` binds
 //! its imports and links it into code memory, `version` is what stands behind a generation.
-//! `interfaces` has what files say of themselves.
+//! `interfaces` has what files say of themselves, `kept` is how a journal keeps them.
 
 pub(crate) mod debug;
 mod exports;
@@ -10,6 +10,7 @@ mod file;
 mod hooks;
 mod indirect;
 mod interfaces;
+mod kept;
 mod lent;
 mod needed;
 mod phases;
@@ -24,6 +25,7 @@ pub use file::Source;
 pub(crate) use file::{Extent, ModuleFile};
 pub(crate) use file::{file_name, stem};
 pub(crate) use interfaces::{Interfaces, Origin, Unread};
+pub(crate) use kept::LoadedWith;
 pub(crate) use phases::Clock;
 pub use phases::Phases;
 use remarks::Remark;

@@ -20,6 +20,8 @@ pub struct Phases {
     pub register: Duration,
     /// The next table, the synchronisation of the cores, the constructors.
     pub initialise: Duration,
+    /// Writing to the journal, with its syncs: the files' bytes and the commit.
+    pub commit: Duration,
 }
 
 /// Measures one phase after the other.

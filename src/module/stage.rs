@@ -566,6 +566,7 @@ impl Linked<'_, '_> {
             number: self.number,
             path: file.path().into(),
             content: file.content_hash().map_or_else(OnceLock::new, OnceLock::from),
+            stored: OnceLock::new(),
             library: file.library(image).map(Into::into),
             debug_omitted,
             calls: self.bound.calls,

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use midflight_image::{Machine, Protection};
 use midflight_interface::{ChangedFunctions, LinkedCode, Variables};
+use midflight_journal::{Digest, Stored};
 use parking_lot::Mutex;
 
 use super::Origin;
@@ -43,6 +44,8 @@ pub(crate) struct Version {
     pub(super) path: PathBuf,
     /// Of all that its files held, if that is known.
     pub(super) content: OnceLock<ContentHash>,
+    /// Its bytes in the journal, which are kept there as long as it can come back.
+    pub(super) stored: OnceLock<Arc<Stored>>,
     /// What who is linked with it calls it.
     pub(super) library: Option<Box<str>>,
     pub(super) debug_omitted: Option<&'static str>,
@@ -115,6 +118,17 @@ impl Version {
     /// The hash of all that its files held, if that is known.
     pub(crate) fn content(&self) -> Option<ContentHash> {
         self.content.get().copied()
+    }
+
+    /// What its bytes in the journal are known by. None: they are not there.
+    pub(crate) fn stored(&self) -> Option<Digest> {
+        self.stored.get().map(|stored| stored.digest())
+    }
+
+    /// Notes its bytes in the journal.
+    pub(crate) fn set_stored(&self, stored: Arc<Stored>) {
+        // It is published once.
+        let _ = self.stored.set(stored);
     }
 
     /// Notes the hash of its file, if it is the file that this was made of.

@@ -34,6 +34,11 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
+    /// That of no file.
+    pub(crate) fn none() -> Self {
+        Self { device: 0, inode: 0, size: 0, modified: (0, 0), changed: (0, 0) }
+    }
+
     /// Apart from what a link, a new name or other rights change.
     fn as_written(self) -> Self {
         Self { changed: (0, 0), ..self }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::code::{Backing, CodeMemory};
 use crate::platform::os::{barrier, memory};
-use crate::{Checks, Error, Gdb, StaleCalls};
+use crate::{Checks, Error, Gdb, JournalOptions, StaleCalls};
 
 /// How the runtime works; all defaults are right for production.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -50,6 +50,12 @@ pub struct Config {
     /// Write all code that is loaded, with names and lines, to `jit-PID.dump` in this folder, for
     /// `perf inject --jit`. Off by default.
     pub jitdump: Option<PathBuf>,
+    /// Keep what is loaded in this journal, and bring it back when the runtime is started again.
+    /// None by default.
+    ///
+    /// From the start on each load, unload and rollback is on the disk before it is published. See
+    /// [`Runtime::start_with`](crate::Runtime::start_with) and docs/journal.md.
+    pub journal: Option<JournalOptions>,
 }
 
 /// Names, separated by commas, of what the runtime is to do as it does on systems that lack
@@ -134,6 +140,12 @@ impl Config {
     #[must_use]
     pub fn jitdump(self, jitdump: impl Into<PathBuf>) -> Self {
         Self { jitdump: Some(jitdump.into()), ..self }
+    }
+
+    /// Sets [`journal`](Self#structfield.journal).
+    #[must_use]
+    pub fn journal(self, journal: impl Into<Option<JournalOptions>>) -> Self {
+        Self { journal: journal.into(), ..self }
     }
 }
 

@@ -165,15 +165,17 @@ impl Runtime {
             let _busy = Busy::enter()?;
             let loader = &self.shared.loader;
             let load = Load::new(loader, options, &wanted.files.paths(), ended.recorded);
-            let load = load.with_hooks(hooked.are_there()).until(wanted.deadline);
+            let load = load.with_hooks(hooked.are_there()).until(wanted.deadline).durable(wanted.durability);
             let _turn = loader.gate.enter(&load.deadline)?;
             load.note_figures(|| Ok(self.state_until(&load)?.figures()))?;
             let then = options.refuse_conflicts.then(|| Ok::<_, Error>(self.state_until(&load)?.numbers()));
             let then = then.transpose()?;
             let (mut clock, mut phases) = (Clock::start(), Phases::default());
-            let Wanted { files, besides, validates, agreed, .. } = wanted;
+            let Wanted { files, besides, validates, agreed, restores, .. } = wanted;
             let mut files = files.read(&load)?;
             clock.lap(&mut phases.read);
+            load.keep(&files)?;
+            clock.lap(&mut phases.commit);
             if load.recorded {
                 load.each(&files, |file| {
                     file.hash();
@@ -225,6 +227,10 @@ impl Runtime {
                 (done, state)
             };
             ended.before = state.retirement.departed();
+            if let (Ok(Done { damage: None, .. }), Some(journal)) = (&done, restores) {
+                // Nobody has published anything in between.
+                state.set_journal(Some(journal.clone()));
+            }
             if let Ok(Done { publication, damage: None }) = &done {
                 for (file, module) in files.iter_mut().zip(&publication.modules) {
                     state.set_origin(&module.name, load.origin(file));
@@ -515,9 +521,20 @@ unsafe fn publish(
     // code is sound.
     let staged = unsafe { checked.stage(caller, &mut clock, &mut phases) }?;
     // SAFETY: as above.
-    let initialised = unsafe { staged.initialise(load) }?.carry(load, caller)?;
+    let initialised = unsafe { staged.initialise(load) }?;
     clock.lap(&mut phases.initialise);
-    Ok(initialised.publish(load, phases))
+    let committed = initialised.commit(candidates, load)?;
+    clock.lap(&mut phases.commit);
+    // If this fails, the commit is taken back.
+    let initialised = initialised.carry(load, caller)?;
+    clock.lap(&mut phases.initialise);
+    let done = initialised.publish(load, phases);
+    match &done.damage {
+        Some(damage) if damage.back.is_some() => committed.abort(&damage.error.to_string()),
+        // What is damaged and was not taken back is current.
+        _ => committed.applied(),
+    }
+    Ok(done)
 }
 
 /// What the state knows of a candidate that is to be compared.

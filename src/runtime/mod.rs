@@ -9,6 +9,7 @@ pub(crate) mod hooks;
 pub(crate) mod intentions;
 mod loading;
 pub(crate) mod process;
+mod restoring;
 pub(crate) mod statistics;
 mod wanted;
 pub(crate) mod watch;
@@ -66,6 +67,8 @@ pub(crate) struct Shared {
     pub(crate) watches: Watches,
     hooks: Hooks,
     pub(crate) resolutions: Resolutions,
+    /// One thread at a time opens or closes the journal.
+    restoring: Mutex<()>,
     page_size: usize,
     /// A module can be called outside frames, so its old versions are looked for. Relaxed: each
     /// thread's stack is its own matter.
@@ -90,12 +93,31 @@ impl Runtime {
         Self::start_with(Config::default())
     }
 
-    /// Starts the runtime. One that is running already keeps the configuration it was started with.
+    /// Starts the runtime. One that is running already keeps the configuration it was started with,
+    /// but for its journal.
+    ///
+    /// With a [journal](Config::journal) the modules that were committed last are loaded, in one
+    /// publication, out of the journal: what has become of their files does not matter. Each has the
+    /// name, the libraries and the options that it was loaded with, and counts its versions anew. A
+    /// runtime that runs without a journal, as after [`shutdown`](Self::shutdown), opens it as long
+    /// as no module is loaded. If it has this journal already, nothing happens.
     ///
     /// # Errors
     ///
     /// As for [`start`](Self::start); if the configuration asks for what this system cannot do.
+    /// [`Error::Journal`] if the journal cannot be opened, [`Error::NotRestored`] if a module of it
+    /// cannot be loaded. Then nothing of it is loaded, the journal is closed and as it was, and the
+    /// runtime has none.
     pub fn start_with(config: Config) -> Result<Self, Error> {
+        let journal = config.journal.clone();
+        let runtime = Self::start_without_journal(config)?;
+        if let Some(journal) = journal {
+            runtime.open_journal(&journal)?;
+        }
+        Ok(runtime)
+    }
+
+    fn start_without_journal(config: Config) -> Result<Self, Error> {
         let mut started = STARTED.lock();
         if let Some(runtime) = *started {
             return Ok(runtime);
@@ -116,6 +138,7 @@ impl Runtime {
             watches: Watches::new(),
             hooks: Hooks::default(),
             resolutions: Resolutions::default(),
+            restoring: Mutex::default(),
             page_size,
             escaped: AtomicBool::new(false),
         };
@@ -434,6 +457,9 @@ impl Runtime {
     /// Ends all watches, joins the runtime's threads, unloads all modules, frees what nobody is
     /// inside, and forgets the statistics. The runtime can be used again.
     ///
+    /// A journal is closed before that: what was loaded stays committed, and comes back when the
+    /// runtime is [started](Self::start_with) with it. What is loaded until then is not committed.
+    ///
     /// # Errors
     ///
     /// As for [`collect`](Self::collect). An old version that cannot be freed yet stays in memory,
@@ -445,6 +471,7 @@ impl Runtime {
         self.shared.loader.crew.stop();
         self.shared.hooks.clear();
         self.shared.resolutions.clear();
+        let closed = self.close_journal();
         let unloaded = quiescence::outside(|caller| {
             let mut state = self.lock()?;
             // Old versions that are retained may call modules that are to go.
@@ -461,8 +488,9 @@ impl Runtime {
         });
         *self.shared.recorder.lock() = Recorder::default();
         self.shared.loader.interfaces.clear();
-        self.tell(&Event::Stopped { error: unloaded.as_ref().err() });
-        unloaded
+        let stopped = unloaded.and(closed);
+        self.tell(&Event::Stopped { error: stopped.as_ref().err() });
+        stopped
     }
 
     pub(crate) fn lock(&self) -> Result<Guard, Error> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::loading::Ended;
 use super::{Busy, Guard, Runtime};
+use crate::durable::{Durability, Durable};
 use crate::interface::Verdict;
 use crate::module::{ModuleFile, Source};
 use crate::publish::load::{Deadline, Load};
@@ -24,6 +25,10 @@ pub(crate) struct Wanted<'w> {
     pub(crate) deadline: Deadline,
     /// It is for a watch, not for who called.
     pub(crate) watched: bool,
+    /// When it is on the disk, if there is a journal.
+    pub(crate) durability: Durability,
+    /// It is what this journal has, which what is published from then on is committed to.
+    pub(crate) restores: Option<&'w Arc<Durable>>,
 }
 
 /// The files of a publication.
@@ -44,6 +49,8 @@ impl Wanted<'_> {
             agreed: &|_| Ok(()),
             deadline: Deadline::after(None),
             watched: false,
+            durability: Durability::default(),
+            restores: None,
         }
     }
 }
@@ -95,6 +102,7 @@ impl Runtime {
         load.deadline.check()?;
         // Wholly: whoever commits may ask what it conflicts with.
         let file = load.read_whole(source)?;
+        load.keep(std::slice::from_ref(&file))?;
         let name = {
             let candidates = Candidates::new(vec![Candidate::new(&file, self.shared.page_size)?])?;
             let none = Besides::default();

@@ -440,7 +440,16 @@ impl Transaction {
             }
         }
         let files = Files::Read(files);
-        let wanted = Wanted { files, besides, validates, agreed: &agreed, deadline, watched: false };
+        let durability = own.durability;
+        let wanted = Wanted {
+            files,
+            besides,
+            validates,
+            agreed: &agreed,
+            deadline,
+            durability,
+            ..Wanted::load(Vec::new())
+        };
         // SAFETY: whoever added a module has vouched for its code (`load`).
         let published = unsafe { runtime.load_and_tell(wanted, &options) };
         // It is open until then.

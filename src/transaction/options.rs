@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::ConflictMode;
+use crate::{ConflictMode, Durability};
 
 /// How far a transaction is kept apart from others. docs/transactions.md has what each level
 /// prevents; each prevents what those before it do.
@@ -63,6 +63,8 @@ pub struct TransactionOptions {
     pub max_operations: Option<usize>,
     /// Operations are refused with [`Error::ReadOnly`](crate::Error::ReadOnly).
     pub read_only: bool,
+    /// When its commit is on the disk, if the runtime has a [journal](crate::Config::journal).
+    pub durability: Durability,
     /// Bind and link each file when it is added, so that what is wrong with it is known at once.
     /// Else that is known at commit, and files are linked once.
     pub rehearse: bool,
@@ -90,6 +92,7 @@ impl Default for TransactionOptions {
             timeout: None,
             max_operations: None,
             read_only: false,
+            durability: Durability::default(),
             rehearse: true,
             conflicts: ConflictMode::Unasked,
             resolve_conflicts: false,
@@ -129,6 +132,12 @@ impl TransactionOptions {
     #[must_use]
     pub fn read_only(self, read_only: bool) -> Self {
         Self { read_only, ..self }
+    }
+
+    /// Sets [`durability`](Self#structfield.durability).
+    #[must_use]
+    pub fn durability(self, durability: Durability) -> Self {
+        Self { durability, ..self }
     }
 
     /// Sets [`rehearse`](Self#structfield.rehearse).

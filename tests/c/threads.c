@@ -7,7 +7,7 @@
 // were opened between a look-up and the next unloading; within a frame its modules stay, whatever is unloaded or shut down meanwhile.
 #include "common.h"
 
-enum { THREADS = 8, KINDS = 25 };
+enum { THREADS = 8, KINDS = 26 };
 
 static const char* folder;
 static char good[4096], caller[4096], watched[4096], absent[4096], log_file[4096];

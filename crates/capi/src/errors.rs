@@ -184,6 +184,7 @@ pub(crate) fn text(code: c_int) -> &'static CStr {
         ErrorKind::Conflict => {
             c"RUNTIME_ERROR_CONFLICT: it conflicts with what is loaded, or another change came before"
         }
+        ErrorKind::Journal => c"RUNTIME_ERROR_JOURNAL: the journal could not be opened, read or written",
         // The tests look that each has one.
         _ => c"no code of midflight",
     }

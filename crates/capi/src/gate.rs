@@ -163,15 +163,14 @@ impl Drop for Reload {
     }
 }
 
-/// Starts the runtime itself, if this is the first time.
+/// Starts the runtime itself, if this is the first time; and opens its journal, if it is to have one
+/// and has not.
 pub(crate) fn start() -> Outcome<&'static Runtime> {
-    match RUNTIME.get() {
-        Some(runtime) => Ok(runtime),
-        None => {
-            let runtime = Runtime::start_with(options::config())?;
-            Ok(RUNTIME.get_or_init(|| runtime))
-        }
-    }
+    // Constructors of what is brought back run in here, which may not call back.
+    let inside = Inside::new();
+    let runtime = Runtime::start_with(options::config())?;
+    drop(inside);
+    Ok(RUNTIME.get_or_init(|| runtime))
 }
 
 /// Whether it was started at any time.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use midflight::{Error, Isolation, LoadOptions, OperationOptions, Transaction};
+use midflight::{Durability, Error, Isolation, LoadOptions, OperationOptions, Transaction};
 
 use crate::errors::{Failure, Outcome, guarded};
 use crate::gate::{Call, Reload};
@@ -38,7 +38,8 @@ pub struct TransactionOptions {
     pub timeout_ms: u32,
     pub max_operations: u32,
     pub read_only: Bool,
-    pub reserved: [u8; 7],
+    pub durability: u8,
+    pub reserved: [u8; 6],
     pub conflict_mode: i32,
     pub auto_resolve_conflicts: Bool,
     pub merge: Bool,
@@ -189,11 +190,17 @@ pub unsafe extern "C" fn transaction_begin_with(
 ) -> c_int {
     begin(transaction_id, || {
         let given = sized::read(given, "options")?;
-        if given.reserved != [0; 7] || given.reserved_too != [0; 2] {
+        if given.reserved != [0; 6] || given.reserved_too != [0; 2] {
             return Err(Failure::argument("options: reserved must be 0"));
         }
+        let durability = Durability::ALL.into_iter().find(|one| *one as i32 == i32::from(given.durability));
+        let durability = durability.ok_or_else(|| {
+            let none = given.durability;
+            Failure::argument(format!("durability is {none}, which is none of transaction_durability_t"))
+        })?;
         let mut options = options(isolation(given.isolation)?)
             .read_only(given.read_only.get())
+            .durability(durability)
             .conflicts(conflict_mode(given.conflict_mode)?)
             .resolve_conflicts(given.auto_resolve_conflicts.get())
             .merge(given.merge.get());

@@ -116,10 +116,10 @@ fn growing() -> Vec<(String, i64)> {
     growing!(checks, "compatibility_adapter_t", CompatibilityAdapter: struct_size, unsaid, module, symbol, signature,
         adapter_module, adapter_symbol);
     growing!(checks, "transaction_options_t", TransactionOptions: struct_size, isolation, timeout_ms, max_operations, read_only,
-        reserved, conflict_mode,
-        auto_resolve_conflicts, merge, reserved_too);
+        durability, reserved, conflict_mode, auto_resolve_conflicts, merge, reserved_too);
     checks!(checks, "reload_operation_config_t", ReloadOperationConfig: validate_integrity, backup_state);
-    growing!(checks, "runtime_options_t", RuntimeOptions: struct_size, gdb, perf_map, reserved, jitdump_folder);
+    growing!(checks, "runtime_options_t", RuntimeOptions: struct_size, gdb, perf_map, reserved, jitdump_folder,
+        journal_folder, journal_two_phase, journal_rebuild, journal_reserved);
     for (name, value) in [
         ("ISOLATION_READ_UNCOMMITTED", 0),
         ("ISOLATION_SERIALIZABLE", 3),

@@ -187,6 +187,10 @@ fn options_hold_for_the_process() {
         perf_map: false.into(),
         reserved: [0; 7],
         jitdump_folder: ptr::null(),
+        journal_folder: ptr::null(),
+        journal_two_phase: false.into(),
+        journal_rebuild: false.into(),
+        journal_reserved: [0; 6],
     };
     let Some(folder) = std::env::var_os(FOLDER) else {
         let session = stopped("options");

@@ -93,7 +93,8 @@ fn options() -> TransactionOptions {
         timeout_ms: 0,
         max_operations: 0,
         read_only: false.into(),
-        reserved: [0; 7],
+        durability: 0,
+        reserved: [0; 6],
         conflict_mode: 0,
         auto_resolve_conflicts: false.into(),
         merge: false.into(),
@@ -247,7 +248,7 @@ fn its_own_options_come_before_the_runtimes() {
     fails(transaction_commit(id), Timeout, "timeout after 1ms");
     fails(transaction_commit(id), InvalidArgument, "is open");
 
-    let (code, id) = begin_with(&TransactionOptions { reserved: [1; 7], ..options() });
+    let (code, id) = begin_with(&TransactionOptions { reserved: [1; 6], ..options() });
     fails(code, InvalidArgument, "reserved");
     assert_eq!(id, 0);
     fails(begin_with(&TransactionOptions { isolation: 9, ..options() }).0, InvalidArgument, "isolation");

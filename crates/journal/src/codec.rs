@@ -30,7 +30,7 @@ pub(crate) trait Coded: Sized {
     }
 }
 
-fn take<'a>(from: &mut &'a [u8], count: usize) -> Read<&'a [u8]> {
+pub(crate) fn take<'a>(from: &mut &'a [u8], count: usize) -> Read<&'a [u8]> {
     from.split_off(..count).ok_or(Unreadable)
 }
 
@@ -91,7 +91,7 @@ impl<T: Coded> Coded for Option<T> {
     }
 }
 
-fn write_count(count: usize, to: &mut Vec<u8>) {
+pub(crate) fn write_count(count: usize, to: &mut Vec<u8>) {
     // What is longer than a transaction or a set may be was refused before.
     u32::try_from(count).expect("a count below 2^32").write(to);
 }

@@ -98,6 +98,15 @@ pub enum Error {
     },
     /// The bytes of this digest are not in the journal.
     NoBytes(Digest),
+    /// The bytes are not those of a [`Package`](crate::Package).
+    NoModule,
+    /// A newer midflight wrote the module's bytes.
+    NewerModule {
+        /// Their form.
+        found: u32,
+        /// The newest that is known here.
+        known: u32,
+    },
     /// The file that should have the bytes of this digest has others.
     BytesDamaged(Digest),
 }
@@ -251,6 +260,15 @@ impl fmt::Display for Error {
             Self::NoBytes(digest) => {
                 write!(f, "the journal does not have the bytes of {digest}; put them before you begin")
             }
+            Self::NoModule => f.write_str(
+                "the journal's bytes are not those of a module as midflight writes them; another program \
+                 has put them there: use another folder",
+            ),
+            Self::NewerModule { found, known } => write!(
+                f,
+                "the module's bytes have form {found}, and this midflight knows those up to {known}; use the \
+                 midflight that wrote them, or another folder"
+            ),
             Self::BytesDamaged(digest) => write!(
                 f,
                 "the journal's file for {digest} has other bytes; put the right ones again, or bring the \

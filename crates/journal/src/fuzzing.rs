@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::codec::Coded;
 use crate::digest::Digest;
+use crate::package::Package;
 use crate::record::{Change, Event, InFlight, Record, Stage, TransactionId};
 use crate::state::State;
 use crate::witness::Witness;
@@ -36,6 +37,11 @@ pub fn round_trip(bytes: &[u8]) {
                         assert_eq!(state, before);
                     }
                 }
+            }
+        }
+        6 => {
+            if let Ok(package) = Package::from_bytes(bytes) {
+                assert_eq!(package.to_bytes().as_deref(), Ok(bytes));
             }
         }
         _ => {
@@ -88,6 +94,14 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     seeds.push(("witness-file", of_kind(3, witness.to_file())));
     seeds.push(("witness-replayed", of_kind(4, witness.to_bytes())));
     seeds.push(("digest", of_kind(5, digest.to_string().into_bytes())));
+    let package = Package {
+        name: Some("physics".to_owned()),
+        libraries: vec!["libm.so.6".to_owned()],
+        verified: true,
+        carried: true,
+        files: vec![("/a/physics.o".into(), b"object"), ("/a/libmath.a".into(), b"archive")],
+    };
+    seeds.push(("package", of_kind(6, package.to_bytes().expect("it is small"))));
     seeds
 }
 
@@ -103,6 +117,7 @@ mod tests {
                 1 => InFlight::from_bytes(&seed[1..]).is_ok(),
                 2 | 4 => Witness::from_bytes(&seed[1..]).is_ok(),
                 3 => Witness::from_file(&seed[1..]).is_ok(),
+                6 => Package::from_bytes(&seed[1..]).is_ok(),
                 _ => Digest::parse(std::str::from_utf8(&seed[1..]).unwrap()).is_some(),
             };
             assert!(read, "{name}");
@@ -133,7 +148,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn any_bytes_are_read_as_they_would_be_written_or_not_at_all(
-            seed in 0..10usize, at in proptest::prelude::any::<proptest::sample::Index>(), byte: u8, cut: u8,
+            seed in 0..11usize, at in proptest::prelude::any::<proptest::sample::Index>(), byte: u8, cut: u8,
         ) {
             let mut bytes = seeds()[seed].1.clone();
             let place = at.index(bytes.len());

@@ -16,8 +16,9 @@ use parking_lot::Mutex;
 pub(crate) use crew::Crew;
 pub(crate) use gate::{Deadline, Gate};
 
+use crate::durable::{Durability, Durable};
 use crate::module::debug::Observers;
-use crate::module::{Extent, Interfaces, ModuleFile, Origin, Source};
+use crate::module::{Extent, Interfaces, LoadedWith, ModuleFile, Origin, Source};
 use crate::{Error, LoadOptions};
 
 /// What all loads share.
@@ -29,6 +30,8 @@ pub(crate) struct Loader {
     /// See [`crate::Runtime::set_keep_files`]. Relaxed, as the next: a load takes it as it finds
     /// it.
     pub(crate) keep_files: AtomicBool,
+    /// The journal, if there is one.
+    pub(crate) journal: Mutex<Option<Arc<Durable>>>,
     /// See [`crate::Runtime::set_eager_collection`].
     pub(crate) eager: AtomicBool,
     /// There are adapters, and so all files are asked what they were built against.
@@ -43,6 +46,7 @@ impl Loader {
             interfaces: Interfaces::default(),
             observers: Mutex::new(observers),
             keep_files: AtomicBool::new(false),
+            journal: Mutex::default(),
             eager: AtomicBool::new(false),
             adapts: AtomicBool::new(false),
         }
@@ -60,6 +64,7 @@ impl Loader {
             || options.looks_for_conflicts()
             || options.carry != options::Carry::Nothing
             || recorded
+            || self.journal.lock().is_some()
         {
             _ if self.observers.lock().are_there() => Extent::Observed,
             true => Extent::Whole,
@@ -76,6 +81,8 @@ pub(crate) struct Load<'l> {
     pub(crate) begin: Instant,
     /// Somebody asks what the files hold and which functions change.
     pub(crate) recorded: bool,
+    /// When it is on the disk, if there is a journal.
+    pub(crate) durability: Durability,
     paths: Vec<PathBuf>,
     /// There are hooks.
     hooked: bool,
@@ -135,6 +142,7 @@ impl<'l> Load<'l> {
             deadline: Deadline::after(options.timeout),
             begin: Instant::now(),
             recorded,
+            durability: Durability::default(),
             paths,
             hooked: false,
             figures: Mutex::default(),
@@ -145,6 +153,23 @@ impl<'l> Load<'l> {
     pub(crate) fn until(mut self, deadline: Deadline) -> Self {
         self.deadline = self.deadline.or_sooner(deadline);
         self
+    }
+
+    /// One that is on the disk then.
+    pub(crate) fn durable(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// What the journal is told of its modules besides what their sources say.
+    pub(crate) fn with(&self) -> LoadedWith {
+        LoadedWith { verified: self.options.verify, carried: self.options.carry != options::Carry::Nothing }
+    }
+
+    /// Puts the files into the journal, if there is one.
+    pub(crate) fn keep(&self, files: &[ModuleFile]) -> Result<(), Error> {
+        let Some(journal) = self.loader.journal.lock().clone() else { return Ok(()) };
+        self.each(files, |file| file.keep(&journal, self.with())).map(drop)
     }
 
     /// Whether conflicts are looked for.
@@ -219,7 +244,9 @@ impl<'l> Load<'l> {
     pub(crate) fn origin(&self, file: &mut ModuleFile) -> Arc<Origin> {
         let origin = match file.take_interface() {
             Some(interface) => Origin::from(interface),
-            None if self.loader.keep_files.load(Ordering::Relaxed) => Origin::from(file.take_contents()),
+            None if file.is_restored() || self.loader.keep_files.load(Ordering::Relaxed) => {
+                Origin::from(file.take_contents())
+            }
             None => Origin::from(file.on_disk()),
         };
         Arc::new(origin)

@@ -2,6 +2,7 @@
 
 mod bindings;
 mod collection;
+mod durable;
 mod escapes;
 mod pause;
 mod promises;
@@ -30,6 +31,7 @@ use crate::call::slots::SlotTable;
 use crate::call::trampolines::Trampolines;
 use crate::call::versions;
 use crate::code::CodeMemory;
+use crate::durable::{Durability, Durable};
 use crate::error::symbols::{OF_TYPE, Wanted};
 use crate::fault::past::End;
 use crate::module::{Origin, Version};
@@ -57,6 +59,8 @@ pub(crate) struct State {
     held: Held,
     pause: Option<Pause>,
     max_memory: Option<usize>,
+    /// What is published is committed there first.
+    journal: Option<Arc<Durable>>,
 }
 
 /// A module that was loaded at some time.
@@ -116,6 +120,7 @@ impl State {
             held: Held::default(),
             pause: None,
             max_memory,
+            journal: None,
         };
         // One at least: a dry run takes its trampoline for what would be others'.
         state.cover_slots(state.slots.len().max(1))?;
@@ -353,9 +358,11 @@ impl State {
         let next: Next = names.iter().map(|name| (name.clone(), None)).collect();
         self.check_adapted(&next)?;
         let changes = self.bindings_of(&next);
+        let committed = self.commit(&next, Durability::Durable)?;
         let table = self.tables.with(&changes);
         names.iter().for_each(|name| self.forget_previous_of(name));
         let Published { generation, before, .. } = self.publish(table, &changes, next);
+        committed.applied();
         let gone = before.iter().filter_map(|(_, gone)| gone.as_deref()).map(ModuleVersion::of).collect();
         Ok((generation, gone))
     }

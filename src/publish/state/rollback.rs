@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::{Before, Next, Published, State};
 use crate::Error;
+use crate::durable::{Committed, Durability};
 use crate::module::{Phases, Version};
 use crate::publish::publication::{ModuleVersion, Publication, described};
 
@@ -16,7 +17,7 @@ impl State {
             let (oldest, current) = (self.history.oldest().unwrap_or(self.generation), self.generation);
             return Err(Error::NotInHistory { generation, oldest, current });
         };
-        self.republish(next, begin, recorded).map(|(publication, _)| publication)
+        self.republish(next, begin, recorded, true).map(|(publication, _)| publication)
     }
 
     /// See [`crate::Runtime::rollback_module`].
@@ -24,7 +25,7 @@ impl State {
         let begin = Instant::now();
         let previous = self.previous(module)?;
         let next = Next::from([(previous.name().clone(), Some(previous))]);
-        let (publication, before) = self.republish(next, begin, recorded)?;
+        let (publication, before) = self.republish(next, begin, recorded, true)?;
         self.keep_previous(before);
         Ok(publication)
     }
@@ -38,12 +39,14 @@ impl State {
         previous.ok_or_else(|| Error::NoPreviousVersion { module: module.into() })
     }
 
-    /// Publishes versions again that were current once. Returns what they replaced, too.
+    /// Publishes versions again that were current once. Returns what they replaced, too. `commits`:
+    /// to the journal first; else who calls takes back there what they replace.
     pub(in crate::publish) fn republish(
         &mut self,
         mut next: Next,
         begin: Instant,
         recorded: bool,
+        commits: bool,
     ) -> Result<(Publication, Before), Error> {
         // What has come back already stays: it is not replaced by itself.
         next.retain(|name, version| {
@@ -56,10 +59,15 @@ impl State {
         self.check_adapted(&next)?;
         // What those call that stay is there: they have not changed since.
         let changes = self.bindings_of(&next);
+        let committed = match commits {
+            true => self.commit(&next, Durability::Durable)?,
+            false => Committed::nothing(),
+        };
         let table = self.tables.with(&changes);
         let names: Vec<_> = next.keys().cloned().collect();
         let versions: Vec<_> = versions().cloned().collect();
         let Published { generation, at, publish, before, .. } = self.publish(table, &changes, next);
+        committed.applied();
         let modules = versions.iter().map(|version| described(version, &before, recorded)).collect();
         let gone = before.iter().filter(|(name, _)| self.loaded(name).is_err());
         let gone = gone.filter_map(|(_, gone)| gone.as_deref());

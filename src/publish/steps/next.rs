@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use crate::Error;
 use crate::call::home::with_table;
+use crate::durable::Committed;
 use crate::error::NotCarried;
 use crate::module::{Code, Phases, Unseen, Version, Versions, dependencies_first};
 use crate::publish::besides::{Others, coming};
+use crate::publish::candidates::{Candidate, Candidates};
 use crate::publish::carry::Carriage;
 use crate::publish::load::Load;
 use crate::publish::load::options::Carry;
@@ -151,6 +153,29 @@ pub(crate) struct Damage {
 }
 
 impl Initialised<'_> {
+    /// Commits them to the journal, if there is one. What comes after this is outside of every pause,
+    /// and fails only for what is carried over: then the commit is taken back.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Journal`].
+    pub(crate) fn commit(&self, candidates: &Candidates<'_>, load: &Load<'_>) -> Result<Committed, Error> {
+        let state = &*self.next.state;
+        let (versions, _) = self.next.made();
+        for (Candidate { file, .. }, version) in candidates.iter().zip(versions) {
+            let stored = match state.journal() {
+                // It was put there already, but for what was read before the journal was opened.
+                Some(journal) => Some(file.keep(journal, load.with())?),
+                // What is brought back comes from there.
+                None => file.stored(),
+            };
+            stored.into_iter().for_each(|stored| version.set_stored(stored));
+        }
+        let new = versions.iter().map(|version| (version.name().clone(), Some(version.clone())));
+        let next = self.next.others.clone().into_iter().chain(new).collect();
+        state.commit(&next, load.durability)
+    }
+
     /// Gives their variables the values that those of the versions have which they replace, if that
     /// was asked for, and their states in another layout always. From then on nobody is inside those, nor comes in before the publication.
     ///
@@ -258,7 +283,7 @@ fn verify(
     let (path, module, offset) = names.iter().zip(codes).find_map(differs)?;
     let mut back = None;
     if load.options.rollback_on_failure {
-        match state.republish(before.iter().cloned().collect(), load.begin, load.recorded) {
+        match state.republish(before.iter().cloned().collect(), load.begin, load.recorded, false) {
             Ok((publication, _)) => back = Some(publication),
             Err(error) => tracing::error!(module, %error, "cannot be rolled back"),
         }
