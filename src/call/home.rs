@@ -14,6 +14,7 @@ use midflight_dispatch::{Generation, ThreadBlock, ThreadHandle};
 
 use crate::call::frame::{DISPATCH, Made};
 use crate::call::live::LIVE;
+use crate::call::pause;
 use crate::platform::arch;
 use crate::platform::os::{stop, thread};
 
@@ -166,8 +167,13 @@ fn by_world(homes: impl IntoIterator<Item = Home>) -> impl Iterator<Item = (Arc<
 pub(crate) fn at_home<H: Deref<Target = Home>>(home: impl Fn() -> Option<H>, run: impl FnOnce()) {
     let mut rest = Some(run);
     while let Some(run) = rest.take() {
+        pause::wait_until_over();
         let before = home();
         rest = in_current_generation(|generation| match home() {
+            // It has slots that are unbound until the pause is over. Then another is current.
+            _ if pause::is_under_way() && pause::PAUSE.is_table(generation.table().as_ptr().addr()) => {
+                Some(run)
+            }
             None if before.is_some() => Some(run),
             None => {
                 with_table(generation.table(), run);

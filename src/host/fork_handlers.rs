@@ -7,7 +7,7 @@
 use std::ffi::{c_int, c_void};
 use std::ptr;
 
-use super::ledger::{ledger, run_at_home};
+use super::ledger::{ledger, ledger_to_begin, run_at_home};
 use super::places::Id;
 use super::process_exits::owner;
 use crate::platform::os::exit;
@@ -51,7 +51,7 @@ static OURS: [Three<unsafe extern "C" fn()>; PLACES] = of_places!(
 /// The version stays while one runs, as it does for exit functions of threads.
 fn run(place: usize, when: usize) {
     let (version, handler) = {
-        let mut ledger = ledger();
+        let mut ledger = ledger_to_begin();
         // Taken back meanwhile.
         let Some(Registered { version, handlers }) = &ledger.fork_handlers[place] else { return };
         let (version, Some(handler)) = (*version, handlers[when]) else { return };

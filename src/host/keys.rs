@@ -8,7 +8,7 @@ use std::ptr;
 
 use libc::pthread_key_t;
 
-use super::ledger::{Call, Ledger, Opaque, ledger, run_at_home};
+use super::ledger::{Call, Ledger, Opaque, ledger, ledger_to_begin, run_at_home};
 use super::places::{self, Id};
 use super::thread::{self, ThreadId};
 use crate::platform::os::key::Made;
@@ -123,7 +123,7 @@ pub(super) fn run_destructors(id: ThreadId) {
     let keys: Vec<pthread_key_t> = ledger().thread(id).values.keys().copied().collect();
     for key in keys {
         let (version, call) = {
-            let mut ledger = ledger();
+            let mut ledger = ledger_to_begin();
             // Somebody may have deleted the key, or the version may have been retired meanwhile.
             let Some(argument) = ledger.thread(id).values.remove(&key) else { continue };
             let Some((version, function)) = ledger.keys.with_destructor(key) else { continue };

@@ -20,6 +20,7 @@ use super::tenant::Evicted;
 use super::thread::{Thread, ThreadId};
 use crate::call::home::{Home, at_home};
 use crate::call::live::{self, OwnTable};
+use crate::call::pause;
 
 pub(super) struct Ledger {
     versions: BTreeMap<Id, Account>,
@@ -94,6 +95,22 @@ static LEDGER: Mutex<Ledger> = Mutex::new(Ledger {
 
 pub(super) fn ledger() -> MutexGuard<'static, Ledger> {
     LEDGER.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The ledger, for who marks in it that code of a module begins to run that nobody has called: an
+/// exit function, a handler of fork, a thread of the C library's. While the calls of modules wait,
+/// these wait too.
+///
+/// The thread that pauses looks at the marks under the same lock, after the pause has begun: so it
+/// sees the mark, or this sees the pause.
+pub(super) fn ledger_to_begin() -> MutexGuard<'static, Ledger> {
+    loop {
+        pause::wait_until_over();
+        let ledger = ledger();
+        if !pause::is_under_way() {
+            return ledger;
+        }
+    }
 }
 
 impl Ledger {

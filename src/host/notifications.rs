@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use libc::{clockid_t, mqd_t, timer_t};
 
-use super::ledger::{Opaque, ledger};
+use super::ledger::{Opaque, ledger, ledger_to_begin};
 use super::places::{self, Id};
 use super::spawn;
 use super::threads::{self, Entry};
@@ -155,7 +155,7 @@ pub(crate) unsafe extern "C" fn getaddrinfo_a(
 pub(crate) unsafe extern "C" fn arrive_notified(number: *mut c_void) -> Entry {
     extern "C" fn nothing(_: *mut c_void) {}
     let begun = {
-        let mut ledger = ledger();
+        let mut ledger = ledger_to_begin();
         let number = number.addr();
         let of = |notification: &Notification| {
             (notification.version, notification.function, notification.value, notification.repeats)

@@ -96,6 +96,13 @@ impl Tenant {
         [account.threads, account.leaving, account.exits].iter().any(|count| *count > 0)
     }
 
+    /// Whether code of it runs now that no frame is in: threads that it started, exit functions.
+    pub(crate) fn is_running(&self) -> bool {
+        let mut ledger = ledger();
+        let account = ledger.version(self.id);
+        account.threads > 0 || account.leaving > 0
+    }
+
     /// Takes out of the threads what the version left in them, for [`Self::retire_threads`]. No
     /// frame is in it any more.
     ///

@@ -2,7 +2,7 @@
 
 use std::ffi::{c_int, c_void};
 
-use super::ledger::{Call, Opaque, ledger, run_at_home};
+use super::ledger::{Call, Opaque, ledger, ledger_to_begin, run_at_home};
 use super::places::{self, Id};
 use super::thread::{self, ThreadId};
 use crate::platform::os::exit;
@@ -64,7 +64,7 @@ pub(super) unsafe extern "C" fn register(
 pub(super) fn run(id: ThreadId, from: usize) {
     loop {
         let exit = {
-            let mut ledger = ledger();
+            let mut ledger = ledger_to_begin();
             let Some(exit) = ledger.thread(id).exits.pop_if(|exit| exit.sequence >= from) else { return };
             ledger.mark(id, exit.version, true);
             exit

@@ -33,6 +33,12 @@ pub enum Step {
     E2,
     A1,
     A2,
+    W2,
+    W3,
+    W4,
+    W5,
+    W6,
+    W7,
 }
 
 // Loom runs all threads of a model on the thread of its test, and tests run side by side.

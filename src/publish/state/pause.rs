@@ -17,14 +17,17 @@ use crate::call::frame::open_frames;
 use crate::call::home::{Change, Home};
 use crate::call::{live, pause};
 use crate::module::Version;
+use crate::publish::load::Deadline;
 use crate::publish::quiescence::{self, Caller};
 
 /// The generation that a pause began with. A frame may be in it.
 pub(super) struct Pause {
+    /// Its number, which is also that of the publication that ends it.
     generation: u64,
-    table: usize,
     /// Modules whose calls wait. None: it is over.
     modules: Option<Vec<Arc<str>>>,
+    /// What frames of the generation go on to is noted for these.
+    slots: Vec<u32>,
 }
 
 /// How long calls wait at most for those that are inside.
@@ -32,15 +35,18 @@ pub(in crate::publish) const LONGEST: Duration = Duration::from_secs(1);
 
 impl State {
     /// Has all calls of these modules wait, and returns when nobody is inside their current
-    /// versions: then the caller publishes, or gives it up.
+    /// versions: then the caller publishes, or gives it up. `after`: what will be behind the slots
+    /// then.
     ///
     /// # Errors
     ///
-    /// Who is inside after [`LONGEST`], or could come to be at any time. Then no call waits any
-    /// more.
+    /// Who is inside after [`LONGEST`] or at the load's deadline, whichever is sooner, or could
+    /// come to be at any time. Then no call waits any more.
     pub(in crate::publish) fn pause(
         &mut self,
         modules: &[Arc<str>],
+        after: &[Change],
+        deadline: &Deadline,
         caller: &Caller<'_>,
     ) -> Result<(), Error> {
         let busy = |by: Vec<String>| Error::Occupied {
@@ -54,7 +60,9 @@ impl State {
         if open_frames() > 0 {
             return Err(busy(vec!["the calling thread has a frame open".into()]));
         }
-        let until = Instant::now() + LONGEST;
+        pause::prepare().map_err(|source| Error::CodeMemory { of: "a pause of calls".into(), source })?;
+        let longest = Instant::now() + LONGEST;
+        let until = deadline.at().map_or(longest, |at| at.min(longest));
         // Frames of an earlier pause go on to what that ended with.
         self.collect(false);
         while self.pause.is_some() {
@@ -74,7 +82,7 @@ impl State {
                 return Err(busy(unattended));
             }
         }
-        self.begin_pause(modules);
+        self.begin_pause(modules, after);
         loop {
             let outside = self.retirement.held().next().is_none();
             let mut because = if outside { self.found_inside(modules, caller)? } else { self.inside() };
@@ -89,16 +97,25 @@ impl State {
         }
     }
 
-    fn begin_pause(&mut self, modules: &[Arc<str>]) {
+    fn begin_pause(&mut self, modules: &[Arc<str>], after: &[Change]) {
         let mut unbound = Vec::new();
         modules.iter().for_each(|module| self.bind_slots(module, None, &mut unbound));
+        let current = self.tables.current();
+        let before: Vec<_> =
+            unbound.iter().map(|&(slot, stub)| (slot, current[slot as usize], stub)).collect();
+        let before: Vec<Change> = before
+            .into_iter()
+            .filter(|(_, now, stub)| now != stub)
+            .map(|(slot, now, _)| (slot, now))
+            .collect();
+        let generation = self.generation + 1;
         let table = self.tables.with(&unbound);
-        pause::begin();
-        let published = self.publish(table, &unbound, Next::new());
+        pause::begin(generation, table.entries().as_ptr().addr(), &before, after);
+        let slots = before.iter().chain(after).map(|&(slot, _)| slot).collect();
+        self.pause = Some(Pause { generation, modules: Some(modules.to_vec()), slots });
+        self.publish(table, &unbound, Next::new());
         // Also those that older versions call, which do not run.
         live::follow(unbound);
-        let modules = Some(modules.to_vec());
-        self.pause = Some(Pause { generation: published.generation, table: published.table, modules });
         self.collect(false);
     }
 
@@ -165,41 +182,49 @@ impl State {
     fn by_themselves(&self, modules: &[Arc<str>]) -> Vec<String> {
         let current = modules.iter().filter_map(|module| self.loaded(module).ok());
         let own = current.filter(|version| version.runs_by_itself());
-        own.map(|version| format!("{} has threads or handlers of signals", named(version))).collect()
+        own.map(|version| format!("{} has threads, exit functions or handlers of signals", named(version)))
+            .collect()
     }
 
-    /// The generation that the pause that is under way began with.
+    /// The number of the generation that the pause that is under way began with.
     pub(super) fn pause_under_way(&self) -> Option<u64> {
         self.pause.as_ref().filter(|pause| pause.modules.is_some()).map(|pause| pause.generation)
     }
 
-    /// Ends the pause that is under way, if one is: calls go on to `targets`, which are published.
-    pub(in crate::publish) fn end_pause(&mut self, targets: &[Change]) {
-        if let Some(pause) = self.pause.as_mut().filter(|pause| pause.modules.is_some()) {
-            pause.modules = None;
-            pause::end(pause.table, targets);
+    /// Those who wait in a pause, if one is under way, go on in what is about to be published.
+    pub(in crate::publish) fn decide_pause(&self) {
+        if self.pause_under_way().is_some() {
+            pause::PAUSE.decide();
+        }
+    }
+
+    /// Ends the pause that is under way, if one is.
+    pub(in crate::publish) fn end_pause(&mut self) {
+        if self.pause.as_mut().and_then(|pause| pause.modules.take()).is_some() {
+            pause::end();
         }
     }
 
     /// Ends the pause that is under way, if one is: what was current goes on.
     pub(in crate::publish) fn give_up_pause(&mut self) {
-        let Some(modules) = self.pause.as_mut().and_then(|pause| pause.modules.take()) else { return };
+        let Some(Pause { modules: Some(modules), .. }) = &self.pause else { return };
         let mut changes = Vec::new();
-        for module in &modules {
+        for module in modules {
             self.bind_slots(module, self.loaded(module).ok().map(|version| &**version), &mut changes);
         }
         let table = self.tables.with(&changes);
         self.publish(table, &changes, Next::new());
-        let table = self.pause.as_ref().map_or(0, |pause| pause.table);
-        pause::end(table, &changes);
+        self.end_pause();
     }
 
     /// Notes that no frame is in the last pause's generation, if that is so.
     pub(super) fn forget_pause(&mut self) {
         let Some(Pause { generation, modules: None, .. }) = self.pause else { return };
-        if generation != self.generation && !self.retirement.held().any(|held| held == generation) {
-            self.pause = None;
-            pause::forget();
+        // A frame of the publication that ended it keeps it, once that is replaced: the next pause
+        // would wait for that frame as well.
+        if !self.retirement.held().any(|held| held == generation) {
+            let pause = self.pause.take();
+            pause::PAUSE.forget(pause.into_iter().flat_map(|pause| pause.slots));
         }
     }
 }
