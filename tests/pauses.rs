@@ -18,6 +18,11 @@ midflight::module! {
         safe fn next() -> i64;
         safe fn number() -> i32;
     }
+    unsafe mod leaver {
+        safe fn jump_out() -> i32;
+        safe fn begin() -> i32;
+        safe fn cancel() -> i32;
+    }
 }
 
 unsafe extern "C" {
@@ -314,12 +319,16 @@ fn a_thread_that_exits_in_a_pause_waits_with_what_the_module_left_in_it() {
     let possible = LoadOptions::new().carry(Carry::Possible);
     load(rt, &paths[0], &possible).unwrap();
     let (exit, is_to_exit) = mpsc::channel::<()>();
+    let called = Barrier::new(2);
     thread::scope(|scope| {
+        let on_thread = &called;
         let exits = scope.spawn(move || {
             let next = keeper::next(&rt.frame());
+            on_thread.wait();
             let _ = is_to_exit.recv();
             next
         });
+        called.wait();
         let mut exit = Some(exit);
         let (told, is_over) = mpsc::channel::<()>();
         let joins = scope.spawn(move || {
@@ -337,5 +346,149 @@ fn a_thread_that_exits_in_a_pause_waits_with_what_the_module_left_in_it() {
         published.unwrap();
     });
     assert_eq!((keeper::number(&rt.frame()), keeper::next(&rt.frame())), (2, 102));
+    end(rt);
+}
+
+/// What makes the new version's state may call the host, which may call the module.
+#[test]
+fn the_thread_that_pauses_calls_what_is_coming() {
+    let (rt, shop, _turn) = start("pause-self");
+    extern "C" fn ask() -> i32 {
+        let rt = Runtime::start().unwrap();
+        let frame = rt.frame();
+        keeper::number(&frame)
+    }
+    let source = |number: u32, members: &str, more: &str| {
+        let source = format!(
+            r#"#include "runtime_module.h"
+            struct asks {{ {members} }};
+            MIDFLIGHT_STATE(struct asks, asks, {number}) = {{0}};
+            {more}
+            int number(void) {{ return NUMBER; }}
+            long next(void) {{ return (long)asks.ask; }}"#
+        );
+        let header = include_str!("../include/runtime_module.h");
+        build(&shop, "keeper", number, &source.replace("#include \"runtime_module.h\"", header))
+    };
+    let first = source(1, "int (*ask)(void);", "void take(void *ask) { asks.ask = (int (*)(void))ask; }");
+    let hook =
+        "int module_migrate_state(const char *state, const void *from, unsigned long size, unsigned schema,
+                                         void *to, unsigned long new_size) {
+            (void)state; (void)size; (void)schema; (void)new_size;
+            ((struct asks *)to)->ask = (*(int (**)(void))from)();
+            return 0;
+        }";
+    let second = source(2, "long ask;", hook);
+    load(rt, &first, &LoadOptions::new()).unwrap();
+    // SAFETY: of the type that the module's function has.
+    let take: extern "C" fn(*const ()) =
+        unsafe { std::mem::transmute(rt.frame_symbol("keeper", "take").unwrap()) };
+    let frame = rt.frame();
+    take(ask as *const ());
+    drop(frame);
+    // SAFETY: ends the process if it waits for ever.
+    unsafe { libc::alarm(100) };
+    load(rt, &second, &LoadOptions::new()).unwrap();
+    // SAFETY: as above.
+    unsafe { libc::alarm(0) };
+    assert_eq!((keeper::number(&rt.frame()), keeper::next(&rt.frame())), (2, 2));
+    end(rt);
+}
+
+const LEAVER: &str = r#"
+    #include <pthread.h>
+    #include <setjmp.h>
+    #include <signal.h>
+    #include <string.h>
+    int number(void);
+    static __thread sigjmp_buf out;
+    static void on_signal(int signal) { (void)signal; siglongjmp(out, 1); }
+    int jump_out(void) {
+        struct sigaction action;
+        memset(&action, 0, sizeof action);
+        action.sa_handler = on_signal;
+        sigaction(SIGUSR1, &action, 0);
+        return sigsetjmp(out, 1) ? -1 : number();
+    }
+
+    static pthread_t thread;
+    static int begun, cleaned;
+    static void clean(void *by) { cleaned += *(int *)by; }
+    static void *call(void *argument) {
+        int old, by = 7;
+        pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &old);
+        pthread_cleanup_push(clean, &by);
+        __atomic_store_n(&begun, 1, __ATOMIC_RELEASE);
+        number();
+        pthread_cleanup_pop(0);
+        return argument;
+    }
+    int begin(void) {
+        if (pthread_create(&thread, 0, call, 0)) return -1;
+        while (!__atomic_load_n(&begun, __ATOMIC_ACQUIRE)) ;
+        return 0;
+    }
+    int cancel(void) {
+        void *result;
+        pthread_cancel(thread);
+        pthread_join(thread, &result);
+        return result == PTHREAD_CANCELED ? cleaned : -1;
+    }"#;
+
+/// A handler may jump out of a call that waits. The frame is the thread's still.
+#[test]
+fn a_thread_jumps_out_of_a_call_that_waits() {
+    if is_without_debug_information() {
+        return;
+    }
+    let (rt, shop, _turn) = start("pause-jumps");
+    let paths = [1, 2].map(|number| keeper(&shop, number, ""));
+    load(rt, &paths[0], &carrying()).unwrap();
+    load(rt, &shop.module("leaver", 1, LEAVER), &LoadOptions::new()).unwrap();
+    let published = while_paused(rt, &paths[1], &carrying(), |done| {
+        let (tell, thread) = mpsc::channel();
+        let waits = thread::spawn(move || {
+            let frame = rt.frame();
+            // SAFETY: the calling thread.
+            tell.send(unsafe { libc::pthread_self() }).unwrap();
+            leaver::jump_out(&frame)
+        });
+        let thread = thread.recv().unwrap();
+        // It calls as soon as it has told.
+        thread::sleep(Duration::from_millis(100));
+        // SAFETY: the thread is there: it waits, or the test fails by what it returns.
+        assert_eq!(unsafe { libc::pthread_kill(thread, libc::SIGUSR1) }, 0);
+        assert_eq!(waits.join().unwrap(), -1);
+        drop(done);
+    });
+    published.unwrap();
+    assert_eq!(keeper::number(&rt.frame()), 2);
+    // SAFETY: the handler is the module's, which goes.
+    unsafe { libc::signal(libc::SIGUSR1, libc::SIG_DFL) };
+    rt.unload("leaver").unwrap();
+    end(rt);
+}
+
+/// It leaves as from any function: what the module has put there for it runs.
+#[test]
+fn a_thread_is_cancelled_in_a_call_that_waits() {
+    if is_without_debug_information() {
+        return;
+    }
+    let (rt, shop, _turn) = start("pause-cancel");
+    let paths = [1, 2].map(|number| keeper(&shop, number, ""));
+    load(rt, &paths[0], &carrying()).unwrap();
+    load(rt, &shop.module("leaver", 1, LEAVER), &LoadOptions::new()).unwrap();
+    let published = while_paused(rt, &paths[1], &carrying(), |done| {
+        let frame = rt.frame();
+        assert_eq!(leaver::begin(&frame), 0);
+        // It calls as soon as it has begun.
+        thread::sleep(Duration::from_millis(100));
+        assert_eq!(leaver::cancel(&frame), 7);
+        drop(done);
+    });
+    published.unwrap();
+    assert_eq!(keeper::number(&rt.frame()), 2);
+    rt.unload("leaver").unwrap();
     end(rt);
 }

@@ -166,12 +166,17 @@ fn by_world(homes: impl IntoIterator<Item = Home>) -> impl Iterator<Item = (Arc<
 /// held.
 pub(crate) fn at_home<H: Deref<Target = Home>>(home: impl Fn() -> Option<H>, run: impl FnOnce()) {
     let mut rest = Some(run);
+    let mut paused = false;
     while let Some(run) = rest.take() {
-        pause::wait_until_over();
+        // Outside of every generation: the pause may wait for this one.
+        if std::mem::take(&mut paused) {
+            pause::wait_until_over();
+        }
         let before = home();
         rest = in_current_generation(|generation| match home() {
             // It has slots that are unbound until the pause is over. Then another is current.
             _ if pause::is_under_way() && pause::PAUSE.is_table(generation.table().as_ptr().addr()) => {
+                paused = true;
                 Some(run)
             }
             None if before.is_some() => Some(run),

@@ -65,6 +65,8 @@ pub(super) struct Account {
     pub(super) home: Option<Home>,
     /// What its own threads call through, once there was one.
     pub(super) table: Option<Arc<OwnTable>>,
+    /// Its calls are had to wait.
+    pub(super) waits: bool,
     /// It is being retired: what was taken out of the threads, to be run.
     pub(super) evicted: Option<Vec<Evicted>>,
 }
@@ -97,19 +99,24 @@ pub(super) fn ledger() -> MutexGuard<'static, Ledger> {
     LEDGER.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The ledger, for who marks in it that code of a module begins to run that nobody has called: an
-/// exit function, a handler of fork, a thread of the C library's. While the calls of modules wait,
-/// these wait too.
+/// Notes in the ledger that code of a version begins to run that nobody has called: an exit
+/// function, a handler of fork, a thread of the C library's. `which` says of which version; then
+/// `begin` notes it. None if it is none's. While the version's calls are had to wait, this waits.
 ///
-/// The thread that pauses looks at the marks under the same lock, after the pause has begun: so it
-/// sees the mark, or this sees the pause.
-pub(super) fn ledger_to_begin() -> MutexGuard<'static, Ledger> {
+/// The thread that pauses looks at what is noted, under the same lock, after it has the version
+/// wait: so it sees this, or this waits.
+pub(super) fn begin<R>(
+    which: impl Fn(&Ledger) -> Option<Id>,
+    begin: impl FnOnce(&mut Ledger, Id) -> R,
+) -> Option<R> {
     loop {
-        pause::wait_until_over();
-        let ledger = ledger();
-        if !pause::is_under_way() {
-            return ledger;
+        let mut ledger = ledger();
+        let version = which(&ledger)?;
+        if !(ledger.version(version).waits && pause::is_under_way()) {
+            return Some(begin(&mut ledger, version));
         }
+        drop(ledger);
+        pause::wait_until_over();
     }
 }
 

@@ -96,6 +96,11 @@ impl Tenant {
         [account.threads, account.leaving, account.exits].iter().any(|count| *count > 0)
     }
 
+    /// Has exit functions of it wait to begin, as calls of it do; or no more.
+    pub(crate) fn set_waits(&self, waits: bool) {
+        ledger().version(self.id).waits = waits;
+    }
+
     /// Whether code of it runs now that no frame is in: threads that it started, exit functions.
     pub(crate) fn is_running(&self) -> bool {
         let mut ledger = ledger();

@@ -230,6 +230,11 @@ impl Version {
         is_in.then(|| self.block.base() + offset as usize)
     }
 
+    /// Has exit functions of it wait to begin, as calls of it do; or no more.
+    pub(crate) fn set_waits(&self, waits: bool) {
+        self.tenant.set_waits(waits);
+    }
+
     /// Whether threads of its own, exit functions that run, or handlers of signals may be in it now
     /// or at any time. (Exit functions wait to begin, while calls are had to wait.)
     pub(crate) fn runs_by_itself(&self) -> bool {

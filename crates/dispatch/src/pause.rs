@@ -3,11 +3,9 @@
 //! docs/dispatch.md has the argument ("Pauses"). What a thread does is [`Pause::target`]. In a
 //! process it is done by assembly (`asm/*/unbound.s`), which has no registers to spare.
 
-use core::ptr;
-use core::sync::atomic::Ordering;
-
 use crate::live::LiveTable;
-use crate::primitive::{AtomicPtr, AtomicU32, AtomicUsize, ordering};
+use crate::primitive::{AtomicPtr, AtomicU32, AtomicUsize, Ordering, ordering};
+use core::ptr;
 
 /// The words that a pause is told by. One pause at a time, each with a number of its own.
 ///
@@ -21,7 +19,7 @@ pub struct Pause<const SLOTS: usize> {
     wait: AtomicPtr<AtomicU32>,
     /// The number of the pause that is under way, else 0. While it is not 0, `wait` is 1, but for
     /// children.
-    under_way: AtomicUsize,
+    pub(crate) under_way: AtomicUsize,
     /// Where the table is of the generation that the last pause began with, if a frame may be in
     /// it, else 0.
     table: AtomicUsize,
@@ -133,7 +131,7 @@ impl<const SLOTS: usize> Pause<SLOTS> {
         }
     }
 
-    /// The word, if threads wait for it; and in a frame of this table alone, if there is one.
+    /// The word that threads wait for, if they have to.
     pub fn waits(&self) -> Option<&'static AtomicU32> {
         let wait = self.wait.load(Ordering::Relaxed);
         // SAFETY: null, or from a reference in `begin`. Relaxed: the word is there for ever.
@@ -194,11 +192,15 @@ impl<const SLOTS: usize> Pause<SLOTS> {
                     continue;
                 }
             }
-            // W7. Acquire: partner of W3.
-            let goes_on = self.goes_on.load(ordering!(W7, Acquire));
-            // SAFETY: null, or one of ours.
-            return some(unsafe { goes_on.as_ref() }?.get(slot));
+            return self.goes_on(slot);
         }
+    }
+
+    pub(crate) fn goes_on(&self, slot: usize) -> Option<usize> {
+        // W7. Acquire: partner of W3.
+        let table = self.goes_on.load(ordering!(W7, Acquire));
+        // SAFETY: null, or one of ours.
+        Some(unsafe { table.as_ref() }?.get(slot)).filter(|target| *target != 0)
     }
 }
 

@@ -24,8 +24,8 @@ use crate::publish::quiescence::{self, Caller};
 pub(super) struct Pause {
     /// Its number, which is also that of the publication that ends it.
     generation: u64,
-    /// Modules whose calls wait. None: it is over.
-    modules: Option<Vec<Arc<str>>>,
+    /// Versions whose calls wait. None: it is over.
+    versions: Option<Vec<Arc<Version>>>,
     /// What frames of the generation go on to is noted for these.
     slots: Vec<u32>,
 }
@@ -112,7 +112,10 @@ impl State {
         let table = self.tables.with(&unbound);
         pause::begin(generation, table.entries().as_ptr().addr(), &before, after);
         let slots = before.iter().chain(after).map(|&(slot, _)| slot).collect();
-        self.pause = Some(Pause { generation, modules: Some(modules.to_vec()), slots });
+        let versions: Vec<_> =
+            modules.iter().filter_map(|module| self.loaded(module).ok().cloned()).collect();
+        versions.iter().for_each(|version| version.set_waits(true));
+        self.pause = Some(Pause { generation, versions: Some(versions), slots });
         self.publish(table, &unbound, Next::new());
         // Also those that older versions call, which do not run.
         live::follow(unbound);
@@ -188,7 +191,7 @@ impl State {
 
     /// The number of the generation that the pause that is under way began with.
     pub(super) fn pause_under_way(&self) -> Option<u64> {
-        self.pause.as_ref().filter(|pause| pause.modules.is_some()).map(|pause| pause.generation)
+        self.pause.as_ref().filter(|pause| pause.versions.is_some()).map(|pause| pause.generation)
     }
 
     /// Those who wait in a pause, if one is under way, go on in what is about to be published.
@@ -200,18 +203,17 @@ impl State {
 
     /// Ends the pause that is under way, if one is.
     pub(in crate::publish) fn end_pause(&mut self) {
-        if self.pause.as_mut().and_then(|pause| pause.modules.take()).is_some() {
+        if let Some(versions) = self.pause.as_mut().and_then(|pause| pause.versions.take()) {
+            versions.iter().for_each(|version| version.set_waits(false));
             pause::end();
         }
     }
 
     /// Ends the pause that is under way, if one is: what was current goes on.
     pub(in crate::publish) fn give_up_pause(&mut self) {
-        let Some(Pause { modules: Some(modules), .. }) = &self.pause else { return };
+        let Some(Pause { versions: Some(versions), .. }) = &self.pause else { return };
         let mut changes = Vec::new();
-        for module in modules {
-            self.bind_slots(module, self.loaded(module).ok().map(|version| &**version), &mut changes);
-        }
+        versions.iter().for_each(|version| self.bind_slots(version.name(), Some(version), &mut changes));
         let table = self.tables.with(&changes);
         self.publish(table, &changes, Next::new());
         self.end_pause();
@@ -219,7 +221,7 @@ impl State {
 
     /// Notes that no frame is in the last pause's generation, if that is so.
     pub(super) fn forget_pause(&mut self) {
-        let Some(Pause { generation, modules: None, .. }) = self.pause else { return };
+        let Some(Pause { generation, versions: None, .. }) = self.pause else { return };
         // A frame of the publication that ended it keeps it, once that is replaced: the next pause
         // would wait for that frame as well.
         if !self.retirement.held().any(|held| held == generation) {

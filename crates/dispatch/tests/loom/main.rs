@@ -17,6 +17,7 @@ mod frames;
 mod live;
 mod membarrier;
 mod part;
+mod pause;
 mod publications;
 mod signals;
 mod threads;
