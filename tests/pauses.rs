@@ -371,8 +371,8 @@ fn the_thread_that_pauses_calls_what_is_coming() {
         build(&shop, "keeper", number, &source.replace("#include \"runtime_module.h\"", header))
     };
     let first = source(1, "int (*ask)(void);", "void take(void *ask) { asks.ask = (int (*)(void))ask; }");
-    let hook =
-        "int module_migrate_state(const char *state, const void *from, unsigned long size, unsigned schema,
+    let hook = "void take(void *ask) { (void)ask; }
+        int module_migrate_state(const char *state, const void *from, unsigned long size, unsigned schema,
                                          void *to, unsigned long new_size) {
             (void)state; (void)size; (void)schema; (void)new_size;
             ((struct asks *)to)->ask = (*(int (**)(void))from)();

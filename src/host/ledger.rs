@@ -63,6 +63,8 @@ pub(super) struct Account {
     pub(super) registers: bool,
     /// Where it belongs while it is not current.
     pub(super) home: Option<Home>,
+    /// How often it has become current, or another than it was.
+    pub(super) moves: u64,
     /// What its own threads call through, once there was one.
     pub(super) table: Option<Arc<OwnTable>>,
     /// Its calls are had to wait.
@@ -208,7 +210,11 @@ impl Call {
 
 /// Runs code of a version at its home. The version is marked, so that it stays.
 pub(super) fn run_at_home(version: Id, run: impl FnOnce()) {
-    at_home(|| ledger().use_home(version), run);
+    let ask = || {
+        let mut ledger = ledger();
+        (ledger.version(version).moves, ledger.use_home(version))
+    };
+    at_home(ask, run);
 }
 
 /// A home at which code of a version runs. It is kept as it is, should the version become current

@@ -73,6 +73,7 @@ impl Tenant {
         let mut ledger = ledger();
         let account = ledger.version(self.id);
         account.home = home;
+        account.moves += 1;
         if let Some(table) = &account.table {
             table.settle(account.home.as_ref());
         }

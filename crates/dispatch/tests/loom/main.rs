@@ -14,6 +14,7 @@
 mod broken;
 mod epoch;
 mod frames;
+mod homes;
 mod live;
 mod membarrier;
 mod part;

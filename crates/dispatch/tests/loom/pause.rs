@@ -1,6 +1,7 @@
 //! Pauses: while values are copied nobody is inside, nobody stays waiting, and whoever waited goes
 //! on in what the pause came to.
 
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
 
 use loom::cell::UnsafeCell;
@@ -199,7 +200,7 @@ pub(crate) fn outside_frames() {
 
 /// A slot that no version has: who calls it is told so, whatever pauses begin and end, and does not
 /// go to what is there for the children of those.
-pub(crate) fn unbound(rechecks: bool) {
+fn unbound(rechecks: bool, pauses: usize) {
     let paused = Paused::new();
     paused.live.set(0, STUB);
     let caller = thread::spawn({
@@ -214,7 +215,7 @@ pub(crate) fn unbound(rechecks: bool) {
             assert_eq!(target, None, "somebody is inside a version as only a child may be");
         }
     });
-    for number in 1..3 {
+    for number in 1..=pauses {
         paused.begin(number, number, OLD, NEW);
         paused.pause.end();
     }
@@ -224,11 +225,11 @@ pub(crate) fn unbound(rechecks: bool) {
 }
 
 pub(crate) fn unbound_for_good() {
-    unbound(true);
+    unbound(true, 1);
 }
 
 pub(crate) fn unbound_and_not_looked_again() {
-    unbound(false);
+    unbound(false, 1);
 }
 
 /// A child sees what was done before the decision, if it sees the decision: as whoever loads it.
@@ -260,6 +261,8 @@ fn who_waits_outside_frames_goes_on_in_what_is_new() {
 #[test]
 fn an_unbound_slot_stays_unbound() {
     explore(None, unbound_for_good);
+    // One pause and then another: without a bound it takes minutes.
+    explore(Some(2), || unbound(true, 2));
 }
 
 #[test]
@@ -267,13 +270,14 @@ fn who_sees_the_decision_sees_what_was_decided_on() {
     explore(None, decided);
 }
 
+/// How many children were forked from each.
+static FORKS: [AtomicUsize; 3] = [const { AtomicUsize::new(0) }; 3];
+
 /// A child has the parent's memory as it is between two steps of the publisher, and the word is 0.
 /// Whatever it calls, in frames or outside, by two slots, is of one version.
-#[test]
-fn a_child_is_in_all_of_the_old_or_all_of_the_new() {
-    use std::sync::atomic::AtomicUsize;
-
-    static SEEN: [AtomicUsize; 3] = [const { AtomicUsize::new(0) }; 3];
+fn forks(decides_first: bool) {
+    /// Of the generation that the pause begins with.
+    const TABLE: usize = 7;
     std::thread_local! {
         static PARENT: Cell<Option<&'static Parent>> = const { Cell::new(None) };
     }
@@ -289,7 +293,9 @@ fn a_child_is_in_all_of_the_old_or_all_of_the_new() {
         let (table, entries) = parent.current.get();
         let mut found = Vec::new();
         for slot in 0..2 {
-            for (table, entry) in [(table, entries[slot]), (LIVE, parent.live.get(slot))] {
+            let mut places = vec![(table, entries[slot]), (LIVE, parent.live.get(slot))];
+            places.extend(parent.pause.is_table(TABLE).then_some((TABLE, STUB)));
+            for (table, entry) in places {
                 let target = match entry {
                     STUB => parent.pause.target_in_child(table, slot),
                     bound => Some(bound),
@@ -297,43 +303,49 @@ fn a_child_is_in_all_of_the_old_or_all_of_the_new() {
                 found.push(target.expect("it was bound before the pause, and is so after it"));
             }
         }
-        SEEN[found[0]].fetch_add(1, SeqCst);
-        // The live table follows slot by slot: what was current is called outside frames for a
-        // while after the new generation is there, as ever.
-        let decided = parent.pause.target_in_child(7, 0);
-        assert!(found.iter().all(|target| *target == found[0]) || decided != Some(OLD), "{found:?}");
+        FORKS[found[0]].fetch_add(1, SeqCst);
+        assert!(found.iter().all(|target| *target == found[0]), "somebody is inside old and new: {found:?}");
     }
     interrupt_with(child);
-    explore(None, || {
-        let parent = Box::leak(Box::new(Parent {
-            pause: Pause::new(),
-            word: AtomicU32::new(0),
-            live: LiveTable::new(),
-            current: Cell::new((5, [OLD; 2])),
-        }));
-        let parent: &'static Parent = parent;
-        [0, 1].map(|slot| parent.live.set(slot, OLD));
-        PARENT.set(Some(parent));
-        let (before, after) = ([(0, OLD), (1, OLD)], [(0, NEW), (1, NEW)]);
-        let begin =
-            Begin { wait: &parent.word, pauser: PAUSER, number: 1, table: 7, before: &before, after: &after };
-        parent.pause.begin(&begin);
-        child();
-        parent.current.set((7, [STUB; 2]));
-        child();
-        [0, 1].map(|slot| parent.live.set(slot, STUB));
-        child();
+    let parent: &'static Parent = Box::leak(Box::new(Parent {
+        pause: Pause::new(),
+        word: AtomicU32::new(0),
+        live: LiveTable::new(),
+        current: Cell::new((5, [OLD; 2])),
+    }));
+    let follow = |target| (0..2).for_each(|slot| parent.live.set(slot, target));
+    PARENT.set(None);
+    follow(OLD);
+    PARENT.set(Some(parent));
+    let (before, after) = ([(0, OLD), (1, OLD)], [(0, NEW), (1, NEW)]);
+    let (wait, number) = (&parent.word, 1);
+    let begin = Begin { wait, pauser: PAUSER, number, table: TABLE, before: &before, after: &after };
+    parent.pause.begin(&begin);
+    parent.current.set((TABLE, [STUB; 2]));
+    follow(STUB);
+    if decides_first {
         parent.pause.decide();
-        child();
-        parent.current.set((9, [NEW; 2]));
-        child();
-        [0, 1].map(|slot| parent.live.set(slot, NEW));
-        parent.pause.end();
-        child();
-        PARENT.set(None);
-        // SAFETY: from Box::leak.
-        drop(unsafe { Box::from_raw(std::ptr::from_ref(parent).cast_mut()) });
-    });
-    // Forks came before the decision and after it.
-    assert!(SEEN[OLD].load(SeqCst) > 3 && SEEN[NEW].load(SeqCst) > 3);
+    }
+    parent.current.set((9, [NEW; 2]));
+    follow(NEW);
+    if !decides_first {
+        parent.pause.decide();
+    }
+    parent.pause.end();
+    // One more step.
+    parent.live.get(0);
+    PARENT.set(None);
+    // SAFETY: from Box::leak.
+    drop(unsafe { Box::from_raw(std::ptr::from_ref(parent).cast_mut()) });
+}
+
+pub(crate) fn decided_too_late() {
+    forks(false);
+}
+
+#[test]
+fn a_child_is_in_all_of_the_old_or_all_of_the_new() {
+    explore(None, || forks(true));
+    // Before the decision and after it.
+    assert!(FORKS[OLD].load(SeqCst) > 3 && FORKS[NEW].load(SeqCst) > 3);
 }
