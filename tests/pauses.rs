@@ -6,6 +6,7 @@ mod support;
 
 use std::path::{Path, PathBuf};
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -490,5 +491,130 @@ fn a_thread_is_cancelled_in_a_call_that_waits() {
     published.unwrap();
     assert_eq!(keeper::number(&rt.frame()), 2);
     rt.unload("leaver").unwrap();
+    end(rt);
+}
+
+/// Who does not leave is named with what he is in.
+#[test]
+fn who_stays_inside_is_named_with_the_function() {
+    if is_without_debug_information() {
+        return;
+    }
+    let (rt, shop, _turn) = start("pause-names");
+    let source = KEEPER.replace(
+        "MORE",
+        "static int over; void leave(void) { __atomic_store_n(&over, 1, __ATOMIC_RELAXED); }
+         int stay(void) { while (!__atomic_load_n(&over, __ATOMIC_RELAXED)) ; return NUMBER; }",
+    );
+    let paths = [1, 2].map(|number| build(&shop, "keeper", number, &source));
+    load(rt, &paths[0], &carrying()).unwrap();
+    let [stay, leave] = ["stay", "leave"].map(|symbol| rt.frame_symbol("keeper", symbol).unwrap());
+    // SAFETY: of the types that the module's functions have.
+    let (stay, leave): (extern "C" fn() -> i32, extern "C" fn()) =
+        unsafe { (std::mem::transmute(stay), std::mem::transmute(leave)) };
+    let opened = Barrier::new(2);
+    thread::scope(|scope| {
+        let on_thread = &opened;
+        let inside = scope.spawn(move || {
+            let _frame = rt.frame();
+            on_thread.wait();
+            stay()
+        });
+        opened.wait();
+        let error = load(rt, &paths[1], &carrying()).unwrap_err();
+        {
+            let _frame = rt.frame();
+            leave();
+        }
+        assert_eq!(inside.join().unwrap(), 1);
+        let Error::Occupied { modules, by } = &error else { panic!("{error}") };
+        assert_eq!((&*modules[0], by.len()), ("keeper", 1), "{error}");
+        assert!(by[0].starts_with("thread ") && by[0].contains("is in generation"), "{error}");
+        // Under an emulator threads are not stopped in time.
+        assert!(by[0].contains("`stay` of version 1 of `keeper`") || support::is_emulated(), "{error}");
+    });
+    load(rt, &paths[1], &carrying()).unwrap();
+    assert_eq!(keeper::number(&rt.frame()), 2);
+    end(rt);
+}
+
+/// A destructor that runs at the process's end is no reason to refuse.
+#[test]
+fn a_module_with_functions_for_the_end_of_the_process_is_carried_over() {
+    if is_without_debug_information() {
+        return;
+    }
+    let (rt, shop, _turn) = start("pause-destructor");
+    let source = |number: u32| {
+        format!(
+            "struct ends {{ int x; ~ends() {{ x = 0; }} }};
+             static ends one;
+             static long count = 100;
+             extern \"C\" long next() {{ return ++count + one.x; }}
+             extern \"C\" int number() {{ return {number}; }}"
+        )
+    };
+    let paths = [1, 2].map(|number| shop.cpp("keeper", number, &source(number), &["-g"]));
+    let possible = LoadOptions::new().carry(Carry::Possible);
+    load(rt, &paths[0], &possible).unwrap();
+    assert_eq!(keeper::next(&rt.frame()), 101);
+    load(rt, &paths[1], &possible).unwrap();
+    assert_eq!((keeper::number(&rt.frame()), keeper::next(&rt.frame())), (2, 102));
+    end(rt);
+}
+
+/// It would not wait for its own thread.
+#[test]
+fn a_handler_on_the_thread_that_pauses_runs_when_the_values_are_there() {
+    if is_without_debug_information() {
+        return;
+    }
+    static CALLED: AtomicI32 = AtomicI32::new(0);
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    extern "C" fn on_signal(_: libc::c_int) {
+        // SAFETY: of the type that the module's function has.
+        let number: extern "C" fn() -> i32 = unsafe { std::mem::transmute(NUMBER.load(Ordering::Relaxed)) };
+        CALLED.store(number(), Ordering::Relaxed);
+    }
+    let (rt, shop, _turn) = start("pause-handler");
+    let paths = [1, 2].map(|number| keeper(&shop, number, ""));
+    load(rt, &paths[0], &carrying()).unwrap();
+    NUMBER.store(rt.symbol("keeper", "number").unwrap().addr().get(), Ordering::Relaxed);
+    // SAFETY: the handler stores two words and calls the module.
+    unsafe { libc::signal(libc::SIGUSR2, on_signal as *const () as libc::sighandler_t) };
+    let opened = Barrier::new(2);
+    let (done, is_done) = mpsc::channel::<()>();
+    let before = rt.frame().generation();
+    thread::scope(|scope| {
+        let opened = &opened;
+        scope.spawn(move || {
+            let _frame = rt.frame();
+            opened.wait();
+            let _ = is_done.recv();
+        });
+        opened.wait();
+        let (tell, loads) = mpsc::channel();
+        let path = &paths[1];
+        let loader = scope.spawn(move || {
+            // SAFETY: the calling thread.
+            tell.send(unsafe { libc::pthread_self() }).unwrap();
+            load(rt, path, &carrying())
+        });
+        let loads = loads.recv().unwrap();
+        while rt.frame().generation() == before {
+            thread::yield_now();
+        }
+        // SAFETY: the thread is there: it is in the pause.
+        assert_eq!(unsafe { libc::pthread_kill(loads, libc::SIGUSR2) }, 0);
+        thread::sleep(Duration::from_millis(100));
+        assert_eq!(CALLED.load(Ordering::Relaxed), 0, "it waits for the copy");
+        drop(done);
+        // A look at threads may find what only seems to be an address; under an emulator it is never
+        // complete. Then the old version goes on.
+        let expected = if loader.join().unwrap().is_ok() { 2 } else { 1 };
+        assert_eq!(CALLED.load(Ordering::Relaxed), expected);
+    });
+    // SAFETY: the handler goes.
+    unsafe { libc::signal(libc::SIGUSR2, libc::SIG_DFL) };
     end(rt);
 }

@@ -16,6 +16,7 @@ use crate::Error;
 use crate::call::frame::open_frames;
 use crate::call::home::{Change, Home};
 use crate::call::{live, pause};
+use crate::fault::describe_address;
 use crate::module::Version;
 use crate::publish::load::Deadline;
 use crate::publish::quiescence::{self, Caller};
@@ -91,6 +92,9 @@ impl State {
                 return Ok(());
             }
             if !self.wait(until) {
+                if !outside {
+                    because = self.with_places(because, modules, caller);
+                }
                 self.give_up_pause();
                 return Err(busy(because));
             }
@@ -114,7 +118,7 @@ impl State {
         let slots = before.iter().chain(after).map(|&(slot, _)| slot).collect();
         let versions: Vec<_> =
             modules.iter().filter_map(|module| self.loaded(module).ok().cloned()).collect();
-        versions.iter().for_each(|version| version.set_waits(true));
+        self.of_modules(modules).for_each(|version| version.set_waits(true));
         self.pause = Some(Pause { generation, versions: Some(versions), slots });
         self.publish(table, &unbound, Next::new());
         // Also those that older versions call, which do not run.
@@ -140,6 +144,25 @@ impl State {
         if holders.is_empty() { vec!["a frame was shared and is kept".into()] } else { holders }
     }
 
+    /// With the functions of the modules that the threads are in, as far as that can be seen.
+    fn with_places(&self, mut by: Vec<String>, modules: &[Arc<str>], caller: &Caller<'_>) -> Vec<String> {
+        let ranges: Vec<_> = modules
+            .iter()
+            .filter_map(|module| self.loaded(module).ok())
+            .map(|version| version.range())
+            .collect();
+        // Where it cannot be looked at threads, the threads are named all the same.
+        let Ok(scan) = quiescence::scan(caller, &ranges, quiescence::LIMIT) else { return by };
+        for hit in &scan.hits {
+            let thread = hit.thread.to_string();
+            let place = hit.at.and_then(place);
+            if let (Some(one), Some(place)) = (by.iter_mut().find(|one| one.starts_with(&thread)), place) {
+                one.push_str(&format!(", in {place}"));
+            }
+        }
+        by
+    }
+
     /// Threads that may be inside of modules that are called outside frames, too.
     fn found_inside(&self, modules: &[Arc<str>], caller: &Caller<'_>) -> Result<Vec<String>, Error> {
         let escaped = modules.iter().filter(|module| self.retirement.has_escaped(module));
@@ -152,8 +175,14 @@ impl State {
         }
         let scan = quiescence::scan(caller, &ranges, quiescence::LIMIT);
         let scan = scan.map_err(|source| Error::Quiescence { source })?;
-        let mut found: Vec<String> =
-            scan.hits.iter().map(|hit| format!("{} may be inside", hit.thread)).collect();
+        let mut found: Vec<String> = scan
+            .hits
+            .iter()
+            .map(|hit| match hit.at.and_then(place) {
+                Some(place) => format!("{} may be inside, in {place}", hit.thread),
+                None => format!("{} may be inside", hit.thread),
+            })
+            .collect();
         found.extend(
             scan.suspended.iter().map(|(stack, _)| format!("the fiber at {stack:#x?} may be inside")),
         );
@@ -181,10 +210,15 @@ impl State {
         found
     }
 
-    /// Which of their current versions have threads or handlers of signals.
+    /// All of their versions that are there: older ones may have the same states.
+    fn of_modules(&self, modules: &[Arc<str>]) -> impl Iterator<Item = &Version> {
+        let current = modules.iter().filter_map(|module| self.loaded(module).ok()).map(|version| &**version);
+        current.chain(self.retirement.remaining().filter(|version| modules.contains(version.name())))
+    }
+
+    /// Which of their versions have threads, exit functions that run, or handlers of signals.
     fn by_themselves(&self, modules: &[Arc<str>]) -> Vec<String> {
-        let current = modules.iter().filter_map(|module| self.loaded(module).ok());
-        let own = current.filter(|version| version.runs_by_itself());
+        let own = self.of_modules(modules).filter(|version| version.runs_by_itself());
         own.map(|version| format!("{} has threads, exit functions or handlers of signals", named(version)))
             .collect()
     }
@@ -204,7 +238,8 @@ impl State {
     /// Ends the pause that is under way, if one is.
     pub(in crate::publish) fn end_pause(&mut self) {
         if let Some(versions) = self.pause.as_mut().and_then(|pause| pause.versions.take()) {
-            versions.iter().for_each(|version| version.set_waits(false));
+            let modules: Vec<_> = versions.iter().map(|version| version.name().clone()).collect();
+            self.of_modules(&modules).for_each(|version| version.set_waits(false));
             pause::end();
         }
     }
@@ -229,6 +264,16 @@ impl State {
             pause::PAUSE.forget(pause.into_iter().flat_map(|pause| pause.slots));
         }
     }
+}
+
+/// The function of a module that an address is in.
+fn place(address: usize) -> Option<String> {
+    describe_address(std::ptr::without_provenance(address), |found| {
+        let symbol = found.symbol.map(String::from_utf8_lossy);
+        let symbol = symbol.map(|symbol| format!("`{symbol}` of "));
+        let version = found.version.map_or(String::new(), |version| format!("version {version} of "));
+        format!("{}{version}`{}`", symbol.unwrap_or_default(), found.module)
+    })
 }
 
 fn named(version: &Version) -> String {
