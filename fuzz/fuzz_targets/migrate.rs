@@ -205,7 +205,10 @@ fn compare(was: Value<'_>, is: Value<'_>) {
         (before, now) => match (is_signed(before), is_signed(now)) {
             (Some(before), Some(now)) => {
                 let value = was.number(before);
-                // A plain byte of a truth value may hold anything.
+                // What is neither 0 nor 1 is no truth value, and need not be kept.
+                if matches!(was.of(), Type::Bool { .. }) && value > 1 {
+                    return;
+                }
                 assert_eq!(value, is.number(now), "{:?} to {:?}", was.of(), is.of());
             }
             _ => assert_eq!(was.raw(), is.raw()),

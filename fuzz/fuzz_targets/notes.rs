@@ -29,7 +29,11 @@ fuzz_target!(|bytes: &[u8]| {
         }
     }
     let written = write(&said);
-    let again = notes(&written, 4).expect("what was read can be read");
+    let mut again = notes(&written, 4).expect("what was read can be read");
+    // Needs are written behind those that have ranges.
+    let mut said = said;
+    again.needs.sort_unstable();
+    said.needs.sort_unstable();
     assert_eq!(format!("{again:?}"), format!("{said:?}"));
 });
 
@@ -46,17 +50,13 @@ fn write(said: &Said<'_>) -> Vec<u8> {
     let text = |text: &str| [text.as_bytes(), b"\0"].concat();
     said.name.into_iter().for_each(|name| note(1, text(name)));
     said.version.into_iter().for_each(|version| note(2, text(version)));
-    // Each range comes with a need, in the order of both.
-    let mut ranges = said.ranges.iter().peekable();
-    for (at, module) in said.needs.iter().enumerate() {
-        // A need without a range may be of the same module as one with: the last ones have them.
-        let left = said.needs[at..].iter().filter(|need| *need == module).count();
-        let with = said.ranges.iter().filter(|(of, _)| of == module).count();
-        match ranges.next_if(|(of, _)| of == module && left <= with) {
-            Some((module, range)) => note(16, [text(module), text(range)].concat()),
-            None => note(3, text(module)),
-        }
+    let mut needs = said.needs.clone();
+    for (module, range) in &said.ranges {
+        let at = needs.iter().position(|need| need == module).expect("a range is of what is needed");
+        needs.remove(at);
+        note(16, [text(module), text(range)].concat());
     }
+    needs.iter().for_each(|module| note(3, text(module)));
     said.exclusive.iter().for_each(|of| note(17, text(of)));
     for state in &said.states {
         let words = [state.schema, state.size as u32, (state.size >> 32) as u32];
