@@ -32,6 +32,7 @@ cat > "$work/notes.c" <<'C'
 #include "runtime_module.h"
 RUNTIME_MODULE("notes", "1.2")
 RUNTIME_MODULE_NEEDS("other")
+MIDFLIGHT_STATE(long, kept, 3) = 4;
 int module_init(void) { return 0; }
 void module_shutdown(void) {}
 C
@@ -456,3 +457,28 @@ journal=corpus/journal
 mkdir -p "$journal"
 cargo run --quiet --manifest-path ../Cargo.toml --package midflight-journal --example seeds -- "$journal"
 echo "$(ls "$journal" | wc -l) seeds in fuzz/$journal"
+
+# The notes of a module, behind a byte that is their alignment.
+notes=corpus/notes
+mkdir -p "$notes"
+cat > "$work/says.c" <<'C'
+#include "runtime_module.h"
+RUNTIME_MODULE("notes", "1.2.3")
+RUNTIME_MODULE_NEEDS("other")
+RUNTIME_MODULE_NEEDS_VERSION("third", ">=1.4, <3")
+RUNTIME_MODULE_EXCLUSIVE("port 80")
+MIDFLIGHT_STATE(long, kept, 3) = 4;
+static int unused;
+C
+gcc -w -I../include -c "$work/says.c" -o "$work/says.o"
+objcopy -O binary --only-section=.note.midflight --set-section-flags .note.midflight=alloc "$work/says.o" "$work/says.notes"
+{ printf '\004' && cat "$work/says.notes"; } > "$notes/all"
+echo "$(ls "$notes" | wc -l) seeds in fuzz/$notes"
+
+# Layouts that the bytes make: two alike, and any.
+migrate=corpus/migrate
+mkdir -p "$migrate"
+printf '\000\002\001\000\000\002\007\003\000\001\000\003\000\000\001\001\003\000\001\002\000\002\001\000\000\002\007\003\000\001' > "$migrate/two"
+head -c 300 ../fuzz/seeds.sh > "$migrate/text"
+{ printf '\001' && head -c 300 ../fuzz/seeds.sh; } > "$migrate/broken"
+echo "$(ls "$migrate" | wc -l) seeds in fuzz/$migrate"

@@ -7,6 +7,7 @@ use std::ptr::NonNull;
 
 use midflight_dispatch::{Dispatcher, Pin, PinnedElsewhere, Share, ThreadHandle};
 
+use crate::call::pause;
 use crate::call::slots::{DECLARED, Slot};
 use crate::call::versions;
 use crate::platform::os::barrier::Barrier;
@@ -103,15 +104,22 @@ impl Frame {
     }
 
     /// The generation it is in. The runtime starts with the empty generation 0, and each
-    /// publication makes the next.
+    /// publication makes the next. A frame that is opened while the calls of modules wait for a
+    /// publication ([`LoadOptions::carry`](crate::LoadOptions::carry)) is in that publication's; if
+    /// it comes to nothing, what this generation has is what the one before has.
     #[inline]
     pub fn generation(&self) -> u64 {
         self.pin.number()
     }
 
     /// The version of a module in this generation, counted from 1 in the order of loading; None if
-    /// it is not loaded. Takes a lock, for a moment: for reports, not for every call.
+    /// it is not loaded. Takes a lock, for a moment: for reports, not for every call. It waits when
+    /// a call would: see [`LoadOptions::carry`](crate::LoadOptions::carry).
     pub fn version(&self, module: &str) -> Option<u64> {
+        // What this frame's calls go on to is known when the pause is over.
+        if pause::PAUSE.is_table(self.pin.table().as_ptr().addr()) {
+            pause::wait_until_over();
+        }
         versions::find(module, self.generation())
     }
 

@@ -14,6 +14,7 @@ use midflight_dispatch::{Generation, ThreadBlock, ThreadHandle};
 
 use crate::call::frame::{DISPATCH, Made};
 use crate::call::live::LIVE;
+use crate::call::pause;
 use crate::platform::arch;
 use crate::platform::os::{stop, thread};
 
@@ -156,24 +157,34 @@ fn by_world(homes: impl IntoIterator<Item = Home>) -> impl Iterator<Item = (Arc<
 /// has is called from there, and everything else in the current generation, which is held
 /// meanwhile.
 ///
-/// `home` is asked when the generation is held. If the version is current in that generation, it
-/// has no home, or still has one, which is as good: the home is kept as long as what `home`
-/// returned is there. If the version is not current in it, it has a home by now.
+/// `home` says what the home is, and how often it has changed. It is asked when the generation is
+/// held. If the version is current in that generation, it has no home, or still has one, which is
+/// as good: the home is kept as long as what `home` returned is there. If the version is not current
+/// in it, it has a home by now, or has become current again in a later one.
 ///
-/// `home` is asked before that, too. A version that loses its home between the two has become
-/// current in a generation that may be later than the one that is held. Then another generation is
-/// held.
-pub(crate) fn at_home<H: Deref<Target = Home>>(home: impl Fn() -> Option<H>, run: impl FnOnce()) {
+/// So `home` is asked before that, too. If nothing has changed between the two and there is no home,
+/// the version was current all the time. If something has, another generation is held.
+pub(crate) fn at_home<H: Deref<Target = Home>>(home: impl Fn() -> (u64, Option<H>), run: impl FnOnce()) {
     let mut rest = Some(run);
+    let mut paused = false;
     while let Some(run) = rest.take() {
-        let before = home();
+        // Outside of every generation: the pause may wait for this one.
+        if std::mem::take(&mut paused) {
+            pause::wait_until_over();
+        }
+        let (before, _) = home();
         rest = in_current_generation(|generation| match home() {
-            None if before.is_some() => Some(run),
-            None => {
+            // It has slots that are unbound until the pause is over. Then another is current.
+            _ if pause::is_under_way() && pause::PAUSE.is_table(generation.table().as_ptr().addr()) => {
+                paused = true;
+                Some(run)
+            }
+            (now, None) if now != before => Some(run),
+            (_, None) => {
                 with_table(generation.table(), run);
                 None
             }
-            Some(home) => {
+            (_, Some(home)) => {
                 let mut table = generation.table().to_vec();
                 let bindings = home.bindings();
                 // Of a version that is not published yet some slots may be newer than the
@@ -243,13 +254,16 @@ mod tests {
     fn a_version_that_becomes_current_meanwhile_runs_in_a_generation_that_is_held_after_that() {
         let _rt = Runtime::start().unwrap();
         let home = Home { world: Arc::new(World { places: Vec::new(), generation: 0 }), at: 0 };
-        let (asked, ran) = (Cell::new(0), Cell::new(0));
-        let ask = || {
-            asked.set(asked.get() + 1);
-            (asked.get() == 1).then_some(&home)
-        };
-        at_home(ask, || ran.set(asked.get()));
-        // Before and after the generation was held, twice.
-        assert_eq!((asked.get(), ran.get()), (4, 4));
+        // It has a home when it is asked first, or is replaced and comes back between the two.
+        for first in [Some(&home), None] {
+            let (asked, ran) = (Cell::new(0), Cell::new(0));
+            let ask = || {
+                asked.set(asked.get() + 1);
+                (asked.get().min(2), first.filter(|_| asked.get() == 1))
+            };
+            at_home(ask, || ran.set(asked.get()));
+            // Before and after the generation was held, twice.
+            assert_eq!((asked.get(), ran.get()), (4, 4));
+        }
     }
 }

@@ -163,7 +163,7 @@ fn unbound_handler() -> u64 {
 }
 
 assemble!(
-    "unbound", report = report_unbound; linux, pause = pause::PAUSE, paused = pause::PAUSED, forward = pause::FORWARD
+    "unbound", report = report_unbound; linux, pause = pause::PAUSE
 );
 
 /// Where a call to an unbound slot ends. There is no value to return to the caller and no code to

@@ -7,7 +7,7 @@
 use std::ffi::{c_int, c_void};
 use std::ptr;
 
-use super::ledger::{ledger, run_at_home};
+use super::ledger::{self, Ledger, ledger, run_at_home};
 use super::places::Id;
 use super::process_exits::owner;
 use crate::platform::os::exit;
@@ -50,14 +50,14 @@ static OURS: [Three<unsafe extern "C" fn()>; PLACES] = of_places!(
 
 /// The version stays while one runs, as it does for exit functions of threads.
 fn run(place: usize, when: usize) {
-    let (version, handler) = {
-        let mut ledger = ledger();
-        // Taken back meanwhile.
-        let Some(Registered { version, handlers }) = &ledger.fork_handlers[place] else { return };
-        let (version, Some(handler)) = (*version, handlers[when]) else { return };
+    // None: taken back meanwhile.
+    let whose = |ledger: &Ledger| ledger.fork_handlers[place].as_ref().map(|of| of.version);
+    let begun = ledger::begin(whose, |ledger, version| {
+        let handler = ledger.fork_handlers[place].as_ref()?.handlers[when]?;
         ledger.version(version).leaving += 1;
-        (version, handler)
-    };
+        Some((version, handler))
+    });
+    let Some((version, handler)) = begun.flatten() else { return };
     // SAFETY: marked, so the version is there; it has asked for this call.
     run_at_home(version, || unsafe { handler() });
     ledger().version(version).leaving -= 1;

@@ -8,7 +8,7 @@ use std::ptr;
 
 use libc::pthread_key_t;
 
-use super::ledger::{Call, Ledger, Opaque, ledger, run_at_home};
+use super::ledger::{self, Call, Ledger, Opaque, ledger, run_at_home};
 use super::places::{self, Id};
 use super::thread::{self, ThreadId};
 use crate::platform::os::key::Made;
@@ -122,14 +122,15 @@ pub(super) unsafe extern "C" fn pthread_setspecific(key: pthread_key_t, value: *
 pub(super) fn run_destructors(id: ThreadId) {
     let keys: Vec<pthread_key_t> = ledger().thread(id).values.keys().copied().collect();
     for key in keys {
-        let (version, call) = {
-            let mut ledger = ledger();
-            // Somebody may have deleted the key, or the version may have been retired meanwhile.
-            let Some(argument) = ledger.thread(id).values.remove(&key) else { continue };
-            let Some((version, function)) = ledger.keys.with_destructor(key) else { continue };
+        // Somebody may have deleted the key, or the version may have been retired meanwhile.
+        let whose = |ledger: &Ledger| ledger.keys.with_destructor(key).map(|(version, _)| version);
+        let begun = ledger::begin(whose, |ledger, version| {
+            let argument = ledger.thread(id).values.remove(&key)?;
+            let (_, function) = ledger.keys.with_destructor(key)?;
             ledger.mark(id, version, true);
-            (version, Call { function, argument })
-        };
+            Some((version, Call { function, argument }))
+        });
+        let Some((version, call)) = begun.flatten() else { continue };
         // SAFETY: marked, so the version is there. POSIX has the value null when its destructor
         // runs.
         run_at_home(version, || unsafe {

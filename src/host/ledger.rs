@@ -20,6 +20,7 @@ use super::tenant::Evicted;
 use super::thread::{Thread, ThreadId};
 use crate::call::home::{Home, at_home};
 use crate::call::live::{self, OwnTable};
+use crate::call::pause;
 
 pub(super) struct Ledger {
     versions: BTreeMap<Id, Account>,
@@ -62,8 +63,12 @@ pub(super) struct Account {
     pub(super) registers: bool,
     /// Where it belongs while it is not current.
     pub(super) home: Option<Home>,
+    /// How often it has become current, or another than it was.
+    pub(super) moves: u64,
     /// What its own threads call through, once there was one.
     pub(super) table: Option<Arc<OwnTable>>,
+    /// Its calls are had to wait.
+    pub(super) waits: bool,
     /// It is being retired: what was taken out of the threads, to be run.
     pub(super) evicted: Option<Vec<Evicted>>,
 }
@@ -94,6 +99,27 @@ static LEDGER: Mutex<Ledger> = Mutex::new(Ledger {
 
 pub(super) fn ledger() -> MutexGuard<'static, Ledger> {
     LEDGER.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Notes in the ledger that code of a version begins to run that nobody has called: an exit
+/// function, a handler of fork, a thread of the C library's. `which` says of which version; then
+/// `begin` notes it. None if it is none's. While the version's calls are had to wait, this waits.
+///
+/// The thread that pauses looks at what is noted, under the same lock, after it has the version
+/// wait: so it sees this, or this waits.
+pub(super) fn begin<R>(
+    which: impl Fn(&Ledger) -> Option<Id>,
+    begin: impl FnOnce(&mut Ledger, Id) -> R,
+) -> Option<R> {
+    loop {
+        let mut ledger = ledger();
+        let version = which(&ledger)?;
+        if !(ledger.version(version).waits && pause::is_under_way()) {
+            return Some(begin(&mut ledger, version));
+        }
+        drop(ledger);
+        pause::wait_until_over();
+    }
 }
 
 impl Ledger {
@@ -184,7 +210,11 @@ impl Call {
 
 /// Runs code of a version at its home. The version is marked, so that it stays.
 pub(super) fn run_at_home(version: Id, run: impl FnOnce()) {
-    at_home(|| ledger().use_home(version), run);
+    let ask = || {
+        let mut ledger = ledger();
+        (ledger.version(version).moves, ledger.use_home(version))
+    };
+    at_home(ask, run);
 }
 
 /// A home at which code of a version runs. It is kept as it is, should the version become current

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use libc::{clockid_t, mqd_t, timer_t};
 
-use super::ledger::{Opaque, ledger};
+use super::ledger::{self, Ledger, Opaque, ledger};
 use super::places::{self, Id};
 use super::spawn;
 use super::threads::{self, Entry};
@@ -154,22 +154,18 @@ pub(crate) unsafe extern "C" fn getaddrinfo_a(
 /// A thread of the C library begins: by way of asm/*/spawn.s, which goes on to what this returns.
 pub(crate) unsafe extern "C" fn arrive_notified(number: *mut c_void) -> Entry {
     extern "C" fn nothing(_: *mut c_void) {}
-    let begun = {
-        let mut ledger = ledger();
-        let number = number.addr();
-        let of = |notification: &Notification| {
-            (notification.version, notification.function, notification.value, notification.repeats)
-        };
-        let found = ledger.notifications.get(&number).map(of);
-        if let Some((version, .., repeats)) = found {
-            ledger.add_thread(version);
-            if !repeats {
-                ledger.notifications.remove(&number);
-            }
+    let number = number.addr();
+    let whose = |ledger: &Ledger| ledger.notifications.get(&number).map(|of| of.version);
+    let begun = ledger::begin(whose, |ledger, version| {
+        let Notification { function, value, repeats, .. } = ledger.notifications.get(&number)?;
+        let (function, value, repeats) = (*function, *value, *repeats);
+        ledger.add_thread(version);
+        if !repeats {
+            ledger.notifications.remove(&number);
         }
-        found
-    };
-    let Some((version, function, value, _)) = begun else {
+        Some((version, function, value))
+    });
+    let Some((version, function, value)) = begun.flatten() else {
         return Entry::new(nothing as *const () as usize, ptr::null_mut());
     };
     threads::begin(version);

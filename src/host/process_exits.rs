@@ -6,7 +6,7 @@ use std::ffi::{c_int, c_void};
 use std::ptr;
 
 use super::fork_handlers;
-use super::ledger::{Call, Opaque, ledger, run_at_home};
+use super::ledger::{self, Call, Ledger, Opaque, ledger, run_at_home};
 use super::places::{self, Id};
 use super::shared_variables;
 use crate::platform::os::exit;
@@ -81,9 +81,11 @@ unsafe extern "C" fn run(registered: *mut c_void, status: c_int) {
     };
     let retiring = ledger().version(version).evicted.is_some();
     if retiring {
-        exit()
+        exit();
     } else {
-        run_at_home(version, exit)
+        ledger::begin(|_| Some(version), |ledger, version| ledger.version(version).leaving += 1);
+        run_at_home(version, exit);
+        ledger().version(version).leaving -= 1;
     }
     ledger().version(version).exits -= 1;
 }
@@ -170,14 +172,19 @@ pub(super) unsafe extern "C" fn at_quick_exit(function: Function) -> c_int {
 
 extern "C" fn run_quick_exits(_: *mut c_void) {
     loop {
-        let QuickExit { version, call } = {
-            let mut ledger = ledger();
-            let Some(exit) = ledger.quick_exits.pop() else { return };
-            ledger.version(exit.version).exits += 1;
-            exit
-        };
+        let next = |ledger: &Ledger| ledger.quick_exits.last().map(|exit| exit.version);
+        let begun = ledger::begin(next, |ledger, version| {
+            let account = ledger.version(version);
+            account.exits += 1;
+            account.leaving += 1;
+            ledger.quick_exits.pop()
+        });
+        let Some(QuickExit { version, call }) = begun.flatten() else { return };
         // SAFETY: the version is there: it has an exit function running.
         run_at_home(version, || unsafe { call.run() });
-        ledger().version(version).exits -= 1;
+        let mut ledger = ledger();
+        let account = ledger.version(version);
+        account.exits -= 1;
+        account.leaving -= 1;
     }
 }

@@ -73,6 +73,7 @@ impl Tenant {
         let mut ledger = ledger();
         let account = ledger.version(self.id);
         account.home = home;
+        account.moves += 1;
         if let Some(table) = &account.table {
             table.settle(account.home.as_ref());
         }
@@ -94,6 +95,18 @@ impl Tenant {
         let mut ledger = ledger();
         let account = ledger.version(self.id);
         [account.threads, account.leaving, account.exits].iter().any(|count| *count > 0)
+    }
+
+    /// Has exit functions of it wait to begin, as calls of it do; or no more.
+    pub(crate) fn set_waits(&self, waits: bool) {
+        ledger().version(self.id).waits = waits;
+    }
+
+    /// Whether code of it runs now that no frame is in: threads that it started, exit functions.
+    pub(crate) fn is_running(&self) -> bool {
+        let mut ledger = ledger();
+        let account = ledger.version(self.id);
+        account.threads > 0 || account.leaving > 0
     }
 
     /// Takes out of the threads what the version left in them, for [`Self::retire_threads`]. No

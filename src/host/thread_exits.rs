@@ -2,7 +2,7 @@
 
 use std::ffi::{c_int, c_void};
 
-use super::ledger::{Call, Opaque, ledger, run_at_home};
+use super::ledger::{self, Call, Ledger, Opaque, ledger, run_at_home};
 use super::places::{self, Id};
 use super::thread::{self, ThreadId};
 use crate::platform::os::exit;
@@ -63,12 +63,15 @@ pub(super) unsafe extern "C" fn register(
 /// Each runs at its version's home: what it calls in other modules is not freed meanwhile.
 pub(super) fn run(id: ThreadId, from: usize) {
     loop {
-        let exit = {
-            let mut ledger = ledger();
-            let Some(exit) = ledger.thread(id).exits.pop_if(|exit| exit.sequence >= from) else { return };
-            ledger.mark(id, exit.version, true);
-            exit
+        let next = |ledger: &Ledger| {
+            let exit = ledger.threads.get(&id)?.exits.last()?;
+            (exit.sequence >= from).then_some(exit.version)
         };
+        let begun = ledger::begin(next, |ledger, version| {
+            ledger.mark(id, version, true);
+            ledger.thread(id).exits.pop()
+        });
+        let Some(exit) = begun.flatten() else { return };
         // SAFETY: marked, so the version is there.
         run_at_home(exit.version, || unsafe { exit.call.run() });
         ledger().mark(id, exit.version, false);

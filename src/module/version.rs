@@ -256,9 +256,17 @@ impl Version {
         is_in.then(|| self.block.base() + offset as usize)
     }
 
-    /// Whether threads of its own or handlers of signals may run it at any time.
+    /// Has exit functions of it wait to begin, as calls of it do; or no more.
+    pub(crate) fn set_waits(&self, waits: bool) {
+        self.tenant.set_waits(waits);
+    }
+
+    /// Whether threads of its own, exit functions that run, or handlers of signals may be in it now
+    /// or at any time. (Exit functions wait to begin, while calls are had to wait.)
     pub(crate) fn runs_by_itself(&self) -> bool {
-        self.is_busy() || self.handler().is_some()
+        // Relaxed: as in `waits_for_look`.
+        let handled = self.handled.load(Ordering::Relaxed) || self.handler().is_some();
+        self.tenant.is_running() || handled || self.stays()
     }
 
     /// The memory of a state that it declares.

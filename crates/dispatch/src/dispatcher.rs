@@ -199,12 +199,39 @@ impl<P, B: Barrier> Dispatcher<P, B> {
         table: Vec<usize>,
         payload: P,
     ) -> Box<Generation<P>> {
+        // SAFETY: as the caller promises.
+        unsafe { self.prepare_as(publisher, table, payload, false) }
+    }
+
+    /// As [`Self::prepare`], of a generation that stands in for the one after it until that is
+    /// published: both have the same number.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::prepare`].
+    pub unsafe fn prepare_stand_in(
+        &self,
+        publisher: &mut Publisher<P>,
+        table: Vec<usize>,
+        payload: P,
+    ) -> Box<Generation<P>> {
+        // SAFETY: as the caller promises.
+        unsafe { self.prepare_as(publisher, table, payload, true) }
+    }
+
+    unsafe fn prepare_as(
+        &self,
+        publisher: &mut Publisher<P>,
+        table: Vec<usize>,
+        payload: P,
+        stands_in: bool,
+    ) -> Box<Generation<P>> {
         publisher.retired.reserve(1);
         // Relaxed: the publisher is the only writer, so this is its own last store.
         let before = self.current.load(Ordering::Relaxed);
         // SAFETY: the current generation is freed only after a swap, and only the publisher swaps.
-        let number = unsafe { before.as_ref() }.map_or(0, |g| g.number() + 1);
-        Box::new(Generation::new(number, table, payload))
+        let number = unsafe { before.as_ref() }.map_or(0, |g| g.number() + u64::from(!g.stands_in));
+        Box::new(Generation::new(number, stands_in, table, payload))
     }
 
     /// Makes a new generation current for all threads at once and retires the one before it.

@@ -8,6 +8,8 @@ use crate::primitive::AtomicUsize;
 #[derive(Debug)]
 pub struct Generation<P> {
     number: u64,
+    /// The next generation has its number too: see [`crate::Dispatcher::prepare_stand_in`].
+    pub(crate) stands_in: bool,
     /// Slot index to code address. Apart, so that a trampoline's table pointer has entry 0 at
     /// offset 0.
     table: Vec<usize>,
@@ -17,11 +19,12 @@ pub struct Generation<P> {
 }
 
 impl<P> Generation<P> {
-    pub(crate) fn new(number: u64, table: Vec<usize>, payload: P) -> Self {
-        Self { number, table, shares: AtomicUsize::new(0), payload }
+    pub(crate) fn new(number: u64, stands_in: bool, table: Vec<usize>, payload: P) -> Self {
+        Self { number, stands_in, table, shares: AtomicUsize::new(0), payload }
     }
 
-    /// Counts publications: each generation's number is one more than that of the one it replaced.
+    /// Counts publications: each generation's number is one more than that of the one it replaced,
+    /// unless that stood in for it.
     #[inline]
     pub fn number(&self) -> u64 {
         self.number

@@ -43,6 +43,7 @@ mod epoch;
 mod generation;
 mod live;
 mod part;
+mod pause;
 mod primitive;
 mod registry;
 #[cfg(loom)]
@@ -54,4 +55,5 @@ pub use epoch::CodeEpoch;
 pub use generation::Generation;
 pub use live::LiveTable;
 pub use part::Part;
+pub use pause::{Begin, Pause};
 pub use registry::{ThreadBlock, ThreadHandle};

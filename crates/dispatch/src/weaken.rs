@@ -9,7 +9,7 @@ use core::cell::Cell;
 
 use crate::primitive::Ordering;
 use crate::registry::JOINED;
-use crate::{Barrier, Dispatcher, Generation, Pin, Publisher, Share, ThreadHandle};
+use crate::{Barrier, Dispatcher, Generation, Pause, Pin, Publisher, Share, ThreadHandle};
 
 /// The steps whose orderings docs/dispatch.md argues, by their names there.
 #[expect(missing_docs, reason = "docs/dispatch.md has them")]
@@ -33,6 +33,12 @@ pub enum Step {
     E2,
     A1,
     A2,
+    W2,
+    W3,
+    W4,
+    W5,
+    W6,
+    W7,
 }
 
 // Loom runs all threads of a model on the thread of its test, and tests run side by side.
@@ -125,5 +131,36 @@ impl<P> ThreadHandle<P> {
     pub unsafe fn release_under_pin(&self) {
         // SAFETY: the dispatcher is alive, so its records are.
         unsafe { self.record().as_ref() }.give_up();
+    }
+}
+
+impl<const SLOTS: usize> Pause<SLOTS> {
+    /// [`Self::target`] in a child, where the word is 0, of a slot that is unbound.
+    pub fn target_in_child(&'static self, table: usize, slot: usize) -> Option<usize> {
+        if !self.is_table(table) && self.under_way.load(ordering(Step::W5, Ordering::Acquire)) == 0 {
+            return None;
+        }
+        self.goes_on(slot)
+    }
+
+    /// [`Self::target`] that takes it for a child's if a pause is under way and nobody waits, without
+    /// a second look.
+    pub fn target_without_looking_again(
+        &self,
+        thread: usize,
+        table: usize,
+        slot: usize,
+        entry: impl Fn() -> usize,
+        wait: impl Fn(&crate::primitive::AtomicU32),
+    ) -> Option<usize> {
+        while let Some(word) = self.waits() {
+            assert!(!self.is_pauser(thread));
+            wait(word);
+        }
+        assert!(!self.is_table(table) && entry() == 0);
+        match self.under_way.load(Ordering::Acquire) {
+            0 => None,
+            _ => self.goes_on(slot),
+        }
     }
 }

@@ -39,6 +39,8 @@ pub mod debug;
 mod elf;
 mod error;
 pub mod fixup;
+#[doc(hidden)]
+pub mod fuzzing;
 mod image;
 mod linking;
 mod machine;

@@ -5,7 +5,7 @@
 use std::ffi::c_char;
 
 mod posix;
-pub(crate) use posix::{fork, held, library};
+pub(crate) use posix::{fork, held, library, mask};
 
 #[cfg(target_os = "linux")]
 mod linux;

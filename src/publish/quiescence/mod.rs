@@ -134,6 +134,9 @@ pub(crate) struct Hit {
     pub(crate) thread: Thread,
     /// Which of those that were asked for.
     pub(crate) range: usize,
+    /// The first address that was found, of whichever range: in a register, or innermost on the
+    /// stack. Nothing is known of others' (a fiber's).
+    pub(crate) at: Option<usize>,
 }
 
 impl Scan {
@@ -249,7 +252,11 @@ impl Scan {
             self.suspended.extend(new);
         }
         for (thread, stack) in left {
-            self.hits.extend(find(stack)?.into_iter().map(|range| Hit { thread: thread.clone(), range }));
+            self.hits.extend(find(stack)?.into_iter().map(|range| Hit {
+                thread: thread.clone(),
+                range,
+                at: None,
+            }));
         }
         Ok(())
     }
@@ -293,7 +300,8 @@ impl Scan {
                     let thread = Thread::new(id);
                     match search.found(index) {
                         Ok(ranges) => {
-                            self.hits.extend(ranges.map(|range| Hit { thread: thread.clone(), range }))
+                            let at = search.first(index);
+                            self.hits.extend(ranges.map(|range| Hit { thread: thread.clone(), range, at }))
                         }
                         Err(why) => self.missed.push((thread, why)),
                     }
@@ -334,6 +342,8 @@ struct Search {
     missed: Box<[AtomicU8]>,
     /// For each thread its thread pointer, if it is on a fiber's stack, and 0 otherwise.
     left: Box<[AtomicUsize]>,
+    /// For each thread the first address that it found, 0 before.
+    first: Box<[AtomicUsize]>,
     /// For each thread a bit for each range.
     found: Box<[AtomicU64]>,
 }
@@ -351,6 +361,7 @@ impl Search {
             main: threads.iter().position(|&thread| stop::is_main(thread)),
             left: threads.iter().map(|_| AtomicUsize::new(0)).collect(),
             missed: threads.iter().map(|_| AtomicU8::new(0)).collect(),
+            first: threads.iter().map(|_| AtomicUsize::new(0)).collect(),
             found: std::iter::repeat_with(|| AtomicU64::new(0)).take(words).collect(),
         })
     }
@@ -365,6 +376,11 @@ impl Search {
         let row = self.row(index);
         let bit = |range: usize| row[range / 64].load(Ordering::Relaxed) >> (range % 64) & 1;
         Ok((0..self.text.len()).filter(move |&range| bit(range) == 1))
+    }
+
+    /// The first address that the `index`-th thread has found.
+    fn first(&self, index: usize) -> Option<usize> {
+        Some(self.first[index].load(Ordering::Relaxed)).filter(|at| *at != 0)
     }
 
     /// The stack that a thread uses: its own, or a fiber's.
@@ -405,6 +421,9 @@ impl Look for Search {
                     unsafe { words(part) }.for_each(|word| {
                         for range in self.text.find(word) {
                             self.row(index)[range / 64].fetch_or(1 << (range % 64), Ordering::Relaxed);
+                            if self.first[index].load(Ordering::Relaxed) == 0 {
+                                self.first[index].store(self.text.plain(word), Ordering::Relaxed);
+                            }
                         }
                     });
                 }

@@ -30,6 +30,11 @@ impl Text {
         Ok(Self { ranges, mask: usize::MAX.checked_shr(highest.leading_zeros()).unwrap_or(0) })
     }
 
+    /// An address without what does not count.
+    pub(super) fn plain(&self, word: usize) -> usize {
+        word & self.mask
+    }
+
     pub(super) fn len(&self) -> usize {
         self.ranges.len()
     }

@@ -85,8 +85,6 @@ struct Current {
 /// A publication that is done.
 pub(super) struct Published {
     pub(super) generation: u64,
-    /// Where its table is.
-    table: usize,
     /// When it began to be seen, and for how long it was on its way.
     pub(super) at: Instant,
     pub(super) publish: Duration,
@@ -144,7 +142,12 @@ impl State {
     /// Publishes a table that was made with these changes, and the modules that they are about.
     /// Takes as long as those are many, whatever else is loaded.
     pub(super) fn publish(&mut self, table: Table, changes: &[Change], next: Next) -> Published {
-        let generation = self.generation + 1;
+        // The generation that a pause begins with stands in for that which ends it: both have the
+        // same number.
+        let (generation, stands_in) = match self.pause_under_way() {
+            Some(generation) => (generation, generation != self.generation),
+            None => (self.generation + 1, false),
+        };
         let held: Vec<_> = self.retirement.held().chain([self.generation]).collect();
         let number = |version: &Option<Arc<Version>>| version.as_ref().map(|version| version.number());
         versions::note(generation, &held, next.iter().map(|(name, version)| (name.clone(), number(version))));
@@ -158,10 +161,15 @@ impl State {
             self.tables.publish(table, changes, |change, before| live.push((change, before)));
         let live = self.in_order(live, &next);
         let made = Made::new(changes, &entries);
-        let table = entries.as_ptr().addr();
         let publisher = &mut self.retirement.publisher;
         // SAFETY: the process's one publisher, behind the runtime's lock.
-        let new = unsafe { DISPATCH.prepare(publisher, entries, made) };
+        let new = unsafe {
+            match stands_in {
+                true => DISPATCH.prepare_stand_in(publisher, entries, made),
+                false => DISPATCH.prepare(publisher, entries, made),
+            }
+        };
+        let last = self.generation;
 
         // Only what has to be between the first thread that sees something of it and the last.
         let at = Instant::now();
@@ -173,8 +181,6 @@ impl State {
         debug_assert_eq!(self.generation, generation);
         self.exporters.changed(&next);
         self.libraries.changed(&next);
-        // Frames of a pause go on to what is published, too.
-        let first = self.pause_under_way().unwrap_or(generation);
         let mut before = Vec::with_capacity(next.len());
         for (name, version) in next {
             let module = self.modules.entry(name.clone()).or_default();
@@ -185,7 +191,7 @@ impl State {
                 version.set_end(None);
                 module.versions = module.versions.max(version.number());
                 self.bytes += version.bytes();
-                let since = self.retirement.restore(&version).unwrap_or(first);
+                let since = self.retirement.restore(&version).unwrap_or(generation);
                 module.current = Some(Current { version, since });
             }
             if let Some(Current { version, since }) = &replaced {
@@ -196,14 +202,16 @@ impl State {
             }
             before.push((name, replaced.map(|current| current.version)));
         }
-        self.history.push(generation, &before);
-        self.held.replace(generation - 1, at);
+        if !stands_in {
+            self.history.push(generation, &before);
+        }
+        self.held.replace(last, at);
         self.look_for_held_frames(checks::longest_frame());
         self.follow_threads();
         let names = before.iter().map(|(name, _)| name);
         let lends = |name: &&Arc<str>| self.loaded(name).is_ok_and(|version| version.lends());
         self.follow(names.filter(lends).cloned().collect());
-        Published { generation, table, at, publish, before }
+        Published { generation, at, publish, before }
     }
 
     /// Reports frames that have been held for so long, in checked mode.

@@ -9,6 +9,7 @@ use crate::call::home::with_table;
 use crate::durable::Committed;
 use crate::error::NotCarried;
 use crate::module::{Code, Phases, Unseen, Version, Versions, dependencies_first};
+use crate::platform::os::mask::Blocked;
 use crate::publish::besides::{Others, coming};
 use crate::publish::candidates::{Candidate, Candidates};
 use crate::publish::carry::Carriage;
@@ -63,8 +64,9 @@ impl<'s> Next<'s> {
         let (versions, table) = self.made.take().expect("it is there until it is published or dropped");
         let new = versions.into_iter().map(|version| (version.name().clone(), Some(version)));
         let next = std::mem::take(&mut self.others).into_iter().chain(new).collect();
+        self.state.decide_pause();
         let published = self.state.publish(table, &self.changes, next);
-        self.state.end_pause(&self.changes);
+        self.state.end_pause();
         published
     }
 }
@@ -206,7 +208,11 @@ impl Initialised<'_> {
         };
         check(&left)?;
         if migrates || carriages.iter().any(|carriage| carriage.len() > 0) {
-            self.next.state.pause(&names, caller)?;
+            // A handler that calls one of the modules would not wait for this thread: it would be in
+            // the new version before the values are.
+            let blocked = Blocked::new();
+            let Next { state, changes, .. } = &mut self.next;
+            state.pause(&names, changes, &load.deadline, caller)?;
             for carriage in &mut carriages {
                 // SAFETY: nobody is inside the old version, nor comes in before the publication.
                 unsafe { carriage.look(&mut left) };
@@ -216,6 +222,8 @@ impl Initialised<'_> {
                 // SAFETY: as above; and nobody but the publisher has the new one.
                 unsafe { carriage.run() };
             }
+            // Modules' own functions do it, which may start threads.
+            drop(blocked);
             let (_, table) = self.next.made();
             let mut migrated = Ok(());
             with_table(table.entries(), || {

@@ -70,7 +70,7 @@ fn every_weakened_ordering_is_caught() {
     use Ordering::{Acquire, Relaxed};
     let one_pin = || frames::pin(SeqCstFences, 1);
     let two_pins = || frames::pin(SeqCstFences, 2);
-    let table: [(Step, Ordering, fn()); 19] = [
+    let table: [(Step, Ordering, fn()); 26] = [
         (Step::R1, Relaxed, two_pins),
         (Step::R4, Relaxed, membarrier::pin_with_membarrier),
         (Step::J1, Relaxed, frames::join_after_a_pin),
@@ -90,6 +90,13 @@ fn every_weakened_ordering_is_caught() {
         (Step::E2, Relaxed, epoch::advance_and_catch_up),
         (Step::A1, Relaxed, part::claimed),
         (Step::A2, Relaxed, part::claimed),
+        (Step::X1, Relaxed, frames::jump_out),
+        (Step::W2, Relaxed, pause::unbound_for_good),
+        (Step::W5, Relaxed, pause::unbound_for_good),
+        (Step::W3, Relaxed, pause::decided),
+        (Step::W7, Relaxed, pause::decided),
+        (Step::W4, Relaxed, pause::frame_and_pause),
+        (Step::W6, Relaxed, pause::frame_and_pause),
     ];
     let missed: Vec<_> = table
         .into_iter()
@@ -149,7 +156,14 @@ fn record_given_up_under_a_pin() {
 
 #[test]
 fn every_step_out_of_place_is_caught() {
-    let table: [(&str, fn()); 3] = [
+    let table: [(&str, fn()); 10] = [
+        ("a home that is noted late", homes::noted_late),
+        ("a home that is asked for early", homes::asked_early),
+        ("a home that is asked for once", homes::asked_once),
+        ("a home whose changes are not counted", homes::not_counted),
+        ("a decision after the publication", pause::decided_too_late),
+        ("a pause that copies before all have left", pause::frame_and_hasty_pause),
+        ("one look at whether this is a child", pause::unbound_and_not_looked_again),
         ("counts read before hazards", counts_first),
         ("a join without a count", join_without_a_count),
         ("a record given up under a pin", record_given_up_under_a_pin),

@@ -131,6 +131,61 @@ pub(crate) fn join_after_a_pin() {
     world.end();
 }
 
+/// A thread whose pins were jumped over: two, or one that was a join. Who has jumped says so.
+pub(crate) fn jump_out() {
+    let mut world = with_fences();
+    let dispatch = world.dispatch;
+    let reader = thread::spawn(move || {
+        let thread = register(dispatch);
+        for _ in 0..2 {
+            // SAFETY: this thread's handle; a generation is published.
+            let pins = unsafe { [dispatch.pin(&thread), dispatch.pin(&thread)] };
+            inspect(&pins[1]);
+            let generation = pins[0].number();
+            std::mem::forget(pins);
+            // SAFETY: the dispatcher is there, and nobody uses those pins.
+            unsafe {
+                // In the midst of the outer one it is still inside.
+                thread.end_pins(1);
+                let inside = thread.generation().expect("one pin is left");
+                assert_eq!(inspect(inside) as u64, generation);
+                thread.end_pins(0);
+                assert_eq!(thread.depth(), 0);
+            }
+        }
+        release(thread);
+    });
+    world.publish();
+    world.collect();
+    reader.join().unwrap();
+    world.end();
+}
+
+/// As [`join`], of a worker that jumps out: the share that it owed is given back.
+fn jump_out_of_a_join() {
+    join_when_the_opener_has_left(|dispatch, share| {
+        let thread = register(dispatch);
+        // SAFETY: this thread's handle, and a share of this dispatcher.
+        let joined = unsafe { dispatch.join(&thread, &share) }.unwrap();
+        drop(share);
+        inspect(&joined);
+        std::mem::forget(joined);
+        // SAFETY: the dispatcher is there, and nobody uses the pin.
+        unsafe { thread.end_pins(0) };
+        release(thread);
+    });
+}
+
+#[test]
+fn pins_that_were_jumped_over_end_together() {
+    explore(None, jump_out);
+}
+
+#[test]
+fn a_join_that_was_jumped_over_gives_its_share_back() {
+    explore(None, jump_out_of_a_join);
+}
+
 #[test]
 fn a_pin_keeps_its_generation() {
     explore(None, || pin(SeqCstFences, 1));

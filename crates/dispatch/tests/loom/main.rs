@@ -14,9 +14,11 @@
 mod broken;
 mod epoch;
 mod frames;
+mod homes;
 mod live;
 mod membarrier;
 mod part;
+mod pause;
 mod publications;
 mod signals;
 mod threads;
