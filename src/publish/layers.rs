@@ -22,7 +22,7 @@ use crate::module::{Interfaces, Version};
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
 #[non_exhaustive]
 pub enum Unsaid {
-    /// Nothing: it is refused ([`Error::UnknownSignature`](crate::Error::UnknownSignature)).
+    /// Nothing: it is refused ([`Error::UnknownSignature`]).
     #[default]
     Refuse,
     /// Built against the old one.
