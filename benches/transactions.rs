@@ -29,7 +29,8 @@ fn build(folder: &Path) {
             let here = folder.join(version.to_string());
             std::fs::create_dir_all(&here).expect("a folder for the modules");
             let source = here.join("module.c");
-            std::fs::write(&source, format!("int f{module}(void) {{ return {version}; }}")).expect("a source");
+            std::fs::write(&source, format!("int f{module}(void) {{ return {version}; }}"))
+                .expect("a source");
             let done = Command::new(std::env::var_os("CC").unwrap_or("cc".into()))
                 .args(["-O2", "-shared", "-fPIC", "-Wl,-z,max-page-size=65536"])
                 .arg(format!("-Wl,-soname,libm{module}.so"))
@@ -135,7 +136,8 @@ fn main() {
     let folder = folder.join(format!("midflight-transactions-{}", std::process::id()));
     build(&folder);
     let rt = Runtime::start().expect("it starts");
-    let bytes = |modules| (0..modules).map(|module| std::fs::metadata(file(&folder, 1, module)).unwrap().len());
+    let bytes =
+        |modules| (0..modules).map(|module| std::fs::metadata(file(&folder, 1, module)).unwrap().len());
     let us = |us: f64| format!("{us:.0} us");
 
     let sizes = [1, 3, 16];
@@ -144,7 +146,8 @@ fn main() {
     let syncs = sizes.map(|modules| bare_sync(&folder, bytes(modules).sum::<u64>() as usize));
     let (mut swaps, mut rollbacks) = (Vec::new(), Vec::new());
     // SAFETY: as above.
-    unsafe { rt.load_with([file(&folder, 1, 0)], &LoadOptions::new().keep_previous(true)) }.expect("it loads");
+    unsafe { rt.load_with([file(&folder, 1, 0)], &LoadOptions::new().keep_previous(true)) }
+        .expect("it loads");
     for _ in 0..RUNS {
         let begin = Instant::now();
         let publication = rt.rollback_module("m0").expect("there is one");
@@ -153,7 +156,7 @@ fn main() {
     }
     for ((modules, (whole, _)), sync) in sizes.iter().zip(&staged).zip(&syncs) {
         row(&format!("{modules} modules, no journal (staging)"), us(*whole), "", None);
-        row(&format!("  bare fdatasync of the same bytes"), us(*sync), "", None);
+        row("  bare fdatasync of the same bytes", us(*sync), "", None);
     }
     for (name, two_phase, goal) in [("durable", false, 1.5), ("two-phase", true, 2.3)] {
         rt.shutdown().expect("it stops");
@@ -168,8 +171,18 @@ fn main() {
             let goal = (*modules == 3).then_some(goal);
             let said = goal.map_or(String::new(), |goal| format!("at most {goal}"));
             row(&format!("{modules} modules, {name}"), us(whole), "", None);
-            row("  of staging and a bare fdatasync", format!("{ratio:.2}"), &said, goal.map(|goal| ratio <= goal));
-            row("  publication inside it", format!("{publish:.1} us"), "at most 50 us", Some(publish <= 50.0));
+            row(
+                "  of staging and a bare fdatasync",
+                format!("{ratio:.2}"),
+                &said,
+                goal.map(|goal| ratio <= goal),
+            );
+            row(
+                "  publication inside it",
+                format!("{publish:.1} us"),
+                "at most 50 us",
+                Some(publish <= 50.0),
+            );
         }
         if !two_phase {
             let one = throughput(rt, &folder, 1);
@@ -178,9 +191,14 @@ fn main() {
             row(&format!("{COMMITTERS} committers, durable"), format!("{many:.0}/s"), "", None);
             row("  of one", format!("{:.2}", many / one), "at least 4", Some(many / one >= 4.0));
             let idle = frames(rt, || std::thread::sleep(WHILE));
-            let busy = frames(rt, || drop(throughput(rt, &folder, 1)));
+            let busy = frames(rt, || _ = throughput(rt, &folder, 1));
             row("reader's frame p99, idle", format!("{idle:.0} ns"), "", None);
-            row("  during durable commits, of idle", format!("{:.2}", busy / idle), "at most 1.10", Some(busy / idle <= 1.1));
+            row(
+                "  during durable commits, of idle",
+                format!("{:.2}", busy / idle),
+                "at most 1.10",
+                Some(busy / idle <= 1.1),
+            );
         }
     }
     let (swap, whole) = (percentile(swaps, 50), percentile(rollbacks, 50));
