@@ -156,7 +156,7 @@ fn main() {
     }
     for ((modules, (whole, _)), sync) in sizes.iter().zip(&staged).zip(&syncs) {
         row(&format!("{modules} modules, no journal (staging)"), us(*whole), "", None);
-        row(&format!("  bare fdatasync of the same bytes"), us(*sync), "", None);
+        row("  bare fdatasync of the same bytes", us(*sync), "", None);
     }
     for (name, two_phase, goal) in [("durable", false, 1.5), ("two-phase", true, 2.3)] {
         rt.shutdown().expect("it stops");
@@ -191,7 +191,7 @@ fn main() {
             row(&format!("{COMMITTERS} committers, durable"), format!("{many:.0}/s"), "", None);
             row("  of one", format!("{:.2}", many / one), "at least 4", Some(many / one >= 4.0));
             let idle = frames(rt, || std::thread::sleep(WHILE));
-            let busy = frames(rt, || drop(throughput(rt, &folder, 1)));
+            let busy = frames(rt, || _ = throughput(rt, &folder, 1));
             row("reader's frame p99, idle", format!("{idle:.0} ns"), "", None);
             row(
                 "  during durable commits, of idle",

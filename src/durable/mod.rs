@@ -41,7 +41,7 @@ impl Durable {
     /// Opens the journal of a folder.
     pub(crate) fn open(options: &JournalOptions) -> Result<Found, Error> {
         let folder = options.folder();
-        let wrong = |source| Error::Journal { folder: folder.into(), source };
+        let wrong = |source| Error::Journal { folder: folder.into(), source: Box::new(source) };
         let opened = options.open().map_err(|error| wrong(error.error))?;
         let Opened { journal, committed, damage, .. } = opened;
         if let Some(damage) = damage {
@@ -59,8 +59,9 @@ impl Durable {
         &self.folder
     }
 
-    fn wrong(&self, source: midflight_journal::Error) -> Error {
-        Error::Journal { folder: self.folder.clone(), source }
+    /// What is wrong with it.
+    pub(crate) fn wrong(&self, source: midflight_journal::Error) -> Error {
+        Error::Journal { folder: self.folder.clone(), source: Box::new(source) }
     }
 
     /// Keeps bytes, and they are on the disk.
@@ -126,7 +127,7 @@ impl Durable {
     pub(crate) fn close(self: Arc<Self>) -> Result<(), Error> {
         // A load that is under way closes it otherwise, when it ends.
         let Some(Self { folder, journal }) = Arc::into_inner(self) else { return Ok(()) };
-        journal.close().map_err(|source| Error::Journal { folder, source })
+        journal.close().map_err(|source| Error::Journal { folder, source: Box::new(source) })
     }
 }
 

@@ -389,7 +389,7 @@ pub enum Error {
         /// Its folder.
         folder: PathBuf,
         /// Why, and what to do.
-        source: midflight_journal::Error,
+        source: Box<midflight_journal::Error>,
     },
     /// What the journal has could not be loaded. Nothing of it was, and the journal is as it was.
     NotRestored {
@@ -764,8 +764,8 @@ impl std::error::Error for Error {
             | Self::Threads { source }
             | Self::Synchronise { source } => Some(source),
             Self::Image { source, .. } => Some(source),
-            Self::Journal { source, .. } => Some(source),
-            Self::NotRestored { source, .. } => Some(source),
+            Self::Journal { source, .. } => Some(&**source),
+            Self::NotRestored { source, .. } => Some(&**source),
             _ => None,
         }
     }

@@ -38,7 +38,7 @@ impl ModuleFile {
             files: paths.zip(self.contents.iter().map(|(_, file)| &*file.0)).collect(),
         };
         let bytes = package.to_bytes();
-        let bytes = bytes.map_err(|source| Error::Journal { folder: durable.folder().into(), source })?;
+        let bytes = bytes.map_err(|source| durable.wrong(source))?;
         let stored = Arc::new(durable.put(&bytes)?);
         // Whoever was first has noted the same; or it is asked for with other options at last.
         let _ = self.stored.set((stored.clone(), with));
@@ -58,7 +58,7 @@ impl ModuleFile {
     ) -> Result<(Self, LoadedWith), Error> {
         let bytes = durable.bytes(digest)?;
         let package = Package::from_bytes(&bytes);
-        let package = package.map_err(|source| Error::Journal { folder: durable.folder().into(), source })?;
+        let package = package.map_err(|source| durable.wrong(source))?;
         let with = LoadedWith { verified: package.verified, carried: package.carried };
         // The same bytes again: they are compared, and held.
         let stored = Arc::new(durable.put(&bytes)?);
