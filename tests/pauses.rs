@@ -462,8 +462,10 @@ fn a_thread_jumps_out_of_a_call_that_waits() {
         assert_eq!(waits.join().unwrap(), -1);
         drop(done);
     });
-    published.unwrap();
-    assert_eq!(keeper::number(&rt.frame()), 2);
+    // The handler's module, and what it calls, is called outside frames: so threads are looked at,
+    // which is never complete under an emulator.
+    assert!(published.is_ok() || support::is_emulated(), "{published:?}");
+    assert_eq!(keeper::number(&rt.frame()), if published.is_ok() { 2 } else { 1 });
     // SAFETY: the handler is the module's, which goes.
     unsafe { libc::signal(libc::SIGUSR1, libc::SIG_DFL) };
     rt.unload("leaver").unwrap();
@@ -488,8 +490,10 @@ fn a_thread_is_cancelled_in_a_call_that_waits() {
         assert_eq!(leaver::cancel(&frame), 7);
         drop(done);
     });
-    published.unwrap();
-    assert_eq!(keeper::number(&rt.frame()), 2);
+    // A module's own thread has called it: so threads are looked at, which is never complete under an
+    // emulator.
+    assert!(published.is_ok() || support::is_emulated(), "{published:?}");
+    assert_eq!(keeper::number(&rt.frame()), if published.is_ok() { 2 } else { 1 });
     rt.unload("leaver").unwrap();
     end(rt);
 }
