@@ -39,7 +39,10 @@ pub use call::checks::Checks;
 pub use call::frame::{Frame, SharedFrame};
 pub use call::slots::Slot;
 pub use code::Backing;
-pub use error::{Error, ErrorKind, MissingSymbol, NotCarried, StateLayout, StateProblem};
+pub use error::{
+    Error, ErrorKind, Failure, FailureCause, FailurePlace, MissingSymbol, NotCarried, StateLayout,
+    StateProblem,
+};
 pub use fault::{AddressDescription, StaleCalls, Standing, describe_address, explain_address};
 pub use midflight_conflict as conflict;
 pub use midflight_dispatch::PinnedElsewhere;
@@ -71,6 +74,7 @@ pub mod private {
     pub use crate::call::frame::{end_frames, open_frames, this_opener};
     pub use crate::call::macros::{gives_static, is_static};
     pub use crate::call::slots::DECLARED;
+    pub use crate::fault::contain::guarded;
     pub use crate::fault::past::footprint;
     pub use crate::platform::os::fork::is_child;
     pub use crate::platform::os::held::Record;

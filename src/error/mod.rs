@@ -1,5 +1,6 @@
 //! What can go wrong, each with what to do about it.
 
+mod failure;
 mod kind;
 mod state;
 pub(crate) mod symbols;
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fmt, io};
 
+pub use failure::{Failure, FailureCause, FailurePlace};
 pub use kind::ErrorKind;
 pub use state::{NotCarried, StateLayout, StateProblem};
 use symbols::Shown;
