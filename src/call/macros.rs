@@ -124,6 +124,23 @@
 /// as usual: `catch_unwind` in the host ends the process ("Rust cannot catch foreign exceptions").
 /// So catch it in the module, and return a code. docs/rust-modules.md says when it can be caught.
 ///
+/// # Guarded functions
+///
+/// A function that is declared `guarded` returns a `Result`. If the module's code fails, by a fault
+/// of an instruction, an exception, a panic, abort() or exit(), the call ends by a
+/// [`Failure`](crate::Failure), and the process goes on. What the code had begun stays as it was
+/// then, and arguments that were given away are not dropped: docs/containment.md has more.
+///
+/// ```
+/// midflight::module! {
+///     unsafe mod movement { safe guarded fn step(x: &mut f32, dt: f32) -> f32; }
+/// }
+/// fn step(frame: &midflight::Frame, x: &mut f32) -> Result<f32, midflight::Failure> {
+///     movement::step(frame, x, 0.1)
+/// }
+/// # fn main() {}
+/// ```
+///
 /// # Aborts
 ///
 /// A call when no version of the module is loaded prints the function's name and aborts the
