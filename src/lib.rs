@@ -41,7 +41,10 @@ pub use call::frame::{Frame, SharedFrame};
 pub use call::slots::Slot;
 pub use code::Backing;
 pub use durable::{Durability, JournalOptions};
-pub use error::{Error, ErrorKind, MissingSymbol, NoAdapter, NotCarried, StateLayout, StateProblem};
+pub use error::{
+    Error, ErrorKind, Failure, FailureCause, FailurePlace, MissingSymbol, NoAdapter, NotCarried, StateLayout,
+    StateProblem,
+};
 pub use fault::{AddressDescription, StaleCalls, Standing, describe_address, explain_address};
 pub use midflight_conflict as conflict;
 pub use midflight_dispatch::PinnedElsewhere;
@@ -76,6 +79,7 @@ pub mod private {
     pub use crate::call::macros::{gives_static, is_static};
     pub use crate::call::slots::DECLARED;
     pub use crate::durable::points as journal_points;
+    pub use crate::fault::contain::guarded;
     pub use crate::fault::past::footprint;
     pub use crate::platform::os::fork::is_child;
     pub use crate::platform::os::held::Record;

@@ -124,6 +124,23 @@
 /// as usual: `catch_unwind` in the host ends the process ("Rust cannot catch foreign exceptions").
 /// So catch it in the module, and return a code. docs/rust-modules.md says when it can be caught.
 ///
+/// # Guarded functions
+///
+/// A function that is declared `guarded` returns a `Result`. If the module's code fails, by a fault
+/// of an instruction, an exception, a panic, abort() or exit(), the call ends by a
+/// [`Failure`](crate::Failure), and the process goes on. What the code had begun stays as it was
+/// then, and arguments that were given away are not dropped: docs/containment.md has more.
+///
+/// ```
+/// midflight::module! {
+///     unsafe mod movement { safe guarded fn step(x: &mut f32, dt: f32) -> f32; }
+/// }
+/// fn step(frame: &midflight::Frame, x: &mut f32) -> Result<f32, midflight::Failure> {
+///     movement::step(frame, x, 0.1)
+/// }
+/// # fn main() {}
+/// ```
+///
 /// # Aborts
 ///
 /// A call when no version of the module is loaded prints the function's name and aborts the
@@ -166,13 +183,13 @@ macro_rules! __functions {
     ($vouched:tt $module:ident { $(
         $(#[$attribute:meta])*
         // The second of each pair is empty. It is there to be named.
-        $visibility:vis $(safe $safe:vis)? $(unsafe $unsafe:vis)? fn $function:ident
+        $visibility:vis $(safe $safe:vis)? $(unsafe $unsafe:vis)? $(guarded $guarded:vis)? fn $function:ident
             $(<$($lifetime:lifetime),+ $(,)?>)?
             ($($argument:ident : $type:ty),* $(,)?) $(-> $return:ty)?;
     )* }) => {$(
         $crate::__function! {
             $vouched [$(safe $safe)?] [$($unsafe unsafe)?]
-            [$(#[$attribute])*] $module $function [$($(, $lifetime)+)?] ($($argument: $type),*) [$($return)?]
+            [$(#[$attribute])*] [$(guarded $guarded)?] $module $function [$($(, $lifetime)+)?] ($($argument: $type),*) [$($return)?]
         }
     )*};
 }
@@ -187,13 +204,13 @@ macro_rules! __function {
     ($vouched:tt [] $unsafe:tt $($function:tt)*) => {
         $crate::__define! { [unsafe] $($function)* }
     };
-    ([] [safe $empty:vis] [] $attributes:tt $module:ident $function:ident $($more:tt)*) => {
+    ([] [safe $empty:vis] [] $attributes:tt $guarded:tt $module:ident $function:ident $($more:tt)*) => {
         ::core::compile_error!(::core::concat!(
             "whoever declares `safe fn ", ::core::stringify!($function), "` vouches that no call of it is wrong: ",
             "write `unsafe mod ", ::core::stringify!($module), "`, or `unsafe fn`"
         ));
     };
-    ($vouched:tt $safe:tt $unsafe:tt $attributes:tt $module:ident $function:ident $($more:tt)*) => {
+    ($vouched:tt $safe:tt $unsafe:tt $attributes:tt $guarded:tt $module:ident $function:ident $($more:tt)*) => {
         ::core::compile_error!(::core::concat!(
             "`", ::core::stringify!($function), "` cannot be both safe and unsafe"
         ));
@@ -205,7 +222,7 @@ macro_rules! __function {
 #[macro_export]
 macro_rules! __define {
     (
-        [$($unsafe:tt)?] [$($attributes:tt)*] $module:ident $function:ident [$($lifetimes:tt)*]
+        [$($unsafe:tt)?] [$($attributes:tt)*] $guarded:tt $module:ident $function:ident [$($lifetimes:tt)*]
         ($($argument:ident : $type:ty),*) [$($return:ty)?]
     ) => {
         $($attributes)*
@@ -214,7 +231,7 @@ macro_rules! __define {
         pub $($unsafe)? fn $function<'frame $($lifetimes)*>(
             frame: &'frame $crate::Frame,
             $($argument: $type),*
-        ) $(-> $return)? {
+        ) -> $crate::__result!($guarded ($($return)?)) {
             static SLOT: $crate::Slot =
                 $crate::Slot::new(
                     ::core::stringify!($module),
@@ -250,12 +267,32 @@ macro_rules! __define {
             // `Runtime::load`'s contract; an unbound slot holds a function that never returns. For
             // this call vouches who makes it, or who declared it safe.
             unsafe {
+                let target = frame.target(&DECLARATION);
                 let function: unsafe extern "C-unwind" fn($($type),*) $(-> $return)? =
-                    ::core::mem::transmute::<*const (), _>(frame.target(&DECLARATION));
-                function($($argument),*)
+                    ::core::mem::transmute::<*const (), _>(target);
+                $crate::__call!($guarded target, function($($argument),*))
             }
         }
     };
+}
+
+/// What a function returns here.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __result {
+    ([] ()) => { () };
+    ([] ($return:ty)) => { $return };
+    ([guarded $empty:vis] ()) => { ::core::result::Result<(), $crate::Failure> };
+    ([guarded $empty:vis] ($return:ty)) => { ::core::result::Result<$return, $crate::Failure> };
+}
+
+/// The call itself.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __call {
+    ([] $target:ident, $($call:tt)*) => { $($call)* };
+    // The function alone is in the closure.
+    ([guarded $empty:vis] $target:ident, $($call:tt)*) => { $crate::private::guarded($target, move || $($call)*) };
 }
 
 /// Whether a type, as it is written, has `'static` in it.

@@ -1,6 +1,7 @@
 //! What can go wrong, each with what to do about it.
 
 mod adapters;
+mod failure;
 mod kind;
 mod state;
 pub(crate) mod symbols;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use std::{fmt, io};
 
 pub use adapters::NoAdapter;
+pub use failure::{Failure, FailureCause, FailurePlace};
 pub use kind::ErrorKind;
 pub use state::{NotCarried, StateLayout, StateProblem};
 use symbols::Shown;

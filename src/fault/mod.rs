@@ -5,6 +5,9 @@
 //! pages are in use again. The fault's handler (`os::fault`) says on stderr what was there, and
 //! then the process ends as it would have. Nothing here takes a lock or allocates.
 
+#[cfg(target_os = "linux")]
+mod catch;
+pub(crate) mod contain;
 mod describe;
 mod names;
 pub(crate) mod past;
@@ -77,7 +80,7 @@ fn report(fault: &Fault) {
         let (thread, length) = fault::this_thread(&mut name);
         let name = std::str::from_utf8(&name[..length]).unwrap_or_default();
         let what = if fault.is_fetch { "call" } else { "access" };
-        let mut to = Stderr { line: [0; LINE], length: 0 };
+        let mut to = Stderr::new();
         // A stderr that cannot be written to is one that nobody reads.
         let _ = writeln!(
             to,
@@ -121,6 +124,10 @@ struct Stderr {
 }
 
 impl Stderr {
+    fn new() -> Self {
+        Self { line: [0; LINE], length: 0 }
+    }
+
     fn flush(&mut self) {
         // SAFETY: borrowed as it is, whatever it leads to, and not closed.
         let stderr = ManuallyDrop::new(unsafe { File::from_raw_fd(libc::STDERR_FILENO) });

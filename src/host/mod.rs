@@ -8,6 +8,7 @@
 pub(crate) mod apple_abi;
 pub(crate) mod blocks;
 pub(crate) mod dynamic;
+mod ends;
 mod fork_handlers;
 #[cfg(target_os = "linux")]
 pub(crate) mod iterate;
@@ -58,6 +59,13 @@ pub(crate) fn symbol(name: &str, process: impl FnOnce() -> Option<u64>) -> Optio
         "__cxa_finalize" => process_exits::cxa_finalize as *const (),
         "atexit" => process_exits::atexit as *const (),
         "on_exit" => process_exits::on_exit as *const (),
+        "abort" => ends::abort as *const (),
+        #[cfg(target_os = "linux")]
+        "__assert_fail" => ends::assert_fail as *const (),
+        "exit" => ends::exit as *const (),
+        "_exit" | "_Exit" => ends::exit_at_once as *const (),
+        #[cfg(target_os = "linux")]
+        "quick_exit" => ends::quick_exit as *const (),
         "__cxa_at_quick_exit" => process_exits::cxa_at_quick_exit as *const (),
         "at_quick_exit" => process_exits::at_quick_exit as *const (),
         "__register_atfork" => fork_handlers::register_atfork as *const (),

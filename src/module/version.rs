@@ -515,6 +515,7 @@ impl Version {
     pub(crate) unsafe fn free(mut self) {
         self.freed = true;
         crate::fault::prepare();
+        crate::fault::contain::forget(self.block.base());
         let exports = std::mem::replace(&mut self.exports, Exports::Listed(Arc::default()));
         let names = exports.outlive(&self.block).map(|names| Box::new(names) as Box<dyn Names>);
         past::note(Past {

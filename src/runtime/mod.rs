@@ -17,7 +17,6 @@ mod watching;
 
 use std::cell::Cell;
 use std::fmt;
-use std::marker::PhantomData;
 use std::ops::Range;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
@@ -30,6 +29,7 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::call::checks;
 use crate::call::frame::Frame;
 use crate::module::debug::Observers;
+use crate::platform::os::guard::Closed;
 use crate::platform::os::{barrier, fork};
 use crate::publish::load::{Loader, told_figures};
 use crate::publish::quiescence;
@@ -556,7 +556,9 @@ impl std::ops::DerefMut for Guard {
 }
 
 /// The mark on a thread that it is in the midst of something of the runtime's.
-struct Busy(PhantomData<*const ()>);
+///
+/// It has locks then: a guarded call in which it was asked must not be left from within.
+struct Busy(#[expect(dead_code, reason = "dropped")] Closed);
 
 impl Busy {
     fn enter() -> Result<Self, Error> {
@@ -567,7 +569,7 @@ impl Busy {
         }
         match BUSY.replace(true) {
             true => Err(Error::Reentered),
-            false => Ok(Self(PhantomData)),
+            false => Ok(Self(Closed::new())),
         }
     }
 }

@@ -11,9 +11,9 @@ pub(crate) mod aarch64;
 pub(crate) mod x86_64;
 
 #[cfg(target_arch = "aarch64")]
-pub(crate) use aarch64::{arithmetic, cache, levels, registers, tags, trampoline};
+pub(crate) use aarch64::{arithmetic, cache, context, levels, registers, tags, trampoline};
 #[cfg(target_arch = "x86_64")]
-pub(crate) use x86_64::{arithmetic, cache, levels, registers, tags, trampoline};
+pub(crate) use x86_64::{arithmetic, cache, context, levels, registers, tags, trampoline};
 
 #[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]
 compile_error!("midflight runs on AArch64 and x86-64");

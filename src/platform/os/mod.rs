@@ -11,16 +11,16 @@ pub(crate) use posix::{fork, held, library, mask};
 mod linux;
 #[cfg(target_os = "linux")]
 pub(crate) use linux::{
-    arguments, barrier, changes, exit, fault, imports, key, lease, memory, scope, stop, symbol, thread,
-    thread_local, timer, unwind, usage, wait, walk, witness,
+    arguments, barrier, changes, exit, fault, guard, imports, key, lease, memory, scope, stop, symbol,
+    thread, thread_local, timer, unwind, usage, wait, walk, witness,
 };
 
 #[cfg(target_os = "macos")]
 mod macos;
 #[cfg(target_os = "macos")]
 pub(crate) use macos::{
-    arguments, barrier, changes, exit, fault, imports, key, lease, memory, scope, stop, symbol, thread,
-    thread_local, unwind, usage, wait, witness,
+    arguments, barrier, changes, exit, fault, guard, imports, key, lease, memory, scope, stop, symbol,
+    thread, thread_local, unwind, usage, wait, witness,
 };
 
 /// Texts and a null pointer, as C has arguments and the environment.

@@ -6,6 +6,7 @@ pub(crate) mod barrier;
 pub(crate) mod changes;
 pub(crate) mod exit;
 pub(crate) mod fault;
+pub(crate) mod guard;
 pub(crate) mod imports;
 pub(crate) mod key;
 pub(crate) mod lease;

@@ -15,6 +15,8 @@ use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+#[cfg(target_os = "linux")]
+use crate::platform::os::fault::Trap;
 use crate::platform::os::fault::{end_as, errno, program_counter};
 
 /// A fault of the calling thread.
@@ -30,8 +32,15 @@ pub(crate) struct Fault {
 /// Told of a fault. It must be async-signal-safe, and need little stack.
 pub(crate) type Told = fn(&Fault);
 
-/// What traps and faults of instructions, and of what they access, become.
-const SIGNALS: [c_int; 4] = [libc::SIGILL, libc::SIGTRAP, libc::SIGSEGV, libc::SIGBUS];
+/// Whether a fault is contained: then the thread goes on where the function had it go. It must be
+/// async-signal-safe, and need little stack.
+#[cfg(target_os = "linux")]
+pub(crate) type Contains = fn(&mut Trap<'_>) -> bool;
+
+/// What traps and faults of instructions, and of what they access, become. The last is contained
+/// only: it never comes of an address that is stale.
+const SIGNALS: [c_int; 5] = [libc::SIGILL, libc::SIGTRAP, libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE];
+const WATCHED: usize = 4;
 
 /// `SEGV_MAPERR`, in both systems.
 const UNMAPPED: c_int = 1;
@@ -52,34 +61,69 @@ static PREVIOUS: [Previous; SIGNALS.len()] =
         SIGNALS.len()];
 
 static TOLD: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
+#[cfg(target_os = "linux")]
+static CONTAINS: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
+
+/// The signals whose handler was installed: each is once. Who has installed another since has his
+/// call ours, or has it replaced.
+static INSTALLED: Mutex<[bool; SIGNALS.len()]> = Mutex::new([false; SIGNALS.len()]);
 
 /// Has a function told of every fault from now on, once for the process.
 pub(crate) fn watch(told: Told) -> io::Result<()> {
-    static WATCHED: Mutex<bool> = Mutex::new(false);
-    let mut watched = WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
-    if std::mem::replace(&mut *watched, true) {
+    if !TOLD.swap(told as *mut c_void, Ordering::Relaxed).is_null() {
         return Ok(());
     }
-    TOLD.store(told as *mut c_void, Ordering::Relaxed);
-    SIGNALS.into_iter().zip(&PREVIOUS).try_for_each(|(signal, previous)| install(signal, previous))
+    (0..WATCHED).try_for_each(|at| install(at, false))
 }
 
-fn install(signal: c_int, previous: &Previous) -> io::Result<()> {
+/// Has a function asked about every fault from now on, once for the process, before anybody is told.
+/// Our handler then runs on the threads' alternate stacks, and so do those that it goes on to.
+#[cfg(target_os = "linux")]
+pub(crate) fn contain(contains: Contains) -> io::Result<()> {
+    if !CONTAINS.swap(contains as *mut c_void, Ordering::Relaxed).is_null() {
+        return Ok(());
+    }
+    (0..SIGNALS.len()).try_for_each(|at| install(at, true))
+}
+
+/// A signal of which our handler is not the process's: another was installed after it. Whether that
+/// one goes on to ours nobody can say.
+#[cfg(target_os = "linux")]
+pub(crate) fn replaced() -> Option<c_int> {
+    SIGNALS.into_iter().find(|signal| {
+        action(*signal, None).is_ok_and(|now| now.sa_sigaction != on_fault as *const () as usize)
+    })
+}
+
+fn install(at: usize, on_alternate_stack: bool) -> io::Result<()> {
+    let (signal, previous) = (SIGNALS[at], &PREVIOUS[at]);
+    let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
     let mut before = action(signal, None)?;
+    let stack = if on_alternate_stack { libc::SA_ONSTACK } else { 0 };
+    if installed[at] {
+        // A handler that came after ours may go on to ours: to go on to it in turn would never end.
+        if before.sa_sigaction == on_fault as *const () as usize && before.sa_flags & stack != stack {
+            before.sa_flags |= stack;
+            action(signal, Some(&before))?;
+        }
+        return Ok(());
+    }
     loop {
         previous.handler.store(before.sa_sigaction, Ordering::Relaxed);
         previous.flags.store(before.sa_flags, Ordering::Relaxed);
         let mut ours = before;
         ours.sa_sigaction = on_fault as *const () as usize;
-        ours.sa_flags = if is_handler(before.sa_sigaction) {
-            before.sa_flags & !(libc::SA_RESETHAND | libc::SA_NODEFER) | libc::SA_SIGINFO
-        } else {
-            // Stacks of fibers and of other languages' threads may have no room for the kernel's
-            // frame.
-            libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART
-        };
+        ours.sa_flags = stack
+            | if is_handler(before.sa_sigaction) {
+                before.sa_flags & !(libc::SA_RESETHAND | libc::SA_NODEFER) | libc::SA_SIGINFO
+            } else {
+                // Stacks of fibers and of other languages' threads may have no room for the kernel's
+                // frame.
+                libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART
+            };
         let replaced = action(signal, Some(&ours))?;
         if replaced.sa_sigaction == before.sa_sigaction {
+            installed[at] = true;
             return Ok(());
         }
         // Somebody else's has come in between: it is the one to be called.
@@ -120,6 +164,13 @@ extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context: *mut 
         let errno = unsafe { errno() };
         // SAFETY: as above.
         let before = unsafe { *errno };
+        #[cfg(target_os = "linux")]
+        // SAFETY: what the kernel gave this handler, which alone has it.
+        if unsafe { is_contained(signal, info, context) } {
+            // SAFETY: as above.
+            unsafe { *errno = before };
+            return;
+        }
         // SAFETY: the kernel's context.
         let counter = unsafe { program_counter(context) };
         let fault = match signal {
@@ -134,7 +185,7 @@ extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context: *mut 
             }
         };
         let told = TOLD.load(Ordering::Relaxed);
-        if !told.is_null() {
+        if !told.is_null() && signal != libc::SIGFPE {
             // SAFETY: `watch` stored a function of this type.
             let told: Told = unsafe { std::mem::transmute(told) };
             told(&fault);
@@ -144,6 +195,24 @@ extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context: *mut 
     }
     // SAFETY: what the kernel gave this handler.
     unsafe { pass_on(signal, info, context, is_fault) };
+}
+
+/// Asks whether a fault is contained.
+///
+/// # Safety
+///
+/// The arguments are those of a handler, and nobody else has them now.
+#[cfg(target_os = "linux")]
+unsafe fn is_contained(signal: c_int, info: *const libc::siginfo_t, context: *mut c_void) -> bool {
+    let contains = CONTAINS.load(Ordering::Relaxed);
+    if contains.is_null() {
+        return false;
+    }
+    // SAFETY: `contain` stored a function of this type; the caller promises the rest.
+    unsafe {
+        let contains: Contains = std::mem::transmute(contains);
+        contains(&mut Trap::new(signal, info, context))
+    }
 }
 
 /// What would have been without the handler.
