@@ -10,6 +10,7 @@ use midflight::{Error, Isolation, LoadOptions, OperationOptions, Transaction};
 
 use crate::errors::{Failure, Outcome, guarded};
 use crate::gate::{Call, Reload};
+use crate::hot_reload::carry;
 use crate::pointers::{self, Output, Plain};
 use crate::runtime_core::RuntimeConfig;
 use crate::runtime_types::Bool;
@@ -205,7 +206,7 @@ pub extern "C" fn transaction_commit(transaction_id: u64) -> c_int {
         let _call = Call::begin()?;
         let transaction = take(transaction_id)?;
         let _under_way = (!transaction.is_empty()).then(Reload::new);
-        transaction.commit()?;
+        transaction.commit_with(&LoadOptions::new().carry(carry::default()))?;
         Ok(())
     })
 }
