@@ -91,7 +91,7 @@ const KEPT: &str = r#"
 fn a_static_keeps_its_address_and_its_value() {
     let (rt, shop, _turn) = start("rust-state");
     let versions = Versions::of(&shop);
-    for arguments in [&["-O"][..], &["-g"], &["-O", "-C", "lto=fat", "-C", "codegen-units=1", "-g"]] {
+    for arguments in [&["-O", "-C", "codegen-units=1"][..], &["-g"]] {
         let mut place = None;
         let (mut total, mut ring) = (5, 100);
         for number in 1..=3 {

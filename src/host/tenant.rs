@@ -88,6 +88,13 @@ impl Tenant {
         self.id == id
     }
 
+    /// Whether threads that it started go on, or a thread that exits is inside it.
+    pub(crate) fn runs(&self) -> bool {
+        let mut ledger = ledger();
+        let account = ledger.version(self.id);
+        account.threads > 0 || account.leaving > 0
+    }
+
     /// Whether code of it may still run though no frame is in it: threads that it started, exit
     /// functions. Then it is not to be freed yet.
     pub(crate) fn is_busy(&self) -> bool {

@@ -232,7 +232,8 @@ impl Version {
 
     /// Whether threads of its own or handlers of signals may run it at any time.
     pub(crate) fn runs_by_itself(&self) -> bool {
-        self.is_busy() || self.handler().is_some()
+        // Not exit functions that are registered: these run when it ends.
+        self.tenant.runs() || self.handled.load(Ordering::Relaxed) || self.handler().is_some()
     }
 
     /// The memory of a state that it declares.
