@@ -89,6 +89,22 @@ int hot_reload_module(const char* module_path, const hot_reload_config_t* reload
  * one is wrong, no version of any has moved. Codes as above. */
 int hot_reload_modules_atomic(const char** module_paths, uint32_t module_count, const hot_reload_config_t* reload_config);
 
+/* What becomes of the ordinary variables of a module that is replaced, those that it does not declare as its state (runtime_module.h).
+ * docs/state.md has what can be carried over. Both versions must have been loaded with POSSIBLE or ALL, and have debug information (-g).
+ * Calls of the module wait while values are copied; RUNTIME_ERROR_TIMEOUT if somebody stays inside it for longer than a second, or the
+ * calling thread has a frame open. */
+typedef enum {
+    HOT_RELOAD_CARRY_DEFAULT = 0,  /* what hot_reload_set_carry() has said */
+    HOT_RELOAD_CARRY_NOTHING = 1,  /* the new version's begin with their initial values */
+    HOT_RELOAD_CARRY_POSSIBLE = 2, /* what can be carried over has the values that it had; the record and the log (WARN) have what begins anew */
+    HOT_RELOAD_CARRY_ALL = 3       /* all have the values that they had; else RUNTIME_ERROR_INCOMPATIBLE, and the message has what cannot */
+} hot_reload_carry_t;
+
+/* The choice of all that is loaded from now on and has none of its own: hot_reload_module(), hot_reload_modules_atomic(), transactions
+ * when they are committed, and watches that begin after this. Also after runtime_shutdown(). At first, and after
+ * HOT_RELOAD_CARRY_DEFAULT: NOTHING. */
+int hot_reload_set_carry(hot_reload_carry_t carry);
+
 /* What a module is made of, where that is more than one file. */
 typedef struct {
     uint32_t struct_size; /* see RUNTIME_SIZED() */
@@ -102,7 +118,8 @@ typedef struct {
      * object files cannot. What the process has already in its global scope need not be named. */
     const char* const* needs;
     uint32_t need_count;
-    uint32_t reserved; /* 0 */
+    /* Sources that are loaded together and have a choice have the same; it then holds for all of them. */
+    hot_reload_carry_t carry;
 } hot_reload_source_t;
 
 /* hot_reload_module() of such a module. Callbacks are given the first of its files. */
@@ -386,7 +403,8 @@ typedef enum {
     HOT_RELOAD_VARIABLES_LOST = 2,     /* they begin anew: what the version before had in them is not carried over */
     HOT_RELOAD_VARIABLES_AS_LEFT = 3,  /* they are as the version left them that is back */
     HOT_RELOAD_VARIABLES_GONE = 4,     /* the module was taken out, and they with it */
-    HOT_RELOAD_VARIABLES_UNTOUCHED = 5 /* nothing was published: what is loaded goes on with its own */
+    HOT_RELOAD_VARIABLES_UNTOUCHED = 5, /* nothing was published: what is loaded goes on with its own */
+    HOT_RELOAD_VARIABLES_CARRIED = 6    /* they go on with the values that they had, all or some: see variables_anew */
 } hot_reload_variables_t;
 
 typedef enum {
@@ -430,6 +448,12 @@ typedef struct {
     char module[128];
     char path[512];
     char error_message[512];
+    /* Of a reload that carries variables over (hot_reload_carry_t): how many have the values that they had, and how many begin anew
+     * although they were there before. */
+    uint32_t variables_carried;
+    uint32_t variables_anew;
+    /* Of the latter the names, and why; a line each. */
+    char anew[512];
 } hot_reload_record_t;
 
 /* Whether records are kept, on all threads, also after runtime_shutdown(). Not by default: as long as they are, reloads read all of their

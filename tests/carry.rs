@@ -388,3 +388,51 @@ fn objects_with_constructors_begin_anew_and_what_is_made_at_first_use_stays_made
     assert_eq!([0, 1, 2, 3].map(|what| looks(rt, what)), [30, 5, 501, 501]);
     unload(rt, "keeper");
 }
+
+#[test]
+fn what_of_cpp_begins_anew_is_listed_and_calls_the_new_code() {
+    if is_without_debug_information() {
+        return;
+    }
+    let (rt, shop, _turn) = start("carry-classes");
+    let source = |number: i32| {
+        format!(
+            "#include <string>
+             struct shape {{ virtual long area() {{ return {number}; }} long side = 3; }};
+             static shape object;
+             static shape *made = &object;
+             static std::string text = \"first\";
+             static std::string &lazy() {{ static std::string value = \"lazy\"; return value; }}
+             static thread_local long each = 5;
+             static long plain = 1;
+             extern \"C\" {{
+             long next() {{ object.side++; text += '!'; lazy() += '!'; each++; return ++plain; }}
+             int number() {{ return {number}; }}
+             long look(int what) {{
+                 switch (what) {{
+                 case 0: return made->area() * 10 + made->side;
+                 case 1: return text.size();
+                 case 2: return lazy().size();
+                 case 3: return each;
+                 default: return plain;
+                 }}
+             }}
+             }}"
+        )
+    };
+    let paths = [1, 2].map(|number| shop.cpp("keeper", number as u32, &source(number), &["-g"]));
+    load(rt, &paths[0], Carry::Possible).unwrap();
+    assert_eq!(keeper::next(&rt.frame()), 2);
+    assert_eq!([0, 1, 2, 3, 4].map(|what| looks(rt, what)), [14, 6, 5, 6, 2]);
+    let refused = load(rt, &paths[1], Carry::All).unwrap_err();
+    assert!(matches!(refused, Error::NotCarried { .. }), "{refused}");
+    assert_eq!([0, 1, 2, 3, 4].map(|what| looks(rt, what)), [14, 6, 5, 6, 2]);
+    let published = load(rt, &paths[1], Carry::Possible).unwrap();
+    for listed in ["object", "text", "value", "each"] {
+        let is_it = |name: &str| name == listed || name.ends_with(&format!("::{listed}"));
+        assert!(published.anew.iter().any(|one| is_it(&one.variable)), "{listed}: {:#?}", published.anew);
+    }
+    // All of them are the new version's, and the ordinary number went on.
+    assert_eq!([0, 1, 2, 3, 4].map(|what| looks(rt, what)), [23, 5, 4, 5, 2]);
+    unload(rt, "keeper");
+}

@@ -205,6 +205,11 @@ impl<'v> Carriage<'v> {
         }
     }
 
+    /// The module, and how many of its variables go on.
+    pub(super) fn count(&self) -> (String, usize) {
+        (self.old.name().to_string(), self.moves.len())
+    }
+
     /// How many variables go on.
     pub(super) fn len(&self) -> usize {
         self.moves.len()

@@ -33,6 +33,8 @@ pub struct Publication {
     /// What was there before and is not any more: a transaction has unloaded these modules, or they
     /// were not there in the generation that was rolled back to.
     pub gone: Vec<ModuleVersion>,
+    /// How many variables go on with the values that they had, of each module of which some do.
+    pub carried: Vec<(String, usize)>,
     /// Variables that begin anew, although they were to be carried over
     /// ([`Carry::Possible`](crate::Carry::Possible)).
     pub anew: Vec<NotCarried>,

@@ -209,8 +209,9 @@ mod tests {
         };
         let (stage, publish, phases) = (Duration::ZERO, Duration::ZERO, Phases::default());
         let (modules, gone) = (vec![module], Vec::new());
-        let (back, anew) = (Vec::new(), Vec::new());
-        let publication = Publication { generation: 3, stage, publish, phases, modules, back, gone, anew };
+        let (back, carried, anew) = (Vec::new(), Vec::new(), Vec::new());
+        let publication =
+            Publication { generation: 3, stage, publish, phases, modules, back, gone, carried, anew };
         line(Path::new("libmovement.so"), &Ok(publication))
     }
 

@@ -235,6 +235,16 @@ impl Workshop {
         output
     }
 
+    /// Compiles a crate that modules in Rust are to use; the arguments that name it to them.
+    pub(crate) fn rust_crate(&self, name: &str, root: &Path) -> [String; 2] {
+        let machine = std::env::consts::ARCH;
+        let output = self.path(&format!("lib{name}.rlib"));
+        let mut rustc = rustc_for(&format!("{machine}-unknown-linux-gnu"));
+        rustc.args(["--crate-type", "rlib", "--edition", "2024", "--crate-name", name, "--target"]);
+        run(rustc.arg(format!("{machine}-unknown-linux-gnu")).arg("-O").arg("-o").args([&*output, root]));
+        ["--extern".into(), format!("{name}={}", output.display())]
+    }
+
     /// Puts object files into a static archive.
     pub(crate) fn archive(&self, name: &str, members: &[&PathBuf]) -> PathBuf {
         if headers().is_some() {

@@ -10,7 +10,7 @@ use midflight::{Durability, Error, Isolation, LoadOptions, OperationOptions, Tra
 
 use crate::errors::{Failure, Outcome, guarded};
 use crate::gate::{Call, Reload};
-use crate::hot_reload::conflict_mode;
+use crate::hot_reload::{carry, conflict_mode};
 use crate::pointers::{self, Output, Plain};
 use crate::runtime_core::RuntimeConfig;
 use crate::runtime_types::Bool;
@@ -221,7 +221,7 @@ pub extern "C" fn transaction_commit(transaction_id: u64) -> c_int {
         let _call = Call::begin()?;
         let transaction = take(transaction_id)?;
         let _under_way = (!transaction.is_empty()).then(Reload::new);
-        transaction.commit()?;
+        transaction.commit_with(&LoadOptions::new().carry(carry::default()))?;
         Ok(())
     })
 }

@@ -109,7 +109,7 @@ fn growing() -> Vec<(String, i64)> {
         reserved, module, symbol, path);
     growing!(checks, "hot_reload_version_t", HotReloadVersion: struct_size, state, module, declared, path, version, until,
         code_bytes, holders, reserved);
-    growing!(checks, "hot_reload_source_t", HotReloadSource: struct_size, file_count, files, name, needs, need_count, reserved);
+    growing!(checks, "hot_reload_source_t", HotReloadSource: struct_size, file_count, files, name, needs, need_count, carry);
     growing!(checks, "hot_reload_change_t", HotReloadChange: struct_size, module_count, modules, paths, replaces, message, code,
         reserved, generation);
     growing!(checks, "hot_reload_hooks_t", HotReloadHooks: struct_size, change_size, name, before, after, user);

@@ -196,6 +196,9 @@ fn the_structure_is_that_of_the_header() {
         module,
         path,
         error_message,
+        variables_carried,
+        variables_anew,
+        anew,
     );
     assert_eq!(end, size_of::<HotReloadRecord>());
     writeln!(source, "static_assert(sizeof(hot_reload_record_t) == {end}, \"size\");").unwrap();

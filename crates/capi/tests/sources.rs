@@ -32,7 +32,7 @@ fn source(files: &Strings, name: *const c_char, needs: &Strings) -> HotReloadSou
         name,
         needs: needs.1.as_ptr(),
         need_count: needs.1.len() as u32,
-        reserved: 0,
+        carry: 0,
     }
 }
 
@@ -71,9 +71,9 @@ fn several_objects_are_one_module() {
     fails(load(&source(&files, ptr::null(), &none)), InvalidArgument, "name is NULL, and there are 2 files");
     fails(load(&source(&none, c"answer".as_ptr(), &none)), InvalidArgument, "file_count is 0");
     let mut bad = source(&files, c"answer".as_ptr(), &none);
-    bad.reserved = 1;
-    fails(load(&bad), InvalidArgument, "reserved is 1");
-    bad.reserved = 0;
+    bad.carry = 4;
+    fails(load(&bad), InvalidArgument, "source: carry is 4, which is none of hot_reload_carry_t");
+    bad.carry = 0;
     bad.struct_size = 0;
     fails(load(&bad), InvalidArgument, "struct_size is 0");
     let absent = Strings::new(["libabsent_of_all.so.1".into()]);

@@ -74,8 +74,9 @@ impl State {
         let gone = gone.map(ModuleVersion::of).collect();
         self.follow_escapes(&names);
         let (stage, phases) = (at - begin, Phases::default());
-        let (back, anew) = (Vec::new(), Vec::new());
-        let publication = Publication { generation, stage, publish, phases, modules, back, gone, anew };
+        let (back, carried, anew) = (Vec::new(), Vec::new(), Vec::new());
+        let publication =
+            Publication { generation, stage, publish, phases, modules, back, gone, carried, anew };
         Ok((publication, before))
     }
 

@@ -127,7 +127,7 @@ impl<'s> Staged<'s> {
             synchronise_cores()?;
         }
         load.reached(90)?;
-        Ok(Initialised { next: self.next, codes: self.codes, anew: Vec::new() })
+        Ok(Initialised { next: self.next, codes: self.codes, carried: Vec::new(), anew: Vec::new() })
     }
 }
 
@@ -136,6 +136,7 @@ pub(crate) struct Initialised<'s> {
     next: Next<'s>,
     codes: Vec<Code>,
     /// Variables that were to be carried over, and are not.
+    carried: Vec<(String, usize)>,
     anew: Vec<NotCarried>,
 }
 
@@ -232,6 +233,7 @@ impl Initialised<'_> {
             });
             migrated?;
         }
+        self.carried = carriages.iter().map(Carriage::count).filter(|(_, count)| *count > 0).collect();
         for one in &left {
             tracing::warn!(module = one.module, variable = one.variable, "begins anew: {}", one.reason);
         }
@@ -242,7 +244,7 @@ impl Initialised<'_> {
     /// Publishes them, and looks at them if that was asked for. If what is in memory is not what
     /// was linked, what they replaced comes back if that was asked for too.
     pub(crate) fn publish(self, load: &Load<'_>, phases: Phases) -> Done {
-        let Self { mut next, codes, anew } = self;
+        let Self { mut next, codes, carried, anew } = self;
         let (versions, _) = next.made();
         let versions: Versions = versions.clone();
         let names: Vec<_> = versions.iter().map(|version| version.name().clone()).collect();
@@ -260,7 +262,8 @@ impl Initialised<'_> {
         state.follow_escapes(&names);
         state.follow_escapes(&returned);
         let stage = at - load.begin;
-        let publication = Publication { generation, stage, publish, phases, modules, back, gone, anew };
+        let publication =
+            Publication { generation, stage, publish, phases, modules, back, gone, carried, anew };
         let damage = verify(state, &names, &codes, load, &before);
         if damage.is_none() {
             publication.gone.iter().for_each(|gone| state.forget_previous_of(&gone.name));

@@ -8,6 +8,7 @@ use std::time::Duration;
 use midflight_interface::ChangedFunctions;
 
 use super::{Attempt, Event};
+use crate::error::NotCarried;
 use crate::platform::files::ContentHash;
 use crate::{Error, ErrorKind, ModuleVersion, Publication, Replaced};
 
@@ -62,6 +63,10 @@ pub struct ModuleRecord {
     pub before: Option<Replaced>,
     /// What has become of its variables.
     pub state: ModuleState,
+    /// How many of them go on with the values that they had.
+    pub carried: usize,
+    /// Those that begin anew, although they were to be carried over.
+    pub anew: Vec<NotCarried>,
 }
 
 /// What has become of a module's variables.
@@ -72,6 +77,8 @@ pub enum ModuleState {
     New,
     /// They begin anew: what the version before had in them is not carried over.
     Lost,
+    /// They go on with the values that they had, all or [some](ModuleRecord::anew).
+    Carried,
     /// They are as the version left them that is current again.
     AsLeft,
     /// The module was taken out, and they with it.
@@ -112,7 +119,8 @@ impl Record {
             | Event::Stopped { .. } => return None,
         };
         let Publication { generation, modules, back, gone, .. } = publication;
-        let modules = modules.iter().map(|module| ModuleRecord::published(module, outcome));
+        let new = modules.iter().map(|module| ModuleRecord::published(module, outcome));
+        let modules = new.map(|record| record.carrying(publication));
         let back = back.iter().map(|module| ModuleRecord::published(module, Outcome::RolledBack));
         let modules = modules.chain(back).chain(gone.iter().map(ModuleRecord::gone)).collect();
         Some(Self { outcome, generation: Some(*generation), error, took, watched, modules })
@@ -141,7 +149,21 @@ impl ModuleRecord {
             version: Some(of.version),
             before: of.replaced.clone(),
             state,
+            carried: 0,
+            anew: Vec::new(),
         }
+    }
+
+    /// With what the publication has carried over.
+    fn carrying(mut self, publication: &Publication) -> Self {
+        let is_this = |module: &str| self.module.as_deref() == Some(module);
+        let carried = publication.carried.iter().find(|(module, _)| is_this(module));
+        self.carried = carried.map_or(0, |(_, count)| *count);
+        self.anew = publication.anew.iter().filter(|one| is_this(&one.module)).cloned().collect();
+        if self.carried > 0 {
+            self.state = ModuleState::Carried;
+        }
+        self
     }
 
     fn gone(of: &ModuleVersion) -> Self {
@@ -152,6 +174,8 @@ impl ModuleRecord {
             version: None,
             before: Some(Replaced { version: of.version, content: of.content, functions: None }),
             state: ModuleState::Gone,
+            carried: 0,
+            anew: Vec::new(),
         }
     }
 
@@ -163,6 +187,8 @@ impl ModuleRecord {
             version: None,
             before: of.loaded.clone(),
             state: ModuleState::Untouched,
+            carried: 0,
+            anew: Vec::new(),
         }
     }
 
@@ -194,6 +220,7 @@ impl fmt::Display for ModuleState {
         f.write_str(match self {
             Self::New => "new",
             Self::Lost => "lost",
+            Self::Carried => "carried",
             Self::AsLeft => "as left",
             Self::Gone => "gone",
             Self::Untouched => "untouched",
@@ -245,7 +272,7 @@ impl fmt::Display for Json<&Record> {
 
 impl fmt::Display for Json<&ModuleRecord> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ModuleRecord { module, path, content, version, before, state } = self.0;
+        let ModuleRecord { module, path, content, version, before, state, carried, anew } = self.0;
         f.write_str("{\"module\":")?;
         or_null(f, module.as_deref(), |f, name| Json(name).fmt(f))?;
         f.write_str(",\"path\":")?;
@@ -270,7 +297,14 @@ impl fmt::Display for Json<&ModuleRecord> {
             write!(f, "{{\"changed\":{changed},\"added\":{added},")?;
             write!(f, "\"removed\":{removed},\"unknown\":{unknown}}}")
         })?;
-        write!(f, ",\"state\":\"{state}\"}}")
+        write!(f, ",\"state\":\"{state}\"")?;
+        if *carried > 0 || !anew.is_empty() {
+            write!(f, ",\"carried\":{carried},\"anew\":")?;
+            list(f, anew, |f, NotCarried { variable, reason, .. }| {
+                write!(f, "{{\"variable\":{},\"reason\":{}}}", Json(&**variable), Json(&**reason))
+            })?;
+        }
+        f.write_char('}')
     }
 }
 

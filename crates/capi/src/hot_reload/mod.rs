@@ -1,6 +1,7 @@
 //! `hot_reload.h`: loading and replacing modules.
 
 mod addresses;
+pub(crate) mod carry;
 mod compatibility;
 mod hooks;
 mod records;
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
-use midflight::{ConflictMode, Error, LoadOptions, Runtime, Source};
+use midflight::{Carry, ConflictMode, Error, LoadOptions, Runtime, Source};
 
 use crate::errors::{Failure, Outcome, guarded};
 use crate::gate::{self, Call, Reload};
@@ -24,6 +25,7 @@ use crate::runtime_types::Bool;
 use crate::transaction_manager;
 
 pub use addresses::*;
+pub use carry::hot_reload_set_carry;
 pub use compatibility::{CompatibilityDifference, ModuleCompatibility};
 pub use hooks::*;
 pub use records::*;
@@ -116,7 +118,8 @@ impl HotReloadConfig {
             .verify(self.verify_integrity.get())
             .conflicts(conflict_mode(self.conflict_mode).unwrap_or_default())
             .resolve_conflicts(self.auto_resolve_conflicts.get())
-            .rollback_on_failure(self.rollback_on_failure.get());
+            .rollback_on_failure(self.rollback_on_failure.get())
+            .carry(carry::default());
         match progress {
             Some(progress) => options.progress(progress),
             None => options,
@@ -149,6 +152,8 @@ struct Given {
     path: PathBuf,
     string: *const c_char,
     source: Source,
+    /// None: the default.
+    carry: Option<Carry>,
 }
 
 // SAFETY: the string is handed back only; it is the caller's during the call.
@@ -157,7 +162,7 @@ unsafe impl Sync for Given {}
 impl Given {
     fn new(string: *const c_char, what: &str) -> Outcome<Self> {
         let path = pointers::path(string, what)?;
-        Ok(Self { source: Source::from(&path), path, string })
+        Ok(Self { source: Source::from(&path), path, string, carry: None })
     }
 }
 
@@ -173,7 +178,7 @@ fn reload(runtime: &Runtime, modules: &[Given], config: &HotReloadConfig, begun:
         }
     };
     let progress = config.progress_callback.map(|_| &tell as Progress<'_>);
-    let options = config.options(progress);
+    let options = config.options(progress).carry(carry::of(modules)?);
     let options = transaction_manager::of_reload(config.use_transactions, modules.len(), options);
     let under_way = Reload::new();
     let sources = modules.iter().map(|given| given.source.clone());

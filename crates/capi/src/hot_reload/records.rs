@@ -40,13 +40,17 @@ pub struct HotReloadRecord {
     pub module: [c_char; 128],
     pub path: [c_char; 512],
     pub error_message: [c_char; 512],
+    pub variables_carried: u32,
+    pub variables_anew: u32,
+    pub anew: [c_char; 512],
 }
 
 // SAFETY: numbers, bytes and characters.
 unsafe impl Plain for HotReloadRecord {}
 // SAFETY: as the size says, below.
 unsafe impl Sized for HotReloadRecord {}
-const _: () = assert!(size_of::<HotReloadRecord>() == 4 * 4 + 4 * 8 + 6 * 4 + 8 + 2 * 72 + 128 + 2 * 512);
+const _: () =
+    assert!(size_of::<HotReloadRecord>() == 4 * 4 + 4 * 8 + 6 * 4 + 8 + 2 * 72 + 128 + 3 * 512 + 2 * 4);
 
 thread_local! {
     static LAST: RefCell<Option<Record>> = const { RefCell::new(None) };
@@ -112,6 +116,7 @@ impl HotReloadRecord {
         let hash = |hash: Option<ContentHash>| fill(&hash.map_or_else(String::new, |hash| hash.to_string()));
         let name = module.and_then(|module| module.module.as_deref());
         let path = module.and_then(|module| module.path.as_deref());
+        let anew = module.map_or(&[][..], |module| &module.anew);
         let (error, message) =
             record.error.as_ref().map_or((0, ""), |(kind, message)| (code(*kind), message));
         Self {
@@ -136,6 +141,7 @@ impl HotReloadRecord {
                 Some(ModuleState::AsLeft) => 3,
                 Some(ModuleState::Gone) => 4,
                 Some(ModuleState::Untouched) => 5,
+                Some(ModuleState::Carried) => 6,
                 _ => 0,
             },
             unchanged: match module.and_then(ModuleRecord::is_unchanged) {
@@ -155,6 +161,9 @@ impl HotReloadRecord {
             module: fill(name.unwrap_or_default()),
             path: fill_bytes(path.map_or(&[], |path| path.as_os_str().as_bytes())),
             error_message: fill(message),
+            variables_carried: module.map_or(0, |module| module.carried as u32),
+            variables_anew: anew.len() as u32,
+            anew: fill(&anew.iter().map(|one| format!("{one}\n")).collect::<String>()),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use midflight::Source;
 
+use super::carry;
 use super::{Given, HotReloadConfig, MAX_MODULES, reload};
 use crate::errors::{Failure, Outcome, guarded};
 use crate::gate::Call;
@@ -22,7 +23,7 @@ pub struct HotReloadSource {
     pub name: *const c_char,
     pub needs: *const *const c_char,
     pub need_count: u32,
-    pub reserved: u32,
+    pub carry: i32,
 }
 
 // SAFETY: numbers and pointers.
@@ -44,9 +45,7 @@ impl Given {
         };
         most("file_count", source.file_count, 1)?;
         most("need_count", source.need_count, 0)?;
-        if source.reserved != 0 {
-            return Err(Failure::argument(format!("{what}: reserved is {}: it must be 0", source.reserved)));
-        }
+        let carry = carry::read(source.carry, &format!("{what}: carry"))?;
         let strings = pointers::array(source.files, source.file_count as usize, &format!("{what}: files"))?;
         let path = |(at, string)| pointers::path(string, &format!("{what}: files[{at}]"));
         let files = strings.iter().copied().enumerate().map(path).collect::<Outcome<Vec<_>>>()?;
@@ -67,7 +66,7 @@ impl Given {
                 made = made.needs(pointers::name(needed, &format!("{what}: needs[{at}]"))?);
             }
         }
-        Ok(Self { path, string: strings[0], source: made })
+        Ok(Self { path, string: strings[0], source: made, carry })
     }
 }
 

@@ -76,7 +76,7 @@ impl<'data> Shared<'data> {
         let symbols = DynamicSymbols::parse(&layout, &dynamic)?;
         let tables = Tables { machine, layout, thread_locals, dynamic, symbols };
         let sections = Sections::parse(bytes, header);
-        let exported = tables.check_exports()?;
+        let exported = tables.check_exports(&declared.states)?;
         let uses = Uses::parse(&tables, &exported)?;
         local_exec::check(&tables.layout, machine, uses.thread_locals)?;
         let image = Shared {

@@ -9,6 +9,7 @@ use super::hash::{GnuHash, SysvHash, gnu_hash};
 use super::segments::{Layout, Nearby};
 use super::versions::{Versions, Wanted};
 use crate::elf::format::{malformed, table_of};
+use crate::elf::note::DeclaredState;
 use crate::error::label;
 use crate::shared_definitions::{ALLOCATORS, is_of_class, is_repeatable};
 use crate::{Error, Export, ExportKind, Protection};
@@ -143,8 +144,8 @@ pub(super) struct Exported {
     functions: Vec<u64>,
     /// The address of one is chosen by code.
     pub(super) indirect: bool,
-    /// Those that allocate.
-    allocators: Vec<u32>,
+    /// Those that allocate, and the states that the module declares: others may have them.
+    lent: Vec<u32>,
 }
 
 impl Exported {
@@ -161,7 +162,7 @@ impl Exported {
     fn set_allocator(&mut self, symbol: u32) {
         if let Some(function) = self.functions.get_mut(symbol.wrapping_sub(self.first) as usize) {
             *function = Self::OTHER;
-            self.allocators.push(symbol);
+            self.lent.push(symbol);
         }
     }
 }
@@ -255,11 +256,12 @@ impl<'data> Tables<'data> {
 
     /// Looks at every export, old versions included. The list of them is made only for who asks for
     /// it: a module that exports 2,000 functions is parsed in 29 us, and with the list in 50.
-    pub(super) fn check_exports(&self) -> Result<Exported, Error> {
+    pub(super) fn check_exports(&self, states: &[DeclaredState<'_>]) -> Result<Exported, Error> {
         let mut nearby = self.layout.nearby();
         let first = self.symbols.listed.start;
         let mut indirect = false;
         let mut functions = Vec::with_capacity(self.symbols.listed.len());
+        let mut lent = Vec::new();
         for index in self.symbols.listed.clone() {
             let symbol = self.symbols.get(index)?;
             // Most are functions with nothing to say about: this is all that the questions below
@@ -272,11 +274,14 @@ impl<'data> Tables<'data> {
             if ordinary {
                 continue;
             }
+            if !states.is_empty() && self.is_state(symbol, states) {
+                lent.push(index);
+            }
             let Some(wanted) = self.symbols.versions.found_by(index) else { continue };
             let export = self.visible(index, symbol, wanted, &mut nearby)?;
             indirect |= matches!(export, Some((ExportKind::Indirect, _)));
         }
-        let mut exported = Exported { first, functions, indirect, allocators: Vec::new() };
+        let mut exported = Exported { first, functions, indirect, lent };
         for (name, hash) in ALLOCATORS.into_iter().zip(ALLOCATOR_HASHES) {
             let is_it = |index| {
                 let is_it = self.defines_function(index, name);
@@ -291,6 +296,15 @@ impl<'data> Tables<'data> {
             };
         }
         Ok(exported)
+    }
+
+    /// Whether a symbol is a state of the module. Rust cannot define one weakly, as C does.
+    fn is_state(&self, symbol: &Symbol, states: &[DeclaredState<'_>]) -> bool {
+        let defined = !matches!(symbol.st_shndx(LE), elf::SHN_UNDEF | elf::SHN_LORESERVE..);
+        let variable = defined && symbol.st_type() == elf::STT_OBJECT;
+        let others_see = symbol.st_visibility() == elf::STV_DEFAULT;
+        let is_it = |name| states.iter().any(|state| state.name.as_bytes() == name);
+        variable && others_see && self.name(symbol).is_ok_and(is_it)
     }
 
     /// Whether a symbol is a function of the module of this name.
@@ -309,7 +323,7 @@ impl<'data> Tables<'data> {
         let defined = !matches!(symbol.st_shndx(LE), elf::SHN_UNDEF | elf::SHN_LORESERVE..);
         let of_class = || self.name(symbol).is_ok_and(is_of_class);
         let repeated = is_repeatable(symbol.st_bind(), symbol.st_visibility());
-        defined && repeated && variable() && !of_class() || exported.allocators.contains(&index)
+        defined && repeated && variable() && !of_class() || exported.lent.contains(&index)
     }
 
     /// In the order of the symbol table, and of each name the default version.
