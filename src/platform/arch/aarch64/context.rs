@@ -23,7 +23,7 @@ pub(crate) struct Record {
 
 /// A multiple of 16, as the stack pointer is.
 pub(crate) const RECORD: usize = size_of::<Record>();
-const _: () = assert!(RECORD % 16 == 0);
+const _: () = assert!(RECORD.is_multiple_of(16));
 
 /// The registers in which the landing pad takes its two words, by their DWARF numbers: x0 and x1.
 #[cfg_attr(target_os = "macos", allow(dead_code, reason = "macOS has no recovery points yet"))]

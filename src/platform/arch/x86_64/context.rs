@@ -21,7 +21,7 @@ pub(crate) struct Record {
 
 /// With the six registers and the return address, a multiple of 16: the stack is aligned for a call.
 pub(crate) const RECORD: usize = size_of::<Record>();
-const _: () = assert!((RECORD + 6 * 8 + 8) % 16 == 0);
+const _: () = assert!((RECORD + 6 * 8 + 8).is_multiple_of(16));
 
 /// The registers in which the landing pad takes its two words, by their DWARF numbers: rax and rdx
 /// (System V ABI, "DWARF Register Number Mapping").
