@@ -558,7 +558,7 @@ impl std::ops::DerefMut for Guard {
 /// The mark on a thread that it is in the midst of something of the runtime's.
 ///
 /// It has locks then: a guarded call in which it was asked must not be left from within.
-struct Busy(#[expect(dead_code, reason = "dropped")] Closed);
+struct Busy(#[allow(dead_code, reason = "it is there to be dropped")] Closed);
 
 impl Busy {
     fn enter() -> Result<Self, Error> {

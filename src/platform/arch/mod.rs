@@ -10,8 +10,10 @@ pub(crate) mod aarch64;
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "the other instruction set's twin"))]
 pub(crate) mod x86_64;
 
+#[cfg(all(target_arch = "aarch64", target_os = "linux"))]
+pub(crate) use aarch64::context;
 #[cfg(target_arch = "aarch64")]
-pub(crate) use aarch64::{arithmetic, cache, context, levels, registers, tags, trampoline};
+pub(crate) use aarch64::{arithmetic, cache, levels, registers, tags, trampoline};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86_64::{arithmetic, cache, context, levels, registers, tags, trampoline};
 

@@ -76,7 +76,7 @@ pub(crate) unsafe fn end_exception(_: usize) -> ExceptionKind {
 }
 
 /// No recovery point counts until this is dropped.
-pub(crate) struct Closed(#[expect(dead_code, reason = "it is not Send")] std::marker::PhantomData<*const ()>);
+pub(crate) struct Closed(std::marker::PhantomData<*const ()>);
 
 impl Closed {
     pub(crate) fn new() -> Self {
