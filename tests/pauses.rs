@@ -5,6 +5,7 @@
 mod support;
 
 use std::path::{Path, PathBuf};
+use std::ptr::NonNull;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -133,8 +134,8 @@ fn a_child_that_is_forked_in_a_pause_goes_on_with_all_of_the_old() {
     }
     let (rt, shop, _turn) = start("pause-forks");
     let paths = [1, 2].map(|number| keeper(&shop, number, ""));
-    let ways: [(&str, fn() -> libc::pid_t); 3] =
-        [("fork", fork), ("_Fork", fork_without_handlers), ("clone", clone)];
+    type Fork = fn() -> libc::pid_t;
+    let ways = [("fork", fork as Fork), ("_Fork", fork_without_handlers), ("clone", clone)];
     for (way, fork) in ways {
         load(rt, &paths[0], &carrying()).unwrap();
         assert_eq!(keeper::next(&rt.frame()), 101);
@@ -513,9 +514,10 @@ fn who_stays_inside_is_named_with_the_function() {
     let paths = [1, 2].map(|number| build(&shop, "keeper", number, &source));
     load(rt, &paths[0], &carrying()).unwrap();
     let [stay, leave] = ["stay", "leave"].map(|symbol| rt.frame_symbol("keeper", symbol).unwrap());
-    // SAFETY: of the types that the module's functions have.
-    let (stay, leave): (extern "C" fn() -> i32, extern "C" fn()) =
-        unsafe { (std::mem::transmute(stay), std::mem::transmute(leave)) };
+    // SAFETY: of the type that the module's function has.
+    let stay = unsafe { std::mem::transmute::<NonNull<()>, extern "C" fn() -> i32>(stay) };
+    // SAFETY: as above.
+    let leave = unsafe { std::mem::transmute::<NonNull<()>, extern "C" fn()>(leave) };
     let opened = Barrier::new(2);
     thread::scope(|scope| {
         let on_thread = &opened;
