@@ -11,7 +11,9 @@ use midflight::{
     Carry, Config, Durability, Error, ErrorKind, JournalOptions, LoadOptions, Runtime, Source,
     TransactionOptions, journal,
 };
-use support::{DONE, Workshop, is_child, start, this_test};
+#[cfg(target_os = "linux")]
+use support::{DONE, is_child};
+use support::{Workshop, start, this_test};
 
 midflight::module! {
     unsafe mod first { safe fn first_number() -> i32; }

@@ -28,7 +28,7 @@ impl Refusal {
 }
 
 impl Migration<'_> {
-    /// Its name, as in [`state!`](crate::state).
+    /// Its name, as in [`state!`](crate::state!).
     pub fn state(&self) -> &str {
         self.state
     }

@@ -5,7 +5,7 @@ use std::ptr;
 
 use crate::Outlives;
 
-/// A state, as [`state!`](crate::state) declares it: used as the value itself.
+/// A state, as [`state!`](crate::state!) declares it: used as the value itself.
 ///
 /// The memory is the runtime's, at the same address in each version that lays it out alike. Threads
 /// that are in an older version use it at the same time; so what changes is in atomics or in a lock,
@@ -53,9 +53,9 @@ impl<T: 'static> Deref for State<T> {
 ///
 /// `schema` is a literal number below 2^32. Count it up when the layout or the meaning of what is
 /// in there changes. The name is a symbol that the module exports: a module has one state of a
-/// name. The type is `Sync` and [`Outlives`](crate::Outlives).
+/// name. The type is `Sync` and [`Outlives`].
 ///
-/// It is used as a `&'static` of the type; see [`State`](crate::State). States are for modules that
+/// It is used as a `&'static` of the type; see [`State`]. States are for modules that
 /// are shared libraries of Linux: link them without `-Bsymbolic`.
 #[cfg(target_os = "linux")]
 #[macro_export]
