@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use midflight::{
-    Carry, Config, Durability, Error, ErrorKind, JournalOptions, LoadOptions, Runtime, Source,
+    Adapter, Carry, Config, Durability, Error, ErrorKind, JournalOptions, LoadOptions, Runtime, Source,
     TransactionOptions, journal,
 };
 #[cfg(target_os = "linux")]
@@ -266,6 +266,9 @@ fn a_journal_comes_before_the_first_module() {
     with_journal(&shop.path("journal")).unwrap();
     let error = with_journal(&shop.path("another")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    // What comes back at the next start would be bound before its adapters are there.
+    let error = rt.add_adapter(&Adapter::new("first", "first_number", "int (void)", ("second", "other")));
+    assert!(error.as_ref().is_err_and(|error| error.kind() == ErrorKind::Unsupported), "{error:?}");
     rt.shutdown().unwrap();
 }
 

@@ -17,6 +17,7 @@ midflight::module! {
         safe guarded fn fail(kind: c_int) -> c_int;
         safe guarded fn through(callback: Callback) -> c_int;
         safe guarded fn modes() -> c_int;
+        safe guarded fn child(how: c_int) -> c_int;
         safe fn plain(x: i32) -> i32;
     }
     unsafe mod thrower { safe guarded fn fling(x: c_int) -> c_int; }
@@ -28,6 +29,8 @@ const SOURCE: &str = r#"
 #include <stdint.h>
 #include <unistd.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
+#include <assert.h>
 #include <stdio.h>
 #include <fenv.h>
 
@@ -66,8 +69,22 @@ int fail(int kind) {
     case 7: abort();
     case 8: exit(7);
     case 9: _exit(9);
+    case 10: assert(kind == 11);
+    case 11: quick_exit(11);
     }
     return kind;
+}
+
+/* What a program does that starts another one, which is not there. */
+int child(int how) {
+    int status = 0;
+    pid_t pid = how == 1 ? vfork() : fork();
+    if (pid == 0) {
+        if (how == 2) *nowhere = 1;
+        execl("/nowhere", "nowhere", (char *)0);
+        _exit(127);
+    }
+    return waitpid(pid, &status, 0) == pid ? status : -1;
 }
 
 int through(void (*callback)(void)) { callback(); return 1; }
@@ -111,6 +128,8 @@ fn each_kind_ends_the_call_with_an_error_that_says_where() {
         None,
         None,
         None,
+        None,
+        None,
     ];
     for (kind, signal) in (0..).zip(kinds) {
         load(rt, &shop, kind as u32 + 1);
@@ -136,6 +155,8 @@ fn each_kind_ends_the_call_with_an_error_that_says_where() {
             7 => assert_eq!(failure.cause(), &FailureCause::Aborted),
             8 => assert_eq!(failure.cause(), &FailureCause::Exited { status: 7 }),
             9 => assert_eq!(failure.cause(), &FailureCause::Exited { status: 9 }),
+            10 => assert_eq!(failure.cause(), &FailureCause::Aborted),
+            11 => assert_eq!(failure.cause(), &FailureCause::Exited { status: 11 }),
             _ => {}
         }
         // It is not entered again.
@@ -228,6 +249,48 @@ fn threads_fail_by_themselves_and_nothing_is_left() {
     let left = rt.collect().unwrap();
     assert_eq!((left.held, left.retained, left.busy), (0, 0, 0));
     assert_eq!(faulty::well(&rt.frame(), 1).unwrap(), 2);
+}
+
+/// A child has its parent's stack, and must not go on as the parent.
+#[test]
+fn what_fails_in_a_forked_child_is_the_childs_own_end() {
+    let (rt, shop, _turn) = start("guarded_children");
+    renew(rt, &shop, 70);
+    let frame = rt.frame();
+    for how in [0, 1] {
+        let status = faulty::child(&frame, how).unwrap();
+        assert_eq!((libc::WIFEXITED(status), libc::WEXITSTATUS(status)), (true, 127), "{how}: {status:#x}");
+    }
+    let status = faulty::child(&frame, 2).unwrap();
+    assert_eq!((libc::WIFSIGNALED(status), libc::WTERMSIG(status)), (true, libc::SIGSEGV), "{status:#x}");
+    // The call itself is contained as before.
+    assert!(faulty::fail(&frame, 0).is_err());
+}
+
+/// pthread_exit(3) ends the thread, and not the call by an error.
+#[test]
+fn a_thread_that_ends_in_a_guarded_call_ends() {
+    let (rt, shop, _turn) = start("guarded_ends");
+    renew(rt, &shop, 71);
+    extern "C-unwind" fn ends() {
+        // SAFETY: nothing of this thread's is needed any more.
+        unsafe { libc::pthread_exit(std::ptr::without_provenance_mut(7)) };
+    }
+    extern "C-unwind" fn begin(_: *mut libc::c_void) -> *mut libc::c_void {
+        let ended = faulty::through(&Runtime::start().unwrap().frame(), ends);
+        unreachable!("it went on: {ended:?}");
+    }
+    let (mut thread, mut result) = (0, std::ptr::null_mut());
+    // SAFETY: room for both; the function may be unwound through.
+    unsafe {
+        let begin: extern "C-unwind" fn(*mut libc::c_void) -> *mut libc::c_void = begin;
+        let begin: extern "C" fn(*mut libc::c_void) -> *mut libc::c_void = std::mem::transmute(begin);
+        assert_eq!(libc::pthread_create(&mut thread, std::ptr::null(), begin, std::ptr::null_mut()), 0);
+        assert_eq!(libc::pthread_join(thread, &mut result), 0);
+    }
+    assert_eq!(result.addr(), 7);
+    assert_eq!(faulty::well(&rt.frame(), 1).unwrap(), 2);
+    rt.collect().unwrap();
 }
 
 #[test]

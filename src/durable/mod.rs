@@ -71,6 +71,11 @@ impl Durable {
         Ok(stored)
     }
 
+    /// Whether it is this journal that has them.
+    pub(crate) fn has(&self, stored: &Stored) -> bool {
+        self.journal.has(stored)
+    }
+
     /// Bytes that it has.
     pub(crate) fn bytes(&self, digest: Digest) -> Result<Vec<u8>, Error> {
         self.journal.bytes(digest).map_err(|source| self.wrong(source))
@@ -104,6 +109,10 @@ impl Durable {
         });
         let changes: Vec<_> = changed.chain(gone).collect();
         if changes.is_empty() {
+            // What somebody has committed lazily is what this one builds upon.
+            if durability == Durability::Durable {
+                self.journal.settle().map_err(|source| self.wrong(source))?;
+            }
             return Ok(Committed::nothing());
         }
         let commit = || {

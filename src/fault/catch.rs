@@ -12,7 +12,10 @@ use crate::platform::os::guard::{self, Caught, Prepared};
 /// What is known of a fault on a thread that is in a guarded call.
 #[derive(Clone, Copy, Debug)]
 struct Facts {
-    /// The thread's stack pointer is below the recovery point, which is as it was made.
+    /// It is of the instruction, and not something that somebody else has arranged for.
+    is_of_instruction: bool,
+    /// The thread's stack pointer is below the recovery point, which is as it was made, and in this
+    /// process.
     is_inside: bool,
     /// It was on an alternate stack.
     is_in_handler: bool,
@@ -32,9 +35,10 @@ enum Verdict {
 /// Whose a fault is. In doubt it is the host's: a fault of the host's is never swallowed.
 fn verdict(facts: Facts) -> Verdict {
     match facts {
-        Facts { is_inside: false, .. } => {
-            Verdict::Passed("the guarded call was left by a jump, or runs on another stack")
-        }
+        Facts { is_of_instruction: false, .. } => Verdict::Passed("the instruction is not its cause"),
+        Facts { is_inside: false, .. } => Verdict::Passed(
+            "the guarded call was left by a jump, runs on another stack, or is of the process that this one is a child of",
+        ),
         Facts { is_in_handler: true, .. } => Verdict::Passed("it came in a handler of a signal"),
         Facts { is_in_module: true, .. } | Facts { is_wild_call: true, .. } => Verdict::Contained,
         _ => Verdict::Passed("the instruction is not a module's, but the program's or a library's"),
@@ -62,9 +66,9 @@ fn contains(trap: &mut Trap<'_>) -> bool {
     // What traps on x86-64 is behind.
     let trapped = trap.signal == libc::SIGTRAP && cfg!(target_arch = "x86_64");
     let mut place = counter - usize::from(trapped);
-    // SAFETY: below its recovery point the thread has not left that.
-    let is_inside = stack_pointer < top.addr() && unsafe { (*top).mark } == top.addr();
+    let is_inside = !guard::innermost(stack_pointer).is_null();
     let mut facts = Facts {
+        is_of_instruction: is_of_instruction(trap.signal, trap.code),
         is_inside,
         is_in_handler: trap.is_on_alternate_stack(),
         is_in_module: is_code(place),
@@ -105,6 +109,22 @@ fn contains(trap: &mut Trap<'_>) -> bool {
     }
 }
 
+/// Whether a fault is of the instruction that the thread was at: not a watchpoint or a sampler's
+/// trap, and not memory that was found damaged at some other time (sigaction(2), "The siginfo_t
+/// argument to a SA_SIGINFO handler").
+fn is_of_instruction(signal: i32, code: i32) -> bool {
+    const SI_KERNEL: i32 = 0x80;
+    const TRAP_BRKPT: i32 = 1;
+    const SEGV_MTEAERR: i32 = 8;
+    const BUS_MCEERR_AO: i32 = 5;
+    match signal {
+        libc::SIGTRAP => matches!(code, TRAP_BRKPT | SI_KERNEL),
+        libc::SIGSEGV => code != SEGV_MTEAERR,
+        libc::SIGBUS => code != BUS_MCEERR_AO,
+        _ => true,
+    }
+}
+
 /// Whether there is code of a module at an address.
 fn is_code(address: usize) -> bool {
     loaded::find(address as u64, |object| object.is_code(address as u64 - object.base)) == Some(true)
@@ -113,8 +133,13 @@ fn is_code(address: usize) -> bool {
 /// Where a module's code has called `counter`, from which nothing could be fetched: the call's last
 /// byte. The thread has executed nothing since, so its registers are the call's.
 fn wild_call(trap: &Trap<'_>, counter: usize, top: usize) -> Option<usize> {
-    let is_fetch =
-        matches!(trap.signal, libc::SIGSEGV | libc::SIGBUS | libc::SIGILL) && trap.address == counter;
+    // SIGILL: AArch64 has it where a call comes to no landing pad (BTI). Elsewhere something was
+    // fetched, and run.
+    let is_fetch = match trap.signal {
+        libc::SIGSEGV | libc::SIGBUS => true,
+        libc::SIGILL => cfg!(target_arch = "aarch64"),
+        _ => false,
+    } && trap.address == counter;
     if !is_fetch {
         return None;
     }
@@ -122,8 +147,10 @@ fn wild_call(trap: &Trap<'_>, counter: usize, top: usize) -> Option<usize> {
     #[cfg(target_arch = "x86_64")]
     let back = {
         let at = trap.stack_pointer();
-        // Within the stack, where the call has written it.
-        (at.is_multiple_of(8) && at < top).then(|| {
+        // Within the stack, where the call has written it; and not where a smashed stack pointer
+        // leads to.
+        const STACK: usize = 256 << 20;
+        (at.is_multiple_of(8) && at < top && top - at < STACK).then(|| {
             // SAFETY: the thread's own stack, between its stack pointer and the recovery point.
             unsafe { std::ptr::with_exposed_provenance::<usize>(at).read() }
         })?
@@ -137,7 +164,7 @@ fn wild_call(trap: &Trap<'_>, counter: usize, top: usize) -> Option<usize> {
     let before = loaded::find(back.wrapping_sub(1) as u64, |object| {
         let offset = (back as u64 - 1) - object.base;
         let mut before = [0; 8];
-        let len = (1..=8).rev().find(|len| object.is_code(offset + 1 - len))? as usize;
+        let len = (1..=8).rev().find(|len| object.is_code((offset + 1).wrapping_sub(*len)))? as usize;
         // SAFETY: code of a version that is there as long as this is read; `is_code` says that it
         // is executable, and so readable, from there on: a region has no holes.
         unsafe {
@@ -173,8 +200,28 @@ fn is_stack_overflow(signal: i32, stack_pointer: usize, address: usize) -> bool 
 mod tests {
     use super::*;
 
-    const INSIDE: Facts =
-        Facts { is_inside: true, is_in_handler: false, is_in_module: false, is_wild_call: false };
+    const INSIDE: Facts = Facts {
+        is_of_instruction: true,
+        is_inside: true,
+        is_in_handler: false,
+        is_in_module: false,
+        is_wild_call: false,
+    };
+
+    #[test]
+    fn what_tools_and_the_hardware_report_is_not_of_the_instruction() {
+        for (signal, code) in [(libc::SIGTRAP, 4), (libc::SIGTRAP, 2), (libc::SIGSEGV, 8), (libc::SIGBUS, 5)]
+        {
+            assert!(!is_of_instruction(signal, code), "{signal} {code}");
+        }
+        for (signal, code) in
+            [(libc::SIGTRAP, 1), (libc::SIGTRAP, 0x80), (libc::SIGSEGV, 1), (libc::SIGBUS, 2)]
+        {
+            assert!(is_of_instruction(signal, code), "{signal} {code}");
+        }
+        let trace = Facts { is_of_instruction: false, is_in_module: true, ..INSIDE };
+        assert!(matches!(verdict(trace), Verdict::Passed(_)));
+    }
 
     #[test]
     fn only_what_is_surely_a_modules_is_contained() {

@@ -4,7 +4,11 @@
 use std::ffi::c_int;
 #[cfg(target_os = "linux")]
 use std::ffi::{c_char, c_uint};
+#[cfg(target_os = "linux")]
+use std::io::Write as _;
 
+#[cfg(target_os = "linux")]
+use crate::platform::os::guard::is_open;
 use crate::platform::os::guard::{ABORT, EXIT, leave};
 
 /// abort(3).
@@ -22,16 +26,32 @@ pub(super) unsafe extern "C" fn assert_fail(
     line: c_uint,
     function: *const c_char,
 ) -> ! {
+    if !is_open() {
+        // SAFETY: as the caller asks.
+        unsafe { real_assert_fail(assertion, file, line, function) };
+    }
     let text = |text: *const c_char| match text.is_null() {
         true => String::from("?"),
         // SAFETY: a text of C's, as the caller of assert(3) gives it.
         false => unsafe { std::ffi::CStr::from_ptr(text) }.to_string_lossy().into_owned(),
     };
-    // As the C library says it.
-    eprintln!("{}:{line}: {}: Assertion `{}' failed.", text(file), text(function), text(assertion));
+    // As the C library says it. A stderr that cannot be written to is one that nobody reads.
+    let (file, function, assertion) = (text(file), text(function), text(assertion));
+    let _ = writeln!(std::io::stderr(), "{file}:{line}: {function}: Assertion `{assertion}' failed.");
     // SAFETY: as above.
     unsafe { leave(0, ABORT) };
     std::process::abort()
+}
+
+#[cfg(target_os = "linux")]
+unsafe extern "C" {
+    #[link_name = "__assert_fail"]
+    fn real_assert_fail(
+        assertion: *const c_char,
+        file: *const c_char,
+        line: c_uint,
+        function: *const c_char,
+    ) -> !;
 }
 
 macro_rules! exits {

@@ -21,6 +21,7 @@ use super::thread::{Thread, ThreadId};
 use crate::call::home::{Home, at_home};
 use crate::call::live::{self, OwnTable};
 use crate::call::pause;
+use crate::platform::os::guard::Closed;
 
 pub(super) struct Ledger {
     versions: BTreeMap<Id, Account>,
@@ -214,6 +215,9 @@ pub(super) fn run_at_home(version: Id, run: impl FnOnce()) {
         let mut ledger = ledger();
         (ledger.version(version).moves, ledger.use_home(version))
     };
+    // What is under way must not be left: it has locks of the C library's, and a place to go back
+    // to.
+    let _closed = Closed::new();
     at_home(ask, run);
 }
 

@@ -23,6 +23,7 @@ impl ModuleFile {
     pub(crate) fn keep(&self, durable: &Durable, with: LoadedWith) -> Result<Arc<Stored>, Error> {
         if let Some((stored, of)) = self.stored.get()
             && *of == with
+            && durable.has(stored)
         {
             return Ok(stored.clone());
         }

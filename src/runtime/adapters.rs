@@ -42,10 +42,18 @@ impl Runtime {
     ///
     /// [`Error::UnknownSignature`] if debug information does not say the signature of what is
     /// loaded, or what a caller was built against and [`Adapter::unsaid`] does not either;
-    /// [`Error::MixedCallers`].
+    /// [`Error::MixedCallers`]. [`Error::Unsupported`] while a journal is open: what it brings back
+    /// at the next start would be bound before the adapter is there.
     pub fn add_adapter(&self, adapter: &Adapter) -> Result<AdapterId, Error> {
         let loader = &self.shared.loader;
         let mut state = self.lock()?;
+        if let Some(journal) = state.journal() {
+            let folder = journal.folder().display();
+            let what = format!(
+                "the journal in {folder} does not keep adapters: add them before the runtime is started with its journal, each time"
+            );
+            return Err(Error::Unsupported { what });
+        }
         let id = state.add_adapter(adapter, &loader.interfaces)?;
         // Relaxed: a load that reads its files meanwhile and lacks what they say is refused.
         loader.adapts.store(true, Ordering::Relaxed);

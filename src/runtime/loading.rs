@@ -525,8 +525,13 @@ unsafe fn publish(
     clock.lap(&mut phases.initialise);
     let committed = initialised.commit(candidates, load)?;
     clock.lap(&mut phases.commit);
-    // If this fails, the commit is taken back.
-    let initialised = initialised.carry(load, caller)?;
+    let initialised = match initialised.carry(load, caller) {
+        Ok(initialised) => initialised,
+        Err(error) => {
+            committed.abort(&error.to_string());
+            return Err(error);
+        }
+    };
     clock.lap(&mut phases.initialise);
     let done = initialised.publish(load, phases);
     match &done.damage {

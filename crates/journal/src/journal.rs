@@ -213,6 +213,23 @@ impl Journal {
         self.submit(None, true)
     }
 
+    /// What was committed lazily is on the disk when this returns.
+    ///
+    /// # Errors
+    ///
+    /// What writing can fail with.
+    pub fn settle(&self) -> Result<(), Error> {
+        let is_set = |record: &Record| matches!(record.event, Event::Commit | Event::Abort(_));
+        let is_lazy = self.inner().pending.iter().any(is_set);
+        if is_lazy { self.flush() } else { Ok(()) }
+    }
+
+    /// Whether bytes were [`put`](Self::put) into this journal: not into one of the same folder that
+    /// was closed.
+    pub fn has(&self, stored: &Stored) -> bool {
+        stored.is_of(&self.modules)
+    }
+
     /// What is committed. After an error, too: it is what was acknowledged last.
     pub fn committed(&self) -> Set {
         self.inner().state.set.clone()

@@ -49,6 +49,10 @@ impl Stored {
     pub fn digest(&self) -> Digest {
         self.digest
     }
+
+    pub(crate) fn is_of(&self, modules: &Arc<Modules>) -> bool {
+        Arc::ptr_eq(&self.modules, modules)
+    }
 }
 
 impl Drop for Stored {

@@ -2,6 +2,7 @@
 
 use std::cell::UnsafeCell;
 use std::sync::atomic::*;
+#[cfg(target_os = "linux")]
 use std::sync::{Mutex, RwLock};
 
 /// A type whose values stay good when the code that made them is gone.

@@ -112,10 +112,16 @@ impl State {
         let slots = unbound.iter().map(|&(slot, stub)| (slot, current[slot as usize], stub));
         let before: Vec<Change> =
             slots.filter(|(_, now, stub)| now != stub).map(|(slot, now, _)| (slot, now)).collect();
+        // What the new versions lack stays as it is: whoever calls that is told so.
+        let after: Vec<Change> = after
+            .iter()
+            .copied()
+            .filter(|&(slot, target)| target != self.trampolines.unbound(slot))
+            .collect();
         let generation = self.generation + 1;
         let table = self.tables.with(&unbound);
-        pause::begin(generation, table.entries().as_ptr().addr(), &before, after);
-        let slots = before.iter().chain(after).map(|&(slot, _)| slot).collect();
+        pause::begin(generation, table.entries().as_ptr().addr(), &before, &after);
+        let slots = before.iter().chain(&after).map(|&(slot, _)| slot).collect();
         let versions: Vec<_> =
             modules.iter().filter_map(|module| self.loaded(module).ok().cloned()).collect();
         self.of_modules(modules).for_each(|version| version.set_waits(true));

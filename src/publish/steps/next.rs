@@ -218,7 +218,11 @@ impl Initialised<'_> {
                 // SAFETY: nobody is inside the old version, nor comes in before the publication.
                 unsafe { carriage.look(&mut left) };
             }
-            check(&left)?;
+            if let Err(error) = check(&left) {
+                // Before signals come again: this thread would be in what is not published.
+                self.next.state.give_up_pause();
+                return Err(error);
+            }
             for carriage in &carriages {
                 // SAFETY: as above; and nobody but the publisher has the new one.
                 unsafe { carriage.run() };

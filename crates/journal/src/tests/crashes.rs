@@ -238,3 +238,30 @@ fn assert_sync<T: Send + Sync>() {}
 fn a_journal_is_for_all_threads() {
     assert_sync::<Journal>();
 }
+
+#[test]
+fn what_was_committed_lazily_outlives_the_machine_once_it_is_settled() {
+    let disk = Simulated::new();
+    let journal = open(&disk).unwrap().journal;
+    commit(&journal, &[("physics", 1)]).unwrap();
+    let before = journal.committed();
+    let id = begin(&journal, &[("physics", 2)]).unwrap();
+    journal.commit_lazily(id).unwrap();
+    assert_eq!(open(&disk.after(Crash::Bare)).unwrap().committed, before);
+    journal.settle().unwrap();
+    assert_eq!(open(&disk.after(Crash::Bare)).unwrap().committed, journal.committed());
+    // And once more there is nothing to do.
+    let syncs = disk.syncs();
+    journal.settle().unwrap();
+    assert_eq!(disk.syncs(), syncs);
+}
+
+#[test]
+fn bytes_are_one_journals() {
+    let disk = Simulated::new();
+    let journal = open(&disk).unwrap().journal;
+    let stored = journal.put(&bytes("physics", 1)).unwrap();
+    assert!(journal.has(&stored));
+    journal.close().unwrap();
+    assert!(!open(&disk).unwrap().journal.has(&stored));
+}

@@ -70,8 +70,11 @@ pub(crate) const EXIT: usize = 4;
 /// What is run in a recovery point.
 pub(crate) type Run = unsafe extern "C-unwind" fn(*mut c_void);
 
-unsafe extern "C" {
+unsafe extern "C-unwind" {
+    // A thread that is cancelled or ends is unwound through it.
     fn midflight_guard(run: Run, argument: *mut c_void, top: *const Cell<*mut Record>) -> Outcome;
+}
+unsafe extern "C" {
     fn midflight_land(record: *mut Record, word: usize, why: usize) -> !;
     fn midflight_landing();
 }
@@ -115,19 +118,54 @@ pub(crate) fn landing() -> usize {
     midflight_landing as *const () as usize
 }
 
-/// Leaves everything up to the thread's innermost recovery point. Returns if it has none.
+/// The calling thread's innermost recovery point, if `stack_pointer` is below it and it was not left
+/// by a jump: null if not, or if this is a child of fork that has its parent's. Async-signal-safe.
+pub(crate) fn innermost(stack_pointer: usize) -> *mut Record {
+    // SAFETY: the words are this thread's own.
+    let top = unsafe { words().as_ref() }.top.get();
+    let is_here = || Prepared::get().is_some_and(|prepared| prepared.process.get() == process());
+    // SAFETY: above the stack pointer, on the same stack: fibers are not switched in a guarded call.
+    let is_whole = || unsafe { (*top).mark } == top.addr();
+    match !top.is_null() && stack_pointer < top.addr() && is_here() && is_whole() {
+        true => top,
+        false => ptr::null_mut(),
+    }
+}
+
+/// Whether [`leave`] would leave something: not in a handler on an alternate stack, which nobody
+/// may jump out of.
+pub(crate) fn is_open() -> bool {
+    let here = 0_u8;
+    let in_handler = || alternate_stack().is_ok_and(|stack| stack.ss_flags & libc::SS_ONSTACK != 0);
+    !innermost((&raw const here).addr()).is_null() && !in_handler()
+}
+
+/// Leaves everything up to the thread's innermost recovery point. Returns if [none is
+/// open](is_open).
 ///
 /// # Safety
 ///
 /// What is left may be left.
 pub(crate) unsafe fn leave(word: usize, why: usize) {
-    let here = 0_u8;
+    if is_open() {
+        // SAFETY: the words are this thread's own. A recovery point that was not left: it is above
+        // this function's frame. The caller promises the rest.
+        unsafe { midflight_land(words().as_ref().top.get(), word, why) };
+    }
+}
+
+fn process() -> libc::pid_t {
+    // SAFETY: takes nothing.
+    unsafe { libc::getpid() }
+}
+
+/// In a child of fork: the calls that its parent had under way are its parent's. New ones are its
+/// own.
+pub(crate) fn in_child() {
     // SAFETY: the words are this thread's own.
-    let top = unsafe { words().as_ref() }.top.get();
-    if !top.is_null() && (&raw const here).addr() < top.addr() {
-        // SAFETY: a recovery point that was not left: it is above this function's frame. The caller
-        // promises the rest.
-        unsafe { midflight_land(top, word, why) };
+    unsafe { words().as_ref() }.top.set(ptr::null_mut());
+    if let Some(prepared) = Prepared::get() {
+        prepared.process.set(process());
     }
 }
 
@@ -164,6 +202,8 @@ pub(crate) struct Caught {
 /// What a thread has for faults.
 pub(crate) struct Prepared {
     caught: UnsafeCell<Caught>,
+    /// Whose thread it is: a child of fork has this memory, too.
+    process: Cell<libc::pid_t>,
     /// The alternate stack, if it is ours.
     stack: Option<(NonNull<u8>, usize)>,
 }
@@ -201,7 +241,8 @@ impl Prepared {
         } else {
             None
         };
-        let prepared = Box::new(Self { caught: UnsafeCell::default(), stack: own });
+        let prepared =
+            Box::new(Self { caught: UnsafeCell::default(), process: Cell::new(process()), stack: own });
         OWNED
             .try_with(|owned| {
                 // SAFETY: the words are this thread's own.

@@ -75,6 +75,9 @@ pub(crate) unsafe fn end_exception(_: usize) -> ExceptionKind {
     unreachable!("no recovery point was given an exception")
 }
 
+/// There are none.
+pub(crate) fn in_child() {}
+
 /// No recovery point counts until this is dropped.
 pub(crate) struct Closed(std::marker::PhantomData<*const ()>);
 

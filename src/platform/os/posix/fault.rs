@@ -80,9 +80,8 @@ pub(crate) fn watch(told: Told) -> io::Result<()> {
 /// Our handler then runs on the threads' alternate stacks, and so do those that it goes on to.
 #[cfg(target_os = "linux")]
 pub(crate) fn contain(contains: Contains) -> io::Result<()> {
-    if !CONTAINS.swap(contains as *mut c_void, Ordering::Relaxed).is_null() {
-        return Ok(());
-    }
+    // Each of the first callers needs the handlers, and nobody's failure is another's success.
+    CONTAINS.store(contains as *mut c_void, Ordering::Relaxed);
     (0..SIGNALS.len()).try_for_each(|at| install(at, true))
 }
 

@@ -5,6 +5,8 @@
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use crate::platform::os::guard;
+
 static CHILD: AtomicBool = AtomicBool::new(false);
 /// The process that began to watch; 0 before.
 static WATCHING: AtomicU32 = AtomicU32::new(0);
@@ -12,6 +14,7 @@ static WATCHING: AtomicU32 = AtomicU32::new(0);
 // Relaxed: the child has only the thread that forked.
 extern "C" fn in_child() {
     CHILD.store(true, Ordering::Relaxed);
+    guard::in_child();
 }
 
 /// Watches from now on.
