@@ -131,7 +131,8 @@ impl<'s> Staged<'s> {
     }
 }
 
-/// Versions whose constructors have run. Nothing fails any more until they are published.
+/// Versions whose constructors have run. Until they are published only the journal can refuse them,
+/// and what is to be carried over.
 pub(crate) struct Initialised<'s> {
     next: Next<'s>,
     codes: Vec<Code>,
