@@ -237,6 +237,22 @@ pub unsafe extern "C" fn runtime_get_current_state(current_state: *mut CurrentSt
     })
 }
 
+/// Fills an analysis, and returns how many conflicts stand in the way, as `look` says.
+fn analyse(
+    conflict_analysis: *mut ConflictAnalysis,
+    look: impl FnOnce(&Call) -> Outcome<(u32, Box<ConflictAnalysis>)>,
+) -> c_int {
+    let count = Cell::new(0);
+    let code = guarded(|| {
+        let output = Output::new(conflict_analysis, "conflict_analysis")?;
+        let (in_the_way, analysis) = look(&Call::begin()?)?;
+        count.set(in_the_way as c_int);
+        output.put(*analysis);
+        Ok(())
+    });
+    if code == 0 { count.get() } else { code }
+}
+
 /// `detect_potential_conflicts()`.
 ///
 /// # Safety
@@ -248,10 +264,7 @@ pub unsafe extern "C" fn detect_potential_conflicts(
     current_state: *const CurrentState,
     conflict_analysis: *mut ConflictAnalysis,
 ) -> c_int {
-    let count = Cell::new(0);
-    let code = guarded(|| {
-        let output = Output::new(conflict_analysis, "conflict_analysis")?;
-        let call = Call::begin()?;
+    analyse(conflict_analysis, |call| {
         let path = pointers::path(module_path, "module_path")?;
         let mut view = View::new();
         if !current_state.is_null() {
@@ -266,11 +279,8 @@ pub unsafe extern "C" fn detect_potential_conflicts(
         let conflicts = call.runtime.conflicts([path], &view)?;
         let analysis =
             ConflictAnalysis::of(&conflicts.found, conflicts.generation, conflicts.unknown.first());
-        count.set(analysis.count as c_int);
-        output.put(*analysis);
-        Ok(())
-    });
-    if code == 0 { count.get() } else { code }
+        Ok((analysis.count, analysis))
+    })
 }
 
 /// `transaction_detect_conflicts()`.
@@ -283,19 +293,13 @@ pub unsafe extern "C" fn transaction_detect_conflicts(
     transaction_id: u64,
     conflict_analysis: *mut ConflictAnalysis,
 ) -> c_int {
-    let count = Cell::new(0);
-    let code = guarded(|| {
-        let output = Output::new(conflict_analysis, "conflict_analysis")?;
-        let call = Call::begin()?;
+    analyse(conflict_analysis, |call| {
         call.runtime.set_keep_files(true);
         let conflicts = transaction_manager::with(transaction_id, |transaction| transaction.conflicts())?;
         let analysis =
             ConflictAnalysis::of(&conflicts.found, conflicts.generation, conflicts.unknown.first());
-        count.set(analysis.count as c_int);
-        output.put(*analysis);
-        Ok(())
-    });
-    if code == 0 { count.get() } else { code }
+        Ok((analysis.count, analysis))
+    })
 }
 
 /// `transaction_merge()`.
@@ -308,20 +312,12 @@ pub unsafe extern "C" fn transaction_merge(
     transaction_id: u64,
     conflict_analysis: *mut ConflictAnalysis,
 ) -> c_int {
-    let count = Cell::new(0);
-    let code = guarded(|| {
-        let output = Output::new(conflict_analysis, "conflict_analysis")?;
-        let call = Call::begin()?;
+    analyse(conflict_analysis, |call| {
         call.runtime.set_keep_files(true);
         let merged = transaction_manager::with(transaction_id, |transaction| transaction.merge())?;
         let analysis = ConflictAnalysis::of(&merged.in_the_way(), merged.generation, merged.unknown.first());
-        if !merged.is_clean() {
-            count.set(analysis.count as c_int);
-        }
-        output.put(*analysis);
-        Ok(())
-    });
-    if code == 0 { count.get() } else { code }
+        Ok((if merged.is_clean() { 0 } else { analysis.count }, analysis))
+    })
 }
 
 /// `resolve_module_conflicts()`.
